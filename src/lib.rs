@@ -1,0 +1,3 @@
+//! freqcap: has this user seen this ad too often?
+pub mod engine;
+pub mod model;

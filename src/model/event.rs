@@ -1,0 +1,35 @@
+//! An event: somebody saw (clicked, bought through) an ad.
+
+use super::{CapKey, DaId, EventId, Kind, TsMs, UserId};
+use smallvec::SmallVec;
+
+/// The most keys an event or a question may name besides its ad.
+pub const MAX_KEYS: usize = 16;
+
+/// An event whose every part is valid by itself; whether its time is too far ahead is judged by who has the clock.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event<'a> {
+    pub user: UserId<'a>,
+    pub da: DaId<'a>,
+    /// The log time; `None` is "now".
+    pub ts: Option<TsMs>,
+    pub id: Option<EventId<'a>>,
+    pub kind: Kind,
+    /// Keys besides `da:<da>`: at most [`MAX_KEYS`], each once.
+    pub keys: SmallVec<[CapKey<'a>; 2]>,
+}
+
+impl Event<'_> {
+    /// The 64-bit hash that logs keep of an event with an id: XXH3 of the ad, a zero byte and the id. The ad is in
+    /// it so that two ads of one campaign with the same event id never look alike in the campaign's log. Never 0,
+    /// which stands for "no id". Part of the format on disk.
+    pub fn hash(&self) -> u64 {
+        let Some(id) = &self.id else { return 0 };
+        let (da, id) = (self.da.as_str().as_bytes(), id.as_str().as_bytes());
+        let mut bytes: SmallVec<[u8; 128]> = SmallVec::with_capacity(da.len() + 1 + id.len());
+        bytes.extend_from_slice(da);
+        bytes.push(0);
+        bytes.extend_from_slice(id);
+        xxhash_rust::xxh3::xxh3_64(&bytes).max(1)
+    }
+}

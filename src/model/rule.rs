@@ -1,0 +1,215 @@
+//! Rules, and which of them speak for a key.
+
+use super::{CapKey, KeyPattern, Kind, Window};
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// At most this many events; `None` exempts the key from every other rule of the kind.
+pub type Limit = Option<u64>;
+
+/// What a rule that caps does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    #[default]
+    Enforce,
+    /// Evaluated, reported and measured; never caps.
+    Shadow,
+}
+
+/// A rule's id: 1..=64 of `[A-Za-z0-9._-]`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct RuleId(Arc<str>);
+
+impl RuleId {
+    pub const DEFAULT: &'static str = "default";
+
+    pub fn new(text: &str) -> Result<Self, RuleError> {
+        let fits = (1..=64).contains(&text.len())
+            && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-'));
+        if fits { Ok(Self(text.into())) } else { Err(RuleError::Id) }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a rule is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    #[error("a rule id is 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`")]
+    Id,
+    #[error("limit must be 1 to {0}, or null")]
+    LimitOutOfRange(u64),
+    #[error("limit null exempts, which mode shadow cannot")]
+    ShadowExemption,
+}
+
+/// At most `limit` events of `kind` per user in `window`, for the keys that `key` names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    pub id: RuleId,
+    pub key: KeyPattern,
+    pub kind: Kind,
+    pub limit: Limit,
+    pub window: Window,
+    pub mode: Mode,
+}
+
+impl Rule {
+    /// Checks what depends on the configuration: a window's count cannot be told beyond what a log keeps.
+    pub fn check(&self, history_limit: usize) -> Result<(), RuleError> {
+        let most = if matches!(self.window, Window::Lifetime) { i64::MAX as u64 } else { history_limit as u64 };
+        match self.limit {
+            None if self.mode == Mode::Shadow => Err(RuleError::ShadowExemption),
+            Some(limit) if !(1..=most).contains(&limit) => Err(RuleError::LimitOutOfRange(most)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// All rules, with those that speak for each key worked out beforehand.
+#[derive(Debug, Default)]
+pub struct RuleSet {
+    rules: Vec<Arc<Rule>>,
+    exact: HashMap<String, Vec<Arc<Rule>>>,
+    levels: HashMap<String, Vec<Arc<Rule>>>,
+}
+
+impl RuleSet {
+    /// Takes the rules in any order; of two with one id the later stands.
+    pub fn new(rules: impl IntoIterator<Item = Rule>) -> Self {
+        let mut by_id = std::collections::BTreeMap::new();
+        for rule in rules {
+            by_id.insert(rule.id.clone(), Arc::new(rule));
+        }
+        let rules: Vec<_> = by_id.into_values().collect();
+        let mut set = Self { rules, ..Self::default() };
+        for rule in &set.rules {
+            let level = rule.key.level();
+            if !set.levels.contains_key(level) {
+                set.levels.insert(level.to_owned(), resolve(&set.rules, level, None));
+            }
+            if let KeyPattern::Exact(key) = &rule.key
+                && !set.exact.contains_key(key.as_str())
+            {
+                set.exact.insert(key.as_str().to_owned(), resolve(&set.rules, level, Some(key)));
+            }
+        }
+        set
+    }
+
+    /// Every rule, by id.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.rules.iter()
+    }
+
+    /// The rules that speak for a key, by id: of each kind the enforced ones on the exact key, or if there are none
+    /// those on its level, or the exempting one alone; and every shadow rule on either.
+    pub fn of_key(&self, key: &str) -> &[Arc<Rule>] {
+        if let Some(rules) = self.exact.get(key) {
+            return rules;
+        }
+        let level = key.split_once(':').map_or("", |(level, _)| level);
+        self.levels.get(level).map_or(&[], Vec::as_slice)
+    }
+
+    /// How long the rules want events held, in ms: the longest of their windows.
+    pub fn retention_ms(&self) -> u64 {
+        self.rules.iter().filter_map(|rule| rule.window.retention_ms()).max().unwrap_or(0)
+    }
+}
+
+fn resolve(rules: &[Arc<Rule>], level: &str, exact: Option<&CapKey<'_>>) -> Vec<Arc<Rule>> {
+    let on_exact = |rule: &Rule| matches!((&rule.key, exact), (KeyPattern::Exact(key), Some(exact)) if key == exact);
+    let on_level = |rule: &Rule| matches!(&rule.key, KeyPattern::Level(own) if own.as_str() == level);
+    let enforced = |rule: &Rule, kind| rule.mode == Mode::Enforce && rule.kind == kind;
+    let chosen = |rule: &Rule| match rule.mode {
+        Mode::Shadow => on_exact(rule) || on_level(rule),
+        Mode::Enforce => {
+            let any_exact = rules.iter().any(|other| enforced(other, rule.kind) && on_exact(other));
+            if any_exact { on_exact(rule) } else { on_level(rule) }
+        }
+    };
+    let candidates: Vec<_> = rules.iter().filter(|rule| chosen(rule)).cloned().collect();
+    let exempting = |kind| candidates.iter().find(|rule| enforced(rule, kind) && rule.limit.is_none());
+    let stands = |rule: &Arc<Rule>| {
+        rule.mode == Mode::Shadow || exempting(rule.kind).is_none_or(|exempting| Arc::ptr_eq(exempting, rule))
+    };
+    candidates.iter().filter(|rule| stands(rule)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(id: &str, key: &str, limit: Limit) -> Rule {
+        Rule {
+            id: RuleId::new(id).unwrap(),
+            key: KeyPattern::new(key).unwrap(),
+            kind: Kind::IMPRESSION,
+            limit,
+            window: Window::Lifetime,
+            mode: Mode::Enforce,
+        }
+    }
+
+    fn shadow(id: &str, key: &str) -> Rule {
+        Rule { mode: Mode::Shadow, ..rule(id, key, Some(1)) }
+    }
+
+    fn click(id: &str, key: &str) -> Rule {
+        Rule { kind: Kind::CLICK, ..rule(id, key, Some(1)) }
+    }
+
+    fn ids<'a>(set: &'a RuleSet, key: &str) -> Vec<&'a str> {
+        set.of_key(key).iter().map(|rule| rule.id.as_str()).collect()
+    }
+
+    #[test]
+    fn exact_rules_displace_those_of_the_level_kind_by_kind() {
+        let set = RuleSet::new([
+            rule("a", "da:*", Some(5)),
+            click("b", "da:*"),
+            rule("c", "da:7", Some(2)),
+            rule("d", "da:7", Some(9)),
+        ]);
+        assert_eq!(ids(&set, "da:7"), ["b", "c", "d"]);
+        assert_eq!(ids(&set, "da:8"), ["a", "b"]);
+        assert_eq!(ids(&set, "campaign:7"), [""; 0]);
+    }
+
+    #[test]
+    fn an_exemption_stands_alone_but_for_shadows_and_other_kinds() {
+        let set = RuleSet::new([
+            rule("a", "da:*", Some(5)),
+            rule("b", "da:7", None),
+            rule("c", "da:7", Some(1)),
+            click("d", "da:7"),
+            shadow("e", "da:*"),
+        ]);
+        assert_eq!(ids(&set, "da:7"), ["b", "d", "e"]);
+    }
+
+    #[test]
+    fn shadows_displace_nothing_and_are_displaced_by_nothing() {
+        let set = RuleSet::new([rule("a", "da:*", Some(5)), shadow("b", "da:7"), shadow("c", "da:*")]);
+        assert_eq!(ids(&set, "da:7"), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_limit_is_bounded_by_what_a_log_keeps_save_for_a_lifetime() {
+        let window = Window::Rolling("1d".parse().unwrap());
+        assert!(rule("a", "da:*", Some(1_000)).check(256).is_ok());
+        assert_eq!(
+            Rule { window: window.clone(), ..rule("a", "da:*", Some(257)) }.check(256),
+            Err(RuleError::LimitOutOfRange(256))
+        );
+        assert!(Rule { window, ..rule("a", "da:*", Some(256)) }.check(256).is_ok());
+        assert!(rule("a", "da:*", Some(0)).check(256).is_err());
+        assert_eq!(Rule { limit: None, ..shadow("a", "da:*") }.check(256), Err(RuleError::ShadowExemption));
+    }
+}
