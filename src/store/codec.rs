@@ -1,0 +1,264 @@
+//! The bytes of a log.
+//!
+//! A row of `logs` is its sections one after another; a section is
+//!
+//! ```text
+//! tag      u8       bits 0-1: 0 impression, 1 click, 2 conversion, 3 a name follows
+//!                   bit 2: a number of entries follows (else there is one)
+//!                   bit 3: a number of trimmed entries follows (else there are none)
+//!                   bit 4: in the first section, the key may have a row in `caps`
+//!                   bits 5-7: zero
+//! name     u8, ..   length and bytes, where the tag says so
+//! entries  varint   where the tag says so
+//! trimmed  varint   where the tag says so
+//! entry    varint   (time since the entry before, the first since 1970, in ms) * 2 + (1 if a hash follows)
+//!          u64 LE   the hash, where there is one
+//! ```
+//!
+//! Varints are LEB128. An ad seen once without an event id is 7 bytes, until 2039.
+
+use super::StoreError;
+use crate::engine::CapRow;
+use crate::model::{Entry, Kind, Log, Section, TsMs};
+use smallvec::SmallVec;
+
+const KIND_MASK: u8 = 0b11;
+const KIND_NAMED: u8 = 3;
+const COUNTED: u8 = 1 << 2;
+const TRIMMED: u8 = 1 << 3;
+const MAY_CAP: u8 = 1 << 4;
+const KNOWN_BITS: u8 = 0b1_1111;
+
+/// A log as it is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogRow {
+    pub log: Log,
+    /// Whether `caps` may hold a row for this key; where this is false it certainly holds none.
+    pub may_cap: bool,
+}
+
+const CORRUPT_LOG: fn(&'static str) -> StoreError = |what| StoreError::Corrupt { table: "logs", what };
+
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+pub(super) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let part = u64::from(byte & 0x7f);
+        if shift == 63 && part > 1 {
+            return None;
+        }
+        value |= part << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
+    let (head, rest) = bytes.split_at_checked(len)?;
+    *bytes = rest;
+    Some(head)
+}
+
+/// Appends the bytes of a log, which must not be empty.
+pub fn encode_log(out: &mut Vec<u8>, log: &Log, may_cap: bool) {
+    for (i, section) in log.sections.iter().enumerate() {
+        let known = match section.kind {
+            Kind::IMPRESSION => 0,
+            Kind::CLICK => 1,
+            Kind::CONVERSION => 2,
+            _ => KIND_NAMED,
+        };
+        let mut tag = known;
+        tag |= if section.entries.len() != 1 { COUNTED } else { 0 };
+        tag |= if section.trimmed != 0 { TRIMMED } else { 0 };
+        tag |= if i == 0 && may_cap { MAY_CAP } else { 0 };
+        out.push(tag);
+        if known == KIND_NAMED {
+            let name = section.kind.as_str().as_bytes();
+            out.push(name.len() as u8);
+            out.extend_from_slice(name);
+        }
+        if tag & COUNTED != 0 {
+            put_varint(out, section.entries.len() as u64);
+        }
+        if tag & TRIMMED != 0 {
+            put_varint(out, section.trimmed);
+        }
+        let mut before = 0;
+        for entry in &section.entries {
+            let hashed = entry.hash != 0;
+            put_varint(out, ((entry.ts.0 - before) << 1) | u64::from(hashed));
+            if hashed {
+                out.extend_from_slice(&entry.hash.to_le_bytes());
+            }
+            before = entry.ts.0;
+        }
+    }
+}
+
+/// Reads a log back.
+pub fn decode_log(bytes: &[u8]) -> Result<LogRow, StoreError> {
+    let mut row = LogRow::default();
+    let mut rest = bytes;
+    while let Some(&tag) = rest.first() {
+        if row.log.sections.is_empty() {
+            row.may_cap = tag & MAY_CAP != 0;
+        }
+        row.log.sections.push(decode_section(&mut rest).ok_or_else(|| CORRUPT_LOG("a section ends too soon"))?);
+    }
+    if row.log.is_empty() { Err(CORRUPT_LOG("it is empty")) } else { Ok(row) }
+}
+
+fn decode_section(bytes: &mut &[u8]) -> Option<Section> {
+    let tag = take(bytes, 1)?[0];
+    if tag & !KNOWN_BITS != 0 {
+        return None;
+    }
+    let kind = match tag & KIND_MASK {
+        0 => Kind::IMPRESSION,
+        1 => Kind::CLICK,
+        2 => Kind::CONVERSION,
+        _ => {
+            let len = usize::from(take(bytes, 1)?[0]);
+            Kind::new(std::str::from_utf8(take(bytes, len)?).ok()?).ok()?
+        }
+    };
+    let count = if tag & COUNTED != 0 { usize::try_from(take_varint(bytes)?).ok()? } else { 1 };
+    let trimmed = if tag & TRIMMED != 0 { take_varint(bytes)? } else { 0 };
+    // An entry has at least one byte: a count beyond that is damage, not a reason to reserve memory.
+    if count == 0 || count > bytes.len() {
+        return None;
+    }
+    let mut entries = SmallVec::with_capacity(count);
+    let mut ts = 0u64;
+    for _ in 0..count {
+        let packed = take_varint(bytes)?;
+        ts = ts.checked_add(packed >> 1)?;
+        let hash = if packed & 1 == 1 { u64::from_le_bytes(take(bytes, 8)?.try_into().ok()?) } else { 0 };
+        entries.push(Entry { ts: TsMs(ts), hash });
+    }
+    Some(Section { kind, trimmed, entries })
+}
+
+/// Reads only the time of a log's newest event, for the compaction filter.
+pub(super) fn newest_of_log(mut bytes: &[u8]) -> Option<TsMs> {
+    let mut newest = None;
+    while !bytes.is_empty() {
+        newest = newest.max(decode_section(&mut bytes)?.entries.last().map(|entry| entry.ts));
+    }
+    newest
+}
+
+/// The bytes of a row of `caps`: until when, and how much sooner the timer fires.
+pub(super) fn encode_cap(out: &mut Vec<u8>, row: CapRow) {
+    put_varint(out, row.until.0);
+    put_varint(out, row.until.0.saturating_sub(row.due.0));
+}
+
+pub(super) fn decode_cap(mut bytes: &[u8]) -> Result<CapRow, StoreError> {
+    let corrupt = || StoreError::Corrupt { table: "caps", what: "it ends too soon" };
+    let until = take_varint(&mut bytes).ok_or_else(corrupt)?;
+    let sooner = take_varint(&mut bytes).ok_or_else(corrupt)?;
+    Ok(CapRow { until: TsMs(until), due: TsMs(until.checked_sub(sooner).ok_or_else(corrupt)?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn log(parts: &[(Kind, u64, &[(u64, u64)])]) -> Log {
+        let section = |&(kind, trimmed, entries): &(Kind, u64, &[(u64, u64)])| Section {
+            kind,
+            trimmed,
+            entries: entries.iter().map(|&(ts, hash)| Entry { ts: TsMs(ts), hash }).collect(),
+        };
+        Log { sections: parts.iter().map(section).collect() }
+    }
+
+    /// Once a format is out these bytes must never change: a new format gets a new case beside them.
+    #[test]
+    fn the_bytes_of_a_log_never_change() {
+        let view = Kind::new("view").unwrap();
+        let cases: [(Log, bool, &str); 4] = [
+            (log(&[(Kind::IMPRESSION, 0, &[(1_732_233_600_000, 0)])]), false, "00808090d3ea64"),
+            (
+                log(&[(Kind::IMPRESSION, 0, &[(1_732_233_600_000, 0x0123_4567_89ab_cdef)])]),
+                true,
+                "10818090d3ea64efcdab8967452301",
+            ),
+            (
+                log(&[(Kind::CLICK, 300, &[(1_732_233_600_000, 0), (1_732_233_600_000, 0), (1_732_233_600_250, 1)])]),
+                false,
+                "0d03ac02808090d3ea6400f5030100000000000000",
+            ),
+            (
+                log(&[(view, 0, &[(100_000_000_000, 0)]), (Kind::CONVERSION, 0, &[(100_000_000_001, 0)])]),
+                true,
+                "1304766965778090f9a2c905028290f9a2c905",
+            ),
+        ];
+        for (log, may_cap, bytes) in cases {
+            let mut out = Vec::new();
+            encode_log(&mut out, &log, may_cap);
+            assert_eq!(hex(&out), bytes, "{log:?}");
+            assert_eq!(decode_log(&out), Ok(LogRow { log, may_cap }));
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_cap_never_change() {
+        let row = CapRow { until: TsMs(1_732_665_600_000), due: TsMs(1_732_665_599_000) };
+        let mut out = Vec::new();
+        encode_cap(&mut out, row);
+        assert_eq!(hex(&out), "8098edb9b632e807");
+        assert_eq!(decode_cap(&out), Ok(row));
+    }
+
+    proptest! {
+        #[test]
+        fn a_log_survives_its_encoding(
+            parts in prop::collection::vec(
+                ("[a-z][a-z0-9_]{0,31}", 0u64..1 << 40, prop::collection::vec((0u64..1 << 47, any::<u64>()), 1..300)),
+                1..4,
+            ),
+            may_cap: bool,
+        ) {
+            let mut log = Log::default();
+            for (kind, trimmed, mut entries) in parts {
+                let kind = Kind::new(&kind).unwrap();
+                if log.section(kind).is_none() {
+                    entries.sort();
+                    let entries = entries.into_iter().map(|(ts, hash)| Entry { ts: TsMs(ts), hash }).collect();
+                    log.sections.push(Section { kind, trimmed, entries });
+                }
+            }
+            let mut out = Vec::new();
+            encode_log(&mut out, &log, may_cap);
+            prop_assert_eq!(newest_of_log(&out), log.newest());
+            prop_assert_eq!(decode_log(&out), Ok(LogRow { log, may_cap }));
+        }
+
+        #[test]
+        fn damaged_bytes_are_an_error_and_never_a_panic(bytes: Vec<u8>) {
+            let _ = decode_log(&bytes);
+            let _ = newest_of_log(&bytes);
+            let _ = decode_cap(&bytes);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What a store knows about itself: its format, its id, how it was last closed, and where the sequences stand.
+
+use super::row::shard_rows;
+use super::{FORMAT, Store, StoreError, StoreInfo, Table};
+use crate::model::ShardId;
+use rocksdb::{IteratorMode, ReadOptions, WriteBatch, WriteOptions};
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::Ordering;
+
+const FORMAT_FIELD: &[u8] = b"format";
+const ID_FIELD: &[u8] = b"store_id";
+/// `on` or `off`: whether the last run noted changes.
+const CHANGES_FIELD: &[u8] = b"changes";
+/// The machine's boot id while a run is under way; absent after a clean end.
+const RUNNING_FIELD: &[u8] = b"running_on_boot";
+/// In `meta`, after the shard: the changes up to this sequence are gone.
+const TRIMMED_FIELD: u8 = b't';
+
+impl Store {
+    fn field(&self, field: &[u8]) -> Result<Option<String>, StoreError> {
+        let value = self.db.get(field).map_err(StoreError::rocks("reading a field of the store"))?;
+        value.map(|value| String::from_utf8(value).map_err(|_| corrupt("a field is no text"))).transpose()
+    }
+
+    pub(super) fn format(&self) -> Result<Option<u32>, StoreError> {
+        let format = self.field(FORMAT_FIELD)?;
+        format.map(|text| text.parse().map_err(|_| corrupt("the format is no number"))).transpose()
+    }
+
+    /// Reads who this store is; makes it up where it is new.
+    pub(super) fn open_info(&self) -> Result<StoreInfo, StoreError> {
+        if let Some(id) = self.field(ID_FIELD)? {
+            return Ok(StoreInfo { id, is_new: false });
+        }
+        let id = random_id();
+        let mut batch = WriteBatch::default();
+        batch.put(FORMAT_FIELD, FORMAT.to_string());
+        batch.put(ID_FIELD, &id);
+        self.db.write(batch).map_err(StoreError::rocks("writing the store's id"))?;
+        Ok(StoreInfo { id, is_new: true })
+    }
+
+    /// Finds the last sequence of every shard: that of its last change, or of what was trimmed.
+    pub(super) fn load_sequences(&self) -> Result<(), StoreError> {
+        // Changes were noted in every run so far, and none noted was lost: then Redis can be told from where it is.
+        // Else every sequence steps over a number that has no change, and whoever stands before it starts anew.
+        let unbroken = self.field(CHANGES_FIELD)?.is_none_or(|kept| kept == "on")
+            && self.field(RUNNING_FIELD)?.is_none_or(|boot| boot == boot_id());
+        let mut batch = WriteBatch::default();
+        for shard in ShardId::all() {
+            let mut trimmed_to = self.stored_trimmed_to(shard)?;
+            let mut seq = self.last_change(shard)?.unwrap_or(0).max(trimmed_to);
+            if !unbroken && self.keep_changes {
+                seq += 1;
+                trimmed_to = seq;
+                self.put_trimmed_to(&mut batch, shard, seq);
+            }
+            self.seq[shard.index()].store(seq, Ordering::Relaxed);
+            self.durable_seq[shard.index()].store(seq, Ordering::Release);
+            self.trimmed_to[shard.index()].store(trimmed_to, Ordering::Release);
+        }
+        self.db.write(batch).map_err(StoreError::rocks("writing where the changes begin"))
+    }
+
+    pub(super) fn mark_opened(&self) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.put(CHANGES_FIELD, if self.keep_changes { "on" } else { "off" });
+        batch.put(RUNNING_FIELD, boot_id());
+        let mut options = WriteOptions::default();
+        options.set_sync(self.dir.is_some());
+        self.db.write_opt(batch, &options).map_err(StoreError::rocks("marking the store as open"))
+    }
+
+    pub(super) fn mark_closed(&self) -> Result<(), StoreError> {
+        self.db.delete(RUNNING_FIELD).map_err(StoreError::rocks("marking the store as closed"))
+    }
+
+    pub(super) fn put_trimmed_to(&self, batch: &mut WriteBatch, shard: ShardId, seq: u64) {
+        batch.put_cf(self.cf(Table::Meta), [shard.0, TRIMMED_FIELD], seq.to_be_bytes());
+    }
+
+    fn stored_trimmed_to(&self, shard: ShardId) -> Result<u64, StoreError> {
+        let value = self.db.get_cf(self.cf(Table::Meta), [shard.0, TRIMMED_FIELD]);
+        let value = value.map_err(StoreError::rocks("reading where the changes begin"))?;
+        let Some(value) = value else { return Ok(0) };
+        let bytes = value.as_slice().try_into().map_err(|_| corrupt("a sequence is not 8 bytes"))?;
+        Ok(u64::from_be_bytes(bytes))
+    }
+
+    fn last_change(&self, shard: ShardId) -> Result<Option<u64>, StoreError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(shard_rows(shard));
+        let mut rows = self.db.iterator_cf_opt(self.cf(Table::Changes), options, IteratorMode::End);
+        let Some(row) = rows.next() else { return Ok(None) };
+        let (key, _) = row.map_err(StoreError::rocks("finding the last change"))?;
+        super::changes::seq_of(&key).map(Some)
+    }
+}
+
+fn corrupt(what: &'static str) -> StoreError {
+    StoreError::Corrupt { table: "meta", what }
+}
+
+/// Changes with every start of the machine: what a process wrote without fsync may be gone only if this changed.
+fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.map_or_else(|_| "unknown".to_owned(), |id| id.trim().to_owned())
+}
+
+/// 128 bits from the keys of the standard library's hash maps, which come from the system's randomness.
+fn random_id() -> String {
+    let half = || std::collections::hash_map::RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", half(), half())
+}

@@ -1,0 +1,189 @@
+//! What is on disk: one RocksDB, every row led by its shard, a column family a table.
+//!
+//! | table | key | value | written by |
+//! | --- | --- | --- | --- |
+//! | logs | shard, user, 0, key | the counted events | an event |
+//! | caps | shard, user, 0, key | capped until, timer | what makes a cap start, last longer or end |
+//! | changes | shard, sequence | user, 0, key, when | the same write |
+//! | due | shard, instant, user, 0, key | | the same write |
+//! | meta | shard, field | | |
+//! | default | field | format, store id, ... | opening and closing |
+
+mod caps;
+mod changes;
+mod codec;
+mod due;
+mod lock;
+mod logs;
+mod meta;
+mod open;
+mod options;
+mod reclaim;
+mod row;
+mod turn;
+
+pub use caps::{CapEntry, CapsPage};
+pub use changes::Change;
+pub use codec::LogRow;
+pub use due::DueRow;
+pub use logs::ReadError;
+pub use open::{OpenError, StoreInfo};
+pub use options::{ByteSize, Compression, Durability, StorageKind, StoreOptions};
+pub use reclaim::Reclaim;
+pub use row::RowKey;
+pub use turn::Turn;
+
+use crate::model::{SHARDS, ShardId};
+use rocksdb::{ColumnFamily, DB};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::Notify;
+
+/// The version of everything on disk. A newer one is refused.
+pub const FORMAT: u32 = 1;
+
+/// The tables, each a column family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Table {
+    Logs,
+    Caps,
+    Changes,
+    Due,
+    Meta,
+}
+
+impl Table {
+    pub(crate) const ALL: [Table; 5] = [Table::Logs, Table::Caps, Table::Changes, Table::Due, Table::Meta];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Table::Logs => "logs",
+            Table::Caps => "caps",
+            Table::Changes => "changes",
+            Table::Due => "due",
+            Table::Meta => "meta",
+        }
+    }
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    #[error("{doing}: {source}")]
+    RocksDb { doing: &'static str, source: rocksdb::Error },
+    #[error("a row of table {table} cannot be read: {what}")]
+    Corrupt { table: &'static str, what: &'static str },
+    #[error("an earlier write failed, so nothing more is written until a restart")]
+    Poisoned,
+}
+
+impl StoreError {
+    fn rocks(doing: &'static str) -> impl FnOnce(rocksdb::Error) -> StoreError {
+        move |source| StoreError::RocksDb { doing, source }
+    }
+}
+
+/// The open store. Shared by the writers, the readers and the mirror.
+pub struct Store {
+    db: DB,
+    dir: Option<PathBuf>,
+    info: StoreInfo,
+    durability: Durability,
+    keep_changes: bool,
+    poisoned: AtomicBool,
+    /// The last sequence given out, by shard; only the shard's writer adds to it.
+    seq: Vec<AtomicU64>,
+    /// The last sequence that is durable, by shard.
+    durable_seq: Vec<AtomicU64>,
+    /// The changes up to here are gone from their table, by shard.
+    trimmed_to: Vec<AtomicU64>,
+    changed: Arc<Notify>,
+    reclaim: Arc<Reclaim>,
+    cache: rocksdb::Cache,
+    _lock: Option<lock::DirLock>,
+}
+
+impl Store {
+    fn cf(&self, table: Table) -> &ColumnFamily {
+        // Every table was created when the store was opened.
+        self.db.cf_handle(table.name()).unwrap_or_else(|| panic!("table {} is open", table.name()))
+    }
+
+    /// Who this store is: made with the data directory, and what marks a Redis prefix as ours.
+    pub fn info(&self) -> &StoreInfo {
+        &self.info
+    }
+
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// The data directory; `None` in memory.
+    pub fn dir(&self) -> Option<&std::path::Path> {
+        self.dir.as_deref()
+    }
+
+    /// The handle by which the compaction filter learns what is void.
+    pub fn reclaim(&self) -> &Arc<Reclaim> {
+        &self.reclaim
+    }
+
+    /// Whether an earlier write or fsync failed: from then on nothing is written, for RocksDB's memory may differ from
+    /// its disk. Reads go on.
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Acquire)
+    }
+
+    pub fn poison(&self) {
+        self.poisoned.store(true, Ordering::Release);
+    }
+
+    /// Makes every write so far survive a power cut. Any number of writers share one call. Poisons the store where it
+    /// fails.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        if self.is_poisoned() {
+            return Err(StoreError::Poisoned);
+        }
+        if self.dir.is_none() {
+            return Ok(());
+        }
+        self.db.flush_wal(true).map_err(StoreError::rocks("syncing the write-ahead log")).inspect_err(|_| self.poison())
+    }
+
+    /// Ends background work and leaves the mark of a clean end. What was committed is durable afterwards.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.sync()?;
+        self.mark_closed()?;
+        self.sync()?;
+        self.db.cancel_all_background_work(true);
+        Ok(())
+    }
+
+    /// A figure of RocksDB's own over one table, such as `rocksdb.estimate-num-keys`.
+    pub fn table_figures(&self, property: &str) -> Vec<(&'static str, u64)> {
+        let figure = |table: Table| {
+            let value = self.db.property_int_value_cf(self.cf(table), property).ok().flatten()?;
+            Some((table.name(), value))
+        };
+        Table::ALL.into_iter().filter_map(figure).collect()
+    }
+
+    /// A figure of RocksDB's own over the whole database.
+    pub fn figure(&self, property: &str) -> Option<u64> {
+        self.db.property_int_value(property).ok().flatten()
+    }
+
+    /// Bytes in the block cache.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache.get_usage() as u64
+    }
+
+    fn shard_counters() -> Vec<AtomicU64> {
+        (0..SHARDS).map(|_| AtomicU64::new(0)).collect()
+    }
+
+    fn next_seq(&self, shard: ShardId) -> u64 {
+        self.seq[shard.index()].fetch_add(1, Ordering::Relaxed) + 1
+    }
+}

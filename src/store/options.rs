@@ -1,0 +1,232 @@
+//! How RocksDB is set up.
+
+use super::{Reclaim, Table};
+use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DataBlockIndexType, Env, Options};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Where the rows are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum StorageKind {
+    /// RocksDB in the data directory.
+    #[default]
+    Rocksdb,
+    /// RocksDB in memory: gone with the process.
+    Memory,
+}
+
+/// What an acknowledged event survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// A power cut: it is on disk.
+    #[default]
+    Fsync,
+    /// The end of the process, but not a power cut.
+    Wal,
+}
+
+/// How rows are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// LZ4, and Zstd at the last level, where nine tenths of the rows are and writing is rarest.
+    #[default]
+    Lz4,
+    Zstd,
+    Snappy,
+    None,
+}
+
+impl Compression {
+    fn of_levels(self) -> (DBCompressionType, DBCompressionType) {
+        match self {
+            Compression::Lz4 => (DBCompressionType::Lz4, DBCompressionType::Zstd),
+            Compression::Zstd => (DBCompressionType::Zstd, DBCompressionType::Zstd),
+            Compression::Snappy => (DBCompressionType::Snappy, DBCompressionType::Snappy),
+            Compression::None => (DBCompressionType::None, DBCompressionType::None),
+        }
+    }
+}
+
+/// A size as it is written: an integer and `KiB`, `MiB` or `GiB`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is not an integer followed by KiB, MiB or GiB (such as 256MiB)")]
+pub struct ByteSizeError;
+
+const SIZE_UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+
+impl ByteSize {
+    pub const fn mib(count: u64) -> Self {
+        Self(count << 20)
+    }
+
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl FromStr for ByteSize {
+    type Err = ByteSizeError;
+
+    fn from_str(text: &str) -> Result<Self, ByteSizeError> {
+        let unit = SIZE_UNITS.into_iter().find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, bits)));
+        let (count, bits) = unit.ok_or(ByteSizeError)?;
+        let digits = !count.is_empty() && count.bytes().all(|c| c.is_ascii_digit());
+        let count: u64 = if digits { count.parse().map_err(|_| ByteSizeError)? } else { return Err(ByteSizeError) };
+        count.checked_mul(1 << bits).map(Self).ok_or(ByteSizeError)
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = |&(_, bits): &(&str, u32)| self.0.is_multiple_of(1 << bits);
+        let (unit, bits) = SIZE_UNITS.into_iter().find(fits).unwrap_or(("KiB", 10));
+        write!(f, "{}{unit}", self.0 >> bits)
+    }
+}
+
+impl fmt::Debug for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for ByteSize {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|why| serde::de::Error::custom(format!("{text:?} {why}")))
+    }
+}
+
+/// What a store is opened with.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    pub data_dir: PathBuf,
+    pub storage: StorageKind,
+    pub durability: Durability,
+    /// Whether changes of caps are noted for a mirror.
+    pub keep_changes: bool,
+    pub block_cache: ByteSize,
+    /// Size of one write buffer; `logs` has up to four, every other table up to two.
+    pub write_buffer: ByteSize,
+    pub bloom_bits: f64,
+    pub compression: Compression,
+    pub background_jobs: i32,
+    /// Seconds after which a file of logs is rewritten even if nothing pushes it out, so that void logs go.
+    pub rewrite_after_s: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            data_dir: "data".into(),
+            storage: StorageKind::Rocksdb,
+            durability: Durability::Fsync,
+            keep_changes: false,
+            block_cache: ByteSize::mib(256),
+            write_buffer: ByteSize::mib(32),
+            bloom_bits: 10.0,
+            compression: Compression::Lz4,
+            background_jobs: 2,
+            rewrite_after_s: 86_400,
+        }
+    }
+}
+
+impl StoreOptions {
+    pub(super) fn of_database(&self) -> Result<Options, rocksdb::Error> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_max_background_jobs(self.background_jobs.max(2));
+        // One log serves all tables: it is cut when the oldest unflushed table is this far behind.
+        options.set_max_total_wal_size(96 << 20);
+        options.set_max_open_files(512);
+        options.set_keep_log_file_num(4);
+        options.set_max_log_file_size(8 << 20);
+        options.set_stats_dump_period_sec(0);
+        options.set_bytes_per_sync(1 << 20);
+        options.set_avoid_unnecessary_blocking_io(true);
+        if self.storage == StorageKind::Memory {
+            options.set_env(&Env::mem_env()?);
+        }
+        Ok(options)
+    }
+
+    pub(super) fn of_table(&self, table: Table, cache: &Cache, reclaim: &Arc<Reclaim>) -> Options {
+        let (upper, bottom) = self.compression.of_levels();
+        let mut options = Options::default();
+        options.set_block_based_table_factory(&self.of_blocks(table, cache));
+        options.set_compression_type(upper);
+        options.set_bottommost_compression_type(bottom);
+        options.set_level_compaction_dynamic_level_bytes(true);
+        options.set_target_file_size_base(32 << 20);
+        options.set_max_bytes_for_level_base(128 << 20);
+        options.set_write_buffer_size(self.write_buffer.as_usize());
+        options.set_max_write_buffer_number(if table == Table::Logs { 4 } else { 2 });
+        match table {
+            Table::Logs => {
+                // Most keys of a batch are new: the filter says so without walking the skip list.
+                options.set_memtable_prefix_bloom_ratio(0.1);
+                options.set_memtable_whole_key_filtering(true);
+                options.set_periodic_compaction_seconds(self.rewrite_after_s);
+                let reclaim = reclaim.clone();
+                options
+                    .set_compaction_filter(c"freqcap.void_logs", move |_level, key, value| reclaim.decide(key, value));
+            }
+            // Rows here live for seconds: files that are mostly tombstones are rewritten at once.
+            Table::Caps | Table::Changes | Table::Due => {
+                options.add_compact_on_deletion_collector_factory(16_384, 8_192, 0.5);
+            }
+            Table::Meta => {}
+        }
+        options
+    }
+
+    fn of_blocks(&self, table: Table, cache: &Cache) -> BlockBasedOptions {
+        let mut blocks = BlockBasedOptions::default();
+        blocks.set_block_cache(cache);
+        blocks.set_block_size(8 << 10);
+        blocks.set_format_version(6);
+        // Index and filters count against the cache, so that memory stays bounded however much is held.
+        blocks.set_cache_index_and_filter_blocks(true);
+        blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        if matches!(table, Table::Logs | Table::Caps) {
+            blocks.set_bloom_filter(self.bloom_bits, false);
+            blocks.set_optimize_filters_for_memory(true);
+            blocks.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
+        }
+        blocks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_an_integer_and_a_binary_unit_and_prints_as_such() {
+        for (text, bytes) in [("16MiB", 16 << 20), ("1GiB", 1 << 30), ("3KiB", 3 << 10)] {
+            let size: ByteSize = text.parse().unwrap();
+            assert_eq!((size.0, size.to_string().as_str()), (bytes, text));
+        }
+        for bad in ["", "16", "16MB", "MiB", "-1MiB", "1.5GiB", "99999999999999GiB"] {
+            assert!(bad.parse::<ByteSize>().is_err(), "{bad:?}");
+        }
+    }
+}

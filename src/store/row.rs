@@ -1,0 +1,113 @@
+//! Row keys: shard, user, a zero byte, key. No id holds a zero byte, so the rows of one user stand together and no
+//! user's rows begin like another's.
+
+use crate::model::{CapKey, ShardId, UserId};
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// Stands for `da:`; every other key begins with a lower-case letter.
+const DA: u8 = 1;
+
+/// The key of a row of `logs` and `caps`, whole.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowKey(Box<[u8]>);
+
+impl RowKey {
+    pub fn new(user: &UserId<'_>, key: &CapKey<'_>) -> Self {
+        let mut bytes = Vec::with_capacity(user.as_str().len() + key.as_str().len() + 2);
+        Self::write(&mut bytes, user.as_str(), key.as_str());
+        Self(bytes.into())
+    }
+
+    /// Appends the row key of a checked user and key.
+    pub fn write(out: &mut Vec<u8>, user: &str, key: &str) {
+        out.push(ShardId::of_user(user.as_bytes()).0);
+        out.extend_from_slice(user.as_bytes());
+        out.push(0);
+        match key.strip_prefix("da:") {
+            Some(da) => {
+                out.push(DA);
+                out.extend_from_slice(da.as_bytes());
+            }
+            None => out.extend_from_slice(key.as_bytes()),
+        }
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The user and the key in a row key; `None` if the bytes are none.
+    pub fn parse(bytes: &[u8]) -> Option<(&str, Cow<'_, str>)> {
+        let rest = bytes.get(1..)?;
+        let zero = memchr::memchr(0, rest)?;
+        let user = std::str::from_utf8(&rest[..zero]).ok()?;
+        let key = &rest[zero + 1..];
+        let key = match key.split_first()? {
+            (&DA, da) => Cow::Owned(format!("da:{}", std::str::from_utf8(da).ok()?)),
+            _ => Cow::Borrowed(std::str::from_utf8(key).ok()?),
+        };
+        Some((user, key))
+    }
+
+    /// The key alone of a row key.
+    pub fn key_of(bytes: &[u8]) -> Option<Cow<'_, str>> {
+        Self::parse(bytes).map(|(_, key)| key)
+    }
+}
+
+/// The bounds of every row of one user.
+pub(crate) fn user_rows(user: &str) -> Range<Vec<u8>> {
+    let mut start = Vec::with_capacity(user.len() + 2);
+    start.push(ShardId::of_user(user.as_bytes()).0);
+    start.extend_from_slice(user.as_bytes());
+    start.push(0);
+    let mut end = start.clone();
+    end.pop();
+    end.push(1);
+    start..end
+}
+
+/// The bounds of every row of one shard.
+pub(crate) fn shard_rows(shard: ShardId) -> Range<Vec<u8>> {
+    let end = match shard.0.checked_add(1) {
+        Some(next) => vec![next],
+        // Longer than any row: 255, then a byte that no row has there.
+        None => vec![0xff; 16],
+    };
+    vec![shard.0]..end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(user: &str, key: &str) -> RowKey {
+        RowKey::new(&UserId::new(user).unwrap(), &CapKey::new(key).unwrap())
+    }
+
+    #[test]
+    fn a_row_key_gives_back_its_user_and_key() {
+        for (user, key) in [("u1", "da:77"), ("a/b:{c}%", "campaign:x:y"), ("é😀", "da:\u{a0}")] {
+            assert_eq!(RowKey::parse(row(user, key).as_bytes()), Some((user, Cow::Borrowed(key))));
+        }
+        assert_eq!(RowKey::parse(b""), None);
+        assert_eq!(RowKey::parse(b"\x05user"), None);
+    }
+
+    #[test]
+    fn the_bytes_of_a_row_key_never_change() {
+        assert_eq!(row("u1", "da:77").as_bytes(), b"\x8fu1\0\x0177");
+        assert_eq!(row("u1", "campaign:42").as_bytes(), b"\x8fu1\0campaign:42");
+    }
+
+    #[test]
+    fn the_rows_of_a_user_are_a_range_that_no_other_user_is_in() {
+        let range = user_rows("u1");
+        assert!(range.contains(&row("u1", "da:77").0.into_vec()));
+        assert!(range.contains(&row("u1", "zz:\u{10FFFF}").0.into_vec()));
+        let mut longer = row("u10", "da:1").0.into_vec();
+        longer[0] = range.start[0];
+        assert!(!range.contains(&longer));
+    }
+}
