@@ -1,4 +1,6 @@
 //! freqcap: has this user seen this ad too often?
+pub mod clock;
 pub mod engine;
 pub mod model;
+pub mod shard;
 pub mod store;

@@ -196,21 +196,21 @@ mod tests {
     fn the_bytes_of_a_log_never_change() {
         let view = Kind::new("view").unwrap();
         let cases: [(Log, bool, &str); 4] = [
-            (log(&[(Kind::IMPRESSION, 0, &[(1_732_233_600_000, 0)])]), false, "00808090d3ea64"),
+            (log(&[(Kind::IMPRESSION, 0, &[(1_732_233_600_000, 0)])]), false, "0080f0d892ea64"),
             (
                 log(&[(Kind::IMPRESSION, 0, &[(1_732_233_600_000, 0x0123_4567_89ab_cdef)])]),
                 true,
-                "10818090d3ea64efcdab8967452301",
+                "1081f0d892ea64efcdab8967452301",
             ),
             (
                 log(&[(Kind::CLICK, 300, &[(1_732_233_600_000, 0), (1_732_233_600_000, 0), (1_732_233_600_250, 1)])]),
                 false,
-                "0d03ac02808090d3ea6400f5030100000000000000",
+                "0d03ac0280f0d892ea6400f5030100000000000000",
             ),
             (
                 log(&[(view, 0, &[(100_000_000_000, 0)]), (Kind::CONVERSION, 0, &[(100_000_000_001, 0)])]),
                 true,
-                "1304766965778090f9a2c905028290f9a2c905",
+                "13047669657780a0b787e9050282a0b787e905",
             ),
         ];
         for (log, may_cap, bytes) in cases {
@@ -226,7 +226,7 @@ mod tests {
         let row = CapRow { until: TsMs(1_732_665_600_000), due: TsMs(1_732_665_599_000) };
         let mut out = Vec::new();
         encode_cap(&mut out, row);
-        assert_eq!(hex(&out), "8098edb9b632e807");
+        assert_eq!(hex(&out), "80d0abd7b632e807");
         assert_eq!(decode_cap(&out), Ok(row));
     }
 

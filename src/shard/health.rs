@@ -1,0 +1,53 @@
+//! What stands in the way of events, shared by who finds out and who must know.
+
+use crate::store::Store;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Why events are not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("the mailbox of a writer is full")]
+    Busy,
+    #[error("an earlier write failed: this process must be restarted")]
+    Poisoned,
+    #[error("less than min_free_disk is left in the data directory's file system")]
+    DiskFull,
+    #[error("a row could not be read; the log of this process says which")]
+    ReadFailed,
+    #[error("the service is stopping")]
+    Stopping,
+}
+
+/// Whether events can be taken.
+#[derive(Clone)]
+pub struct Health {
+    store: Arc<Store>,
+    disk_full: Arc<AtomicBool>,
+}
+
+impl Health {
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        Self { store, disk_full: Arc::default() }
+    }
+
+    /// Whether only a restart helps.
+    pub fn is_poisoned(&self) -> bool {
+        self.store.is_poisoned()
+    }
+
+    pub(super) fn set_disk_full(&self, full: bool) {
+        self.disk_full.store(full, Ordering::Release);
+    }
+
+    /// What refuses events now, if anything.
+    pub fn refusal(&self) -> Option<Refusal> {
+        if self.store.is_poisoned() {
+            Some(Refusal::Poisoned)
+        } else if self.disk_full.load(Ordering::Acquire) {
+            Some(Refusal::DiskFull)
+        } else {
+            None
+        }
+    }
+}

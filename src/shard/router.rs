@@ -1,0 +1,104 @@
+//! From blocks of events to the writers that own their shards, and back with what became of them.
+
+use super::block::BlockBuilder;
+use super::health::{Health, Refusal};
+use super::mailbox::Mailbox;
+use crate::clock::Clock;
+use crate::engine::Policy;
+use crate::model::TsMs;
+use crate::store::RowKey;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+
+/// A key that became capped by a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CappedKey {
+    pub user: String,
+    pub key: String,
+    pub until: TsMs,
+}
+
+/// What became of the events of a call. Where it is returned, what it counts is durable and visible.
+#[derive(Debug, Default)]
+pub struct Counted {
+    pub counted: usize,
+    pub duplicate: usize,
+    pub late: usize,
+    /// Keys that went from not capped to capped, by user and key.
+    pub capped: Vec<CappedKey>,
+    /// Events that were not taken, and why: sending them again is safe where they have ids.
+    pub unavailable: usize,
+    pub refusal: Option<Refusal>,
+}
+
+/// Hands events to the writers. Cheap to clone.
+#[derive(Clone)]
+pub struct Router {
+    mailboxes: Arc<[Mailbox]>,
+    policy: Arc<ArcSwap<Policy>>,
+    clock: Clock,
+    health: Health,
+}
+
+impl Router {
+    pub(super) fn new(mailboxes: Vec<Mailbox>, policy: Arc<ArcSwap<Policy>>, clock: Clock, health: Health) -> Self {
+        Self { mailboxes: mailboxes.into(), policy, clock, health }
+    }
+
+    /// A builder of blocks for events received now.
+    pub fn builder(&self) -> BlockBuilder {
+        BlockBuilder::new(self.mailboxes.len(), self.policy.load_full(), self.clock.now())
+    }
+
+    /// Counts events. Returns once all that it counts is durable and visible to every read; a block whose writer has no
+    /// room is given up at once.
+    pub async fn count(&self, events: BlockBuilder) -> Counted {
+        let mut all = Counted::default();
+        if let Some(refusal) = self.health.refusal() {
+            all.refuse(events.len(), refusal);
+            return all;
+        }
+        let mut answers = Vec::with_capacity(self.mailboxes.len());
+        for (writer, block) in events.into_blocks() {
+            let events = block.len();
+            match self.mailboxes[writer].send(block) {
+                Ok(answer) => answers.push((events, answer)),
+                Err(refusal) => all.refuse(events, refusal),
+            }
+        }
+        for (events, answer) in answers {
+            match answer.await.unwrap_or(Err(Refusal::Stopping)) {
+                Ok(block) => {
+                    all.counted += block.counted;
+                    all.duplicate += block.duplicate;
+                    all.late += block.late;
+                    all.capped.extend(block.capped.iter().filter_map(|(row, until)| capped_key(row, *until)));
+                }
+                Err(refusal) => all.refuse(events, refusal),
+            }
+        }
+        all.capped.sort_by(|a, b| (&a.user, &a.key).cmp(&(&b.user, &b.key)));
+        all
+    }
+
+    /// Events waiting for each writer.
+    pub fn mailbox_depths(&self) -> impl Iterator<Item = usize> {
+        self.mailboxes.iter().map(Mailbox::depth)
+    }
+
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+}
+
+impl Counted {
+    fn refuse(&mut self, events: usize, refusal: Refusal) {
+        self.unavailable += events;
+        self.refusal.get_or_insert(refusal);
+    }
+}
+
+fn capped_key(row: &[u8], until: TsMs) -> Option<CappedKey> {
+    let (user, key) = RowKey::parse(row)?;
+    Some(CappedKey { user: user.to_owned(), key: key.into_owned(), until })
+}

@@ -1,0 +1,186 @@
+//! Starts the writers and what watches over them, and ends them in order.
+
+use super::health::Health;
+use super::mailbox::mailbox;
+use super::metrics::ShardMetrics;
+use super::reader::Reader;
+use super::router::Router;
+use super::syncer::{self, Acknowledger};
+use super::timers::Timers;
+use super::writer::Writer;
+use crate::clock::{Clock, Step, StepWatch};
+use crate::engine::Policy;
+use crate::store::{Store, StoreError};
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How the shards are served.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Writer threads; free to differ from one start to the next.
+    pub writers: usize,
+    /// Events that may wait for one writer before more are refused.
+    pub mailbox_events: usize,
+    /// Below so many free bytes in the data directory events are refused, before a write can fail.
+    pub min_free_disk: u64,
+}
+
+/// The running shards.
+pub struct Shards {
+    router: Router,
+    reader: Reader,
+    store: Arc<Store>,
+    threads: Vec<JoinHandle<()>>,
+    watch: (Sender<()>, JoinHandle<()>),
+}
+
+impl Shards {
+    /// Starts the writers. Finds the first timer of every shard on the way, so it blocks on disk.
+    pub fn start(
+        store: Arc<Store>,
+        policy: Arc<ArcSwap<Policy>>,
+        clock: Clock,
+        options: &Options,
+    ) -> Result<Self, StoreError> {
+        let metrics = ShardMetrics::new();
+        let health = Health::new(store.clone());
+        let writers = options.writers.max(1);
+        let mut threads = Vec::new();
+        let mut mailboxes = Vec::new();
+        let (acknowledger, written) = Acknowledger::new(&store, 4 * writers);
+        for number in 0..writers {
+            let (mailbox, inbox) = mailbox(options.mailbox_events);
+            mailboxes.push(mailbox);
+            let writer = Writer {
+                store: store.clone(),
+                policy: policy.clone(),
+                clock: clock.clone(),
+                inbox,
+                acknowledger: acknowledger.clone(),
+                metrics: metrics.clone(),
+                timers: Timers::load(&store, Writer::shards(number, writers))?,
+            };
+            let guard = PoisonOnPanic(store.clone());
+            threads.push(spawn(format!("writer-{number}"), move || {
+                let _guard = guard;
+                writer.run();
+            }));
+        }
+        drop(acknowledger);
+        if let Some(written) = written {
+            let (guard, metrics) = (PoisonOnPanic(store.clone()), metrics.clone());
+            threads.push(spawn("syncer".to_owned(), move || syncer::run(&guard.0, &written, &metrics)));
+        }
+        store.reclaim().set_policy(policy.load_full());
+        let watch = Watch {
+            store: store.clone(),
+            clock: clock.clone(),
+            health: health.clone(),
+            metrics,
+            max_skew_ms: policy.load().max_skew_ms(),
+            min_free_disk: options.min_free_disk,
+        };
+        watch.check_disk();
+        let (stop, stopped) = crossbeam_channel::bounded(0);
+        let watch = (stop, spawn("watch".to_owned(), move || watch.run(&stopped)));
+        Ok(Self {
+            router: Router::new(mailboxes, policy.clone(), clock.clone(), health),
+            reader: Reader::new(store.clone(), policy, clock),
+            store,
+            threads,
+            watch,
+        })
+    }
+
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Waits until what was sent is counted and durable, and closes the store. Every other [`Router`] must be gone or
+    /// go by itself: the writers end when the last one does.
+    pub fn stop(self) -> Result<(), StoreError> {
+        drop(self.router);
+        for thread in self.threads {
+            join(thread);
+        }
+        drop(self.watch.0);
+        join(self.watch.1);
+        self.store.close()
+    }
+}
+
+/// A thread that panicked can serve nobody: then events are refused and the process asks to be restarted.
+struct PoisonOnPanic(Arc<Store>);
+
+impl Drop for PoisonOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.poison();
+        }
+    }
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    let thread = std::thread::Builder::new().name(name.clone()).spawn(run);
+    // Only at start, where a machine that can make no thread can serve nobody.
+    thread.unwrap_or_else(|error| panic!("cannot start the thread {name}: {error}"))
+}
+
+fn join(thread: JoinHandle<()>) {
+    let name = thread.thread().name().unwrap_or("unnamed").to_owned();
+    if thread.join().is_err() {
+        tracing::error!(thread = name, "a thread ended by a panic");
+    }
+}
+
+/// Looks once a second at what nobody else would notice in time.
+struct Watch {
+    store: Arc<Store>,
+    clock: Clock,
+    health: Health,
+    metrics: ShardMetrics,
+    max_skew_ms: u64,
+    min_free_disk: u64,
+}
+
+impl Watch {
+    #[allow(clippy::disallowed_methods)]
+    fn run(&self, stopped: &Receiver<()>) {
+        let mut steps = StepWatch::new(self.max_skew_ms, self.clock.now(), Instant::now());
+        loop {
+            let now = self.clock.now();
+            match steps.look(now, Instant::now()) {
+                Step::None => {}
+                step => {
+                    self.metrics.clock_steps.increment(1);
+                    tracing::warn!(?step, "the time of day stepped: nothing is reclaimed until it agrees again");
+                }
+            }
+            self.store.reclaim().set_now(steps.is_believed().then_some(now));
+            self.check_disk();
+            match stopped.recv_timeout(Duration::from_secs(1)) {
+                Err(RecvTimeoutError::Timeout) => {}
+                _ => return,
+            }
+        }
+    }
+
+    fn check_disk(&self) {
+        let Some(free) = self.store.dir().and_then(free_bytes) else { return };
+        self.metrics.free_disk_bytes.set(free as f64);
+        self.health.set_disk_full(free < self.min_free_disk);
+    }
+}
+
+fn free_bytes(dir: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(dir).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}

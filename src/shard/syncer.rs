@@ -1,0 +1,83 @@
+//! Makes writes durable and answers for them: one fsync serves every turn that was written before it began, while the
+//! writers prepare the next.
+
+use super::health::Refusal;
+use super::mailbox::{BlockOutcome, Reply};
+use super::metrics::ShardMetrics;
+use crate::model::ShardId;
+use crate::store::{Durability, Store};
+use crossbeam_channel::{Receiver, Sender};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A turn that is written: its answers wait for the disk.
+pub(super) struct Written {
+    pub answers: Vec<(Reply, BlockOutcome)>,
+    pub changes: Vec<(ShardId, u64)>,
+}
+
+impl Written {
+    fn acknowledge(self, store: &Store) {
+        store.publish(self.changes);
+        for (reply, outcome) in self.answers {
+            // Who asked may be gone: the events are counted all the same.
+            let _ = reply.send(Ok(outcome));
+        }
+    }
+
+    fn refuse(self) {
+        for (reply, _) in self.answers {
+            let _ = reply.send(Err(Refusal::Poisoned));
+        }
+    }
+}
+
+/// Where a writer leaves what it has written.
+#[derive(Clone)]
+pub(super) enum Acknowledger {
+    /// At once: the process may end, the machine not.
+    Direct(Arc<Store>),
+    /// Through the syncer.
+    Synced(Sender<Written>),
+}
+
+impl Acknowledger {
+    /// As the store's durability wants it; the receiver, where there is one, is for [`run`].
+    pub(super) fn new(store: &Arc<Store>, turns: usize) -> (Self, Option<Receiver<Written>>) {
+        if store.durability() == Durability::Wal {
+            return (Self::Direct(store.clone()), None);
+        }
+        let (sender, receiver) = crossbeam_channel::bounded(turns);
+        (Self::Synced(sender), Some(receiver))
+    }
+
+    pub(super) fn acknowledge(&self, written: Written) {
+        match self {
+            Self::Direct(store) => written.acknowledge(store),
+            Self::Synced(sender) => {
+                if let Err(gone) = sender.send(written) {
+                    gone.0.refuse();
+                }
+            }
+        }
+    }
+}
+
+/// Syncs and answers until every writer is gone.
+pub(super) fn run(store: &Store, written: &Receiver<Written>, metrics: &ShardMetrics) {
+    while let Ok(first) = written.recv() {
+        let turns: Vec<_> = std::iter::once(first).chain(written.try_iter()).collect();
+        #[allow(clippy::disallowed_methods)]
+        let start = Instant::now();
+        match store.sync() {
+            Ok(()) => {
+                metrics.fsync_seconds.record(start.elapsed().as_secs_f64());
+                turns.into_iter().for_each(|turn| turn.acknowledge(store));
+            }
+            Err(error) => {
+                tracing::error!(%error, "what was written may not survive a power cut: events are refused from now on");
+                turns.into_iter().for_each(Written::refuse);
+            }
+        }
+    }
+}
