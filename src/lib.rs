@@ -1,6 +1,9 @@
 //! freqcap: has this user seen this ad too often?
 pub mod clock;
 pub mod engine;
+pub mod http;
+pub mod input;
 pub mod model;
 pub mod shard;
 pub mod store;
+pub mod telemetry;

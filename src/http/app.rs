@@ -1,0 +1,142 @@
+//! The application: what handlers share, and which path leads to which.
+
+use super::admission::{self, Admission};
+use super::ops::Readiness;
+use super::{cap, events, observe, ops, users};
+use crate::input::EventReader;
+use crate::shard::{Reader, Router as ShardRouter};
+use crate::store::Store;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use metrics::Counter;
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::sync::Arc;
+use std::time::Duration;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+/// The bounds of a request.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of a body, as sent and as unpacked.
+    pub max_body: usize,
+    /// Events of a batch.
+    pub max_batch: usize,
+    /// Bytes of a request's target and header.
+    pub max_header: usize,
+    /// How long a body may take to arrive.
+    pub request_timeout: Duration,
+    /// Reads under way at once.
+    pub max_reads: usize,
+    /// Writes under way at once.
+    pub max_writes: usize,
+    /// Bytes of all bodies in memory at once.
+    pub max_bodies: u64,
+}
+
+/// What handlers share.
+pub struct App {
+    pub(super) router: ShardRouter,
+    pub(super) reader: Reader,
+    pub(super) store: Arc<Store>,
+    pub(super) events: EventReader,
+    pub(super) limits: Limits,
+    pub(super) admission: Admission,
+    pub(super) readiness: Readiness,
+    pub(super) metrics: PrometheusHandle,
+    pub(super) rejected: Counter,
+    pub(super) unavailable: Counter,
+}
+
+impl App {
+    pub fn new(
+        router: ShardRouter,
+        reader: Reader,
+        store: Arc<Store>,
+        events: EventReader,
+        limits: Limits,
+        readiness: Readiness,
+        metrics: PrometheusHandle,
+    ) -> Self {
+        metrics::describe_counter!("freqcap_http_requests_total", "Requests by route and status");
+        metrics::describe_histogram!("freqcap_http_request_seconds", "Time from a request's header to its answer");
+        let admission = Admission::new(limits.max_reads, limits.max_writes, limits.max_bodies);
+        Self {
+            router,
+            reader,
+            store,
+            events,
+            limits,
+            admission,
+            readiness,
+            metrics,
+            rejected: metrics::counter!("freqcap_events_total", "result" => "rejected"),
+            unavailable: metrics::counter!("freqcap_events_total", "result" => "unavailable"),
+        }
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "freqcap",
+        description = "Ad frequency capping: has this user seen this ad too often? Events in, exact caps out.\n\nInstants are integers, ms since 1970. Durations are text: one positive integer and one of `ms`, `s`, `m`, `h`, `d`. Errors are RFC 9457 problems with a stable `code`.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    tags(
+        (name = "events", description = "Impressions, clicks, conversions in"),
+        (name = "caps", description = "Verdicts"),
+        (name = "users", description = "What is known of a user"),
+        (name = "operation", description = "Probes and figures")
+    )
+)]
+struct Document;
+
+type Routes = OpenApiRouter<Arc<App>>;
+
+fn reads() -> Routes {
+    OpenApiRouter::new()
+        .routes(routes!(cap::get_by_path))
+        .routes(routes!(cap::get_by_query))
+        .routes(routes!(users::get_caps))
+}
+
+fn writes() -> Routes {
+    OpenApiRouter::new().routes(routes!(events::post))
+}
+
+fn operation() -> Routes {
+    OpenApiRouter::new().routes(routes!(ops::healthz)).routes(routes!(ops::readyz)).routes(routes!(ops::metrics))
+}
+
+fn document() -> utoipa::openapi::OpenApi {
+    let all = OpenApiRouter::with_openapi(Document::openapi()).merge(reads()).merge(writes()).merge(operation());
+    all.into_openapi()
+}
+
+/// The OpenAPI document, as `openapi/openapi.json` holds it.
+pub fn openapi_json() -> String {
+    let mut text = document().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Every path of the service.
+pub fn router(app: &Arc<App>) -> Router {
+    let reads = reads().layer(from_fn_with_state(app.clone(), admission::read));
+    let writes = writes().layer(from_fn_with_state(app.clone(), admission::write));
+    let (routes, _) = OpenApiRouter::new().merge(reads).merge(writes).merge(operation()).split_for_parts();
+    routes
+        .with_state(app.clone())
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document()))
+        .fallback(observe::not_found)
+        .method_not_allowed_fallback(observe::method_not_allowed)
+        .layer(CatchPanicLayer::custom(observe::panicked))
+        .layer(from_fn_with_state(app.clone(), observe::measure))
+        // Bodies are bounded where they are read.
+        .layer(DefaultBodyLimit::disable())
+}

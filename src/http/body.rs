@@ -1,0 +1,129 @@
+//! Bodies: bounded as they are sent and as they are unpacked, in bytes and in time.
+
+use super::app::App;
+use super::problem::Problem;
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt;
+use std::io::Read;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// What a body is packed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Identity,
+    Gzip,
+    Zstd,
+}
+
+/// A body in memory, and its place there.
+pub(super) struct ReadBody {
+    pub bytes: Bytes,
+    _room: Vec<OwnedSemaphorePermit>,
+}
+
+/// The largest window that a zstd body may ask memory for, as a power of two: 8 MiB, what RFC 8878 recommends decoders
+/// to support.
+const ZSTD_WINDOW_LOG: u32 = 23;
+/// Bodies up to this size are unpacked where they are; longer ones on a thread that may take its time.
+const UNPACK_HERE: usize = 16 << 10;
+
+fn encoding(headers: &HeaderMap) -> Result<Encoding, Problem> {
+    let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(Encoding::Identity) };
+    match value.to_str().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+        "" | "identity" => Ok(Encoding::Identity),
+        "gzip" | "x-gzip" => Ok(Encoding::Gzip),
+        "zstd" => Ok(Encoding::Zstd),
+        other => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_encoding",
+            format!("content-encoding {other:?} is none of gzip, zstd, identity"),
+        )),
+    }
+}
+
+fn too_large(most: usize) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body_too_large",
+        format!("the body has more than {most} bytes (as sent or unpacked)"),
+    )
+}
+
+/// Reads and unpacks a body.
+pub(super) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<ReadBody, Problem> {
+    let encoding = encoding(headers)?;
+    let most = app.limits.max_body;
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|declared| declared > most) {
+        return Err(too_large(most));
+    }
+    let mut room = Vec::new();
+    let collected = tokio::time::timeout(app.limits.request_timeout, collect(app, body, &mut room)).await;
+    let packed = collected.map_err(|_| {
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body did not arrive in time")
+    })??;
+    if encoding == Encoding::Identity {
+        return Ok(ReadBody { bytes: packed, _room: room });
+    }
+    // What a packed body becomes is known only afterwards: room is taken for the most that it may.
+    room.push(app.admission.body_room(most.min(packed.len().saturating_mul(1_024)))?);
+    let unpacked = if packed.len() <= UNPACK_HERE {
+        unpack(encoding, &packed, most)
+    } else {
+        let unpack = tokio::task::spawn_blocking(move || unpack(encoding, &packed, most));
+        unpack.await.map_err(|_| Problem::internal())?
+    };
+    Ok(ReadBody { bytes: unpacked?.into(), _room: room })
+}
+
+async fn collect(app: &App, mut body: Body, room: &mut Vec<OwnedSemaphorePermit>) -> Result<Bytes, Problem> {
+    let most = app.limits.max_body;
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    let mut total = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Problem::bad_request("body_incomplete", "the body ended before its end"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        total += data.len();
+        if total > most {
+            return Err(too_large(most));
+        }
+        if data.is_empty() {
+            continue;
+        }
+        room.push(app.admission.body_room(data.len())?);
+        // Most bodies are one frame, which is then the body as it is.
+        if total == data.len() {
+            first = data;
+        } else {
+            if all.is_empty() {
+                all.extend_from_slice(&first);
+            }
+            all.extend_from_slice(&data);
+        }
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+fn unpack(encoding: Encoding, packed: &[u8], most: usize) -> Result<Vec<u8>, Problem> {
+    let mut out = Vec::with_capacity(packed.len().saturating_mul(4).min(most));
+    let limit = most as u64 + 1;
+    let read = match encoding {
+        Encoding::Identity => packed.take(limit).read_to_end(&mut out),
+        Encoding::Gzip => flate2::read::MultiGzDecoder::new(packed).take(limit).read_to_end(&mut out),
+        Encoding::Zstd => zstd::stream::read::Decoder::with_buffer(packed).and_then(|mut decoder| {
+            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+            decoder.take(limit).read_to_end(&mut out)
+        }),
+    };
+    match read {
+        Ok(_) if out.len() > most => Err(too_large(most)),
+        Ok(_) => Ok(out),
+        Err(error) => Err(Problem::bad_request(
+            "invalid_encoding",
+            format!("the body cannot be unpacked as {encoding:?}: {error}"),
+        )),
+    }
+}

@@ -1,0 +1,116 @@
+//! `GET /cap/{user}/{da}`: may this user see this ad?
+
+use super::app::App;
+use super::problem::{Problem, json};
+use super::query;
+use crate::model::Verdict;
+use crate::shard::AdQuery;
+use axum::extract::{RawPathParams, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// What may be asked besides; read by [`query::ad_query`].
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+struct CapParams {
+    /// A key to judge besides the ad's own, such as `campaign:42`; at most 16, by naming it again
+    #[param(example = json!(["campaign:42"]))]
+    key: Option<Vec<String>>,
+    /// Only rules of this kind
+    #[param(example = "impression")]
+    kind: Option<String>,
+    /// The instant asked about, in ms since 1970; now without it
+    at: Option<u64>,
+}
+
+/// A verdict with whom and what it is about.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(example = json!({
+    "user": "u1", "da": "77", "capped": true, "capped_until": 1732665600000u64, "rule": "default", "key": "da:77",
+    "kind": "impression", "window": "5d", "count": 5, "limit": 5, "remaining": 0,
+    "rules": [{"rule": "default", "key": "da:77", "kind": "impression", "mode": "enforce", "limit": 5, "window": "5d",
+               "count": 5, "remaining": 0, "capped": true, "capped_until": 1732665600000u64}]
+}))]
+pub(super) struct CapAnswer<'a> {
+    pub user: &'a str,
+    pub da: &'a str,
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+/// Judges and answers.
+async fn answer(app: &App, query: Result<AdQuery<'static>, Problem>) -> Response {
+    let query = match query {
+        Ok(query) => query,
+        Err(problem) => return problem.into_response(),
+    };
+    match judge(app, query.clone()).await {
+        Ok(verdict) => json(&CapAnswer { user: query.user.as_str(), da: query.da.as_str(), verdict }),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+pub(super) async fn judge(app: &App, query: AdQuery<'_>) -> Result<Verdict, Problem> {
+    app.reader.ad(query).await.map_err(|error| {
+        tracing::error!(%error, "a verdict could not be read");
+        Problem::internal()
+    })
+}
+
+/// The path's segments: axum has decoded `%XX` in them already, after it had split at `/`.
+fn segments(params: &RawPathParams) -> Option<(String, String)> {
+    let mut values = params.iter().map(|(_, value)| value.to_owned());
+    Some((values.next()?, values.next()?))
+}
+
+/// The verdict on an ad for a user
+///
+/// Judged over the ad's own key `da:<da>` and every `key` named, by the rules of every kind. The top level speaks for
+/// the rule that binds: of the enforced rules that cap, the one with the latest `capped_until`; else the one with the
+/// least `remaining`. A user never seen is a 200 with count 0.
+#[utoipa::path(
+    get,
+    path = "/cap/{user}/{da}",
+    tag = "caps",
+    params(
+        ("user" = String, Path, description = "User id, percent-encoded (`%2F` is part of an id)", example = "u1"),
+        ("da" = String, Path, description = "Ad id, percent-encoded", example = "77"),
+        CapParams,
+    ),
+    responses(
+        (status = 200, description = "The verdict", body = CapAnswer),
+        (status = 422, description = "An id, key, kind or instant is invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get_by_path(
+    State(app): State<Arc<App>>,
+    params: Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>,
+    RawQuery(raw): RawQuery,
+) -> Response {
+    let not_utf8 = || Problem::bad_request("invalid_percent_encoding", "the path is not percent-encoded UTF-8");
+    let path = params.ok().as_ref().and_then(segments).ok_or_else(not_utf8);
+    answer(&app, path.and_then(|path| query::ad_query(Some(path), raw.as_deref().unwrap_or_default()))).await
+}
+
+/// The same call for ids that proxies rewrite
+#[utoipa::path(
+    get,
+    path = "/cap",
+    tag = "caps",
+    params(
+        ("user" = String, Query, description = "User id", example = "u1"),
+        ("da" = String, Query, description = "Ad id", example = "77"),
+        CapParams,
+    ),
+    responses(
+        (status = 200, description = "The verdict", body = CapAnswer),
+        (status = 422, description = "An id, key, kind or instant is missing or invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get_by_query(State(app): State<Arc<App>>, RawQuery(raw): RawQuery) -> Response {
+    answer(&app, query::ad_query(None, raw.as_deref().unwrap_or_default())).await
+}

@@ -1,0 +1,231 @@
+//! `POST /events`: impressions in.
+
+use super::app::App;
+use super::body;
+use super::cap::{CapAnswer, judge};
+use super::problem::{Problem, json};
+use crate::engine::Question;
+use crate::input::{BodyError, Reject};
+use crate::model::Event;
+use crate::shard::{AdQuery, BlockBuilder, Counted, Refusal};
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, StatusCode, header};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// How many rejected events an answer tells of.
+const ERRORS_TOLD: usize = 100;
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct EventAnswer<'a> {
+    #[schema(example = "counted")]
+    result: &'static str,
+    /// As `GET /cap` with the event's keys, after the event.
+    cap: CapAnswer<'a>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
+struct BatchAnswer {
+    #[schema(example = 998)]
+    counted: usize,
+    #[schema(example = 1)]
+    duplicate: usize,
+    late: usize,
+    erased: usize,
+    #[schema(example = 1)]
+    rejected: usize,
+    /// The first 100 rejected.
+    errors: Vec<EventError>,
+    /// The keys that went from not capped to capped by this call.
+    capped: Vec<Capped>,
+    /// Only in a 503: events that were not taken. Sending the whole call again is safe for events with ids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unavailable: Option<usize>,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct EventError {
+    /// Which element, or line (blank ones are counted), from 0.
+    index: usize,
+    #[schema(example = "ts_not_milliseconds")]
+    code: &'static str,
+    detail: String,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Capped {
+    user: String,
+    #[schema(example = "da:77")]
+    key: String,
+    capped_until: u64,
+}
+
+/// An event, as documented; what is read is told by [`crate::input`].
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code)]
+#[schema(example = json!({"user": "u1", "da": "77", "ts": 1732233600000u64, "id": "imp-1", "keys": ["campaign:42"]}))]
+struct EventBody {
+    /// Text of 1 to 256 bytes without control characters, or an integer, taken as its digits. Also `user_no`, `user_id`.
+    user: String,
+    /// Like `user`. Also `da_id`, `ad_id`.
+    da: String,
+    /// The log time: ms since 1970, or RFC 3339 text; now without it. Also `logTime`, `log_time`, `timestamp`.
+    ts: Option<u64>,
+    /// With it a retry counts once. Also `event_id`.
+    id: Option<String>,
+    /// `impression` without it.
+    kind: Option<String>,
+    /// Keys counted besides the ad's own, `<level>:<id>`; at most 16.
+    keys: Option<Vec<String>>,
+}
+
+/// Count events
+///
+/// One event (object), a batch (array) or NDJSON (`application/x-ndjson`), also packed with gzip or zstd. A 200 says that
+/// every event it counts is durable and visible to every later read. A bad element of a batch rejects itself alone.
+#[utoipa::path(
+    post,
+    path = "/events",
+    tag = "events",
+    request_body(content(
+        (EventBody = "application/json"),
+        (String = "application/x-ndjson", example = "{\"user\":\"u1\",\"da\":\"77\",\"id\":\"imp-1\"}\n{\"user\":\"u2\",\"da\":\"77\",\"id\":\"imp-2\"}\n"),
+    )),
+    responses(
+        (status = 200, description = "One event: what became of it, and its verdict. A batch: how many of each", content((EventAnswer = "application/json"), (BatchAnswer = "application/json"))),
+        (status = 400, description = "The body is no JSON, or cannot be unpacked", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "More bytes than max_body or more events than max_batch; nothing was counted", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The one event is invalid, or the body is a JSON scalar", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Too busy, or events are refused; for a batch the problem also has the members of a 200, and `unavailable`", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn post(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
+    match take(&app, &headers, body).await {
+        Ok(response) => response,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Lines,
+}
+
+fn form(headers: &HeaderMap) -> Result<Form, Problem> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Form::Json) };
+    let value = value.to_str().unwrap_or_default();
+    match value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+        "application/json" => Ok(Form::Json),
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Form::Lines),
+        _ => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_content_type",
+            format!("content-type {value:?} is neither application/json nor application/x-ndjson"),
+        )),
+    }
+}
+
+async fn take(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+    let form = form(headers)?;
+    let body = body::read(app, headers, body).await?;
+    let first = body.bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    if form == Form::Json && first == Some(&b'{') {
+        return one(app, &body.bytes).await;
+    }
+    let mut batch = Batch { builder: app.router.builder(), answer: BatchAnswer::default() };
+    let most = app.limits.max_batch;
+    let read = match form {
+        Form::Json => app.events.array(&body.bytes, most, |index, event| batch.add(index, event)),
+        Form::Lines => app.events.lines(&body.bytes, most, |index, event| batch.add(index, event)),
+    };
+    read.map_err(|why| refuse_body(&why))?;
+    drop(body);
+    let Batch { builder, mut answer } = batch;
+    app.rejected.increment(answer.rejected as u64);
+    let counted = app.router.count(builder).await;
+    answer.counted = counted.counted;
+    answer.duplicate = counted.duplicate;
+    answer.late = counted.late;
+    let capped = |key: crate::shard::CappedKey| Capped { user: key.user, key: key.key, capped_until: key.until.0 };
+    answer.capped = counted.capped.into_iter().map(capped).collect();
+    Ok(match counted.refusal {
+        None => json(&answer),
+        Some(refusal) => {
+            app.unavailable.increment(counted.unavailable as u64);
+            answer.unavailable = Some(counted.unavailable);
+            refused(refusal).with(answer).into_response()
+        }
+    })
+}
+
+struct Batch {
+    builder: BlockBuilder,
+    answer: BatchAnswer,
+}
+
+impl Batch {
+    fn add(&mut self, index: usize, event: Result<Event<'_>, Reject>) {
+        let added = event.and_then(|event| add(&mut self.builder, &event));
+        if let Err(Reject { code, detail }) = added {
+            self.answer.rejected += 1;
+            if self.answer.errors.len() < ERRORS_TOLD {
+                self.answer.errors.push(EventError { index, code, detail });
+            }
+        }
+    }
+}
+
+fn add(builder: &mut BlockBuilder, event: &Event<'_>) -> Result<(), Reject> {
+    builder.push(event).map_err(|why| Reject { code: "ts_in_future", detail: why.to_string() })
+}
+
+async fn one(app: &App, body: &[u8]) -> Result<Response, Problem> {
+    let invalid = |Reject { code, detail }: Reject| {
+        app.rejected.increment(1);
+        if code == "invalid_json" { Problem::bad_request(code, detail) } else { Problem::unprocessable(code, detail) }
+    };
+    let event = app.events.event(body).map_err(invalid)?;
+    let mut builder = app.router.builder();
+    add(&mut builder, &event).map_err(invalid)?;
+    let counted = app.router.count(builder).await;
+    let result = match counted {
+        Counted { refusal: Some(refusal), .. } => {
+            app.unavailable.increment(1);
+            return Err(refused(refusal));
+        }
+        Counted { counted: 1, .. } => "counted",
+        Counted { duplicate: 1, .. } => "duplicate",
+        _ => "late",
+    };
+    let Event { user, da, keys, .. } = event;
+    let query = AdQuery { user: user.clone(), da: da.clone(), keys: keys.into_vec(), question: Question::default() };
+    let verdict = judge(app, query).await?;
+    Ok(json(&EventAnswer { result, cap: CapAnswer { user: user.as_str(), da: da.as_str(), verdict } }))
+}
+
+fn refuse_body(why: &BodyError) -> Problem {
+    match why {
+        BodyError::NotJson { .. } => Problem::bad_request("invalid_json", why.to_string()),
+        BodyError::Scalar => Problem::unprocessable("not_an_event", why.to_string()),
+        BodyError::TooMany { .. } => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_events", format!("{why}; nothing was counted"))
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> Problem {
+    let code = match refusal {
+        Refusal::Busy => "overloaded",
+        Refusal::Poisoned => "store_failed",
+        Refusal::DiskFull => "disk_full",
+        Refusal::ReadFailed => "store_read_failed",
+        Refusal::Stopping => "stopping",
+    };
+    Problem::unavailable(code, refusal.to_string())
+}

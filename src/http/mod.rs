@@ -1,0 +1,17 @@
+//! The HTTP interface: a file a resource.
+
+mod admission;
+mod app;
+mod body;
+mod cap;
+mod events;
+mod observe;
+mod ops;
+mod problem;
+mod query;
+mod server;
+mod users;
+
+pub use app::{App, Limits, openapi_json, router};
+pub use ops::Readiness;
+pub use server::{ServerOptions, serve};

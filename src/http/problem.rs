@@ -1,0 +1,103 @@
+//! Errors as RFC 9457 `application/problem+json`, each with a code that never changes.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use std::borrow::Cow;
+
+/// An error answer.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// Always `about:blank`: `code` says which problem it is.
+    #[serde(rename = "type")]
+    #[schema(example = "about:blank")]
+    kind: &'static str,
+    #[schema(example = "Unprocessable Entity")]
+    title: &'static str,
+    #[schema(example = 422)]
+    status: u16,
+    /// Stable: what programs go by.
+    #[schema(example = "ts_not_milliseconds")]
+    code: &'static str,
+    /// For people; may change.
+    #[schema(example = "ts 1732233600 is not between 10^11 and 10^14, so it is not in milliseconds since 1970")]
+    detail: Cow<'static, str>,
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            code,
+            detail: detail.into(),
+        }
+    }
+
+    pub fn bad_request(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    pub fn unprocessable(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
+    }
+
+    pub fn unavailable(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
+    }
+
+    pub fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something failed here; the service's log says what")
+    }
+
+    /// The same problem with more members beside its own.
+    pub fn with<T: Serialize>(self, more: T) -> ProblemWith<T> {
+        ProblemWith { problem: self, more }
+    }
+
+    fn respond(status: u16, body: &impl Serialize) -> Response {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        // Serialising plain structs to memory cannot fail.
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        Self::respond(self.status, &self)
+    }
+}
+
+/// A problem with members of its own beside the standard ones.
+#[derive(Debug, Serialize)]
+pub struct ProblemWith<T> {
+    #[serde(flatten)]
+    problem: Problem,
+    #[serde(flatten)]
+    more: T,
+}
+
+impl<T: Serialize> IntoResponse for ProblemWith<T> {
+    fn into_response(self) -> Response {
+        Problem::respond(self.problem.status, &self)
+    }
+}
+
+/// A 200 with a JSON body.
+pub fn json(body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(body) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be written");
+            Problem::internal().into_response()
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Paths and query strings, decoded strictly: what is no UTF-8 is an error, not another id.
+
+use super::problem::Problem;
+use crate::engine::Question;
+use crate::model::{CapKey, DaId, Kind, MAX_KEYS, TsMs, UserId};
+use crate::shard::AdQuery;
+use percent_encoding::percent_decode;
+use std::borrow::Cow;
+
+/// Decodes `%XX` of a path segment or a query part.
+pub(super) fn decode(raw: &str) -> Result<Cow<'_, str>, Problem> {
+    percent_decode(raw.as_bytes())
+        .decode_utf8()
+        .map_err(|_| Problem::bad_request("invalid_percent_encoding", format!("{raw:?} is not percent-encoded UTF-8")))
+}
+
+/// The name-value pairs of a query string; `+` is a space, as HTML forms write it.
+fn pairs(query: &str) -> impl Iterator<Item = Result<(String, String), Problem>> + '_ {
+    let part = |raw: &str| Ok(decode(&raw.replace('+', " "))?.into_owned());
+    query.split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Ok((part(name)?, part(value)?))
+    })
+}
+
+pub(super) fn user(text: String) -> Result<UserId<'static>, Problem> {
+    UserId::new(text).map_err(|why| Problem::unprocessable("invalid_user", format!("user {why}")))
+}
+
+pub(super) fn da(text: String) -> Result<DaId<'static>, Problem> {
+    DaId::new(text).map_err(|why| Problem::unprocessable("invalid_da", format!("da {why}")))
+}
+
+fn at(text: &str) -> Result<TsMs, Problem> {
+    let at = text.parse::<i128>().ok().and_then(|ms| TsMs::from_millis(ms).ok());
+    at.ok_or_else(|| {
+        let detail = format!("at {text:?} is not an integer of milliseconds since 1970, between 10^11 and 10^14");
+        Problem::unprocessable("invalid_at", detail)
+    })
+}
+
+/// Adds a key unless it is there; the order asked is kept.
+pub(super) fn add_key<'a>(keys: &mut Vec<CapKey<'a>>, text: impl Into<Cow<'a, str>>) -> Result<(), Problem> {
+    let text = text.into();
+    let key = CapKey::beside(text.clone())
+        .map_err(|why| Problem::unprocessable("invalid_key", format!("key {text:?} {why}")))?;
+    if keys.contains(&key) {
+        return Ok(());
+    }
+    if keys.len() == MAX_KEYS {
+        return Err(Problem::unprocessable("too_many_keys", format!("more than {MAX_KEYS} keys are named")));
+    }
+    keys.push(key);
+    Ok(())
+}
+
+/// Reads `user`, `da`, `key`, `kind` and `at` of `GET /cap`; user and ad may stand in the path instead. Of a name given
+/// twice the last counts, but for `key`. Other names are ignored.
+pub(super) fn ad_query(path: Option<(String, String)>, query: &str) -> Result<AdQuery<'static>, Problem> {
+    let in_path = path.is_some();
+    let (mut user_text, mut da_text) = path.map_or((None, None), |(user, da)| (Some(user), Some(da)));
+    let mut keys = Vec::new();
+    let mut question = Question::default();
+    for pair in pairs(query) {
+        let (name, value) = pair?;
+        match name.as_str() {
+            "user" if !in_path => user_text = Some(value),
+            "da" if !in_path => da_text = Some(value),
+            "key" => add_key(&mut keys, value)?,
+            "at" => question.at = Some(at(&value)?),
+            "kind" => {
+                let kind = Kind::new(&value);
+                let why = |why| Problem::unprocessable("invalid_kind", format!("kind {value:?} {why}"));
+                question.kind = Some(kind.map_err(why)?);
+            }
+            _ => {}
+        }
+    }
+    let missing = |code, name| move || Problem::unprocessable(code, format!("{name}= is missing"));
+    let user = user(user_text.ok_or_else(missing("missing_user", "user"))?)?;
+    let da = da(da_text.ok_or_else(missing("missing_da", "da"))?)?;
+    Ok(AdQuery { user, da, keys, question })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_keeps_the_order_of_its_keys_and_drops_repeats() {
+        let query = ad_query(None, "user=a%2Fb&da=c+d&key=x:2&key=x:1&key=x:2&at=1732233600000&kind=click").unwrap();
+        assert_eq!((query.user.as_str(), query.da.as_str()), ("a/b", "c d"));
+        assert_eq!(query.keys.iter().map(CapKey::as_str).collect::<Vec<_>>(), ["x:2", "x:1"]);
+        assert_eq!(query.question.at, Some(TsMs(1_732_233_600_000)));
+        assert_eq!(query.question.kind, Some(Kind::CLICK));
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused() {
+        for bad in [
+            "da=1",
+            "user=1",
+            "user=&da=1",
+            "user=*&da=1",
+            "user=%ff&da=1",
+            "user=1&da=1&key=da:2",
+            "user=1&da=1&key=x",
+            "user=1&da=1&at=5",
+            "user=1&da=1&at=1732233600000.0",
+            "user=1&da=1&kind=Click",
+        ] {
+            assert!(ad_query(None, bad).is_err(), "{bad}");
+        }
+    }
+}

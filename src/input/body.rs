@@ -1,0 +1,148 @@
+//! Bodies that hold events: one object, an array, lines.
+
+use super::fields::{FieldsConfig, FieldsError, Mapping};
+use super::find::find;
+use super::read::{Reject, read};
+use super::scan::{Bad, Scanner};
+use crate::model::Event;
+
+/// What a JSON body holds, by its first byte; whether it is JSON at all shows only when it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    Object,
+    Array,
+    Scalar,
+}
+
+impl Body {
+    pub fn peek(body: &[u8]) -> Self {
+        match body.trim_ascii_start().first() {
+            Some(b'{') => Self::Object,
+            Some(b'[') => Self::Array,
+            _ => Self::Scalar,
+        }
+    }
+}
+
+/// Why a whole body is refused. Whatever of it was read before must not be counted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    #[error("the body is not valid JSON at byte {at}: {why}")]
+    NotJson { at: usize, why: &'static str },
+    #[error("the body is a JSON scalar, not an event or an array of events")]
+    Scalar,
+    #[error("the body holds more than {max} events")]
+    TooMany { max: usize },
+}
+
+impl From<Bad> for BodyError {
+    fn from(Bad { at, why }: Bad) -> Self {
+        Self::NotJson { at, why }
+    }
+}
+
+/// Reads events. The default one knows the standard names and their aliases.
+#[derive(Debug, Clone, Default)]
+pub struct EventReader {
+    pub(super) mapping: Option<Box<Mapping>>,
+}
+
+impl EventReader {
+    /// A reader that looks where `[fields]` say first, and then under the standard names.
+    pub fn new(fields: &FieldsConfig) -> Result<Self, FieldsError> {
+        Ok(Self { mapping: Mapping::new(fields)?.map(Box::new) })
+    }
+
+    /// Reads one event: a message, or a line.
+    pub fn event<'a>(&self, json: &'a [u8]) -> Result<Event<'a>, Reject> {
+        self.text(utf8(json)?)
+    }
+
+    /// Reads a body that is one object.
+    pub fn object<'a>(&self, body: &'a [u8]) -> Result<Result<Event<'a>, Reject>, BodyError> {
+        self.one(utf8(body)?).map_err(BodyError::from)
+    }
+
+    /// Reads a body that is an array, giving each element's index and event to `sink`. An error makes void what
+    /// `sink` was given before. Says how many elements there were.
+    pub fn array<'a>(
+        &self,
+        body: &'a [u8],
+        max: usize,
+        mut sink: impl FnMut(usize, Result<Event<'a>, Reject>),
+    ) -> Result<usize, BodyError> {
+        let mut scanner = Scanner::new(utf8(body)?);
+        scanner.skip_space();
+        if scanner.peek() != Some(b'[') {
+            scanner.value()?;
+            scanner.end()?;
+            return Err(BodyError::Scalar);
+        }
+        let mut count = 0;
+        scanner.array(|scanner| {
+            if count == max {
+                return Err(BodyError::TooMany { max });
+            }
+            sink(count, self.element(scanner)?);
+            count += 1;
+            Ok(())
+        })?;
+        scanner.end()?;
+        Ok(count)
+    }
+
+    /// Reads a body of lines, one event each, giving each line's index and event to `sink`. Blank lines are skipped
+    /// but counted in the index; every other is judged by itself. Says how many were not blank.
+    pub fn lines<'a>(
+        &self,
+        body: &'a [u8],
+        max: usize,
+        mut sink: impl FnMut(usize, Result<Event<'a>, Reject>),
+    ) -> Result<usize, BodyError> {
+        // Checking the text as a whole is several times faster than line by line; bad UTF-8 condemns its line alone.
+        let whole = std::str::from_utf8(body).ok();
+        let (mut start, mut index, mut count) = (0, 0, 0);
+        while start < body.len() {
+            let end = memchr::memchr(b'\n', &body[start..]).map_or(body.len(), |at| start + at);
+            if !body[start..end].trim_ascii().is_empty() {
+                if count == max {
+                    return Err(BodyError::TooMany { max });
+                }
+                let event = match whole {
+                    Some(text) => self.text(&text[start..end]),
+                    None => self.event(&body[start..end]),
+                };
+                sink(index, event);
+                count += 1;
+            }
+            (start, index) = (end + 1, index + 1);
+        }
+        Ok(count)
+    }
+
+    fn text<'a>(&self, text: &'a str) -> Result<Event<'a>, Reject> {
+        self.one(text)?
+    }
+
+    /// Reads a text that is one value.
+    fn one<'a>(&self, text: &'a str) -> Result<Result<Event<'a>, Reject>, Bad> {
+        let mut scanner = Scanner::new(text);
+        scanner.skip_space();
+        let event = self.element(&mut scanner)?;
+        scanner.end()?;
+        Ok(event)
+    }
+
+    /// Takes one value, and makes an event of it.
+    fn element<'a>(&self, scanner: &mut Scanner<'a>) -> Result<Result<Event<'a>, Reject>, Bad> {
+        if scanner.peek() != Some(b'{') {
+            return Ok(Err(Reject::not_an_object(scanner.value()?.form)));
+        }
+        let mapping = self.mapping.as_deref();
+        Ok(read(&find(scanner, mapping)?, mapping))
+    }
+}
+
+fn utf8(body: &[u8]) -> Result<&str, Bad> {
+    std::str::from_utf8(body).map_err(|why| Bad { at: why.valid_up_to(), why: "not UTF-8" })
+}

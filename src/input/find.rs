@@ -1,0 +1,142 @@
+//! Finding an event's fields among the members of an object.
+
+use super::fields::{Mapping, Node};
+use super::scan::{Bad, Form, Raw, Scanner};
+use smallvec::SmallVec;
+
+/// The fields of an event in the order in which they are judged, each with the standard names that it goes by: the
+/// canonical one first, then the aliases. A name's place here is the index of its slot.
+pub(super) const STANDARD: [&str; 14] = [
+    "user",
+    "user_no",
+    "user_id", // user
+    "da",
+    "da_id",
+    "ad_id", // da
+    "ts",
+    "logTime",
+    "log_time",
+    "timestamp", // ts
+    "id",
+    "event_id", // id
+    "kind",
+    "keys",
+];
+
+pub(super) const USER: std::ops::Range<usize> = 0..3;
+pub(super) const DA: std::ops::Range<usize> = 3..6;
+pub(super) const TS: std::ops::Range<usize> = 6..10;
+pub(super) const ID: std::ops::Range<usize> = 10..12;
+pub(super) const KIND: usize = 12;
+pub(super) const KEYS: usize = 13;
+
+/// What was found under each name that means something; null is as absent.
+#[derive(Debug, Default)]
+pub(super) struct Found<'a> {
+    /// By the index in [`STANDARD`].
+    pub standard: [Option<Raw<'a>>; STANDARD.len()],
+    /// By the index of the target in the mapping.
+    pub mapped: SmallVec<[Option<Raw<'a>>; 0]>,
+}
+
+impl<'a> Found<'a> {
+    pub fn with_targets(count: usize) -> Self {
+        Self { standard: Default::default(), mapped: SmallVec::from_elem(None, count) }
+    }
+
+    /// The field's value under the first of its standard names that has one.
+    pub fn first(&self, names: std::ops::Range<usize>) -> Option<Raw<'a>> {
+        self.standard[names].iter().copied().flatten().next()
+    }
+}
+
+/// The slot of a standard name. A match on bytes compiles to a jump by length and one comparison.
+pub(super) fn slot(name: &[u8]) -> Option<usize> {
+    Some(match name {
+        b"user" => 0,
+        b"user_no" => 1,
+        b"user_id" => 2,
+        b"da" => 3,
+        b"da_id" => 4,
+        b"ad_id" => 5,
+        b"ts" => 6,
+        b"logTime" => 7,
+        b"log_time" => 8,
+        b"timestamp" => 9,
+        b"id" => 10,
+        b"event_id" => 11,
+        b"kind" => KIND,
+        b"keys" => KEYS,
+        _ => return None,
+    })
+}
+
+/// Takes an object and keeps the values of the names that mean something; of two members of one name the last.
+pub(super) fn find<'a>(scanner: &mut Scanner<'a>, mapping: Option<&Mapping>) -> Result<Found<'a>, Bad> {
+    match mapping {
+        None => {
+            let mut found = Found::default();
+            scanner.object(|scanner, name| {
+                let slot = with_name(name, |name| slot(name.as_bytes()));
+                let value = scanner.value()?;
+                if let Some(slot) = slot {
+                    found.standard[slot] = present(value);
+                }
+                Ok(())
+            })?;
+            Ok(found)
+        }
+        Some(mapping) => {
+            let mut found = Found::with_targets(mapping.targets());
+            scanner.object(|scanner, name| {
+                let (node, slot) = with_name(name, |name| (mapping.root.child(name), mapping.slot(name)));
+                match node {
+                    Some(node) => mapped(scanner, node, slot, &mut found),
+                    None => {
+                        let value = scanner.value()?;
+                        if let Some(slot) = slot {
+                            found.standard[slot] = present(value);
+                        }
+                        Ok(())
+                    }
+                }
+            })?;
+            Ok(found)
+        }
+    }
+}
+
+/// Takes the value of a member that a mapped path leads to or through.
+fn mapped<'a>(scanner: &mut Scanner<'a>, node: &Node, slot: Option<usize>, found: &mut Found<'a>) -> Result<(), Bad> {
+    // A member named twice counts as its last value, with all that is in it.
+    node.each_target(&mut |target| found.mapped[target] = None);
+    let value = scanner.value()?;
+    for &target in &node.targets {
+        found.mapped[target] = present(value);
+    }
+    if value.form == Form::Object && !node.children.is_empty() {
+        let mut inside = Scanner::new(value.text);
+        inside.object(|inside, name| match with_name(name, |name| node.child(name)) {
+            Some(child) => mapped(inside, child, None, found),
+            None => inside.value().map(drop),
+        })?;
+    }
+    if let Some(slot) = slot {
+        // `user.id` may be mapped where some events have a plain `user`: an object is the former alone.
+        let plain = value.form != Form::Object || node.children.is_empty();
+        found.standard[slot] = present(value).filter(|_| plain);
+    }
+    Ok(())
+}
+
+fn present(value: Raw<'_>) -> Option<Raw<'_>> {
+    (value.form != Form::Null).then_some(value)
+}
+
+/// Gives `look` the name as it is meant. One that cannot be decoded (a lone surrogate) names nothing known.
+fn with_name<T: Default>(name: Raw<'_>, look: impl FnOnce(&str) -> T) -> T {
+    if name.form == Form::Plain {
+        return look(name.text);
+    }
+    serde_json::from_str::<String>(name.text).map_or_else(|_| T::default(), |name| look(&name))
+}

@@ -1,0 +1,16 @@
+//! Reading events: from JSON bodies, lines of NDJSON, messages of a topic and rows of a table.
+//!
+//! Everything that comes in comes through here, so an event means the same wherever it came from. What is read is
+//! borrowed from the input: an event without escapes and with at most two keys is read without allocating.
+
+mod body;
+mod fields;
+mod find;
+mod read;
+mod scan;
+mod table;
+
+pub use body::{Body, BodyError, EventReader};
+pub use fields::{FieldsConfig, FieldsError, TsUnit};
+pub use read::Reject;
+pub use table::TableReader;

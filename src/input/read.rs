@@ -1,0 +1,230 @@
+//! Understanding what was found: each field valid by itself, or the event is rejected with a code.
+
+use super::fields::{Mapping, TsUnit};
+use super::find::{self, Found};
+use super::scan::{Bad, Form, Raw, Scanner};
+use crate::model::{CapKey, DaId, Event, EventId, IdError, Kind, MAX_KEYS, TsError, TsMs, UserId, Zone};
+use smallvec::SmallVec;
+use std::borrow::Cow;
+
+/// Why an event is not taken. It does not concern its neighbours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Reject {
+    /// Stable: one of those in [`Reject`]'s constants.
+    pub code: &'static str,
+    /// For people; names the field.
+    pub detail: String,
+}
+
+impl Reject {
+    pub const INVALID_JSON: &'static str = "invalid_json";
+    pub const NOT_AN_OBJECT: &'static str = "not_an_object";
+    pub const MISSING_USER: &'static str = "missing_user";
+    pub const INVALID_USER: &'static str = "invalid_user";
+    pub const MISSING_DA: &'static str = "missing_da";
+    pub const INVALID_DA: &'static str = "invalid_da";
+    /// Neither an integer nor text of a time.
+    pub const INVALID_TS: &'static str = "invalid_ts";
+    /// Outside 10^11..=10^14: seconds or microseconds, most likely.
+    pub const TS_NOT_MILLISECONDS: &'static str = "ts_not_milliseconds";
+    pub const INVALID_ID: &'static str = "invalid_id";
+    pub const INVALID_KIND: &'static str = "invalid_kind";
+    pub const INVALID_KEY: &'static str = "invalid_key";
+    pub const TOO_MANY_KEYS: &'static str = "too_many_keys";
+
+    #[cold]
+    pub(super) fn new(code: &'static str, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+
+    #[cold]
+    pub(super) fn not_an_object(form: Form) -> Self {
+        Self::new(Self::NOT_AN_OBJECT, format!("an event is an object, not {}", name_of(form)))
+    }
+}
+
+impl From<Bad> for Reject {
+    #[cold]
+    fn from(bad: Bad) -> Self {
+        Self::new(Self::INVALID_JSON, format!("not valid JSON at byte {}: {}", bad.at, bad.why))
+    }
+}
+
+/// What is wrong with a field's value.
+type Wrong = Cow<'static, str>;
+
+/// Makes an event of the fields found. Of several faults the first in the order user, da, ts, id, kind, keys is told.
+pub(super) fn read<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<Event<'a>, Reject> {
+    let mapped = |target: Option<usize>| target.and_then(|target| found.mapped[target]);
+    let field = |target: fn(&Mapping) -> Option<usize>, names| {
+        mapping.and_then(|mapping| mapped(target(mapping))).or_else(|| found.first(names))
+    };
+    let reject = |code, field: &str, wrong: Wrong| Reject::new(code, format!("{field} {wrong}"));
+
+    let user = field(|mapping| mapping.user, find::USER)
+        .ok_or_else(|| Reject::new(Reject::MISSING_USER, "user is missing"))
+        .and_then(|raw| id(raw, UserId::new).map_err(|wrong| reject(Reject::INVALID_USER, "user", wrong)))?;
+    let da = field(|mapping| mapping.da, find::DA)
+        .ok_or_else(|| Reject::new(Reject::MISSING_DA, "da is missing"))
+        .and_then(|raw| id(raw, DaId::new).map_err(|wrong| reject(Reject::INVALID_DA, "da", wrong)))?;
+    let ts = read_ts(found, mapping)?;
+    let event_id = field(|mapping| mapping.id, find::ID)
+        .map(|raw| id(raw, EventId::new).map_err(|wrong| reject(Reject::INVALID_ID, "id", wrong)))
+        .transpose()?;
+    let kind = match field(|mapping| mapping.kind, find::KIND..find::KIND + 1) {
+        Some(raw) => kind(raw).map_err(|wrong| reject(Reject::INVALID_KIND, "kind", wrong))?,
+        None => Kind::IMPRESSION,
+    };
+    Ok(Event { user, da, ts, id: event_id, kind, keys: keys(found, mapping)? })
+}
+
+fn read_ts(found: &Found<'_>, mapping: Option<&Mapping>) -> Result<Option<TsMs>, Reject> {
+    let mapped = mapping.and_then(|mapping| found.mapped[mapping.ts?]);
+    let unit = mapping.filter(|mapping| mapped.is_some() || mapping.ts.is_none()).map(|mapping| &mapping.ts_unit);
+    let Some(raw) = mapped.or_else(|| found.first(find::TS)) else { return Ok(None) };
+    let ts = match unit.unwrap_or(&TsUnit::Ms) {
+        TsUnit::Ms => milliseconds(raw),
+        TsUnit::S => seconds(raw).ok_or(TsError::Form).and_then(TsMs::from_millis),
+        TsUnit::Text => text(raw).ok_or(TsError::Form).and_then(|text| TsMs::from_rfc3339(&text)),
+        TsUnit::Civil(zone) => text(raw).ok_or(TsError::Form).and_then(|text| civil(&text, zone)),
+    };
+    ts.map(Some).map_err(|why| match (why, unit) {
+        (TsError::NotMilliseconds, _) => Reject::new(Reject::TS_NOT_MILLISECONDS, format!("ts {why}")),
+        (TsError::Form, None | Some(TsUnit::Ms)) => Reject::new(Reject::INVALID_TS, format!("ts {why}")),
+        (TsError::Form, Some(unit)) => Reject::new(Reject::INVALID_TS, format!("ts is not of fields.ts_unit {unit}")),
+    })
+}
+
+fn milliseconds(raw: Raw<'_>) -> Result<TsMs, TsError> {
+    let digits = raw.form == Form::Integer || (raw.form == Form::Cell && is_integer(raw.text));
+    if digits {
+        // An integer that is too long to parse is far out of range, too.
+        return raw.text.parse().map_or(Err(TsError::NotMilliseconds), |ms: i64| TsMs::from_millis(ms.into()));
+    }
+    TsMs::from_rfc3339(&text(raw).ok_or(TsError::Form)?)
+}
+
+fn is_integer(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Seconds with or without a fraction, exactly; what is finer than a millisecond is cut off.
+fn seconds(raw: Raw<'_>) -> Option<i128> {
+    if !matches!(raw.form, Form::Integer | Form::Decimal | Form::Cell) {
+        return None;
+    }
+    let (whole, fraction) = raw.text.split_once('.').unwrap_or((raw.text, "0"));
+    if !is_integer(whole) || fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let ms = fraction.bytes().chain(*b"00").take(3).fold(0, |ms, digit| ms * 10 + i128::from(digit - b'0'));
+    // Too long to parse, or before 1970: out of range either way.
+    Some(whole.parse::<i64>().map_or(i128::MAX, |whole| i128::from(whole) * 1_000 + ms))
+}
+
+/// A time without an offset is read in the zone; of a time that comes twice there, the first is meant.
+fn civil(text: &str, zone: &Zone) -> Result<TsMs, TsError> {
+    if let Ok(ts) = TsMs::from_rfc3339(text) {
+        return Ok(ts);
+    }
+    let civil: jiff::civil::DateTime = text.parse().map_err(|_| TsError::Form)?;
+    let instant = zone.tz().to_ambiguous_timestamp(civil).compatible().map_err(|_| TsError::NotMilliseconds)?;
+    TsMs::from_millis(instant.as_nanosecond().div_euclid(1_000_000))
+}
+
+/// An id: a string, or an integer by its digits, however long.
+fn id<'a, T>(raw: Raw<'a>, new: impl FnOnce(Cow<'a, str>) -> Result<T, IdError>) -> Result<T, Wrong> {
+    new(id_text(raw)?).map_err(|why| why.to_string().into())
+}
+
+fn id_text(raw: Raw<'_>) -> Result<Cow<'_, str>, Wrong> {
+    match raw.form {
+        Form::Integer => Ok(Cow::Borrowed(raw.text)),
+        Form::Plain | Form::Cell | Form::Escaped => text(raw).ok_or(LONE_SURROGATE),
+        form => Err(format!("must be a string or an integer, not {}", name_of(form)).into()),
+    }
+}
+
+const LONE_SURROGATE: Wrong = Cow::Borrowed("holds half of a surrogate pair, which is no character");
+
+fn kind(raw: Raw<'_>) -> Result<Kind, Wrong> {
+    match raw.form {
+        // As logs in tables have it.
+        Form::Cell if raw.text == "imp" => Ok(Kind::IMPRESSION),
+        Form::Plain | Form::Cell | Form::Escaped => {
+            Kind::new(&text(raw).ok_or(LONE_SURROGATE)?).map_err(|why| why.to_string().into())
+        }
+        form => Err(format!("must be a string, not {}", name_of(form)).into()),
+    }
+}
+
+type Keys<'a> = SmallVec<[CapKey<'a>; 2]>;
+
+fn keys<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<Keys<'a>, Reject> {
+    let mut keys = Keys::new();
+    if let Some(raw) = found.standard[find::KEYS] {
+        if raw.form != Form::Array {
+            let detail = format!("keys must be an array of strings, not {}", name_of(raw.form));
+            return Err(Reject::new(Reject::INVALID_KEY, detail));
+        }
+        let mut index = 0;
+        Scanner::new(raw.text).array(|scanner| {
+            let raw = scanner.value()?;
+            let invalid = |wrong: Wrong| Reject::new(Reject::INVALID_KEY, format!("keys[{index}] {wrong}"));
+            let text = match raw.form {
+                Form::Plain | Form::Escaped => text(raw).ok_or_else(|| invalid(LONE_SURROGATE))?,
+                form => return Err(invalid(format!("must be a string, not {}", name_of(form)).into())),
+            };
+            add(&mut keys, CapKey::beside(text).map_err(|why| invalid(why.to_string().into()))?)?;
+            index += 1;
+            Ok(())
+        })?;
+    }
+    for (level, target) in mapping.map_or(&[][..], |mapping| &mapping.keys) {
+        if let Some(raw) = found.mapped[*target] {
+            add(&mut keys, key_of_level(level, raw)?)?;
+        }
+    }
+    Ok(keys)
+}
+
+/// The key `<level>:<value>`.
+pub(super) fn key_of_level(level: &str, raw: Raw<'_>) -> Result<CapKey<'static>, Reject> {
+    let key = id_text(raw).and_then(|id| CapKey::beside(format!("{level}:{id}")).map_err(|why| why.to_string().into()));
+    key.map_err(|wrong| Reject::new(Reject::INVALID_KEY, format!("the {level} key {wrong}")))
+}
+
+/// Adds a key, once.
+pub(super) fn add<'a>(keys: &mut Keys<'a>, key: CapKey<'a>) -> Result<(), Reject> {
+    if keys.contains(&key) {
+        return Ok(());
+    }
+    if keys.len() == MAX_KEYS {
+        return Err(Reject::new(Reject::TOO_MANY_KEYS, format!("an event has at most {MAX_KEYS} keys besides its ad")));
+    }
+    keys.push(key);
+    Ok(())
+}
+
+/// The text of a string or a cell; `None` of anything else, and of a string that is no text.
+fn text(raw: Raw<'_>) -> Option<Cow<'_, str>> {
+    match raw.form {
+        Form::Plain | Form::Cell => Some(Cow::Borrowed(raw.text)),
+        Form::Escaped => serde_json::from_str(raw.text).ok().map(Cow::Owned),
+        _ => None,
+    }
+}
+
+fn name_of(form: Form) -> &'static str {
+    match form {
+        Form::Plain | Form::Escaped | Form::Cell => "a string",
+        Form::Integer => "an integer",
+        Form::Decimal => "a number with fraction or exponent",
+        Form::Bool => "true or false",
+        Form::Null => "null",
+        Form::Object => "an object",
+        Form::Array => "an array",
+    }
+}

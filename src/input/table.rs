@@ -1,0 +1,90 @@
+//! Events from the rows of a table, whose header names the fields.
+
+use super::body::EventReader;
+use super::find::{Found, slot};
+use super::read::{Reject, add, key_of_level, read};
+use super::scan::{Form, Raw};
+use crate::model::{Event, Level};
+
+/// What a column is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Column {
+    Standard(usize),
+    Mapped(usize),
+    /// Its value is the id of a key of this level.
+    Key(Box<str>),
+}
+
+/// Why a header makes no table of events.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    #[error("no column is named {0:?}; there are {1}")]
+    NoColumn(String, String),
+    #[error("{0:?} cannot be the level of a key: that has the form [a-z][a-z0-9_]{{0,31}} and is not `da`")]
+    Level(String),
+}
+
+/// Reads rows. Columns go by the same names as the fields of JSON events, and `ts_ms`; an empty cell is as absent.
+#[derive(Debug)]
+pub struct TableReader<'r> {
+    reader: &'r EventReader,
+    /// Of each column, what it is for; most often one thing or none.
+    columns: Vec<Vec<Column>>,
+}
+
+impl<'r> TableReader<'r> {
+    /// `keys` are columns whose values are ids of keys: `campaign` makes `campaign:<value>`.
+    pub fn new<'h>(
+        reader: &'r EventReader,
+        header: impl IntoIterator<Item = &'h str>,
+        keys: &[String],
+    ) -> Result<Self, TableError> {
+        let names: Vec<&str> = header.into_iter().map(|name| name.trim_start_matches('\u{feff}').trim()).collect();
+        for key in keys {
+            if key == Level::DA || Level::new(key).is_err() {
+                return Err(TableError::Level(key.clone()));
+            }
+            if !names.contains(&key.as_str()) {
+                return Err(TableError::NoColumn(key.clone(), names.join(", ")));
+            }
+        }
+        let columns = names.iter().map(|name| purposes(reader, name, keys)).collect();
+        Ok(Self { reader, columns })
+    }
+
+    /// Reads one row.
+    pub fn row<'a>(&self, cells: impl IntoIterator<Item = &'a str>) -> Result<Event<'a>, Reject> {
+        let mapping = self.reader.mapping.as_deref();
+        let mut found = Found::with_targets(mapping.map_or(0, |mapping| mapping.targets()));
+        let mut keys = Vec::new();
+        for (cell, columns) in cells.into_iter().zip(&self.columns) {
+            let raw = Some(Raw { text: cell.trim(), form: Form::Cell }).filter(|raw| !raw.text.is_empty());
+            for column in columns {
+                match column {
+                    Column::Standard(slot) => found.standard[*slot] = raw,
+                    Column::Mapped(target) => found.mapped[*target] = raw,
+                    Column::Key(level) => keys.extend(raw.map(|raw| (level, raw))),
+                }
+            }
+        }
+        let mut event = read(&found, mapping)?;
+        for (level, raw) in keys {
+            add(&mut event.keys, key_of_level(level, raw)?)?;
+        }
+        Ok(event)
+    }
+}
+
+fn purposes(reader: &EventReader, name: &str, keys: &[String]) -> Vec<Column> {
+    let mapping = reader.mapping.as_deref();
+    let mapped = mapping.into_iter().flat_map(|mapping| mapping.targets_at(name)).map(Column::Mapped);
+    let standard = match (name, mapping) {
+        // A list has no place in a cell.
+        ("keys", _) => None,
+        ("ts_ms", _) => slot(b"ts"),
+        (_, Some(mapping)) => mapping.slot(name),
+        (_, None) => slot(name.as_bytes()),
+    };
+    let key = keys.iter().find(|key| *key == name).map(|key| Column::Key(key.as_str().into()));
+    mapped.chain(standard.map(Column::Standard)).chain(key).collect()
+}
