@@ -1,4 +1,5 @@
 //! freqcap: has this user seen this ad too often?
+pub mod cli;
 pub mod clock;
 pub mod engine;
 pub mod http;

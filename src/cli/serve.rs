@@ -1,0 +1,106 @@
+//! `freqcap serve`: opens the store, starts the shards, the mirror and the server, and ends them in order.
+
+use crate::clock::Clock;
+use crate::engine::Policy;
+use crate::http::{self, App, Limits, Readiness, ServerOptions};
+use crate::input::EventReader;
+use crate::shard::{self, Shards};
+use crate::store::{OpenError, Store, StoreError, StoreOptions};
+use crate::telemetry;
+use arc_swap::ArcSwap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Everything a service is made of.
+pub struct ServeOptions {
+    pub listen: SocketAddr,
+    pub store: StoreOptions,
+    pub policy: Policy,
+    pub shards: shard::Options,
+    pub events: EventReader,
+    pub limits: Limits,
+    pub server: ServerOptions,
+    /// How long requests are still taken after SIGTERM, while `/readyz` says that they should go elsewhere.
+    pub drain: Duration,
+}
+
+/// Why the service did not start, or ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("cannot listen on {addr}: {source}; choose another address with --listen")]
+    Listen { addr: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::TelemetryError),
+    #[error("the store failed: {0}")]
+    Store(#[from] StoreError),
+    #[error("starting the service: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT, then finishes what was accepted and makes it durable.
+pub fn run(options: ServeOptions) -> Result<(), ServeError> {
+    let metrics = telemetry::install_metrics()?;
+    let store = Arc::new(Store::open(&options.store)?);
+    let clock = Clock::system();
+    let policy = Arc::new(ArcSwap::from_pointee(options.policy));
+    let shards = Shards::start(store.clone(), policy, clock, &options.shards)?;
+    let readiness = Readiness::default();
+    let app = App::new(
+        shards.router().clone(),
+        shards.reader().clone(),
+        store.clone(),
+        options.events,
+        options.limits,
+        readiness.clone(),
+        metrics,
+    );
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
+    let served = runtime.block_on(serve(Arc::new(app), readiness, options.listen, &options.server, options.drain));
+    // Ends the tasks that are left, and with them the last routers: only then do the writers end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    shards.stop()?;
+    served
+}
+
+async fn serve(
+    app: Arc<App>,
+    readiness: Readiness,
+    listen: SocketAddr,
+    server: &ServerOptions,
+    drain: Duration,
+) -> Result<(), ServeError> {
+    let stop = stop_signal().map_err(ServeError::Runtime)?;
+    let cannot_listen = |source| ServeError::Listen { addr: listen, source };
+    let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
+    let addr = listener.local_addr().map_err(cannot_listen)?;
+    tracing::info!("listening on http://{addr}");
+    let stop = async {
+        stop.await;
+        readiness.drain();
+        tracing::info!(?drain, "stopping");
+        tokio::time::sleep(drain).await;
+    };
+    let finished = http::serve(listener, http::router(&app), server, stop).await;
+    if !finished {
+        tracing::warn!("some requests were still under way when the service ended");
+    }
+    Ok(())
+}
+
+/// Completes at the first SIGTERM or SIGINT from now on.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
