@@ -1,0 +1,11 @@
+# shellcheck shell=bash
+# Sourced by the other scripts: where things are built, the same for all of them.
+
+# RocksDB is C++ and takes a quarter of an hour to compile. One target directory outside the working tree lets every
+# clone, branch and script share the one that is there, and `git clean` keeps it.
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/freqcap/target}"
+
+# rustup puts cargo on the PATH of login shells only; services and CI runners have no such shell.
+if ! command -v cargo >/dev/null && [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]]; then
+  PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+fi
