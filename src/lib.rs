@@ -1,6 +1,7 @@
 //! freqcap: has this user seen this ad too often?
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod engine;
 pub mod http;
 pub mod input;

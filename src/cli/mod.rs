@@ -1,1 +1,126 @@
+//! The command line: one command a file.
+
+mod backtest;
+mod files;
+mod healthcheck;
+mod options;
+mod replay;
 pub mod serve;
+
+use crate::config::{Config, ConfigError, Flags};
+use crate::telemetry;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Has this user seen this ad too often? Counts impressions per user and ad over sliding windows, exactly and durably.
+#[derive(Debug, Parser)]
+#[command(name = "freqcap", version, max_term_width = 120, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the service
+    #[command(
+        override_usage = "freqcap serve [--limit 5] [--window 5d] [--data-dir ./data] [--redis URL] [OPTIONS]",
+        after_help = SERVE_FORMS,
+    )]
+    Serve(Box<Flags>),
+    Replay(replay::ReplayArgs),
+    Backtest(backtest::BacktestArgs),
+    /// Prints the description of the HTTP interface (OpenAPI 3.1, JSON)
+    Openapi,
+    Healthcheck(healthcheck::HealthcheckArgs),
+}
+
+const SERVE_FORMS: &str = "\
+DURATION: an integer and ms, s, m, h or d (90s, 5d).   SIZE: an integer and KiB, MiB or GiB (256MiB).
+A setting comes from its flag, else from its variable (--data-dir is FREQCAP_DATA_DIR), else from the --config file \
+(data_dir = \"...\"), else it has its default. Only the file has [fields] (names of event fields in your payloads) and \
+[[rules]] (id, key, kind, limit, window, mode).";
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Serve(#[from] serve::ServeError),
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::TelemetryError),
+    #[error(transparent)]
+    Replay(#[from] replay::ReplayError),
+    #[error(transparent)]
+    Backtest(#[from] backtest::BacktestError),
+    #[error(transparent)]
+    Healthcheck(#[from] healthcheck::HealthcheckError),
+}
+
+impl CliError {
+    /// 2 where what we were told cannot work: flags, settings, files, the data directory. 1 for what went wrong since.
+    fn exit_code(&self) -> u8 {
+        use backtest::BacktestError;
+        use healthcheck::HealthcheckError;
+        use replay::ReplayError;
+        match self {
+            Self::Config(_)
+            | Self::Telemetry(_)
+            | Self::Backtest(BacktestError::Config(_) | BacktestError::Rules(_)) => 2,
+            Self::Serve(serve::ServeError::Open(_)) => 2,
+            Self::Replay(ReplayError::Config(_) | ReplayError::Url(_) | ReplayError::ShiftOfStdin) => 2,
+            Self::Replay(ReplayError::File(why)) | Self::Backtest(BacktestError::File(why)) if why.is_usage() => 2,
+            Self::Healthcheck(HealthcheckError::Config(_)) => 2,
+            _ => 1,
+        }
+    }
+}
+
+impl Cli {
+    /// Parses the command line of this process; ends it where that is wrong, or asks for help.
+    pub fn from_command_line() -> Self {
+        Self::parse()
+    }
+
+    /// Runs the command to its end.
+    pub fn run(self) -> ExitCode {
+        match self.command.run() {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(why) => {
+                eprintln!("freqcap: {why}");
+                ExitCode::from(why.exit_code())
+            }
+        }
+    }
+}
+
+impl Command {
+    /// Runs; says whether all went well.
+    fn run(self) -> Result<bool, CliError> {
+        match self {
+            Self::Serve(flags) => {
+                let config = Config::load(&flags)?;
+                telemetry::install_log(&config.log, config.log_format)?;
+                serve::run(serve::ServeOptions::new(&config)?)?;
+            }
+            Self::Replay(args) => return Ok(replay::run(&args)?),
+            Self::Backtest(args) => backtest::run(&args)?,
+            Self::Openapi => print!("{}", crate::http::openapi_json()),
+            Self::Healthcheck(args) => healthcheck::run(&args)?,
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -59,8 +59,7 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
         readiness.clone(),
         metrics,
     );
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
     let served = runtime.block_on(serve(Arc::new(app), readiness, options.listen, &options.server, options.drain));
     // Ends the tasks that are left, and with them the last routers: only then do the writers end.
     runtime.shutdown_timeout(Duration::from_secs(1));

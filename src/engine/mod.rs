@@ -9,7 +9,7 @@ mod judge;
 mod ledger;
 mod policy;
 
-pub use cap::{CapPlan, CapRow, plan_cap};
+pub use cap::plan_cap;
 pub use count::{Outcome, TsInFuture, admit, classify};
 pub use judge::{KeyLog, Question, capped_until, judge, user_cap};
 pub use ledger::Ledger;

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Counts and times requests by route and status.
-#[allow(clippy::disallowed_methods)]
 pub(super) async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let route = request.extensions().get::<MatchedPath>().cloned();

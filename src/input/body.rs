@@ -1,7 +1,7 @@
 //! Bodies that hold events: one object, an array, lines.
 
 use super::fields::{FieldsConfig, FieldsError, Mapping};
-use super::find::find;
+use super::find::{Found, find};
 use super::read::{Reject, read};
 use super::scan::{Bad, Scanner};
 use crate::model::Event;
@@ -120,11 +120,13 @@ impl EventReader {
         Ok(count)
     }
 
+    #[inline]
     fn text<'a>(&self, text: &'a str) -> Result<Event<'a>, Reject> {
         self.one(text)?
     }
 
     /// Reads a text that is one value.
+    #[inline]
     fn one<'a>(&self, text: &'a str) -> Result<Result<Event<'a>, Reject>, Bad> {
         let mut scanner = Scanner::new(text);
         scanner.skip_space();
@@ -134,12 +136,15 @@ impl EventReader {
     }
 
     /// Takes one value, and makes an event of it.
+    #[inline]
     fn element<'a>(&self, scanner: &mut Scanner<'a>) -> Result<Result<Event<'a>, Reject>, Bad> {
         if scanner.peek() != Some(b'{') {
             return Ok(Err(Reject::not_an_object(scanner.value()?.form)));
         }
         let mapping = self.mapping.as_deref();
-        Ok(read(&find(scanner, mapping)?, mapping))
+        let mut found = Found::new(mapping);
+        find(scanner, mapping, &mut found)?;
+        Ok(read(&found, mapping))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::fields::{Mapping, Node};
 use super::scan::{Bad, Form, Raw, Scanner};
-use smallvec::SmallVec;
 
 /// The fields of an event in the order in which they are judged, each with the standard names that it goes by: the
 /// canonical one first, then the aliases. A name's place here is the index of its slot.
@@ -31,17 +30,19 @@ pub(super) const KIND: usize = 12;
 pub(super) const KEYS: usize = 13;
 
 /// What was found under each name that means something; null is as absent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Found<'a> {
     /// By the index in [`STANDARD`].
     pub standard: [Option<Raw<'a>>; STANDARD.len()],
     /// By the index of the target in the mapping.
-    pub mapped: SmallVec<[Option<Raw<'a>>; 0]>,
+    pub mapped: Vec<Option<Raw<'a>>>,
 }
 
 impl<'a> Found<'a> {
-    pub fn with_targets(count: usize) -> Self {
-        Self { standard: Default::default(), mapped: SmallVec::from_elem(None, count) }
+    #[inline]
+    pub fn new(mapping: Option<&Mapping>) -> Self {
+        let mapped = mapping.map_or_else(Vec::new, |mapping| vec![None; mapping.targets()]);
+        Self { standard: [None; STANDARD.len()], mapped }
     }
 
     /// The field's value under the first of its standard names that has one.
@@ -72,37 +73,28 @@ pub(super) fn slot(name: &[u8]) -> Option<usize> {
 }
 
 /// Takes an object and keeps the values of the names that mean something; of two members of one name the last.
-pub(super) fn find<'a>(scanner: &mut Scanner<'a>, mapping: Option<&Mapping>) -> Result<Found<'a>, Bad> {
+#[inline]
+pub(super) fn find<'a>(scanner: &mut Scanner<'a>, mapping: Option<&Mapping>, found: &mut Found<'a>) -> Result<(), Bad> {
     match mapping {
-        None => {
-            let mut found = Found::default();
-            scanner.object(|scanner, name| {
-                let slot = with_name(name, |name| slot(name.as_bytes()));
-                let value = scanner.value()?;
-                if let Some(slot) = slot {
-                    found.standard[slot] = present(value);
-                }
-                Ok(())
-            })?;
-            Ok(found)
-        }
-        Some(mapping) => {
-            let mut found = Found::with_targets(mapping.targets());
-            scanner.object(|scanner, name| {
-                let (node, slot) = with_name(name, |name| (mapping.root.child(name), mapping.slot(name)));
-                match node {
-                    Some(node) => mapped(scanner, node, slot, &mut found),
-                    None => {
-                        let value = scanner.value()?;
-                        if let Some(slot) = slot {
-                            found.standard[slot] = present(value);
-                        }
-                        Ok(())
-                    }
-                }
-            })?;
-            Ok(found)
-        }
+        None => scanner.object(|scanner, name| {
+            let slot = with_name(name, |name| slot(name.as_bytes()));
+            let value = scanner.value()?;
+            if let Some(slot) = slot {
+                found.standard[slot] = present(value);
+            }
+            Ok(())
+        }),
+        Some(mapping) => scanner.object(|scanner, name| {
+            let (node, slot) = with_name(name, |name| (mapping.root.child(name), mapping.slot(name)));
+            if let Some(node) = node {
+                return mapped(scanner, node, slot, found);
+            }
+            let value = scanner.value()?;
+            if let Some(slot) = slot {
+                found.standard[slot] = present(value);
+            }
+            Ok(())
+        }),
     }
 }
 
@@ -134,6 +126,7 @@ fn present(value: Raw<'_>) -> Option<Raw<'_>> {
 }
 
 /// Gives `look` the name as it is meant. One that cannot be decoded (a lone surrogate) names nothing known.
+#[inline]
 fn with_name<T: Default>(name: Raw<'_>, look: impl FnOnce(&str) -> T) -> T {
     if name.form == Form::Plain {
         return look(name.text);

@@ -9,8 +9,10 @@ mod find;
 mod read;
 mod scan;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use body::{Body, BodyError, EventReader};
 pub use fields::{FieldsConfig, FieldsError, TsUnit};
 pub use read::Reject;
-pub use table::TableReader;
+pub use table::{TableError, TableReader};

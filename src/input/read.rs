@@ -135,10 +135,12 @@ fn civil(text: &str, zone: &Zone) -> Result<TsMs, TsError> {
 }
 
 /// An id: a string, or an integer by its digits, however long.
+#[inline]
 fn id<'a, T>(raw: Raw<'a>, new: impl FnOnce(Cow<'a, str>) -> Result<T, IdError>) -> Result<T, Wrong> {
     new(id_text(raw)?).map_err(|why| why.to_string().into())
 }
 
+#[inline]
 fn id_text(raw: Raw<'_>) -> Result<Cow<'_, str>, Wrong> {
     match raw.form {
         Form::Integer => Ok(Cow::Borrowed(raw.text)),
@@ -209,6 +211,7 @@ pub(super) fn add<'a>(keys: &mut Keys<'a>, key: CapKey<'a>) -> Result<(), Reject
 }
 
 /// The text of a string or a cell; `None` of anything else, and of a string that is no text.
+#[inline]
 fn text(raw: Raw<'_>) -> Option<Cow<'_, str>> {
     match raw.form {
         Form::Plain | Form::Cell => Some(Cow::Borrowed(raw.text)),

@@ -16,8 +16,10 @@ pub(super) struct Bad {
     pub why: &'static str,
 }
 
-/// What a value is, as far as its first and last bytes tell.
+/// What a value is, as far as its first and last bytes tell. A whole word wide: a [`Raw`] with a one-byte tag is copied
+/// in overlapping pieces, each of which waits for the last to be written (a third of the time of reading an event).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
 pub(super) enum Form {
     /// A string without escapes; the text is what is between the quotes.
     Plain,

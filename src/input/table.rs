@@ -55,7 +55,7 @@ impl<'r> TableReader<'r> {
     /// Reads one row.
     pub fn row<'a>(&self, cells: impl IntoIterator<Item = &'a str>) -> Result<Event<'a>, Reject> {
         let mapping = self.reader.mapping.as_deref();
-        let mut found = Found::with_targets(mapping.map_or(0, |mapping| mapping.targets()));
+        let mut found = Found::new(mapping);
         let mut keys = Vec::new();
         for (cell, columns) in cells.into_iter().zip(&self.columns) {
             let raw = Some(Raw { text: cell.trim(), form: Form::Cell }).filter(|raw| !raw.text.is_empty());

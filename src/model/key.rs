@@ -82,11 +82,6 @@ impl<'a> CapKey<'a> {
     pub fn into_owned(self) -> CapKey<'static> {
         CapKey(Cow::Owned(self.0.into_owned()))
     }
-
-    /// A key read back from where only checked keys are written.
-    pub(crate) fn trusted(text: impl Into<Cow<'a, str>>) -> Self {
-        Self(text.into())
-    }
 }
 
 impl fmt::Debug for CapKey<'_> {

@@ -1,5 +1,6 @@
 //! What a user, a key, an event, a window, a rule, a log and a verdict is. Pure: no clock, no I/O.
 
+mod cap;
 mod event;
 mod id;
 mod key;
@@ -11,6 +12,7 @@ mod time;
 mod verdict;
 mod window;
 
+pub use cap::{CapPlan, CapRow};
 pub use event::{Event, MAX_KEYS};
 pub use id::{DaId, EventId, IdError, MAX_ID_BYTES, UserId};
 pub use key::{CapKey, KeyError, KeyPattern, Level};

@@ -10,7 +10,7 @@ use super::timers::Timers;
 use super::writer::Writer;
 use crate::clock::{Clock, Step, StepWatch};
 use crate::engine::Policy;
-use crate::store::{Store, StoreError};
+use crate::store::{Keep, Store, StoreError};
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::path::Path;
@@ -75,7 +75,10 @@ impl Shards {
             let (guard, metrics) = (PoisonOnPanic(store.clone()), metrics.clone());
             threads.push(spawn("syncer".to_owned(), move || syncer::run(&guard.0, &written, &metrics)));
         }
-        store.reclaim().set_policy(policy.load_full());
+        let kept = policy.load_full();
+        store
+            .reclaim()
+            .set_keep(Keep { least_ms: kept.retention_ms(), of_key_ms: Box::new(move |key| kept.keep_ms(key)) });
         let watch = Watch {
             store: store.clone(),
             clock: clock.clone(),
@@ -152,7 +155,6 @@ struct Watch {
 }
 
 impl Watch {
-    #[allow(clippy::disallowed_methods)]
     fn run(&self, stopped: &Receiver<()>) {
         let mut steps = StepWatch::new(self.max_skew_ms, self.clock.now(), Instant::now());
         loop {

@@ -67,7 +67,6 @@ impl Acknowledger {
 pub(super) fn run(store: &Store, written: &Receiver<Written>, metrics: &ShardMetrics) {
     while let Ok(first) = written.recv() {
         let turns: Vec<_> = std::iter::once(first).chain(written.try_iter()).collect();
-        #[allow(clippy::disallowed_methods)]
         let start = Instant::now();
         match store.sync() {
             Ok(()) => {

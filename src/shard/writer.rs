@@ -78,7 +78,6 @@ impl Writer {
         if self.store.is_poisoned() {
             return refuse(jobs, Refusal::Poisoned);
         }
-        #[allow(clippy::disallowed_methods)]
         let start = Instant::now();
         let now = self.clock.now();
         match self.take_turn(&jobs, now) {

@@ -3,8 +3,7 @@
 use super::codec::decode_cap;
 use super::row::{RowKey, user_rows};
 use super::{Store, StoreError, Table};
-use crate::engine::CapRow;
-use crate::model::TsMs;
+use crate::model::{CapRow, TsMs};
 use rocksdb::{Direction, IteratorMode, ReadOptions};
 
 /// A capped key of a user, and until when.

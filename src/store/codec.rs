@@ -18,8 +18,7 @@
 //! Varints are LEB128. An ad seen once without an event id is 7 bytes, until 2039.
 
 use super::StoreError;
-use crate::engine::CapRow;
-use crate::model::{Entry, Kind, Log, Section, TsMs};
+use crate::model::{CapRow, Entry, Kind, Log, Section, TsMs};
 use smallvec::SmallVec;
 
 const KIND_MASK: u8 = 0b11;

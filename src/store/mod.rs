@@ -29,7 +29,7 @@ pub use due::DueRow;
 pub use logs::ReadError;
 pub use open::{OpenError, StoreInfo};
 pub use options::{ByteSize, Compression, Durability, StorageKind, StoreOptions};
-pub use reclaim::Reclaim;
+pub use reclaim::{Keep, Reclaim};
 pub use row::RowKey;
 pub use turn::Turn;
 

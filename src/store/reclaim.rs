@@ -2,17 +2,24 @@
 
 use super::codec::newest_of_log;
 use super::row::RowKey;
-use crate::engine::Policy;
 use crate::model::TsMs;
 use arc_swap::ArcSwapOption;
 use rocksdb::CompactionDecision;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What the compaction filter goes by. Nothing is reclaimed until both the policy and a trusted time are set.
-#[derive(Debug, Default)]
+/// How long logs are kept after their newest event.
+pub struct Keep {
+    /// The least for any key, in ms: most logs are younger, and no more need be asked of them.
+    pub least_ms: u64,
+    /// For one key, in ms.
+    pub of_key_ms: Box<dyn Fn(&str) -> u64 + Send + Sync>,
+}
+
+/// What the compaction filter goes by. Nothing is reclaimed until it knows both how long to keep and a trusted time.
+#[derive(Default)]
 pub struct Reclaim {
-    policy: ArcSwapOption<Policy>,
+    keep: ArcSwapOption<Keep>,
     /// 0 while the clock is not trusted.
     now_ms: AtomicU64,
     reclaimed: AtomicU64,
@@ -22,8 +29,8 @@ impl Reclaim {
     /// A log is reclaimed this long after it became void, in ms: a clock may be corrected by less.
     const MARGIN_MS: u64 = 3_600_000;
 
-    pub fn set_policy(&self, policy: Arc<Policy>) {
-        self.policy.store(Some(policy));
+    pub fn set_keep(&self, keep: Keep) {
+        self.keep.store(Some(Arc::new(keep)));
     }
 
     /// Tells the time; `None` while the clock cannot be trusted, and then nothing is reclaimed.
@@ -47,13 +54,13 @@ impl Reclaim {
 
     /// A row that cannot be read is kept, for somebody to look at.
     fn is_void(&self, key: &[u8], value: &[u8]) -> Option<bool> {
-        let policy = self.policy.load();
-        let policy = policy.as_ref()?;
+        let keep = self.keep.load();
+        let keep = keep.as_ref()?;
         let before = TsMs(self.now_ms.load(Ordering::Relaxed).checked_sub(Self::MARGIN_MS)?);
         let newest = newest_of_log(value)?;
-        if newest > before.saturating_sub(policy.retention_ms()) {
+        if newest > before.saturating_sub(keep.least_ms) {
             return Some(false);
         }
-        Some(newest <= before.saturating_sub(policy.keep_ms(&RowKey::key_of(key)?)))
+        Some(newest <= before.saturating_sub((keep.of_key_ms)(&RowKey::key_of(key)?)))
     }
 }

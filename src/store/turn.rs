@@ -2,8 +2,7 @@
 
 use super::codec::{encode_cap, encode_log};
 use super::{DueRow, Store, StoreError, Table, changes, due};
-use crate::engine::CapPlan;
-use crate::model::{Log, SHARDS, ShardId, TsMs};
+use crate::model::{CapPlan, Log, SHARDS, ShardId, TsMs};
 use rocksdb::{WriteBatch, WriteOptions};
 
 /// Collects writes; nothing is seen of them before [`Turn::commit`].

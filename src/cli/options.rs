@@ -1,0 +1,46 @@
+//! The settings as the parts of the service want them.
+
+use super::serve::ServeOptions;
+use crate::config::{Config, ConfigError};
+use crate::http::{Limits, ServerOptions};
+use crate::shard;
+use std::time::Duration;
+
+/// How long requests under way may take to finish after a SIGTERM: with the flush after it, within 10 s.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// What the parser of requests holds beyond `max_header`, so that a request a little too large gets a readable answer.
+const HEADER_SLACK: usize = 64 << 10;
+
+impl ServeOptions {
+    pub fn new(config: &Config) -> Result<Self, ConfigError> {
+        let max_header = config.max_header.as_usize();
+        Ok(Self {
+            listen: config.listen,
+            store: config.store_options(),
+            policy: config.policy()?,
+            shards: shard::Options {
+                writers: config.writers.get(),
+                mailbox_events: config.mailbox_events.get(),
+                min_free_disk: config.min_free_disk.0,
+            },
+            events: config.event_reader(),
+            limits: Limits {
+                max_body: config.max_body.as_usize(),
+                max_batch: config.max_batch.get(),
+                max_header,
+                request_timeout: config.request_timeout,
+                max_reads: config.max_reads.get(),
+                max_writes: config.max_writes.get(),
+                max_bodies: config.max_bodies.0,
+            },
+            server: ServerOptions {
+                max_connections: config.max_connections.get(),
+                header_timeout: config.header_timeout,
+                header_buffer: max_header.saturating_add(HEADER_SLACK),
+                grace: GRACE,
+            },
+            drain: config.drain,
+        })
+    }
+}

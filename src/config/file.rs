@@ -1,0 +1,104 @@
+//! The settings file.
+
+use super::settings::SETTINGS;
+use super::{ConfigError, RuleConfig};
+use crate::input::FieldsConfig;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// What a settings file says, by the names of the settings.
+#[derive(Debug, Default)]
+pub(super) struct File {
+    pub path: PathBuf,
+    pub values: BTreeMap<String, String>,
+    pub fields: FieldsConfig,
+    pub rules: Vec<RuleConfig>,
+}
+
+impl File {
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let told = |why: &dyn std::fmt::Display| ConfigError(format!("{}: {why}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|why| told(&format_args!("cannot be read: {why}")))?;
+        let table: Table = text.parse().map_err(|why| told(&why))?;
+        Self::of_table(path, table).map_err(|why| told(&why))
+    }
+
+    fn of_table(path: &Path, table: Table) -> Result<Self, String> {
+        let mut file = File { path: path.to_owned(), ..Self::default() };
+        for (key, value) in table {
+            match (key.as_str(), value) {
+                ("fields", value) => {
+                    file.fields = value.try_into().map_err(|why| format!("[fields]: {}", one_line(&why)))?;
+                }
+                ("rules", Value::Array(rules)) => {
+                    for (index, rule) in rules.into_iter().enumerate() {
+                        let rule = rule.try_into().map_err(|why| format!("rules[{index}]: {}", one_line(&why)))?;
+                        file.rules.push(rule);
+                    }
+                }
+                ("rules", _) => return Err("rules: each one is a table of its own, headed [[rules]]".to_owned()),
+                // A window in its JSON form is a table, and no group of settings.
+                (_, Value::Table(group)) if key != "window" => {
+                    for (name, value) in group {
+                        let url = key == "redis" && name == "url";
+                        let setting = if url { key.clone() } else { format!("{key}_{name}") };
+                        file.set(&format!("{key}.{name}"), &setting, &value)?;
+                    }
+                }
+                (_, value) => file.set(&key, &key, &value)?,
+            }
+        }
+        Ok(file)
+    }
+
+    /// Takes a setting, written as `key`.
+    fn set(&mut self, key: &str, setting: &str, value: &Value) -> Result<(), String> {
+        let setting = setting.replace('-', "_");
+        if !SETTINGS.iter().any(|known| known.name == setting) {
+            return Err(unknown(key, &setting));
+        }
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => value.to_string(),
+            Value::Table(window) if setting == "window" => {
+                serde_json::to_string(window).map_err(|why| format!("{key}: {why}"))?
+            }
+            _ => return Err(format!("{key}: expected a text, a number or true/false, found {}", value.type_str())),
+        };
+        match self.values.insert(setting, text) {
+            Some(_) => Err(format!("{key} is set twice, under two spellings")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An error of `toml` without the excerpt that it has when it knows the place.
+fn one_line(why: &toml::de::Error) -> String {
+    why.message().lines().collect::<Vec<_>>().join(" ")
+}
+
+fn unknown(key: &str, setting: &str) -> String {
+    let names = SETTINGS.iter().map(|known| known.name).chain(["fields", "rules"]);
+    let nearest = names.map(|name| (distance(name, setting), name)).min();
+    match nearest {
+        Some((distance, name)) if distance <= 1 + setting.len() / 4 => {
+            format!("there is no setting {key}; did you mean {name}?")
+        }
+        _ => format!("there is no setting {key}; `freqcap serve --help` lists them"),
+    }
+}
+
+/// How many letters must be put in, taken out or changed to make one word of the other (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, right) in b.bytes().enumerate() {
+            let changed = diagonal + usize::from(left != right);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,195 @@
+//! What the service is told: flags, then `FREQCAP_*` variables, then the settings file, then defaults.
+
+mod file;
+mod rules;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use rules::RuleConfig;
+pub use settings::{Config, Flags};
+pub use value::{Count, RedisLayout, RedisUrls, Writers};
+
+use crate::engine::Policy;
+use crate::input::{EventReader, FieldsConfig};
+use crate::model::{Kind, Rule, RuleId, RuleSet};
+use crate::store::StoreOptions;
+use file::File;
+use settings::SETTINGS;
+use std::path::Path;
+use std::time::Duration;
+use value::Value;
+
+/// What is wrong with the settings: names the setting as its source has it, and says what is expected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub(super) String);
+
+/// Who said what, in the order in which they are asked.
+struct Sources<'s> {
+    flags: &'s Flags,
+    variable: &'s dyn Fn(&str) -> Option<String>,
+    file: Option<File>,
+}
+
+impl Sources<'_> {
+    /// The text of a setting, and where it stands as its source writes it.
+    fn text(&self, name: &str) -> (String, String) {
+        if let Some(text) = self.flags.get(name) {
+            return (text.to_owned(), format!("--{}", name.replace('_', "-")));
+        }
+        let variable = variable_of(name);
+        if let Some(text) = self.variable(&variable) {
+            return (text, variable);
+        }
+        if let Some((file, text)) = self.file.as_ref().and_then(|file| Some((file, file.values.get(name)?))) {
+            return (text.clone(), format!("{}: {name}", file.path.display()));
+        }
+        if name == "listen"
+            && let Some(port) = self.variable("PORT")
+        {
+            return (format!("0.0.0.0:{port}"), "PORT".to_owned());
+        }
+        let default = SETTINGS.iter().find(|setting| setting.name == name).map_or("", |setting| setting.default);
+        (default.to_owned(), format!("the default of {name}"))
+    }
+
+    /// A variable; an empty one is as good as none (`FREQCAP_REDIS=${REDIS:-}`).
+    fn variable(&self, name: &str) -> Option<String> {
+        (self.variable)(name).filter(|text| !text.is_empty())
+    }
+
+    fn value<T: Value>(&self, name: &str) -> Result<T, ConfigError> {
+        let (text, origin) = self.text(name);
+        T::read(&text).map_err(|why| match (name, origin.as_str()) {
+            // Never a password on a terminal or in a log.
+            ("redis", _) => ConfigError(format!("{origin}: the value {why}")),
+            (_, "PORT") => ConfigError(format!("PORT: {:?} is no port number", text.trim_start_matches("0.0.0.0:"))),
+            _ => ConfigError(format!("{origin}: {text:?} {why}")),
+        })
+    }
+
+    fn fields(&self) -> Result<FieldsConfig, ConfigError> {
+        let Some(file) = &self.file else { return Ok(FieldsConfig::default()) };
+        EventReader::new(&file.fields).map_err(|why| ConfigError(format!("{}: {why}", file.path.display())))?;
+        Ok(file.fields.clone())
+    }
+
+    fn rules(&self) -> Result<Vec<RuleConfig>, ConfigError> {
+        Ok(self.file.as_ref().map(|file| file.rules.clone()).unwrap_or_default())
+    }
+}
+
+fn variable_of(name: &str) -> String {
+    format!("FREQCAP_{}", name.to_uppercase())
+}
+
+impl Config {
+    /// Gathers the settings from the flags, the process' environment and the file that either of them names.
+    pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
+        Self::from_sources(flags, &|name| std::env::var_os(name).map(|text| text.to_string_lossy().into_owned()))
+    }
+
+    /// As [`Config::load`], with the environment given.
+    pub fn from_sources(flags: &Flags, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let mut sources = Sources { flags, variable, file: None };
+        let named = sources.variable("FREQCAP_CONFIG").map(Into::into);
+        if let Some(path) = flags.config.clone().or(named) {
+            sources.file = Some(File::read(&path)?);
+        }
+        let config = Self::read(&sources)?;
+        config.check(&sources)?;
+        Ok(config)
+    }
+
+    /// What no setting can tell alone.
+    fn check(&self, sources: &Sources<'_>) -> Result<(), ConfigError> {
+        let at = |name: &str, why: &str| {
+            let (text, origin) = sources.text(name);
+            Err(ConfigError(format!("{origin}: {text:?} {why}")))
+        };
+        for (name, timeout) in [("request_timeout", self.request_timeout), ("header_timeout", self.header_timeout)] {
+            if timeout.is_zero() {
+                return at(name, "leaves no time at all");
+            }
+        }
+        for (name, size, least) in
+            [("write_buffer", self.write_buffer, 64 << 10), ("max_header", self.max_header, 1 << 10)]
+        {
+            if size.0 < least {
+                return at(name, &format!("is less than {}KiB", least >> 10));
+            }
+        }
+        if self.max_bodies < self.max_body {
+            return at(
+                "max_bodies",
+                &format!("is less than max-body ({}): no such body would ever be taken", self.max_body),
+            );
+        }
+        if self.max_skew > Duration::from_secs(86_400) {
+            return at("max_skew", "is more than a day");
+        }
+        if let Some(rule) = self.default_rule()
+            && rule.rule(self.history_limit.get()).is_err()
+        {
+            let most = self.history_limit.get();
+            return at("limit", &format!("is more than a log keeps (--history-limit {most})"));
+        }
+        let file = sources.file.as_ref().map_or(Path::new(""), |file| &file.path).display();
+        self.policy().map(drop).map_err(|why| ConfigError(format!("{file}: {}", why.0)))
+    }
+
+    /// The rule that `limit` and `window` make.
+    fn default_rule(&self) -> Option<RuleConfig> {
+        self.limit.map(|limit| RuleConfig::default_rule(Some(limit), self.window.clone(), Kind::IMPRESSION))
+    }
+
+    /// The rules in force at the start, and the limits of what is held.
+    pub fn policy(&self) -> Result<Policy, ConfigError> {
+        let mut rules: Vec<Rule> = Vec::new();
+        for rule in self.default_rule().iter().chain(&self.rules) {
+            let rule = rule.rule(self.history_limit.get()).map_err(ConfigError)?;
+            if rules.iter().any(|other| other.id == rule.id) {
+                let id = rule.id.as_str();
+                let by_flags = id == RuleId::DEFAULT && self.limit.is_some();
+                let why = if by_flags {
+                    "limit and window make one of that name (--limit none makes none)"
+                } else {
+                    "there are two"
+                };
+                return Err(ConfigError(format!("rule {id:?}: {why}")));
+            }
+            rules.push(rule);
+        }
+        Ok(Policy::new(
+            RuleSet::new(rules),
+            self.history_limit.get(),
+            self.retention.as_millis(),
+            self.lifetime_retention.as_millis(),
+            u64::try_from(self.max_skew.as_millis()).unwrap_or(u64::MAX),
+        ))
+    }
+
+    /// What the store is opened with.
+    pub fn store_options(&self) -> StoreOptions {
+        StoreOptions {
+            data_dir: self.data_dir.clone(),
+            storage: self.storage,
+            durability: self.durability,
+            keep_changes: !self.redis.as_slice().is_empty(),
+            block_cache: self.block_cache,
+            write_buffer: self.write_buffer,
+            bloom_bits: self.bloom_bits.get() as f64,
+            compression: self.compression,
+            background_jobs: i32::try_from(self.background_jobs.get()).unwrap_or(i32::MAX),
+            ..StoreOptions::default()
+        }
+    }
+
+    /// The reader of events in the form that `[fields]` say.
+    pub fn event_reader(&self) -> EventReader {
+        // Checked when the settings were read.
+        EventReader::new(&self.fields).unwrap_or_default()
+    }
+}

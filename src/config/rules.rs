@@ -1,0 +1,98 @@
+//! Rules as they are written in files.
+
+use super::value::Value;
+use crate::model::{KeyPattern, Kind, Limit, Mode, Rule, RuleId, Window};
+use serde::{Deserialize, Deserializer};
+
+/// A rule of a file: `[[rules]]` in TOML, an object in JSON.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleConfig {
+    pub id: String,
+    /// `campaign:42`, or `campaign:*` for every key of the level.
+    pub key: String,
+    #[serde(default)]
+    pub kind: Kind,
+    /// A positive integer; `"none"`, or null in JSON, exempts. Must be written out.
+    #[serde(deserialize_with = "limit")]
+    pub limit: Limit,
+    #[serde(deserialize_with = "window")]
+    pub window: Window,
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+impl RuleConfig {
+    /// The rule `default`: on every ad.
+    pub fn default_rule(limit: Limit, window: Window, kind: Kind) -> Self {
+        let (id, key) = (RuleId::DEFAULT.to_owned(), "da:*".to_owned());
+        Self { id, key, kind, limit, window, mode: Mode::Enforce }
+    }
+
+    /// Reads a window as a flag has it; the error completes "`text` ...".
+    pub fn read_window(text: &str) -> Result<Window, String> {
+        Window::read(text)
+    }
+
+    /// Reads JSON: an array of rules, or an object with that array as `rules`.
+    pub fn list(json: &str) -> Result<Vec<Self>, String> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Object {
+            rules: Vec<RuleConfig>,
+        }
+        let told = |why: serde_json::Error| why.to_string();
+        if json.trim_start().starts_with('[') {
+            return serde_json::from_str(json).map_err(told);
+        }
+        serde_json::from_str(json).map(|Object { rules }| rules).map_err(told)
+    }
+
+    /// Checks the rule; the error begins with its id.
+    pub fn rule(&self, history_limit: usize) -> Result<Rule, String> {
+        let told = |why: &dyn std::fmt::Display| format!("rule {:?}: {why}", self.id);
+        let rule = Rule {
+            id: RuleId::new(&self.id).map_err(|why| told(&why))?,
+            key: KeyPattern::new(&self.key).map_err(|why| told(&format_args!("key {:?} {why}", self.key)))?,
+            kind: self.kind,
+            limit: self.limit,
+            window: self.window.clone(),
+            mode: self.mode,
+        };
+        rule.check(history_limit).map_err(|why| told(&why))?;
+        Ok(rule)
+    }
+}
+
+/// What may stand for a limit or a window.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Integer(u64),
+    Text(String),
+    Null,
+}
+
+fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Limit, D::Error> {
+    const EXPECTED: &str = "limit must be a positive integer, or \"none\" to exempt";
+    match Written::deserialize(deserializer).map_err(|_| serde::de::Error::custom(EXPECTED))? {
+        Written::Integer(limit) => Ok(Some(limit)),
+        Written::Text(text) if text == "none" => Ok(None),
+        Written::Null => Ok(None),
+        Written::Text(_) => Err(serde::de::Error::custom(EXPECTED)),
+    }
+}
+
+fn window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Window, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Text(String),
+        Other(serde_json::Value),
+    }
+    let text = match Form::deserialize(deserializer)? {
+        Form::Text(text) => text,
+        Form::Other(value) => value.to_string(),
+    };
+    Window::read(&text).map_err(|why| serde::de::Error::custom(format!("window {text:?} {why}")))
+}

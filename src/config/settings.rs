@@ -1,0 +1,139 @@
+//! Every setting once: its name, type, default and what it is for. The flags, the variables, the keys of the file and
+//! the typed [`Config`] all come from this list.
+
+use super::value::{Count, RedisLayout, RedisUrls, Writers};
+use super::{ConfigError, RuleConfig, Sources};
+use crate::input::FieldsConfig;
+use crate::model::{Limit, Span, Window};
+use crate::store::{ByteSize, Compression, Durability, StorageKind};
+use crate::telemetry::LogFormat;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A setting's name, with `_`, and its default as it would be written.
+pub(super) struct Setting {
+    pub name: &'static str,
+    pub default: &'static str,
+}
+
+macro_rules! settings {
+    ($($heading:literal { $($name:ident: $type:ty = $default:literal, $value:literal, $help:literal;)* })*) => {
+        /// The settings in force.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct Config {
+            $($(#[doc = $help] pub $name: $type,)*)*
+            /// Where in a payload the fields of an event are.
+            pub fields: FieldsConfig,
+            /// The rules of the file, besides the one that `limit` and `window` make.
+            pub rules: Vec<RuleConfig>,
+        }
+
+        /// The settings as flags, not yet understood: what a flag leaves open, other sources may set.
+        #[derive(Debug, Clone, Default, clap::Args)]
+        pub struct Flags {
+            /// Settings file in TOML; keys are the names of the flags, `[redis] prefix` is `redis-prefix`
+            #[arg(long, value_name = "FILE", help_heading = "Configuration")]
+            pub config: Option<PathBuf>,
+            $($(
+                #[arg(
+                    long,
+                    value_name = $value,
+                    help_heading = $heading,
+                    help = concat!($help, " [default: ", $default, "]"),
+                    num_args = if $value == "true|false" { 0..=1 } else { 1..=1 },
+                    default_missing_value = "true",
+                    require_equals = $value == "true|false",
+                )]
+                pub $name: Option<String>,
+            )*)*
+        }
+
+        impl Flags {
+            pub(super) fn get(&self, name: &str) -> Option<&str> {
+                match name {
+                    $($(stringify!($name) => self.$name.as_deref(),)*)*
+                    _ => None,
+                }
+            }
+        }
+
+        pub(super) const SETTINGS: &[Setting] = &[
+            $($(Setting { name: stringify!($name), default: $default },)*)*
+        ];
+
+        impl Config {
+            pub(super) fn read(sources: &Sources<'_>) -> Result<Self, ConfigError> {
+                Ok(Self {
+                    $($($name: sources.value(stringify!($name))?,)*)*
+                    fields: sources.fields()?,
+                    rules: sources.rules()?,
+                })
+            }
+        }
+    };
+}
+
+settings! {
+    "Service" {
+        listen: SocketAddr = "127.0.0.1:8080", "ADDR",
+            "Address and port to listen on. Not set anywhere, and PORT is in the environment: 0.0.0.0:$PORT";
+        drain: Duration = "0s", "DURATION",
+            "How long requests are still taken after SIGTERM, while /readyz already says 503";
+        log: String = "info", "FILTER",
+            "What is logged to standard error: error, warn, info, debug, trace, or by module (info,freqcap=debug)";
+        log_format: LogFormat = "text", "text|json", "How log lines look";
+    }
+    "Capping" {
+        limit: Limit = "5", "N|none",
+            "The rule `default`: at most N impressions of an ad per user and window; none makes no such rule";
+        window: Window = "5d", "WINDOW",
+            "Window of the rule `default`: a duration, lifetime, or day@ZONE, week@ZONE, month@ZONE (day@Asia/Seoul)";
+        retention: Span = "7d", "DURATION",
+            "How long events are held, and how old one may be to count; a rule's longer window wins";
+        lifetime_retention: Span = "400d", "DURATION",
+            "How long a log under a lifetime rule is held after its newest event";
+        max_skew: Duration = "60s", "DURATION",
+            "How far ahead of this clock an event may be; one further ahead is rejected";
+        history_limit: Count<1, 65_535> = "256", "N",
+            "Events of each kind held per user and key; no limit over a window can be higher";
+    }
+    "Storage" {
+        data_dir: PathBuf = "./data", "DIR", "Where the data is; belongs to one process at a time";
+        storage: StorageKind = "rocksdb", "rocksdb|memory", "RocksDB in the data directory, or in memory alone";
+        durability: Durability = "fsync", "fsync|wal",
+            "What an acknowledged event survives: loss of power (fsync), or the end of the process only (wal)";
+        writers: Writers = "cores", "N|cores", "Writer threads; free to differ from one start to the next";
+        mailbox_events: Count<1, 100_000_000> = "65536", "N",
+            "Events that may wait for one writer; more are answered 503";
+        min_free_disk: ByteSize = "256MiB", "SIZE", "With less free in the data directory, events are answered 503";
+        block_cache: ByteSize = "256MiB", "SIZE", "Memory for blocks read from disk";
+        write_buffer: ByteSize = "32MiB", "SIZE", "Memory of one write buffer; there are up to a dozen at the worst";
+        bloom_bits: Count<0, 64> = "10", "N", "Bits per row of the filters that spare reads for what is not there";
+        compression: Compression = "lz4", "lz4|zstd|snappy|none",
+            "How rows are compressed; lz4 uses Zstd at the last level";
+        background_jobs: Count<2, 1_024> = "2", "N", "Threads that flush and compact";
+    }
+    "Limits" {
+        max_body: ByteSize = "16MiB", "SIZE", "Largest request body, after decompression; larger is 413";
+        max_bodies: ByteSize = "256MiB", "SIZE", "Memory for all request bodies under way; more are answered 503";
+        max_batch: Count<1, 100_000_000> = "10000", "N", "Most events in one request; more are 413, nothing counted";
+        max_header: ByteSize = "32KiB", "SIZE", "Largest request target and header; larger is 431";
+        max_connections: Count<1, 10_000_000> = "4096", "N", "Connections open at once; more wait to be accepted";
+        max_reads: Count<1, 10_000_000> = "4096", "N", "Reads under way at once; more are answered 503";
+        max_writes: Count<1, 10_000_000> = "1024", "N", "Writes under way at once; more are answered 503";
+        request_timeout: Duration = "30s", "DURATION", "How long a request's body may take to arrive; longer is 408";
+        header_timeout: Duration = "75s", "DURATION",
+            "How long a request's header may take to arrive, the wait on an idle connection included";
+    }
+    "Redis mirror" {
+        redis: RedisUrls = "none", "URL|none",
+            "Redis to mirror capped pairs to: redis://[user:password@]host[:port][/db], rediss:// for TLS; \
+             several nodes of a Cluster with commas";
+        redis_prefix: String = "cap:", "TEXT", "What the names of the mirror's keys begin with";
+        redis_layout: RedisLayout = "zset", "zset|string",
+            "A sorted set per user (member = key, score = capped until), or a string per user and key";
+        redis_sweep: Span = "1h", "DURATION", "How often everything is compared with what Redis holds";
+        redis_takeover: bool = "false", "true|false", "Mirror even if another data directory owns the prefix there";
+    }
+}

@@ -1,0 +1,177 @@
+//! How the values of settings are written, in whichever source.
+
+use crate::model::{CalendarUnit, Limit, Span, Window, Zone};
+use crate::store::{ByteSize, Compression, Durability, StorageKind};
+use crate::telemetry::LogFormat;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A type of setting. All sources speak text: a flag, a variable, and what a file says, printed.
+pub(super) trait Value: Sized {
+    /// Reads the text; the error completes "`text` ...".
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+/// An integer from `MIN` to `MAX`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count<const MIN: usize, const MAX: usize>(usize);
+
+impl<const MIN: usize, const MAX: usize> Count<MIN, MAX> {
+    pub fn get(self) -> usize {
+        self.0
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> Value for Count<MIN, MAX> {
+    fn read(text: &str) -> Result<Self, String> {
+        let count = text.parse().ok().filter(|count| (MIN..=MAX).contains(count));
+        count.map(Self).ok_or_else(|| format!("is not an integer from {MIN} to {MAX}"))
+    }
+}
+
+/// A number of threads; `cores` is as many as the machine has for us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Writers(usize);
+
+impl Writers {
+    pub fn get(self) -> usize {
+        self.0
+    }
+}
+
+impl Value for Writers {
+    fn read(text: &str) -> Result<Self, String> {
+        if text == "cores" {
+            return Ok(Self(std::thread::available_parallelism().map_or(1, usize::from).min(256)));
+        }
+        let count = Count::<1, 256>::read(text).map_err(|_| "is neither an integer from 1 to 256 nor `cores`")?;
+        Ok(Self(count.get()))
+    }
+}
+
+/// How the mirror lays out what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum RedisLayout {
+    #[default]
+    Zset,
+    String,
+}
+
+/// Where Redis is: one URL, or several nodes of a Cluster. Empty: no mirror.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct RedisUrls(Vec<String>);
+
+impl RedisUrls {
+    pub fn as_slice(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RedisUrls {
+    /// URLs hold passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} URLs", self.0.len())
+    }
+}
+
+impl Value for RedisUrls {
+    fn read(text: &str) -> Result<Self, String> {
+        const SCHEMES: [&str; 4] = ["redis://", "rediss://", "redis+unix://", "unix://"];
+        if text == "none" {
+            return Ok(Self::default());
+        }
+        let urls: Vec<String> = text.split(',').map(|url| url.trim().to_owned()).collect();
+        let known = |url: &String| SCHEMES.iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme));
+        if urls.iter().all(known) {
+            Ok(Self(urls))
+        } else {
+            Err("is no URL redis://host:port, rediss://host:port or unix:///path, several with commas, or none".into())
+        }
+    }
+}
+
+impl Value for Limit {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(None),
+            _ => match text.parse() {
+                Ok(limit) if limit > 0 => Ok(Some(limit)),
+                _ => Err("is neither a positive integer nor `none`".to_owned()),
+            },
+        }
+    }
+}
+
+impl Value for Window {
+    /// What rules have, and `day@Asia/Seoul` for those who write no JSON.
+    fn read(text: &str) -> Result<Self, String> {
+        let calendar =
+            |unit, zone| Ok(Window::calendar(unit, Zone::new(zone).map_err(|why| format!("will not do: {why}"))?));
+        match text.split_once('@') {
+            _ if text == "lifetime" => Ok(Window::Lifetime),
+            _ if text.starts_with('{') => serde_json::from_str(text).map_err(|why| format!("will not do: {why}")),
+            Some(("day", zone)) => calendar(CalendarUnit::Day, zone),
+            Some(("week", zone)) => calendar(CalendarUnit::Week, zone),
+            Some(("month", zone)) => calendar(CalendarUnit::Month, zone),
+            _ => text.parse().map(Window::Rolling).map_err(|why| {
+                format!("{why}, nor `lifetime`, nor day@ZONE, week@ZONE or month@ZONE with the name of a time zone")
+            }),
+        }
+    }
+}
+
+impl Value for Duration {
+    /// As a span, and zero.
+    fn read(text: &str) -> Result<Self, String> {
+        let zero = text.strip_prefix('0').is_some_and(|unit| matches!(unit, "ms" | "s" | "m" | "h" | "d"));
+        if zero { Ok(Duration::ZERO) } else { Span::read(text).map(|span| span.as_duration()) }
+    }
+}
+
+macro_rules! by_from_str {
+    ($($type:ty: $expected:literal),* $(,)?) => {$(
+        impl Value for $type {
+            fn read(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|_| $expected.to_owned())
+            }
+        }
+    )*};
+}
+
+by_from_str! {
+    SocketAddr: "is not an address and port, such as 127.0.0.1:8080 or [::]:8080",
+    PathBuf: "is no path",
+    String: "is no text",
+    bool: "is neither true nor false",
+}
+
+macro_rules! by_own_error {
+    ($($type:ty),*) => {$(
+        impl Value for $type {
+            fn read(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|why: <$type as std::str::FromStr>::Err| why.to_string())
+            }
+        }
+    )*};
+}
+
+by_own_error!(Span, ByteSize);
+
+macro_rules! by_name {
+    ($($type:ty),*) => {$(
+        impl Value for $type {
+            fn read(text: &str) -> Result<Self, String> {
+                <$type as clap::ValueEnum>::from_str(text, false).map_err(|_| {
+                    let all = <$type as clap::ValueEnum>::value_variants().iter();
+                    let names: Vec<_> =
+                        all.filter_map(clap::ValueEnum::to_possible_value).map(|name| name.get_name().to_owned()).collect();
+                    format!("is none of {}", names.join(", "))
+                })
+            }
+        }
+    )*};
+}
+
+by_name!(StorageKind, Durability, Compression, LogFormat, RedisLayout);
