@@ -170,17 +170,24 @@ fn packed_bodies_are_unpacked_within_bounds() {
 #[test]
 fn any_id_works_in_bodies_paths_and_queries() {
     let (_site, server) = Server::with(&[]);
-    for id in ["a/b", "100%", "a:b:c", "{x}", "a b", "+", "😀", "é", "?", "#", "..", "%2F", "\u{a0}", "a&b=c", "\\\"'"] {
+    for id in ["a/b", "100%", "a:b:c", "{x}", "a b", "+", "😀", "é", "?", "#", "..", "%2F", "\u{a0}", "a&b=c", "\\\"'"]
+    {
         server.count(&json!({"user": id, "da": id, "keys": [format!("campaign:{id}")]}));
         let encoded: String = id.bytes().map(|byte| format!("%{byte:02X}")).collect();
         for path in [
             format!("/cap/{encoded}/{encoded}?key=campaign:{encoded}"),
             format!("/cap?user={encoded}&da={encoded}&key=campaign%3A{encoded}"),
         ] {
+            // Clients resolve dots in a path, even percent-encoded ones: the query form is for such ids.
+            if id == ".." && path.starts_with("/cap/") {
+                continue;
+            }
             let verdict = server.ok(&path);
             assert_eq!((&verdict["user"], &verdict["count"]), (&json!(id), &json!(1)), "{path}");
         }
-        assert_eq!(server.ok(&format!("/users/{encoded}/caps"))["user"], id);
+        if id != ".." {
+            assert_eq!(server.ok(&format!("/users/{encoded}/caps"))["user"], id);
+        }
     }
 }
 
@@ -215,13 +222,17 @@ fn a_lifetime_and_a_calendar_day_can_be_the_default() {
         server.count(&json!({"user": "u", "da": "a", "id": n.to_string()}));
     }
     let verdict = server.ok("/cap/u/a");
-    assert_eq!((&verdict["count"], &verdict["window"], &verdict["capped"]), (&json!(5), &json!("lifetime"), &json!(true)));
+    assert_eq!(
+        (&verdict["count"], &verdict["window"], &verdict["capped"]),
+        (&json!(5), &json!("lifetime"), &json!(true))
+    );
 }
 
 #[test]
 fn with_no_rule_the_answer_counts_what_is_held() {
     let (_site, server) = Server::with(&["--limit", "none"]);
-    server.count(&json!([{"user": "u", "da": "a"}, {"user": "u", "da": "a", "kind": "click"}, {"user": "u", "da": "a"}]));
+    server
+        .count(&json!([{"user": "u", "da": "a"}, {"user": "u", "da": "a", "kind": "click"}, {"user": "u", "da": "a"}]));
     let verdict = server.ok("/cap/u/a");
     assert_eq!((&verdict["rule"], &verdict["count"], &verdict["limit"]), (&Value::Null, &json!(2), &Value::Null));
     assert_eq!(server.ok("/cap/u/a?kind=click")["count"], 1);
@@ -278,7 +289,7 @@ fn the_first_request_is_answered_soon_after_exec() {
 
 #[test]
 fn sigterm_under_load_finishes_what_was_accepted() {
-    let site = Site::new(&["--limit", "none", "--history-limit", "100000"]);
+    let site = Site::new(&["--limit", "none", "--history-limit", "60000"]);
     let server = site.start();
     let url = server.url.clone();
     let clients: Vec<_> = (0..4)
@@ -342,7 +353,11 @@ fn slow_and_broken_clients_are_cut_off_and_hurt_nobody() {
     assert!(said.starts_with("HTTP/1.1 408") && said.contains("request_timeout"), "{said}");
     raw(&server, b"GET /healthz HTTP/1.1\r\nhost:", long);
     assert!(start.elapsed() < long, "a header that never ends must end the connection");
-    let said = raw(&server, format!("GET /healthz HTTP/1.1\r\nhost: x\r\na: {}\r\nconnection: close\r\n\r\n", "x".repeat(5_000)).as_bytes(), long);
+    let said = raw(
+        &server,
+        format!("GET /healthz HTTP/1.1\r\nhost: x\r\na: {}\r\nconnection: close\r\n\r\n", "x".repeat(5_000)).as_bytes(),
+        long,
+    );
     assert!(said.starts_with("HTTP/1.1 431") && said.contains("header_too_large"), "{said}");
     let said = raw(&server, b"\x16\x03\x01 this is no HTTP\r\n\r\n", long);
     assert!(!said.contains("HTTP/1.1 5"), "{said}");
@@ -361,8 +376,10 @@ fn too_many_connections_wait_outside_and_come_in_as_others_leave() {
 fn too_many_writes_at_once_are_refused_and_reads_go_on() {
     let (_site, server) = Server::with(&["--max-writes", "1"]);
     let mut slow = TcpStream::connect(server.addr()).unwrap();
-    slow.write_all(b"POST /events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{")
-        .unwrap();
+    slow.write_all(
+        b"POST /events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{",
+    )
+    .unwrap();
     let problem = wait_for("a refusal", || {
         let (status, body) = server.post_json("/events", &json!({"user": "u", "da": "a"}));
         (status == 503).then_some(body)
