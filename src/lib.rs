@@ -5,6 +5,7 @@ pub mod config;
 pub mod engine;
 pub mod http;
 pub mod input;
+pub mod mirror;
 pub mod model;
 pub mod shard;
 pub mod store;

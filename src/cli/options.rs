@@ -40,6 +40,7 @@ impl ServeOptions {
                 header_buffer: max_header.saturating_add(HEADER_SLACK),
                 grace: GRACE,
             },
+            mirror: config.mirror_options(),
             drain: config.drain,
         })
     }

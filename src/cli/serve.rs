@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::http::{self, App, Limits, Readiness, ServerOptions};
 use crate::input::EventReader;
+use crate::mirror::{self, Mirror};
 use crate::shard::{self, Shards};
 use crate::store::{OpenError, Store, StoreError, StoreOptions};
 use crate::telemetry;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// Everything a service is made of.
 pub struct ServeOptions {
@@ -23,6 +25,8 @@ pub struct ServeOptions {
     pub events: EventReader,
     pub limits: Limits,
     pub server: ServerOptions,
+    /// `None`: no Redis.
+    pub mirror: Option<mirror::Options>,
     /// How long requests are still taken after SIGTERM, while `/readyz` says that they should go elsewhere.
     pub drain: Duration,
 }
@@ -48,7 +52,7 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
     let store = Arc::new(Store::open(&options.store)?);
     let clock = Clock::system();
     let policy = Arc::new(ArcSwap::from_pointee(options.policy));
-    let shards = Shards::start(store.clone(), policy, clock, &options.shards)?;
+    let shards = Shards::start(store.clone(), policy, clock.clone(), &options.shards)?;
     let readiness = Readiness::default();
     let app = App::new(
         shards.router().clone(),
@@ -60,7 +64,22 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
         metrics,
     );
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
-    let served = runtime.block_on(serve(Arc::new(app), readiness, options.listen, &options.server, options.drain));
+    let mirror = options.mirror.map(|mirror| {
+        let clock = clock.clone();
+        Mirror::new(store.clone(), mirror, Arc::new(move || clock.now()))
+    });
+    let served = runtime.block_on(async {
+        let stop_mirror = CancellationToken::new();
+        let mirror = mirror.map(|mirror| tokio::spawn(mirror.run(stop_mirror.clone())));
+        let served = serve(Arc::new(app), readiness, options.listen, &options.server, options.drain).await;
+        stop_mirror.cancel();
+        if let Some(mirror) = mirror
+            && mirror.await.is_err()
+        {
+            tracing::error!("the mirror ended by a panic");
+        }
+        served
+    });
     // Ends the tasks that are left, and with them the last routers: only then do the writers end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     shards.stop()?;

@@ -9,10 +9,11 @@ mod value;
 
 pub use rules::RuleConfig;
 pub use settings::{Config, Flags};
-pub use value::{Count, RedisLayout, RedisUrls, Writers};
+pub use value::{Count, Writers};
 
 use crate::engine::Policy;
 use crate::input::{EventReader, FieldsConfig};
+use crate::mirror;
 use crate::model::{Kind, Rule, RuleId, RuleSet};
 use crate::store::StoreOptions;
 use file::File;
@@ -177,7 +178,7 @@ impl Config {
             data_dir: self.data_dir.clone(),
             storage: self.storage,
             durability: self.durability,
-            keep_changes: !self.redis.as_slice().is_empty(),
+            keep_changes: self.redis.is_some(),
             block_cache: self.block_cache,
             write_buffer: self.write_buffer,
             bloom_bits: self.bloom_bits.get() as f64,
@@ -185,6 +186,17 @@ impl Config {
             background_jobs: i32::try_from(self.background_jobs.get()).unwrap_or(i32::MAX),
             ..StoreOptions::default()
         }
+    }
+
+    /// What the mirror is set up with, where there is one.
+    pub fn mirror_options(&self) -> Option<mirror::Options> {
+        Some(mirror::Options {
+            prefix: self.redis_prefix.clone(),
+            layout: self.redis_layout,
+            sweep: self.redis_sweep.as_duration(),
+            takeover: self.redis_takeover,
+            ..mirror::Options::new(self.redis.clone()?)
+        })
     }
 
     /// The reader of events in the form that `[fields]` say.

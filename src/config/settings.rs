@@ -1,9 +1,10 @@
 //! Every setting once: its name, type, default and what it is for. The flags, the variables, the keys of the file and
 //! the typed [`Config`] all come from this list.
 
-use super::value::{Count, RedisLayout, RedisUrls, Writers};
+use super::value::{Count, Writers};
 use super::{ConfigError, RuleConfig, Sources};
 use crate::input::FieldsConfig;
+use crate::mirror::{Layout, Servers};
 use crate::model::{Limit, Span, Window};
 use crate::store::{ByteSize, Compression, Durability, StorageKind};
 use crate::telemetry::LogFormat;
@@ -127,11 +128,11 @@ settings! {
             "How long a request's header may take to arrive, the wait on an idle connection included";
     }
     "Redis mirror" {
-        redis: RedisUrls = "none", "URL|none",
-            "Redis to mirror capped pairs to: redis://[user:password@]host[:port][/db], rediss:// for TLS; \
-             several nodes of a Cluster with commas";
+        redis: Option<Servers> = "none", "URL|none",
+            "Redis to mirror capped pairs to: redis://[user:password@]host[:port][/db], rediss:// for TLS; any node of \
+             a Cluster will do, several servers to try are separated by commas";
         redis_prefix: String = "cap:", "TEXT", "What the names of the mirror's keys begin with";
-        redis_layout: RedisLayout = "zset", "zset|string",
+        redis_layout: Layout = "zset", "zset|string",
             "A sorted set per user (member = key, score = capped until), or a string per user and key";
         redis_sweep: Span = "1h", "DURATION", "How often everything is compared with what Redis holds";
         redis_takeover: bool = "false", "true|false", "Mirror even if another data directory owns the prefix there";

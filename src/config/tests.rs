@@ -1,6 +1,7 @@
 //! Who wins, how files are read, and how errors speak.
 
-use super::{Config, Flags, RedisLayout};
+use super::{Config, Flags};
+use crate::mirror::Layout;
 use crate::model::{Kind, Mode, Window};
 use crate::store::ByteSize;
 use clap::{Args, Command, FromArgMatches};
@@ -39,7 +40,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!((config.history_limit.get(), config.retention), (256, "7d".parse().unwrap()));
     assert_eq!((config.max_body, config.max_batch.get()), (ByteSize::mib(16), 10_000));
     assert_eq!((config.max_skew, config.drain), (Duration::from_secs(60), Duration::ZERO));
-    assert!(config.redis.as_slice().is_empty() && !config.store_options().keep_changes);
+    assert!(config.redis.is_none() && config.mirror_options().is_none() && !config.store_options().keep_changes);
     let policy = config.policy().unwrap();
     let rules = policy.rules().of_key("da:77");
     assert_eq!(rules.len(), 1);
@@ -52,8 +53,11 @@ fn flags_win_over_variables_and_those_over_the_file() {
     let variables = [("FREQCAP_RETENTION", "8d"), ("FREQCAP_MAX_BATCH", "8"), ("FREQCAP_REDIS_LAYOUT", "string")];
     let config = load(&["--retention", "10d"], &variables, toml).unwrap();
     assert_eq!((config.retention, config.max_batch.get()), ("10d".parse().unwrap(), 8));
-    assert_eq!((config.redis.as_slice(), config.redis_prefix.as_str()), (&["redis://file".to_owned()][..], "f:"));
-    assert_eq!(config.redis_layout, RedisLayout::String);
+    assert_eq!(
+        (config.redis.as_ref().unwrap().to_string().as_str(), config.redis_prefix.as_str()),
+        ("file:6379", "f:")
+    );
+    assert_eq!(config.redis_layout, Layout::String);
     assert!(config.store_options().keep_changes);
 }
 
@@ -121,7 +125,7 @@ fn an_error_names_the_setting_as_its_source_has_it() {
 #[test]
 fn a_bad_redis_url_is_not_repeated_for_it_may_hold_a_password() {
     let why = load(&[], &[("FREQCAP_REDIS", "http://me:secret@host")], "").unwrap_err();
-    assert!(why.starts_with("FREQCAP_REDIS: the value is no URL") && !why.contains("secret"), "{why}");
+    assert!(why.starts_with("FREQCAP_REDIS: the value is not of the form redis:") && !why.contains("secret"), "{why}");
     let config = load(&["--redis", "redis://me:secret@host"], &[], "").unwrap();
     assert!(!format!("{config:?}").contains("secret"));
 }

@@ -1,9 +1,9 @@
 //! How the values of settings are written, in whichever source.
 
+use crate::mirror::{Layout, Servers, ServersError};
 use crate::model::{CalendarUnit, Limit, Span, Window, Zone};
 use crate::store::{ByteSize, Compression, Durability, StorageKind};
 use crate::telemetry::LogFormat;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,43 +51,12 @@ impl Value for Writers {
     }
 }
 
-/// How the mirror lays out what it holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum RedisLayout {
-    #[default]
-    Zset,
-    String,
-}
-
-/// Where Redis is: one URL, or several nodes of a Cluster. Empty: no mirror.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct RedisUrls(Vec<String>);
-
-impl RedisUrls {
-    pub fn as_slice(&self) -> &[String] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for RedisUrls {
-    /// URLs hold passwords.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} URLs", self.0.len())
-    }
-}
-
-impl Value for RedisUrls {
+/// Where Redis is; `none` is no mirror.
+impl Value for Option<Servers> {
     fn read(text: &str) -> Result<Self, String> {
-        const SCHEMES: [&str; 4] = ["redis://", "rediss://", "redis+unix://", "unix://"];
-        if text == "none" {
-            return Ok(Self::default());
-        }
-        let urls: Vec<String> = text.split(',').map(|url| url.trim().to_owned()).collect();
-        let known = |url: &String| SCHEMES.iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme));
-        if urls.iter().all(known) {
-            Ok(Self(urls))
-        } else {
-            Err("is no URL redis://host:port, rediss://host:port or unix:///path, several with commas, or none".into())
+        match text {
+            "none" => Ok(None),
+            _ => text.parse().map(Some).map_err(|why: ServersError| format!("{why}, nor `none`")),
         }
     }
 }
@@ -174,4 +143,4 @@ macro_rules! by_name {
     )*};
 }
 
-by_name!(StorageKind, Durability, Compression, LogFormat, RedisLayout);
+by_name!(StorageKind, Durability, Compression, LogFormat, Layout);

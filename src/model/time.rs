@@ -30,7 +30,7 @@ impl TsMs {
     /// Takes RFC 3339 text, such as `2024-11-22T07:20:00.5Z`; what is finer than a millisecond is cut off.
     pub fn from_rfc3339(text: &str) -> Result<Self, TsError> {
         let instant: jiff::Timestamp = text.parse().map_err(|_| TsError::Form)?;
-        Self::from_millis(i128::from(instant.as_nanosecond().div_euclid(1_000_000)))
+        Self::from_millis(instant.as_nanosecond().div_euclid(1_000_000))
     }
 
     pub fn saturating_add(self, ms: u64) -> Self {

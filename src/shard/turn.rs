@@ -117,10 +117,12 @@ impl<'a> Hand<'a> {
         turn: &mut Turn<'_>,
         outcome: &mut TurnOutcome,
     ) -> Result<(), StoreError> {
-        let touched = || self.slots.iter().filter(|slot| slot.dirty || slot.fired);
+        let mut touched: Vec<_> = self.slots.iter().filter(|slot| slot.dirty || slot.fired).collect();
+        // In the order of their keys: the write buffer finds the place of the next beside that of the last.
+        touched.sort_unstable_by_key(|slot| slot.row_key);
         let may_hold = |slot: &&Slot<'_>| slot.may_cap || slot.fired;
-        let mut held = store.cap_rows(touched().filter(may_hold).map(|slot| slot.row_key))?.into_iter();
-        for slot in touched() {
+        let mut held = store.cap_rows(touched.iter().copied().filter(may_hold).map(|slot| slot.row_key))?.into_iter();
+        for slot in touched {
             let held = if may_hold(&slot) { held.next().flatten() } else { None };
             if held.is_none() && slot.until.is_none() && !slot.dirty {
                 continue;

@@ -107,7 +107,9 @@ impl Turn<'_> {
         if self.batch.is_empty() {
             return Ok(Vec::new());
         }
-        let done = self.store.db.write_opt(self.batch, &WriteOptions::default());
+        let mut options = WriteOptions::default();
+        options.set_memtable_insert_hint_per_batch(true);
+        let done = self.store.db.write_opt(self.batch, &options);
         done.map_err(StoreError::rocks("writing a batch")).inspect_err(|_| self.store.poison())?;
         let written = ShardId::all().zip(self.written).filter(|(_, seq)| *seq > 0);
         Ok(written.collect())

@@ -1,0 +1,67 @@
+//! Reading what is to be told next.
+
+use super::error::MirrorError;
+use super::layout::{Packer, Pair, Parcels};
+use super::marker::Seqs;
+use crate::model::{ShardId, TsMs};
+use crate::store::{Change, RowKey, Store};
+
+/// Some changes, as the state that they led to.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub parcels: Parcels,
+    /// How far Redis is told once these are acknowledged.
+    pub told: Vec<(ShardId, u64)>,
+    /// When they were made, and how many then.
+    pub made: Vec<(TsMs, usize)>,
+}
+
+/// Reads up to `max` changes after `told`, beginning at a shard. Blocks on disk.
+pub(super) fn read(
+    store: &Store,
+    packer: &Packer,
+    told: &Seqs,
+    first: ShardId,
+    max: usize,
+) -> Result<Batch, MirrorError> {
+    let mut batch = Batch::default();
+    let mut row_keys: Vec<Vec<u8>> = Vec::new();
+    let mut left = max;
+    for shard in ShardId::all().map(|shard| ShardId(shard.0.wrapping_add(first.0))) {
+        let durable = store.durable_seq(shard);
+        if durable <= told.get(shard) {
+            continue;
+        }
+        if left == 0 {
+            break;
+        }
+        let changes = store.changes_after(shard, told.get(shard), left)?;
+        // A sequence that was given out and then not written has no change.
+        let up_to = changes.last().map_or(0, |change| change.seq);
+        let up_to = if changes.len() < left { up_to.max(durable) } else { up_to };
+        left -= changes.len();
+        batch.told.push((shard, up_to));
+        for Change { at, row_key, .. } in changes {
+            match batch.made.last_mut() {
+                Some((before, count)) if *before == at => *count += 1,
+                _ => batch.made.push((at, 1)),
+            }
+            row_keys.push(row_key);
+        }
+    }
+    // A key that changed more than once is told once, and those of a user stand together.
+    row_keys.sort_unstable();
+    row_keys.dedup();
+    batch.parcels = packer.pack(&states(store, &row_keys)?);
+    Ok(batch)
+}
+
+/// The states of sorted row keys of `caps`. Blocks on disk.
+pub(super) fn states(store: &Store, row_keys: &[Vec<u8>]) -> Result<Vec<Pair>, MirrorError> {
+    let rows = store.cap_rows(row_keys.iter().map(|key| &key[..]))?;
+    let pair = |(row_key, row): (&Vec<u8>, Option<crate::model::CapRow>)| {
+        let (user, key) = RowKey::parse(row_key)?;
+        Some(Pair { user: user.to_owned(), key: key.into_owned(), until: row.map(|row| row.until) })
+    };
+    Ok(row_keys.iter().zip(rows).filter_map(pair).collect())
+}

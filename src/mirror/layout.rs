@@ -1,0 +1,144 @@
+//! The commands that make Redis hold a state.
+
+use super::names::{Layout, Names, member};
+use super::topology::Topology;
+use crate::model::TsMs;
+use redis::{Cmd, Pipeline};
+use std::sync::Arc;
+
+/// A key of a user as it is to be in Redis: capped until then, or not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub user: String,
+    pub key: String,
+    pub until: Option<TsMs>,
+}
+
+/// What goes to one master in one pipeline.
+#[derive(Debug, Default)]
+pub(super) struct Parcel {
+    pub commands: Pipeline,
+    /// Which of [`Parcels::users`] a command is about.
+    pub user_of: Vec<u32>,
+}
+
+/// Commands by master, and the users that they are about.
+#[derive(Debug, Default)]
+pub(super) struct Parcels {
+    pub users: Vec<String>,
+    pub by_node: Vec<Parcel>,
+    pub sets: u64,
+    pub removes: u64,
+}
+
+impl Parcels {
+    pub fn push(&mut self, node: usize, command: Cmd) {
+        let parcel = &mut self.by_node[node];
+        parcel.commands.add_command(command);
+        parcel.user_of.push((self.users.len() - 1) as u32);
+    }
+}
+
+/// A sorted set expires with its last member. The clock that decides is that of Redis, which its readers share.
+const EXPIRE_WITH_LAST: &str = "\
+local last = redis.pcall('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
+if last.err then return last end
+if last[2] then return redis.call('PEXPIREAT', KEYS[1], last[2]) end
+return 0";
+
+/// Turns states into commands, for one layout and one topology.
+#[derive(Debug, Clone)]
+pub(super) struct Packer {
+    pub names: Arc<Names>,
+    pub layout: Layout,
+    pub topology: Arc<Topology>,
+}
+
+impl Packer {
+    pub fn parcels(&self) -> Parcels {
+        let mut parcels = Parcels::default();
+        parcels.by_node.resize_with(self.topology.masters.len().max(1), Parcel::default);
+        parcels
+    }
+
+    /// The commands that bring these pairs about. The pairs of a user must stand together.
+    pub fn pack(&self, pairs: &[Pair]) -> Parcels {
+        let mut parcels = self.parcels();
+        for pairs in pairs.chunk_by(|a, b| a.user == b.user) {
+            self.pack_user(&mut parcels, &pairs[0].user, pairs);
+        }
+        parcels
+    }
+
+    /// As [`Packer::pack`] for the pairs of one user.
+    pub fn pack_user(&self, parcels: &mut Parcels, user: &str, pairs: &[Pair]) {
+        let name = self.names.user(user);
+        let node = self.topology.node_of(&name);
+        parcels.users.push(user.to_owned());
+        let sets = pairs.iter().filter(|pair| pair.until.is_some()).count();
+        parcels.sets += sets as u64;
+        parcels.removes += (pairs.len() - sets) as u64;
+        match self.layout {
+            Layout::Zset => self.pack_zset(parcels, node, &name, pairs),
+            Layout::String => self.pack_strings(parcels, node, pairs),
+        }
+    }
+
+    fn pack_zset(&self, parcels: &mut Parcels, node: usize, name: &str, pairs: &[Pair]) {
+        let mut add = redis::cmd("ZADD");
+        let mut remove = redis::cmd("ZREM");
+        let (mut adds, mut removes) = (false, false);
+        add.arg(name);
+        remove.arg(name);
+        for pair in pairs {
+            match pair.until {
+                Some(until) => {
+                    adds = true;
+                    add.arg(until.0).arg(&*member(&pair.key));
+                }
+                None => {
+                    removes = true;
+                    remove.arg(&*member(&pair.key));
+                }
+            }
+        }
+        if adds {
+            parcels.push(node, add);
+        }
+        if removes {
+            parcels.push(node, remove);
+        }
+        if adds || removes {
+            parcels.push(node, self.expire(name));
+        }
+    }
+
+    fn pack_strings(&self, parcels: &mut Parcels, node: usize, pairs: &[Pair]) {
+        for pair in pairs {
+            let name = self.names.pair(&pair.user, &pair.key);
+            match pair.until {
+                Some(until) => {
+                    let (mut set, mut expire) = (redis::cmd("SET"), redis::cmd("PEXPIREAT"));
+                    set.arg(&name).arg(until.0);
+                    // Two commands, for SET knows PXAT only from Redis 6.2 on. A cap that is over goes at once.
+                    expire.arg(&name).arg(until.0);
+                    parcels.push(node, set);
+                    parcels.push(node, expire);
+                }
+                None => parcels.push(node, unlink(&name)),
+            }
+        }
+    }
+
+    pub fn expire(&self, name: &str) -> Cmd {
+        let mut cmd = redis::cmd("EVAL");
+        cmd.arg(EXPIRE_WITH_LAST).arg(1).arg(name);
+        cmd
+    }
+}
+
+pub(super) fn unlink(name: impl redis::ToSingleRedisArg) -> Cmd {
+    let mut cmd = redis::cmd("UNLINK");
+    cmd.arg(name);
+    cmd
+}

@@ -1,0 +1,285 @@
+//! The connections to Redis: one server, or every master of a cluster, through the same code.
+//!
+//! Each master has a plain connection of its own. A client that follows redirections and retries by itself would hide
+//! the very thing that the marker is there to notice: that whoever answers now is not who was told.
+
+use super::error::MirrorError;
+use super::marker::{self, Marker, Seqs};
+use super::names::Names;
+use super::options::{Options, address};
+use super::together::together;
+use super::topology::{Master, Topology};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Pipeline, Value};
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A master of Redis, and what we know of its marker.
+pub(super) struct Node {
+    pub addr: String,
+    connection: MultiplexedConnection,
+    timeout: Duration,
+    /// The name of its marker; empty where it can hold nothing of ours.
+    pub marker: String,
+    /// The numbers that its marker holds; `None` while it holds none.
+    pub seqs: Option<Seqs>,
+    /// The last pipeline that it acknowledged.
+    pub sent: String,
+    /// The pipeline that is under way.
+    pub sending: Option<String>,
+}
+
+impl Node {
+    /// Sends commands and reads every reply; an error among the replies is a value.
+    pub async fn exchange(&mut self, doing: &'static str, commands: &Pipeline) -> Result<Vec<Value>, MirrorError> {
+        let replies = self.connection.send_packed_commands(commands, 0, commands.len());
+        match tokio::time::timeout(self.timeout, replies).await {
+            Ok(Ok(replies)) if replies.len() == commands.len() => Ok(replies),
+            Ok(Ok(_)) => Err(self.unexpected(doing)),
+            Ok(Err(source)) if source.is_timeout() => Err(self.slow(doing)),
+            Ok(Err(source)) => Err(MirrorError::Lost { doing, addr: self.addr.clone(), source }),
+            Err(_) => Err(self.slow(doing)),
+        }
+    }
+
+    /// As [`Node::exchange`], where any error among the replies is one.
+    pub async fn ask(&mut self, doing: &'static str, commands: &Pipeline) -> Result<Vec<Value>, MirrorError> {
+        let replies = self.exchange(doing, commands).await?;
+        match replies.iter().find_map(|reply| if let Value::ServerError(error) = reply { Some(error) } else { None }) {
+            Some(error) => Err(MirrorError::refused(doing, &self.addr, error)),
+            None => Ok(replies),
+        }
+    }
+
+    /// As [`Node::ask`], of one command.
+    pub async fn ask_one(&mut self, doing: &'static str, command: redis::Cmd) -> Result<Value, MirrorError> {
+        let mut commands = Pipeline::with_capacity(1);
+        commands.add_command(command);
+        let mut replies = self.ask(doing, &commands).await?;
+        replies.pop().ok_or_else(|| self.unexpected(doing))
+    }
+
+    pub fn unexpected(&self, doing: &'static str) -> MirrorError {
+        MirrorError::Unexpected { doing, addr: self.addr.clone() }
+    }
+
+    fn slow(&self, doing: &'static str) -> MirrorError {
+        MirrorError::Slow { doing, addr: self.addr.clone(), ms: self.timeout.as_millis() }
+    }
+}
+
+/// The last pipeline that each master acknowledged, and one that it may have carried out besides.
+#[derive(Debug, Clone)]
+pub(super) struct Chain(Vec<(String, Option<String>)>);
+
+impl Chain {
+    /// Whether these markers still know everything that was acknowledged. Names of pipelines begin with the topology, so
+    /// that another one never matches.
+    pub fn holds(&self, markers: &[Marker]) -> bool {
+        let known = |((sent, sending), marker): (&(String, Option<String>), &Marker)| {
+            marker.seqs.is_none()
+                && marker.sent.is_some()
+                && (marker.sent.as_ref() == Some(sent) || marker.sent == *sending)
+        };
+        self.0.len() == markers.len() && self.0.iter().zip(markers).all(known)
+    }
+}
+
+/// Every connection there is, and how names are spread over them.
+pub(super) struct Link {
+    pub nodes: Vec<Node>,
+    pub topology: Arc<Topology>,
+    pub names: Arc<Names>,
+    /// The node that holds the owner.
+    pub owner: usize,
+    /// Which server of the options was asked.
+    seed: ConnectionInfo,
+    /// Makes the names of pipelines: 64 random bits, and a count.
+    session: u64,
+    count: u64,
+}
+
+impl Link {
+    /// Connects to one server, that of the options or the known master whose turn it is, and, if it is of a cluster, to
+    /// every master.
+    pub async fn connect(
+        options: &Options,
+        names: &Arc<Names>,
+        known: &[Master],
+        turn: usize,
+    ) -> Result<Link, MirrorError> {
+        let seeds = options.servers.seeds.len();
+        let turn = turn % (seeds + known.len());
+        let at = || options.servers.to_string();
+        let info = options.servers.connection(turn).map_err(|source| MirrorError::Connect { addr: at(), source })?;
+        let info = match turn.checked_sub(seeds) {
+            Some(known_one) => beside(&info, &known[known_one].host, known[known_one].port),
+            None => info,
+        };
+        let mut first = connect(&info, options).await?;
+        let topology = discover(&mut first, &info, options.servers.is_cluster).await?;
+        let markers = topology.markers(names);
+        let mut nodes = Vec::new();
+        if topology.masters.is_empty() {
+            nodes.push(first);
+        } else {
+            drop(first);
+            let infos: Vec<_> =
+                topology.masters.iter().map(|master| beside(&info, &master.host, master.port)).collect();
+            for node in together(infos.iter().map(|info| connect(info, options))).await {
+                nodes.push(node?);
+            }
+        }
+        for (node, marker) in nodes.iter_mut().zip(markers) {
+            // A master without one can hold nothing of ours, and is left alone.
+            node.marker = marker.unwrap_or_default();
+        }
+        let owner = topology.node_of(names.owner());
+        let session = std::collections::hash_map::RandomState::new().build_hasher().finish();
+        let (topology, names) = (Arc::new(topology), Arc::clone(names));
+        Ok(Link { nodes, topology, names, owner, seed: info, session, count: 0 })
+    }
+
+    /// The masters that can hold names of ours.
+    pub fn ours(&mut self) -> impl Iterator<Item = &mut Node> {
+        self.nodes.iter_mut().filter(|node| !node.marker.is_empty())
+    }
+
+    /// A name for the next pipeline, never used before.
+    pub fn next_name(&mut self) -> String {
+        self.count += 1;
+        format!("{}-{:016x}-{}", self.topology.id, self.session, self.count)
+    }
+
+    pub async fn read_markers(&mut self) -> Result<Vec<Marker>, MirrorError> {
+        together(self.ours().map(async |node| {
+            let mut read = Pipeline::with_capacity(1);
+            read.add_command(Marker::read(&node.marker));
+            let replies = node.exchange("reading the marker", &read).await?;
+            match &replies[..] {
+                [Value::ServerError(error)] if error.code() == "WRONGTYPE" => Ok(Marker::default()),
+                [Value::ServerError(error)] => Err(MirrorError::refused("reading the marker", &node.addr, error)),
+                [reply] => Ok(Marker::parse(reply)),
+                _ => Err(node.unexpected("reading the marker")),
+            }
+        }))
+        .await
+        .into_iter()
+        .collect()
+    }
+
+    /// Takes markers as they were read for the beginning of the chain.
+    pub async fn adopt(&mut self, markers: Vec<Marker>) -> Result<(), MirrorError> {
+        let this = self.next_name();
+        let adopted = together(self.ours().zip(markers).map(async |(node, marker)| {
+            let before = marker.sent.unwrap_or_default();
+            let reply = node.ask_one("adopting the marker", marker::advance(&node.marker, &before, &this, None, None));
+            if reply.await? != Value::Int(1) {
+                return Err(MirrorError::Broken);
+            }
+            (node.sent, node.seqs, node.sending) = (this.clone(), marker.seqs, None);
+            Ok(())
+        }));
+        adopted.await.into_iter().collect()
+    }
+
+    /// Begins a full pass on every master.
+    pub async fn begin(&mut self) -> Result<(), MirrorError> {
+        let this = self.next_name();
+        let begun = together(self.ours().map(async |node| {
+            node.ask_one("beginning a full pass", marker::begin(&node.marker, &this)).await?;
+            (node.sent, node.seqs, node.sending) = (this.clone(), None, None);
+            Ok(())
+        }));
+        begun.await.into_iter().collect()
+    }
+
+    /// Whether these markers stand where the chain of this link stands.
+    pub fn is_intact(&mut self, markers: &[Marker]) -> bool {
+        self.ours()
+            .zip(markers)
+            .all(|(node, marker)| marker.sent.as_ref() == Some(&node.sent) && marker.seqs == node.seqs)
+    }
+
+    /// How the chain stands; `None` before it was begun or adopted.
+    pub fn chain(&mut self) -> Option<Chain> {
+        let of_node = |node: &mut Node| (!node.sent.is_empty()).then(|| (node.sent.clone(), node.sending.clone()));
+        self.ours().map(of_node).collect::<Option<Vec<_>>>().map(Chain)
+    }
+
+    /// Asks who serves what; whether that is as before.
+    pub async fn is_topology_current(&mut self, turn: usize) -> Result<bool, MirrorError> {
+        if self.topology.masters.is_empty() {
+            return Ok(true);
+        }
+        let index = turn % self.nodes.len();
+        let host = host_of(&beside(&self.seed, &self.topology.masters[index].host, 0));
+        let mut cmd = redis::cmd("CLUSTER");
+        cmd.arg("SLOTS");
+        let reply = self.nodes[index].ask_one("asking for the cluster's topology", cmd).await?;
+        let now = Topology::parse(&reply, &host).ok_or(MirrorError::Incomplete)?;
+        Ok(now.id == self.topology.id)
+    }
+}
+
+fn host_of(info: &ConnectionInfo) -> String {
+    match info.addr() {
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => host.clone(),
+        _ => String::new(),
+    }
+}
+
+/// The same credentials and TLS at another address.
+fn beside(info: &ConnectionInfo, new_host: &str, new_port: u16) -> ConnectionInfo {
+    let addr = match info.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
+            host: new_host.to_owned(),
+            port: new_port,
+            insecure: *insecure,
+            tls_params: tls_params.clone(),
+        },
+        _ => ConnectionAddr::Tcp(new_host.to_owned(), new_port),
+    };
+    info.clone().set_addr(addr)
+}
+
+async fn connect(info: &ConnectionInfo, options: &Options) -> Result<Node, MirrorError> {
+    let addr = address(info.addr());
+    let failed = |source| MirrorError::Connect { addr: addr.clone(), source };
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(options.connect_timeout))
+        .set_response_timeout(Some(options.response_timeout));
+    let client = Client::open(info.clone()).map_err(failed)?;
+    let connecting = client.get_multiplexed_async_connection_with_config(&config);
+    // A server that accepts and then says nothing is as good as none.
+    let limit = options.connect_timeout + options.response_timeout;
+    let connection = tokio::time::timeout(limit, connecting).await;
+    let connection = connection.map_err(|_| failed(timed_out()))?.map_err(failed)?;
+    Ok(Node {
+        addr,
+        connection,
+        timeout: options.response_timeout,
+        marker: String::new(),
+        seqs: None,
+        sent: String::new(),
+        sending: None,
+    })
+}
+
+fn timed_out() -> redis::RedisError {
+    std::io::Error::from(std::io::ErrorKind::TimedOut).into()
+}
+
+async fn discover(node: &mut Node, info: &ConnectionInfo, must_be: bool) -> Result<Topology, MirrorError> {
+    let mut cmd = redis::cmd("CLUSTER");
+    cmd.arg("SLOTS");
+    match node.ask_one("asking for the cluster's topology", cmd).await {
+        Ok(reply) => Topology::parse(&reply, &host_of(info)).ok_or(MirrorError::Incomplete),
+        // "This instance has cluster support disabled", or a server that does not know the command.
+        Err(MirrorError::Refused { code, .. }) if !must_be && matches!(&code[..], "ERR" | "NOPERM") => {
+            Ok(Topology::single())
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,234 @@
+//! The marker: how far a master of Redis was told, and whether it still knows.
+//!
+//! It is a hash: field `0`..`255` = the last sequence of that shard whose change, and all before it, Redis has
+//! acknowledged; field `sent` = the name of the last pipeline. Every pipeline ends by a script that goes on only if
+//! `sent` is still the name of the pipeline before it. So `sent` is a chain: while it holds, everything that was sent
+//! is in this very data set; a FLUSHALL, a restart from an older dump or a failover that lost writes breaks it, and
+//! no later pipeline can cover that up, not even if freqcap is killed right after it was sent.
+//!
+//! A pipeline records what the ones *before* it achieved, never its own: only when all its replies were read is it
+//! known that none was an error. A full pass begins by removing the numbers, so that whoever comes upon a marker
+//! without them knows that a pass did not end.
+
+use crate::model::{SHARDS, ShardId};
+use redis::{Cmd, Value};
+
+/// A number for each shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seqs(Box<[u64]>);
+
+impl Seqs {
+    pub fn of(mut seq: impl FnMut(ShardId) -> u64) -> Self {
+        Self(ShardId::all().map(&mut seq).collect())
+    }
+
+    pub fn get(&self, shard: ShardId) -> u64 {
+        self.0[shard.index()]
+    }
+
+    pub fn set(&mut self, shard: ShardId, seq: u64) {
+        self.0[shard.index()] = seq;
+    }
+
+    pub fn least(&self, other: &Seqs) -> Seqs {
+        Self(self.0.iter().zip(&other.0).map(|(&a, &b)| a.min(b)).collect())
+    }
+}
+
+/// What a master's marker says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Marker {
+    /// `None` unless every shard has a number.
+    pub seqs: Option<Seqs>,
+    pub sent: Option<String>,
+}
+
+impl Marker {
+    pub fn read(name: &str) -> Cmd {
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(name).arg("sent");
+        for shard in 0..SHARDS {
+            cmd.arg(shard);
+        }
+        cmd
+    }
+
+    /// Takes the reply to [`Marker::read`]. What is no number is as good as missing.
+    pub fn parse(reply: &Value) -> Marker {
+        let Value::Array(fields) = reply else { return Marker::default() };
+        let mut fields = fields.iter().map(|field| match field {
+            Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+            _ => None,
+        });
+        let sent = fields.next().flatten().map(str::to_owned);
+        let seqs: Option<Box<[u64]>> = fields.map(|field| field?.parse().ok()).collect();
+        Marker { seqs: seqs.filter(|seqs| seqs.len() == SHARDS).map(Seqs), sent }
+    }
+}
+
+/// KEYS[1] the marker; ARGV[1] the pipeline before, ARGV[2] this one, then shard, number expected ("" if none), new.
+const ADVANCE: &str = "\
+local m = KEYS[1]
+if redis.call('HGET', m, 'sent') ~= ARGV[1] then return 0 end
+for i = 3, #ARGV, 3 do
+  if (redis.call('HGET', m, ARGV[i]) or '') ~= ARGV[i + 1] then return 0 end
+end
+for i = 3, #ARGV, 3 do redis.call('HSET', m, ARGV[i], ARGV[i + 2]) end
+redis.call('HSET', m, 'sent', ARGV[2])
+return 1";
+
+/// Adds a pipeline to the chain and records what was acknowledged before. Answers 1, or 0 where the chain is broken.
+/// `from` is what the marker holds, `None` while it holds no numbers.
+pub(super) fn advance(name: &str, before: &str, this: &str, from: Option<&Seqs>, to: Option<&Seqs>) -> Cmd {
+    let mut cmd = redis::cmd("EVAL");
+    cmd.arg(ADVANCE).arg(1).arg(name).arg(before).arg(this);
+    if let Some(to) = to {
+        for shard in ShardId::all() {
+            let (old, new) = (from.map(|from| from.get(shard)), to.get(shard));
+            if old != Some(new) {
+                cmd.arg(shard.0).arg(old.map_or(String::new(), |old| old.to_string())).arg(new);
+            }
+        }
+    }
+    cmd
+}
+
+/// Begins a full pass: no numbers, and a new chain.
+pub(super) fn begin(name: &str, sent: &str) -> Cmd {
+    const BEGIN: &str = "\
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'sent', ARGV[1])
+return 1";
+    let mut cmd = redis::cmd("EVAL");
+    cmd.arg(BEGIN).arg(1).arg(name).arg(sent);
+    cmd
+}
+
+/// Why a full pass runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Redis holds no marker: it is new or empty, or an earlier pass did not end.
+    Missing,
+    /// It lost its marker while it was watched.
+    Flushed,
+    /// It was told less than `changes` still holds.
+    Behind,
+    /// It was told more than there is.
+    Ahead,
+    /// The masters of the cluster, or who serves which slot, changed.
+    Topology,
+    /// It is time.
+    Sweep,
+    /// The prefix was another store's.
+    Takeover,
+    /// A connection that was lost may still be read by Redis, and could not be ended.
+    Stray,
+}
+
+impl Reason {
+    pub(super) const ALL: [Reason; 8] = [
+        Reason::Missing,
+        Reason::Flushed,
+        Reason::Behind,
+        Reason::Ahead,
+        Reason::Topology,
+        Reason::Sweep,
+        Reason::Takeover,
+        Reason::Stray,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Missing => "missing",
+            Reason::Flushed => "flushed",
+            Reason::Behind => "behind",
+            Reason::Ahead => "ahead",
+            Reason::Topology => "topology",
+            Reason::Sweep => "sweep",
+            Reason::Takeover => "takeover",
+            Reason::Stray => "stray",
+        }
+    }
+}
+
+/// What the markers of all masters mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Every master knows everything up to here.
+    GoOn(Seqs),
+    FullPass(Reason),
+}
+
+/// Judges the markers of all masters against what the store holds. `topology` is what `sent` must begin with.
+pub(super) fn judge(markers: &[Marker], topology: &str, durable: &Seqs, trimmed: &Seqs) -> Verdict {
+    let mut told: Option<Seqs> = None;
+    for marker in markers {
+        let (Some(seqs), Some(sent)) = (&marker.seqs, &marker.sent) else {
+            return Verdict::FullPass(Reason::Missing);
+        };
+        if sent.split_once('-').is_none_or(|(found, _)| found != topology) {
+            return Verdict::FullPass(Reason::Topology);
+        }
+        if ShardId::all().any(|shard| seqs.get(shard) > durable.get(shard)) {
+            return Verdict::FullPass(Reason::Ahead);
+        }
+        if ShardId::all().any(|shard| seqs.get(shard) < trimmed.get(shard)) {
+            return Verdict::FullPass(Reason::Behind);
+        }
+        told = Some(told.map_or_else(|| seqs.clone(), |told| told.least(seqs)));
+    }
+    told.map_or(Verdict::FullPass(Reason::Missing), Verdict::GoOn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(seq: u64) -> Seqs {
+        Seqs::of(|_| seq)
+    }
+
+    fn marker(seq: u64) -> Marker {
+        Marker { seqs: Some(all(seq)), sent: Some("t-1".to_owned()) }
+    }
+
+    fn judged(markers: &[Marker]) -> Verdict {
+        judge(markers, "t", &all(10), &all(4))
+    }
+
+    #[test]
+    fn a_marker_between_what_is_trimmed_and_what_is_durable_is_gone_on_from() {
+        for seq in [4, 7, 10] {
+            assert_eq!(judged(&[marker(seq)]), Verdict::GoOn(all(seq)));
+        }
+        assert_eq!(judged(&[marker(9), marker(5), marker(10)]), Verdict::GoOn(all(5)));
+    }
+
+    #[test]
+    fn any_other_marker_asks_for_a_full_pass() {
+        assert_eq!(judged(&[marker(3)]), Verdict::FullPass(Reason::Behind));
+        assert_eq!(judged(&[marker(11)]), Verdict::FullPass(Reason::Ahead));
+        assert_eq!(judged(&[marker(7), Marker::default()]), Verdict::FullPass(Reason::Missing));
+        assert_eq!(judged(&[]), Verdict::FullPass(Reason::Missing));
+        let unfinished = Marker { seqs: None, ..marker(7) };
+        assert_eq!(judged(&[unfinished]), Verdict::FullPass(Reason::Missing));
+        let elsewhere = Marker { sent: Some("u-1".to_owned()), ..marker(7) };
+        assert_eq!(judged(&[elsewhere]), Verdict::FullPass(Reason::Topology));
+        let mut one_ahead = all(7);
+        one_ahead.set(ShardId(200), 11);
+        assert_eq!(judged(&[Marker { seqs: Some(one_ahead), ..marker(7) }]), Verdict::FullPass(Reason::Ahead));
+    }
+
+    #[test]
+    fn a_marker_with_a_field_missing_or_no_number_has_none() {
+        let field = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let mut fields = vec![field("t-1")];
+        fields.extend((0..256).map(|_| field("7")));
+        assert_eq!(Marker::parse(&Value::Array(fields.clone())), marker(7));
+        for damage in [Value::Nil, field("x"), field("-1")] {
+            fields[9] = damage;
+            assert_eq!(Marker::parse(&Value::Array(fields.clone())).seqs, None);
+        }
+        assert_eq!(Marker::parse(&Value::Nil), Marker::default());
+    }
+}

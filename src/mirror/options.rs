@@ -1,0 +1,153 @@
+//! What the mirror is set up with.
+
+use super::names::Layout;
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// What the mirror is set up with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub servers: Servers,
+    /// What every name of the mirror begins with, taken as it is.
+    pub prefix: String,
+    pub layout: Layout,
+    /// How often a full pass runs though nothing asks for it: it mends eviction and deletion by hand.
+    pub sweep: Duration,
+    /// Takes the prefix from another store, once.
+    pub takeover: bool,
+    pub connect_timeout: Duration,
+    /// How long one pipeline may take.
+    pub response_timeout: Duration,
+    /// The most changes in one pipeline.
+    pub batch: usize,
+    /// How long changes are kept after Redis acknowledged them: a failover may lose what it acknowledged.
+    pub keep_told: Duration,
+    /// With more changes waiting than this, in all or in one shard, they are dropped: a full pass is cheaper then.
+    pub max_waiting: u64,
+    pub max_waiting_of_shard: u64,
+    /// How often a quiet Redis is asked whether it still knows what it was told.
+    pub probe: Duration,
+    /// How often the owner is asked for while another store has the prefix.
+    pub recheck_owner: Duration,
+}
+
+impl Options {
+    pub fn new(servers: Servers) -> Self {
+        Self {
+            servers,
+            prefix: "cap:".to_owned(),
+            layout: Layout::default(),
+            sweep: Duration::from_secs(3_600),
+            takeover: false,
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(2),
+            batch: 2_000,
+            keep_told: Duration::from_secs(300),
+            max_waiting: 1_000_000,
+            max_waiting_of_shard: 100_000,
+            probe: Duration::from_millis(700),
+            recheck_owner: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Why a text names no Redis.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ServersError {
+    #[error("names no server")]
+    Empty,
+    #[error(
+        "is not of the form redis://[[user]:password@]host[:port][/db]; rediss:// is TLS, redis-cluster:// and \
+         rediss-cluster:// are one node of a cluster, unix:///path is a socket ({0})"
+    )]
+    Url(String),
+    #[error("asks for database {0}, but a cluster has only database 0")]
+    Database(i64),
+}
+
+/// Where Redis is: one URL, or several separated by commas that are tried in turn. Any one node of a cluster will do.
+/// Whether it is a cluster is found out from the server, unless the scheme says so.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Servers {
+    pub(super) seeds: Vec<String>,
+    /// The scheme says that this is a cluster.
+    pub(super) is_cluster: bool,
+}
+
+impl Servers {
+    pub(super) fn connection(&self, seed: usize) -> Result<ConnectionInfo, redis::RedisError> {
+        let info = self.seeds[seed % self.seeds.len()].as_str().into_connection_info()?;
+        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        Ok(info.set_tcp_settings(tcp))
+    }
+}
+
+impl FromStr for Servers {
+    type Err = ServersError;
+
+    fn from_str(text: &str) -> Result<Self, ServersError> {
+        let mut seeds = Vec::new();
+        let mut is_cluster = false;
+        for url in text.split(',').map(str::trim).filter(|url| !url.is_empty()) {
+            let plain = ["redis", "rediss"].into_iter().find_map(|scheme| {
+                Some(format!("{scheme}://{}", url.strip_prefix(scheme)?.strip_prefix("-cluster://")?))
+            });
+            is_cluster |= plain.is_some();
+            let seed = plain.unwrap_or_else(|| url.to_owned());
+            let parsed = seed.as_str().into_connection_info();
+            let info = parsed.map_err(|error| ServersError::Url(error.category().to_owned()))?;
+            if is_cluster && info.redis_settings().db() != 0 {
+                return Err(ServersError::Database(info.redis_settings().db()));
+            }
+            seeds.push(seed);
+        }
+        if seeds.is_empty() { Err(ServersError::Empty) } else { Ok(Self { seeds, is_cluster }) }
+    }
+}
+
+impl fmt::Display for Servers {
+    /// Hosts and ports; users and passwords are left out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for i in 0..self.seeds.len() {
+            let comma = if i == 0 { "" } else { "," };
+            match self.connection(i) {
+                Ok(info) => write!(f, "{comma}{}", address(info.addr()))?,
+                Err(_) => write!(f, "{comma}?")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+pub(super) fn address(addr: &ConnectionAddr) -> String {
+    addr.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_taken_and_printed_without_their_passwords() {
+        for (url, printed, is_cluster) in [
+            ("redis://localhost", "localhost:6379", false),
+            ("rediss://user:secret@redis.example:6380/3", "redis.example:6380", false),
+            ("redis-cluster://:secret@a:7000", "a:7000", true),
+            ("redis://a:1, redis://b:2", "a:1,b:2", false),
+        ] {
+            let servers: Servers = url.parse().unwrap();
+            assert_eq!((servers.to_string().as_str(), servers.is_cluster), (printed, is_cluster));
+        }
+        for bad in ["", "localhost:6379", "http://localhost", "redis-cluster://a/3"] {
+            assert!(bad.parse::<Servers>().is_err(), "{bad:?}");
+        }
+    }
+}

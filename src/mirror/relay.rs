@@ -1,0 +1,412 @@
+//! The relay: one loop that alone tells Redis anything, so that what is told stays in order.
+//!
+//! A turn sends waiting changes first, then a page of a full pass if one is under way. Nothing that writes events ever
+//! waits for it: it reads `changes` and `caps` on its own, and when too much waits there it drops the changes for a
+//! full pass.
+
+use super::batch;
+use super::error::MirrorError;
+use super::layout::Packer;
+use super::link::{Chain, Link};
+use super::marker::{Reason, Seqs, Verdict, judge};
+use super::names::Names;
+use super::options::Options;
+use super::owner::{self, Claim, Fence};
+use super::pass::Pass;
+use super::send::blocking;
+use super::status::{Report, State};
+use super::topology::{Master, Topology};
+use super::trim::Trimmer;
+use crate::model::{ShardId, TsMs};
+use crate::store::Store;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long the last changes may take at the end.
+const DRAIN: Duration = Duration::from_secs(2);
+/// How long commands of a connection that could not be closed may still be on their way.
+const STRAY: Duration = Duration::from_secs(2);
+/// A batch that does not get through in time is made smaller, down to this.
+const SMALLEST_BATCH: usize = 50;
+
+/// Reads the wall clock.
+pub type Now = Arc<dyn Fn() -> TsMs + Send + Sync>;
+
+pub(super) struct Relay {
+    pub store: Arc<Store>,
+    pub options: Options,
+    pub now: Now,
+    pub report: Report,
+    pub names: Arc<Names>,
+    /// How far Redis has acknowledged changes.
+    pub told: Seqs,
+    pub packer: Packer,
+    pass: Option<Pass>,
+    /// Whether the pass under way is the only one to know what Redis holds: the markers have no numbers.
+    pass_is_full: bool,
+    /// How the chain stood when the last connection was given up.
+    chain: Option<Chain>,
+    /// Whether the prefix is known to be ours and the chain to be whole.
+    is_open: bool,
+    was_live: bool,
+    /// What the next opening must do whatever the markers say.
+    must_pass: Option<Reason>,
+    takeover: bool,
+    /// The masters that were last known: the cluster may well outlive the node that the URL names.
+    masters: Vec<Master>,
+    seed: usize,
+    batch: usize,
+    next_shard: ShardId,
+    next_sweep: Instant,
+    next_probe: Instant,
+    probes: usize,
+    pub next_upkeep: Instant,
+    pub trimmer: Trimmer,
+    pause: Duration,
+    logged: Option<(&'static str, Instant)>,
+}
+
+enum Turn {
+    Busy,
+    Idle,
+}
+
+impl Relay {
+    pub fn new(store: Arc<Store>, options: Options, now: Now, report: Report) -> Self {
+        let names = Arc::new(Names::new(&options.prefix));
+        let topology = Arc::new(Topology::single());
+        let soon = Instant::now();
+        Self {
+            told: Seqs::of(|shard| store.trimmed_to(shard)),
+            packer: Packer { names: Arc::clone(&names), layout: options.layout, topology },
+            names,
+            pass: None,
+            pass_is_full: false,
+            chain: None,
+            is_open: false,
+            was_live: false,
+            must_pass: None,
+            takeover: options.takeover,
+            masters: Vec::new(),
+            seed: 0,
+            batch: options.batch,
+            next_shard: ShardId(0),
+            next_sweep: soon + options.sweep,
+            next_probe: soon,
+            probes: 0,
+            next_upkeep: soon,
+            trimmer: Trimmer::default(),
+            pause: FIRST_PAUSE,
+            logged: None,
+            store,
+            options,
+            now,
+            report,
+        }
+    }
+
+    /// Runs until told to stop, and then until nothing waits, but not for long.
+    pub async fn run(mut self, stop: CancellationToken) {
+        self.report.state(State::Connecting);
+        while let Err(error) = self.session(&stop).await {
+            self.failed(&error);
+            if let Err(error) = self.upkeep().await {
+                self.failed(&error);
+            }
+            if self.rest(&error, &stop).await {
+                break;
+            }
+        }
+        self.report.state(State::Off);
+    }
+
+    /// One connection, from its making to its end. Ends without an error only when told to stop.
+    async fn session(&mut self, stop: &CancellationToken) -> Result<(), MirrorError> {
+        let connecting = Link::connect(&self.options, &self.names, &self.masters, self.seed);
+        let mut link = tokio::select! {
+            link = connecting => link?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        self.masters.clone_from(&link.topology.masters);
+        self.packer.topology = Arc::clone(&link.topology);
+        self.is_open = false;
+        if owner::fence(&mut link, &self.store.info().id).await? == Fence::Denied {
+            tokio::time::sleep(STRAY).await;
+            self.must_pass = Some(Reason::Stray);
+        }
+        let done = self.work(&mut link, stop).await;
+        self.chain = link.chain().or(self.chain.take());
+        done
+    }
+
+    async fn work(&mut self, link: &mut Link, stop: &CancellationToken) -> Result<(), MirrorError> {
+        let mut until = None;
+        loop {
+            if stop.is_cancelled() {
+                let until = *until.get_or_insert_with(|| Instant::now() + DRAIN);
+                if Instant::now() > until {
+                    return Ok(());
+                }
+            }
+            match self.turn(link, stop.is_cancelled()).await {
+                Ok(Turn::Busy) => {}
+                Ok(Turn::Idle) if stop.is_cancelled() => return Ok(()),
+                Ok(Turn::Idle) => self.wait(stop).await,
+                Err(error) if error.keeps_link() => {
+                    self.is_open &= !matches!(error, MirrorError::Broken);
+                    self.failed(&error);
+                    if self.rest(&error, stop).await {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn wait(&self, stop: &CancellationToken) {
+        let next = self.next_probe.min(self.next_upkeep).min(self.next_sweep);
+        tokio::select! {
+            () = self.store.changed().notified() => {}
+            () = tokio::time::sleep_until(next) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// Waits before the next try; whether it is time to stop.
+    async fn rest(&mut self, error: &MirrorError, stop: &CancellationToken) -> bool {
+        let pause = match error {
+            MirrorError::Foreign { .. } => self.options.recheck_owner,
+            MirrorError::Broken | MirrorError::Moved => FIRST_PAUSE,
+            _ => self.pause,
+        };
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => false,
+            () = stop.cancelled() => true,
+        }
+    }
+
+    async fn turn(&mut self, link: &mut Link, stopping: bool) -> Result<Turn, MirrorError> {
+        if Instant::now() >= self.next_upkeep {
+            self.upkeep().await?;
+        }
+        if !self.is_open {
+            self.open(link).await?;
+            return Ok(Turn::Busy);
+        }
+        if Instant::now() >= self.next_probe {
+            self.probe(link).await?;
+        }
+        if ShardId::all().any(|shard| self.store.trimmed_to(shard) > self.told.get(shard)) {
+            self.begin_pass(link, Reason::Behind).await?;
+        }
+        if self.pass.is_none() && Instant::now() >= self.next_sweep && !stopping {
+            self.pass = Some(self.new_pass(Reason::Sweep));
+        }
+        let waiting = self.waiting();
+        self.report.pending(waiting);
+        let told_some = waiting > 0;
+        if told_some {
+            self.tell(link).await?;
+        }
+        if self.pass.is_some() && !stopping {
+            self.pass_on(link).await?;
+            return Ok(Turn::Busy);
+        }
+        if told_some {
+            return Ok(Turn::Busy);
+        }
+        if !self.pass_is_full {
+            self.confirm(link).await?;
+        }
+        self.report.lag(0);
+        Ok(Turn::Idle)
+    }
+
+    /// Changes that Redis has not acknowledged.
+    pub fn waiting(&self) -> u64 {
+        let of_shard = |shard| self.store.durable_seq(shard).saturating_sub(self.told.get(shard));
+        ShardId::all().map(of_shard).sum()
+    }
+
+    /// Makes sure that the prefix is ours, and finds where to go on.
+    async fn open(&mut self, link: &mut Link) -> Result<(), MirrorError> {
+        if let Claim::Taken(fence) = owner::claim(link, &self.store.info().id, self.takeover).await? {
+            if fence == Fence::Denied {
+                tokio::time::sleep(STRAY).await;
+            }
+            self.must_pass = Some(Reason::Takeover);
+        }
+        // Once only: two stores that both may take the prefix do not take it in turns for ever.
+        self.takeover = false;
+        let chain = link.chain().or(self.chain.take());
+        let markers = link.read_markers().await?;
+        let durable = Seqs::of(|shard| self.store.durable_seq(shard));
+        let trimmed = Seqs::of(|shard| self.store.trimmed_to(shard));
+        let verdict = match self.must_pass {
+            Some(reason) => Verdict::FullPass(reason),
+            None => judge(&markers, &link.topology.id, &durable, &trimmed),
+        };
+        match verdict {
+            Verdict::GoOn(told) => {
+                link.adopt(markers).await?;
+                if self.pass.take().is_some() {
+                    self.next_sweep = Instant::now();
+                }
+                self.told = told;
+                self.pass_is_full = false;
+                self.live();
+            }
+            Verdict::FullPass(Reason::Missing)
+                if self.pass_is_full && self.pass.is_some() && chain.is_some_and(|chain| chain.holds(&markers)) =>
+            {
+                link.adopt(markers).await?;
+            }
+            Verdict::FullPass(Reason::Missing) if self.was_live => self.begin_pass(link, Reason::Flushed).await?,
+            Verdict::FullPass(reason) => self.begin_pass(link, reason).await?,
+        }
+        self.is_open = true;
+        self.must_pass = None;
+        self.pause = FIRST_PAUSE;
+        Ok(())
+    }
+
+    fn new_pass(&self, reason: Reason) -> Pass {
+        self.report.pass_begun(reason);
+        tracing::info!(reason = reason.as_str(), "a full pass of the Redis mirror begins");
+        let caps = self.store.table_figures("rocksdb.estimate-num-keys");
+        Pass::new(caps.iter().find(|(table, _)| *table == "caps").map_or(0, |(_, rows)| *rows))
+    }
+
+    async fn begin_pass(&mut self, link: &mut Link, reason: Reason) -> Result<(), MirrorError> {
+        // What is durable by now is in every page that is read from here on.
+        self.told = Seqs::of(|shard| self.store.durable_seq(shard));
+        self.pass_is_full = true;
+        self.pass = None;
+        link.begin().await?;
+        self.pass = Some(self.new_pass(reason));
+        self.report.state(State::FullPass);
+        Ok(())
+    }
+
+    /// Whether the markers hold numbers, and so say how far Redis was told.
+    pub fn is_live(&self) -> bool {
+        self.is_open && !self.pass_is_full
+    }
+
+    fn live(&mut self) {
+        self.was_live = true;
+        self.logged = None;
+        self.report.state(State::Live);
+    }
+
+    /// One page of the pass under way.
+    async fn pass_on(&mut self, link: &mut Link) -> Result<(), MirrorError> {
+        let Some(pass) = &mut self.pass else { return Ok(()) };
+        let before = pass.figures();
+        pass.step(link, &self.store, &self.packer, self.batch)
+            .await
+            .inspect_err(|error| shrink(&mut self.batch, error))?;
+        let after = pass.figures();
+        self.report.sent(after.0 - before.0, after.1 - before.1);
+        self.report.progress(pass.progress(link.nodes.len()));
+        let is_done = pass.is_done();
+        self.grow();
+        if !is_done {
+            return Ok(());
+        }
+        if self.pass_is_full {
+            link.deliver(&self.store, &self.packer, self.packer.parcels(), Some(&self.told)).await?;
+        }
+        let (sent, removed) = after;
+        tracing::info!(sent, removed, "the full pass of the Redis mirror is done");
+        self.pass = None;
+        self.pass_is_full = false;
+        self.next_sweep = Instant::now() + self.options.sweep;
+        self.live();
+        Ok(())
+    }
+
+    /// Sends a batch of waiting changes.
+    async fn tell(&mut self, link: &mut Link) -> Result<(), MirrorError> {
+        let (store, packer, told) = (Arc::clone(&self.store), self.packer.clone(), self.told.clone());
+        let (first, max) = (self.next_shard, self.batch);
+        let batch = blocking(move || batch::read(&store, &packer, &told, first, max)).await?;
+        let (sets, removes) = (batch.parcels.sets, batch.parcels.removes);
+        let record = (!self.pass_is_full).then_some(&self.told);
+        let sent = link.deliver(&self.store, &self.packer, batch.parcels, record).await;
+        sent.inspect_err(|error| shrink(&mut self.batch, error))?;
+        for (shard, seq) in batch.told {
+            self.told.set(shard, seq);
+            self.next_shard = shard;
+        }
+        self.grow();
+        self.report.sent(sets, removes);
+        let now = (self.now)();
+        for (at, changes) in batch.made {
+            self.report.visible(now.0.saturating_sub(at.0), changes);
+        }
+        Ok(())
+    }
+
+    /// Records in the markers what was acknowledged last.
+    async fn confirm(&mut self, link: &mut Link) -> Result<(), MirrorError> {
+        if link.ours().all(|node| node.seqs.as_ref() == Some(&self.told)) {
+            return Ok(());
+        }
+        link.deliver(&self.store, &self.packer, self.packer.parcels(), Some(&self.told)).await
+    }
+
+    /// Asks Redis whether it still knows what it was told.
+    async fn probe(&mut self, link: &mut Link) -> Result<(), MirrorError> {
+        self.probes += 1;
+        if !link.is_topology_current(self.probes).await? {
+            return Err(MirrorError::Moved);
+        }
+        owner::ask(link, &self.store.info().id).await?;
+        let markers = link.read_markers().await?;
+        if !link.is_intact(&markers) {
+            return Err(MirrorError::Broken);
+        }
+        self.next_probe = Instant::now() + self.options.probe;
+        Ok(())
+    }
+
+    fn grow(&mut self) {
+        self.batch = (self.batch + self.batch / 8 + 1).min(self.options.batch);
+        self.pause = FIRST_PAUSE;
+    }
+
+    fn failed(&mut self, error: &MirrorError) {
+        self.report.error(error);
+        self.report.pending(self.waiting());
+        let kind = error.kind();
+        match error {
+            MirrorError::Foreign { .. } => self.report.state(State::Foreign),
+            error if !error.keeps_link() => self.report.state(State::Connecting),
+            _ => {}
+        }
+        if !error.keeps_link() {
+            self.seed += 1;
+        }
+        // Once when it begins, then now and then while it lasts.
+        let recently = |(logged, at): (&str, Instant)| logged == kind && at.elapsed() < Duration::from_secs(60);
+        if self.logged.is_some_and(recently) {
+            tracing::debug!(kind, "the Redis mirror is still held up: {error}");
+            return;
+        }
+        self.logged = Some((kind, Instant::now()));
+        tracing::warn!(kind, "the Redis mirror is held up: {error}");
+    }
+}
+
+fn shrink(batch: &mut usize, error: &MirrorError) {
+    if matches!(error, MirrorError::Slow { .. }) {
+        *batch = (*batch / 2).max(SMALLEST_BATCH);
+    }
+}

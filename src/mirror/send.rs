@@ -1,0 +1,175 @@
+//! Sending commands as one link of the chain, and what to do with those that were refused.
+
+use super::error::MirrorError;
+use super::layout::{Packer, Pair, Parcels, unlink};
+use super::link::Link;
+use super::marker::{self, Seqs};
+use super::owner;
+use super::together::together;
+use crate::store::Store;
+use redis::{Cmd, Pipeline, Value};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A command that was refused, where something can be done about it.
+enum Refused {
+    /// The name of this user holds something that is none of ours.
+    WrongType(String),
+    /// The slot is on its way to another master, and this name is there already.
+    Ask(String, Cmd),
+}
+
+const SENDING: &str = "telling Redis";
+
+/// How often refused commands are mended before the whole is told again later.
+const MENDS: usize = 3;
+
+impl Link {
+    /// Sends commands to the masters, and returns once each was carried out. `record` is what is now known to be told.
+    pub async fn deliver(
+        &mut self,
+        store: &Arc<Store>,
+        packer: &Packer,
+        mut parcels: Parcels,
+        mut record: Option<&Seqs>,
+    ) -> Result<(), MirrorError> {
+        for _ in 0..MENDS {
+            let refused = self.send(store, parcels, record).await?;
+            if refused.is_empty() {
+                return Ok(());
+            }
+            record = None;
+            parcels = self.mend(store, packer, refused).await?;
+        }
+        Err(MirrorError::Refused {
+            doing: SENDING,
+            addr: self.nodes[0].addr.clone(),
+            code: "WRONGTYPE".to_owned(),
+            detail: "time and again".to_owned(),
+        })
+    }
+
+    async fn send(
+        &mut self,
+        store: &Store,
+        parcels: Parcels,
+        record: Option<&Seqs>,
+    ) -> Result<Vec<Refused>, MirrorError> {
+        let this = self.next_name();
+        let (owner, store_id) = (self.owner, &store.info().id);
+        let (owner_name, prefix) = (self.names.owner(), self.names.prefix());
+        let users = &parcels.users;
+        let sending = self.nodes.iter_mut().enumerate().zip(parcels.by_node).map(async |((index, node), parcel)| {
+            let mut refused = Vec::new();
+            if node.marker.is_empty() {
+                return Ok(refused);
+            }
+            let mut commands = parcel.commands;
+            let data = commands.len();
+            if index == owner {
+                commands.cmd("GET").arg(owner_name);
+            }
+            commands.add_command(marker::advance(&node.marker, &node.sent, &this, node.seqs.as_ref(), record));
+            node.sending = Some(this.clone());
+            let replies = node.exchange(SENDING, &commands).await?;
+            let (last, before) = replies.split_last().ok_or_else(|| node.unexpected(SENDING))?;
+            // First of all: what the marker is now, whatever else there is.
+            match last {
+                Value::Int(1) => {
+                    node.sent.clone_from(&this);
+                    if let Some(record) = record {
+                        node.seqs = Some(record.clone());
+                    }
+                }
+                Value::ServerError(error) if error.code() != "WRONGTYPE" => {
+                    return Err(MirrorError::refused(SENDING, &node.addr, error));
+                }
+                _ => return Err(MirrorError::Broken),
+            }
+            node.sending = None;
+            if let Some(owner) = before.get(data) {
+                owner::check(owner, store_id, prefix)?;
+            }
+            for (index, reply) in before[..data].iter().enumerate() {
+                let Value::ServerError(error) = reply else { continue };
+                let user = users[parcel.user_of[index] as usize].clone();
+                refused.push(match error.code() {
+                    "ASK" => match (ask_target(error.details()), commands.cmd_iter().nth(index)) {
+                        (Some(target), Some(command)) => Refused::Ask(target, command.clone()),
+                        _ => return Err(MirrorError::refused(SENDING, &node.addr, error)),
+                    },
+                    "WRONGTYPE" => Refused::WrongType(user),
+                    // As Redis 6 puts it where a script met it.
+                    _ if error.details().is_some_and(|text| text.contains("WRONGTYPE")) => Refused::WrongType(user),
+                    _ => return Err(MirrorError::refused(SENDING, &node.addr, error)),
+                });
+            }
+            Ok(refused)
+        });
+        let mut refused = Vec::new();
+        for of_node in together(sending).await {
+            refused.extend(of_node?);
+        }
+        Ok(refused)
+    }
+
+    /// Makes way for what was refused. What it returns is still to be sent, if only to extend the chain past the mending.
+    async fn mend(
+        &mut self,
+        store: &Arc<Store>,
+        packer: &Packer,
+        refused: Vec<Refused>,
+    ) -> Result<Parcels, MirrorError> {
+        let mut users = BTreeSet::new();
+        for refused in refused {
+            match refused {
+                Refused::WrongType(user) => drop(users.insert(user)),
+                Refused::Ask(target, command) => self.ask_elsewhere(&target, command).await?,
+            }
+        }
+        if users.is_empty() {
+            return Ok(packer.parcels());
+        }
+        let (store, packer) = (Arc::clone(store), packer.clone());
+        blocking(move || {
+            let mut parcels = packer.parcels();
+            for user in users {
+                whole_user(&store, &packer, &mut parcels, &user)?;
+            }
+            Ok(parcels)
+        })
+        .await
+    }
+
+    async fn ask_elsewhere(&mut self, target: &str, command: Cmd) -> Result<(), MirrorError> {
+        let node = self.nodes.iter_mut().find(|node| node.addr == target).ok_or(MirrorError::Incomplete)?;
+        let mut commands = Pipeline::with_capacity(2);
+        commands.cmd("ASKING");
+        commands.add_command(command);
+        node.ask("telling the master that a slot is moving to", &commands).await.map(drop)
+    }
+}
+
+/// Writes a user's sorted set anew, whatever was in its place.
+pub(super) fn whole_user(store: &Store, packer: &Packer, parcels: &mut Parcels, user: &str) -> Result<(), MirrorError> {
+    let caps = store.caps_of_user(user)?;
+    let pairs = caps.into_iter().map(|cap| Pair { user: cap.user, key: cap.key, until: Some(cap.until) });
+    let pairs: Vec<Pair> = pairs.collect();
+    let name = packer.names.user(user);
+    parcels.users.push(user.to_owned());
+    parcels.push(packer.topology.node_of(&name), unlink(&name));
+    packer.pack_user(parcels, user, &pairs);
+    Ok(())
+}
+
+/// `3999 127.0.0.1:6381` -> `127.0.0.1:6381`.
+fn ask_target(details: Option<&str>) -> Option<String> {
+    details?.split_whitespace().nth(1).map(str::to_owned)
+}
+
+/// Reads the store where that may block.
+pub(super) async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, MirrorError> + Send + 'static,
+) -> Result<T, MirrorError> {
+    tokio::task::spawn_blocking(read).await.map_err(|_| MirrorError::Task)?
+}

@@ -1,0 +1,189 @@
+//! What is known from outside of how the mirror is.
+
+use super::error::MirrorError;
+use super::marker::Reason;
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// How the mirror is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Not running.
+    Off,
+    /// Another store has the prefix: nothing is sent.
+    Foreign,
+    /// Redis is away, or not yet reached.
+    Connecting,
+    /// Everything is being sent and compared.
+    FullPass,
+    /// Redis is told changes as they come.
+    Live,
+}
+
+impl State {
+    const ALL: [State; 5] = [State::Off, State::Foreign, State::Connecting, State::FullPass, State::Live];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Off => "off",
+            State::Foreign => "foreign",
+            State::Connecting => "connecting",
+            State::FullPass => "full_pass",
+            State::Live => "live",
+        }
+    }
+}
+
+/// The figures of one instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    pub state: State,
+    /// Changes that Redis has not acknowledged.
+    pub pending: u64,
+    /// The age of the oldest of them.
+    pub lag_ms: u64,
+    /// Full passes begun, by reason.
+    pub passes: Vec<(&'static str, u64)>,
+    /// Caps set and removed in Redis since the start.
+    pub sets: u64,
+    pub removes: u64,
+    pub errors: u64,
+}
+
+impl Snapshot {
+    pub fn full_passes(&self) -> u64 {
+        self.passes.iter().map(|(_, count)| count).sum()
+    }
+}
+
+/// Tells how the mirror is; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Handle(Arc<Figures>);
+
+#[derive(Debug, Default)]
+struct Figures {
+    state: AtomicU8,
+    pending: AtomicU64,
+    lag_ms: AtomicU64,
+    passes: [AtomicU64; Reason::ALL.len()],
+    sets: AtomicU64,
+    removes: AtomicU64,
+    errors: AtomicU64,
+}
+
+impl Handle {
+    pub fn state(&self) -> State {
+        let state = usize::from(self.0.state.load(Ordering::Relaxed));
+        State::ALL.get(state).copied().unwrap_or(State::Off)
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let get = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
+        let passes = Reason::ALL.iter().zip(&self.0.passes);
+        Snapshot {
+            state: self.state(),
+            pending: get(&self.0.pending),
+            lag_ms: get(&self.0.lag_ms),
+            passes: passes.map(|(reason, count)| (reason.as_str(), get(count))).collect(),
+            sets: get(&self.0.sets),
+            removes: get(&self.0.removes),
+            errors: get(&self.0.errors),
+        }
+    }
+}
+
+/// The metrics of the mirror, and the figures behind [`Handle`].
+pub(super) struct Report {
+    pub handle: Handle,
+    state: Gauge,
+    pending: Gauge,
+    lag: Gauge,
+    progress: Gauge,
+    passes: [Counter; Reason::ALL.len()],
+    sets: Counter,
+    removes: Counter,
+    visible: Histogram,
+}
+
+impl Report {
+    pub fn new() -> Self {
+        describe();
+        Self {
+            handle: Handle(Arc::default()),
+            state: gauge!("freqcap_mirror_state"),
+            pending: gauge!("freqcap_mirror_pending_changes"),
+            lag: gauge!("freqcap_mirror_lag_seconds"),
+            progress: gauge!("freqcap_mirror_pass_progress"),
+            passes: Reason::ALL.map(|reason| counter!("freqcap_mirror_full_passes_total", "reason" => reason.as_str())),
+            sets: counter!("freqcap_mirror_sent_total", "op" => "set"),
+            removes: counter!("freqcap_mirror_sent_total", "op" => "remove"),
+            visible: histogram!("freqcap_mirror_visible_seconds"),
+        }
+    }
+
+    pub fn state(&self, state: State) {
+        self.handle.0.state.store(state as u8, Ordering::Relaxed);
+        self.state.set(f64::from(state as u8));
+    }
+
+    pub fn pending(&self, changes: u64) {
+        self.handle.0.pending.store(changes, Ordering::Relaxed);
+        self.pending.set(changes as f64);
+    }
+
+    pub fn lag(&self, ms: u64) {
+        self.handle.0.lag_ms.store(ms, Ordering::Relaxed);
+        self.lag.set(ms as f64 / 1e3);
+    }
+
+    pub fn progress(&self, part: f64) {
+        self.progress.set(part);
+    }
+
+    pub fn pass_begun(&self, reason: Reason) {
+        let index = Reason::ALL.iter().position(|known| *known == reason).unwrap_or(0);
+        self.handle.0.passes[index].fetch_add(1, Ordering::Relaxed);
+        self.passes[index].increment(1);
+    }
+
+    pub fn sent(&self, sets: u64, removes: u64) {
+        self.handle.0.sets.fetch_add(sets, Ordering::Relaxed);
+        self.handle.0.removes.fetch_add(removes, Ordering::Relaxed);
+        self.sets.increment(sets);
+        self.removes.increment(removes);
+    }
+
+    pub fn visible(&self, ms: u64, changes: usize) {
+        self.visible.record_many(ms as f64 / 1e3, changes);
+    }
+
+    pub fn error(&self, error: &MirrorError) {
+        self.handle.0.errors.fetch_add(1, Ordering::Relaxed);
+        counter!("freqcap_mirror_errors_total", "kind" => error.kind()).increment(1);
+    }
+}
+
+fn describe() {
+    describe_gauge!(
+        "freqcap_mirror_state",
+        "What the Redis mirror does: 0 off, 1 another store has the prefix, 2 connecting, 3 full pass, 4 live"
+    );
+    describe_gauge!("freqcap_mirror_pending_changes", "Changes of caps that Redis has not acknowledged");
+    describe_gauge!(
+        "freqcap_mirror_lag_seconds",
+        Unit::Seconds,
+        "Age of the oldest change that Redis has not acknowledged"
+    );
+    describe_gauge!("freqcap_mirror_pass_progress", "How far the full pass under way is, from 0 to 1");
+    describe_counter!("freqcap_mirror_full_passes_total", "Full passes begun, by what asked for them");
+    describe_counter!("freqcap_mirror_sent_total", "Caps set in and removed from Redis");
+    describe_counter!("freqcap_mirror_errors_total", "Failures of the mirror, all of them tried again, by kind");
+    describe_histogram!(
+        "freqcap_mirror_visible_seconds",
+        Unit::Seconds,
+        "From when a cap changed until Redis acknowledged the change"
+    );
+}

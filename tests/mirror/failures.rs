@@ -1,0 +1,194 @@
+//! Redis answers with errors, late, or not at all.
+
+use super::proxy::Proxy;
+use super::server::Server;
+use super::world::{World, eventually, held_by, now, options};
+use freqcap::mirror::{Layout, State};
+use std::time::{Duration, Instant};
+
+const BOTH: [Layout; 2] = [Layout::Zset, Layout::String];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_reply_is_no_acknowledgement() {
+    for layout in BOTH {
+        for (refuse, permit) in [
+            ("CONFIG SET maxmemory 1mb", "CONFIG SET maxmemory 0"),
+            ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+            ("CONFIG SET min-replicas-to-write 3", "CONFIG SET min-replicas-to-write 0"),
+        ] {
+            let (server, mut world) = (Server::start(), World::new());
+            let mirror = world.mirror(options(&server.url(), layout));
+            world.stream(1_000, 100);
+            world.is_mirrored(&server, layout).await;
+            mirror.is(State::Live).await;
+            server.run::<()>(refuse);
+            world.stream(1_000, 100);
+            let errors = mirror.handle.snapshot().errors;
+            eventually("refused", || mirror.handle.snapshot().errors > errors).await;
+            world.stream(1_000, 100);
+            eventually("still to be told", || mirror.handle.snapshot().pending > 0).await;
+            server.run::<()>(permit);
+            world.is_mirrored(&server, layout).await;
+            assert_eq!(mirror.passes(), 1, "{refuse}");
+            mirror.end().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_that_runs_out_in_the_middle_of_it_all_loses_nothing() {
+    for layout in BOTH {
+        let (server, mut world) = (Server::start(), World::new());
+        world.stream(20_000, 2_000);
+        let mirror = world.mirror(options(&server.url(), layout));
+        for _ in 0..30 {
+            let limit = ["1mb", "0"][world.random.below(2) as usize];
+            server.run::<()>(&format!("CONFIG SET maxmemory {limit}"));
+            world.stream(1_000, 2_000);
+            let pause = world.random.below(20);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        server.run::<()>("CONFIG SET maxmemory 0");
+        world.is_mirrored(&server, layout).await;
+        mirror.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_of_a_wrong_type_is_replaced_with_all_that_belongs_there() {
+    let (server, mut world) = (Server::start(), World::new());
+    let later = now() + 1_000_000;
+    let mirror = world.mirror(options(&server.url(), Layout::Zset));
+    mirror.is(State::Live).await;
+    world.cap("u1", "da:1", later);
+    world.cap("u1", "da:2", later);
+    world.is_mirrored(&server, Layout::Zset).await;
+    server.run::<()>("SET cap:{u1} x");
+    world.cap("u1", "da:3", later);
+    world.is_mirrored(&server, Layout::Zset).await;
+    assert_eq!(mirror.passes(), 1);
+    // A full pass meets them as well: of a user who has caps, and of one who has none.
+    server.run::<()>("FLUSHALL");
+    server.run::<()>("LPUSH cap:{u1} x");
+    server.run::<()>("LPUSH cap:{u2} x");
+    server.run::<()>("LPUSH freqcap:cap::owner x");
+    world.is_mirrored(&server, Layout::Zset).await;
+    eventually("the other is gone", || !server.run::<bool>("EXISTS cap:{u2}")).await;
+    assert_eq!(server.run::<String>("GET freqcap:cap::owner"), world.store.info().id);
+    mirror.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mirror_that_is_killed_at_any_point_is_made_good_by_the_next() {
+    for layout in BOTH {
+        let (server, mut world) = (Server::start(), World::new());
+        world.stream(5_000, 500);
+        for _ in 0..20 {
+            let mirror = world.mirror(options(&server.url(), layout));
+            world.stream(500, 500);
+            let pause = world.random.below(40_000);
+            tokio::time::sleep(Duration::from_micros(pause)).await;
+            world.stream(500, 500);
+            mirror.abort().await;
+        }
+        let mirror = world.mirror(options(&server.url(), layout));
+        world.is_mirrored(&server, layout).await;
+        mirror.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_left_in_the_buffers_of_a_frozen_redis_never_overtake_newer_ones() {
+    for layout in BOTH {
+        let (server, mut world) = (Server::start(), World::new());
+        let first = world.mirror(options(&server.url(), layout));
+        world.stream(2_000, 50);
+        world.is_mirrored(&server, layout).await;
+        for round in 0..4 {
+            let mirror = world.mirror(options(&server.url(), layout));
+            if round == 0 {
+                first.task.abort();
+            }
+            mirror.is(State::Live).await;
+            server.signal("STOP");
+            // Sent, and lying in a socket that nobody reads; then killed. The next one is at work at once.
+            world.stream(2_000, 50);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            mirror.abort().await;
+            world.stream(2_000, 50);
+            let next = world.mirror(options(&server.url(), layout));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            server.signal("CONT");
+            world.is_mirrored(&server, layout).await;
+            next.is(State::Live).await;
+            assert_eq!(held_by(&[&server], layout), world.caps);
+            next.end().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_hangs_slows_no_write_and_is_told_once_it_wakes() {
+    let (server, mut world) = (Server::start(), World::new());
+    let mirror = world.mirror(options(&server.url(), Layout::Zset));
+    mirror.is(State::Live).await;
+    world.stream(1_000, 100);
+    server.signal("STOP");
+    let start = Instant::now();
+    for _ in 0..20 {
+        world.stream(100, 100);
+    }
+    assert!(start.elapsed() < Duration::from_millis(800), "{:?}", start.elapsed());
+    eventually("noticed", || mirror.handle.state() == State::Connecting).await;
+    world.stream(1_000, 100);
+    server.signal("CONT");
+    world.is_mirrored(&server, Layout::Zset).await;
+    mirror.is(State::Live).await;
+    assert_eq!(held_by(&[&server], Layout::Zset), world.caps);
+    mirror.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_break_again_and_again_lose_nothing() {
+    let (server, mut world) = (Server::start(), World::new());
+    let proxy = Proxy::to(server.port).await;
+    world.stream(20_000, 2_000);
+    let mirror = world.mirror(options(&proxy.url(), Layout::Zset));
+    for _ in 0..30 {
+        world.stream(300, 2_000);
+        let pause = world.random.below(40);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        proxy.cut();
+    }
+    world.is_mirrored(&server, Layout::Zset).await;
+    mirror.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_is_used_and_never_printed() {
+    let (server, mut world) = (Server::start(), World::new());
+    server.run::<()>("CONFIG SET requirepass secret");
+    world.cap("u1", "da:1", now() + 1_000_000);
+    let wrong = world.mirror(options(&format!("redis://:wrong@127.0.0.1:{}", server.port), Layout::Zset));
+    eventually("refused", || wrong.handle.snapshot().errors > 0).await;
+    wrong.end().await;
+    let options = options(&format!("redis://:secret@127.0.0.1:{}/3", server.port), Layout::Zset);
+    assert!(!format!("{options:?}").contains("secret"));
+    let mirror = world.mirror(options);
+    mirror.is(State::Live).await;
+    mirror.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_of_redis_with_few_rights_is_enough() {
+    let (server, mut world) = (Server::start(), World::new());
+    server.run::<()>("ACL SETUSER ads on >secret ~cap:* ~freqcap:* +@all -@admin -@dangerous");
+    let url = format!("redis://ads:secret@127.0.0.1:{}", server.port);
+    world.stream(500, 50);
+    let mirror = world.mirror(options(&url, Layout::Zset));
+    world.is_mirrored(&server, Layout::Zset).await;
+    mirror.is(State::Live).await;
+    world.stream(500, 50);
+    world.is_mirrored(&server, Layout::Zset).await;
+    mirror.end().await;
+}
