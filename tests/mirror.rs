@@ -13,7 +13,7 @@ mod measure;
 mod owner;
 #[path = "mirror/proxy.rs"]
 mod proxy;
-#[path = "mirror/server.rs"]
+#[path = "support/redis_server.rs"]
 mod server;
 #[path = "mirror/state.rs"]
 mod state;

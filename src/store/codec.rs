@@ -181,8 +181,11 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn log(parts: &[(Kind, u64, &[(u64, u64)])]) -> Log {
-        let section = |&(kind, trimmed, entries): &(Kind, u64, &[(u64, u64)])| Section {
+    /// A kind, how many were trimmed, and (time, hash) of each entry.
+    type Part<'a> = (Kind, u64, &'a [(u64, u64)]);
+
+    fn log(parts: &[Part<'_>]) -> Log {
+        let section = |&(kind, trimmed, entries): &Part<'_>| Section {
             kind,
             trimmed,
             entries: entries.iter().map(|&(ts, hash)| Entry { ts: TsMs(ts), hash }).collect(),

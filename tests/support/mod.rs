@@ -29,6 +29,8 @@ pub fn binary() -> PathBuf {
     std::env::var_os("FREQCAP_BIN").map_or_else(|| env!("CARGO_BIN_EXE_freqcap").into(), PathBuf::from)
 }
 
+/// The wall clock, which a black-box test shares with the server that it tests.
+#[allow(clippy::disallowed_methods)]
 pub fn now_ms() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     now.as_millis() as u64
