@@ -1,9 +1,9 @@
 //! Bodies that hold events: one object, an array, lines.
 
 use super::fields::{FieldsConfig, FieldsError, Mapping};
-use super::find::{Found, find};
+use super::find::find;
+use super::json::{NotJson, Raw, elements};
 use super::read::{Reject, read};
-use super::scan::{Bad, Scanner};
 use crate::model::Event;
 
 /// What a JSON body holds, by its first byte; whether it is JSON at all shows only when it is read.
@@ -27,18 +27,12 @@ impl Body {
 /// Why a whole body is refused. Whatever of it was read before must not be counted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    #[error("the body is not valid JSON at byte {at}: {why}")]
-    NotJson { at: usize, why: &'static str },
+    #[error("the body is {0}")]
+    NotJson(#[from] NotJson),
     #[error("the body is a JSON scalar, not an event or an array of events")]
     Scalar,
     #[error("the body holds more than {max} events")]
     TooMany { max: usize },
-}
-
-impl From<Bad> for BodyError {
-    fn from(Bad { at, why }: Bad) -> Self {
-        Self::NotJson { at, why }
-    }
 }
 
 /// Reads events. The default one knows the standard names and their aliases.
@@ -60,7 +54,7 @@ impl EventReader {
 
     /// Reads a body that is one object.
     pub fn object<'a>(&self, body: &'a [u8]) -> Result<Result<Event<'a>, Reject>, BodyError> {
-        self.one(utf8(body)?).map_err(BodyError::from)
+        Ok(self.one(utf8(body)?)?)
     }
 
     /// Reads a body that is an array, giving each element's index and event to `sink`. An error makes void what
@@ -71,24 +65,18 @@ impl EventReader {
         max: usize,
         mut sink: impl FnMut(usize, Result<Event<'a>, Reject>),
     ) -> Result<usize, BodyError> {
-        let mut scanner = Scanner::new(utf8(body)?);
-        scanner.skip_space();
-        if scanner.peek() != Some(b'[') {
-            scanner.value()?;
-            scanner.end()?;
-            return Err(BodyError::Scalar);
+        let text = utf8(body)?;
+        if Body::peek(body) != Body::Array {
+            return Raw::new(text).map_err(BodyError::from).and(Err(BodyError::Scalar));
         }
         let mut count = 0;
-        scanner.array(|scanner| {
-            if count == max {
-                return Err(BodyError::TooMany { max });
+        elements(text, |element| {
+            if count < max {
+                sink(count, self.text(element.source()));
             }
-            sink(count, self.element(scanner)?);
             count += 1;
-            Ok(())
         })?;
-        scanner.end()?;
-        Ok(count)
+        if count > max { Err(BodyError::TooMany { max }) } else { Ok(count) }
     }
 
     /// Reads a body of lines, one event each, giving each line's index and event to `sink`. Blank lines are skipped
@@ -127,27 +115,15 @@ impl EventReader {
 
     /// Reads a text that is one value.
     #[inline]
-    fn one<'a>(&self, text: &'a str) -> Result<Result<Event<'a>, Reject>, Bad> {
-        let mut scanner = Scanner::new(text);
-        scanner.skip_space();
-        let event = self.element(&mut scanner)?;
-        scanner.end()?;
-        Ok(event)
-    }
-
-    /// Takes one value, and makes an event of it.
-    #[inline]
-    fn element<'a>(&self, scanner: &mut Scanner<'a>) -> Result<Result<Event<'a>, Reject>, Bad> {
-        if scanner.peek() != Some(b'{') {
-            return Ok(Err(Reject::not_an_object(scanner.value()?.form)));
+    fn one<'a>(&self, text: &'a str) -> Result<Result<Event<'a>, Reject>, NotJson> {
+        if Body::peek(text.as_bytes()) != Body::Object {
+            return Raw::new(text).map(|value| Err(Reject::not_an_object(value)));
         }
         let mapping = self.mapping.as_deref();
-        let mut found = Found::new(mapping);
-        find(scanner, mapping, &mut found)?;
-        Ok(read(&found, mapping))
+        Ok(read(&find(text, mapping)?, mapping))
     }
 }
 
-fn utf8(body: &[u8]) -> Result<&str, Bad> {
-    std::str::from_utf8(body).map_err(|why| Bad { at: why.valid_up_to(), why: "not UTF-8" })
+fn utf8(body: &[u8]) -> Result<&str, NotJson> {
+    std::str::from_utf8(body).map_err(|why| NotJson { at: why.valid_up_to(), why: "not UTF-8".to_owned() })
 }

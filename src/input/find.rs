@@ -1,7 +1,7 @@
 //! Finding an event's fields among the members of an object.
 
 use super::fields::{Mapping, Node};
-use super::scan::{Bad, Form, Raw, Scanner};
+use super::json::{NotJson, Raw, members};
 
 /// The fields of an event in the order in which they are judged, each with the standard names that it goes by: the
 /// canonical one first, then the aliases. A name's place here is the index of its slot.
@@ -72,64 +72,51 @@ pub(super) fn slot(name: &[u8]) -> Option<usize> {
     })
 }
 
-/// Takes an object and keeps the values of the names that mean something; of two members of one name the last.
+/// Reads an object and keeps the values of the names that mean something; of two members of one name the last.
 #[inline]
-pub(super) fn find<'a>(scanner: &mut Scanner<'a>, mapping: Option<&Mapping>, found: &mut Found<'a>) -> Result<(), Bad> {
+pub(super) fn find<'a>(json: &'a str, mapping: Option<&Mapping>) -> Result<Found<'a>, NotJson> {
+    let mut found = Found::new(mapping);
     match mapping {
-        None => scanner.object(|scanner, name| {
-            let slot = with_name(name, |name| slot(name.as_bytes()));
-            let value = scanner.value()?;
-            if let Some(slot) = slot {
+        None => members(
+            json,
+            |name| slot(name.as_bytes()),
+            |slot, value| {
                 found.standard[slot] = present(value);
-            }
-            Ok(())
-        }),
-        Some(mapping) => scanner.object(|scanner, name| {
-            let (node, slot) = with_name(name, |name| (mapping.root.child(name), mapping.slot(name)));
-            if let Some(node) = node {
-                return mapped(scanner, node, slot, found);
-            }
-            let value = scanner.value()?;
-            if let Some(slot) = slot {
-                found.standard[slot] = present(value);
-            }
-            Ok(())
-        }),
-    }
+                Ok(())
+            },
+        ),
+        Some(mapping) => {
+            let look = |name: &str| match (mapping.root.child(name), mapping.slot(name)) {
+                (None, None) => None,
+                meaning => Some(meaning),
+            };
+            members(json, look, |(node, slot), value| {
+                // `user.id` may be mapped where some events have a plain `user`: an object is the former alone.
+                let inside = node.map_or(Ok(false), |node| mapped(node, value, &mut found))?;
+                if let Some(slot) = slot {
+                    found.standard[slot] = present(value).filter(|_| !inside);
+                }
+                Ok(())
+            })
+        }
+    }?;
+    Ok(found)
 }
 
-/// Takes the value of a member that a mapped path leads to or through.
-fn mapped<'a>(scanner: &mut Scanner<'a>, node: &Node, slot: Option<usize>, found: &mut Found<'a>) -> Result<(), Bad> {
+/// Keeps the value of a member that a mapped path leads to or through; says whether there was something inside.
+fn mapped<'a>(node: &Node, value: Raw<'a>, found: &mut Found<'a>) -> Result<bool, NotJson> {
     // A member named twice counts as its last value, with all that is in it.
     node.each_target(&mut |target| found.mapped[target] = None);
-    let value = scanner.value()?;
     for &target in &node.targets {
         found.mapped[target] = present(value);
     }
-    if value.form == Form::Object && !node.children.is_empty() {
-        let mut inside = Scanner::new(value.text);
-        inside.object(|inside, name| match with_name(name, |name| node.child(name)) {
-            Some(child) => mapped(inside, child, None, found),
-            None => inside.value().map(drop),
-        })?;
+    let inside = value.source().starts_with('{') && !node.children.is_empty();
+    if inside {
+        members(value.source(), |name| node.child(name), |child, value| mapped(child, value, found).map(drop))?;
     }
-    if let Some(slot) = slot {
-        // `user.id` may be mapped where some events have a plain `user`: an object is the former alone.
-        let plain = value.form != Form::Object || node.children.is_empty();
-        found.standard[slot] = present(value).filter(|_| plain);
-    }
-    Ok(())
+    Ok(inside)
 }
 
 fn present(value: Raw<'_>) -> Option<Raw<'_>> {
-    (value.form != Form::Null).then_some(value)
-}
-
-/// Gives `look` the name as it is meant. One that cannot be decoded (a lone surrogate) names nothing known.
-#[inline]
-fn with_name<T: Default>(name: Raw<'_>, look: impl FnOnce(&str) -> T) -> T {
-    if name.form == Form::Plain {
-        return look(name.text);
-    }
-    serde_json::from_str::<String>(name.text).map_or_else(|_| T::default(), |name| look(&name))
+    (!value.is_null()).then_some(value)
 }

@@ -6,13 +6,14 @@
 mod body;
 mod fields;
 mod find;
+mod json;
 mod read;
-mod scan;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use body::{Body, BodyError, EventReader};
 pub use fields::{FieldsConfig, FieldsError, TsUnit};
+pub use json::NotJson;
 pub use read::Reject;
 pub use table::{TableError, TableReader};

@@ -2,7 +2,7 @@
 
 use super::fields::{Mapping, TsUnit};
 use super::find::{self, Found};
-use super::scan::{Bad, Form, Raw, Scanner};
+use super::json::{NotJson, Raw, elements, is_integer};
 use crate::model::{CapKey, DaId, Event, EventId, IdError, Kind, MAX_KEYS, TsError, TsMs, UserId, Zone};
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -39,15 +39,15 @@ impl Reject {
     }
 
     #[cold]
-    pub(super) fn not_an_object(form: Form) -> Self {
-        Self::new(Self::NOT_AN_OBJECT, format!("an event is an object, not {}", name_of(form)))
+    pub(super) fn not_an_object(value: Raw<'_>) -> Self {
+        Self::new(Self::NOT_AN_OBJECT, format!("an event is an object, not {}", value.name()))
     }
 }
 
-impl From<Bad> for Reject {
+impl From<NotJson> for Reject {
     #[cold]
-    fn from(bad: Bad) -> Self {
-        Self::new(Self::INVALID_JSON, format!("not valid JSON at byte {}: {}", bad.at, bad.why))
+    fn from(why: NotJson) -> Self {
+        Self::new(Self::INVALID_JSON, why.to_string())
     }
 }
 
@@ -86,8 +86,8 @@ fn read_ts(found: &Found<'_>, mapping: Option<&Mapping>) -> Result<Option<TsMs>,
     let ts = match unit.unwrap_or(&TsUnit::Ms) {
         TsUnit::Ms => milliseconds(raw),
         TsUnit::S => seconds(raw).ok_or(TsError::Form).and_then(TsMs::from_millis),
-        TsUnit::Text => text(raw).ok_or(TsError::Form).and_then(|text| TsMs::from_rfc3339(&text)),
-        TsUnit::Civil(zone) => text(raw).ok_or(TsError::Form).and_then(|text| civil(&text, zone)),
+        TsUnit::Text => raw.text().ok_or(TsError::Form).and_then(|text| TsMs::from_rfc3339(&text)),
+        TsUnit::Civil(zone) => raw.text().ok_or(TsError::Form).and_then(|text| civil(&text, zone)),
     };
     ts.map(Some).map_err(|why| match (why, unit) {
         (TsError::NotMilliseconds, _) => Reject::new(Reject::TS_NOT_MILLISECONDS, format!("ts {why}")),
@@ -97,25 +97,16 @@ fn read_ts(found: &Found<'_>, mapping: Option<&Mapping>) -> Result<Option<TsMs>,
 }
 
 fn milliseconds(raw: Raw<'_>) -> Result<TsMs, TsError> {
-    let digits = raw.form == Form::Integer || (raw.form == Form::Cell && is_integer(raw.text));
-    if digits {
+    if let Some(digits) = raw.integer() {
         // An integer that is too long to parse is far out of range, too.
-        return raw.text.parse().map_or(Err(TsError::NotMilliseconds), |ms: i64| TsMs::from_millis(ms.into()));
+        return digits.parse().map_or(Err(TsError::NotMilliseconds), |ms: i64| TsMs::from_millis(ms.into()));
     }
-    TsMs::from_rfc3339(&text(raw).ok_or(TsError::Form)?)
-}
-
-fn is_integer(text: &str) -> bool {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    TsMs::from_rfc3339(&raw.text().ok_or(TsError::Form)?)
 }
 
 /// Seconds with or without a fraction, exactly; what is finer than a millisecond is cut off.
 fn seconds(raw: Raw<'_>) -> Option<i128> {
-    if !matches!(raw.form, Form::Integer | Form::Decimal | Form::Cell) {
-        return None;
-    }
-    let (whole, fraction) = raw.text.split_once('.').unwrap_or((raw.text, "0"));
+    let (whole, fraction) = raw.source().split_once('.').unwrap_or((raw.source(), "0"));
     if !is_integer(whole) || fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
@@ -142,24 +133,27 @@ fn id<'a, T>(raw: Raw<'a>, new: impl FnOnce(Cow<'a, str>) -> Result<T, IdError>)
 
 #[inline]
 fn id_text(raw: Raw<'_>) -> Result<Cow<'_, str>, Wrong> {
-    match raw.form {
-        Form::Integer => Ok(Cow::Borrowed(raw.text)),
-        Form::Plain | Form::Cell | Form::Escaped => text(raw).ok_or(LONE_SURROGATE),
-        form => Err(format!("must be a string or an integer, not {}", name_of(form)).into()),
+    match raw.integer() {
+        Some(digits) => Ok(Cow::Borrowed(digits)),
+        None => string(raw, "a string or an integer"),
     }
 }
 
-const LONE_SURROGATE: Wrong = Cow::Borrowed("holds half of a surrogate pair, which is no character");
+/// The text of a string; where it is none, what else it must be.
+#[inline]
+fn string<'a>(raw: Raw<'a>, must_be: &str) -> Result<Cow<'a, str>, Wrong> {
+    raw.text().ok_or_else(|| match raw.name() {
+        "a string" => "holds half of a surrogate pair, which is no character".into(),
+        other => format!("must be {must_be}, not {other}").into(),
+    })
+}
 
 fn kind(raw: Raw<'_>) -> Result<Kind, Wrong> {
-    match raw.form {
-        // As logs in tables have it.
-        Form::Cell if raw.text == "imp" => Ok(Kind::IMPRESSION),
-        Form::Plain | Form::Cell | Form::Escaped => {
-            Kind::new(&text(raw).ok_or(LONE_SURROGATE)?).map_err(|why| why.to_string().into())
-        }
-        form => Err(format!("must be a string, not {}", name_of(form)).into()),
+    // As logs in tables have it.
+    if matches!(raw, Raw::Cell("imp")) {
+        return Ok(Kind::IMPRESSION);
     }
+    Kind::new(&string(raw, "a string")?).map_err(|why| why.to_string().into())
 }
 
 type Keys<'a> = SmallVec<[CapKey<'a>; 2]>;
@@ -167,22 +161,18 @@ type Keys<'a> = SmallVec<[CapKey<'a>; 2]>;
 fn keys<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<Keys<'a>, Reject> {
     let mut keys = Keys::new();
     if let Some(raw) = found.standard[find::KEYS] {
-        if raw.form != Form::Array {
-            let detail = format!("keys must be an array of strings, not {}", name_of(raw.form));
+        if !raw.source().starts_with('[') {
+            let detail = format!("keys must be an array of strings, not {}", raw.name());
             return Err(Reject::new(Reject::INVALID_KEY, detail));
         }
-        let mut index = 0;
-        Scanner::new(raw.text).array(|scanner| {
-            let raw = scanner.value()?;
-            let invalid = |wrong: Wrong| Reject::new(Reject::INVALID_KEY, format!("keys[{index}] {wrong}"));
-            let text = match raw.form {
-                Form::Plain | Form::Escaped => text(raw).ok_or_else(|| invalid(LONE_SURROGATE))?,
-                form => return Err(invalid(format!("must be a string, not {}", name_of(form)).into())),
-            };
-            add(&mut keys, CapKey::beside(text).map_err(|why| invalid(why.to_string().into()))?)?;
+        let (mut index, mut added) = (0, Ok(()));
+        elements(raw.source(), |raw| {
+            if added.is_ok() {
+                added = key(index, raw).and_then(|key| add(&mut keys, key));
+            }
             index += 1;
-            Ok(())
         })?;
+        added?;
     }
     for (level, target) in mapping.map_or(&[][..], |mapping| &mapping.keys) {
         if let Some(raw) = found.mapped[*target] {
@@ -190,6 +180,12 @@ fn keys<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<Keys<'a>, Re
         }
     }
     Ok(keys)
+}
+
+/// One of `keys`.
+fn key(index: usize, raw: Raw<'_>) -> Result<CapKey<'_>, Reject> {
+    let key = string(raw, "a string").and_then(|text| CapKey::beside(text).map_err(|why| why.to_string().into()));
+    key.map_err(|wrong| Reject::new(Reject::INVALID_KEY, format!("keys[{index}] {wrong}")))
 }
 
 /// The key `<level>:<value>`.
@@ -208,26 +204,4 @@ pub(super) fn add<'a>(keys: &mut Keys<'a>, key: CapKey<'a>) -> Result<(), Reject
     }
     keys.push(key);
     Ok(())
-}
-
-/// The text of a string or a cell; `None` of anything else, and of a string that is no text.
-#[inline]
-fn text(raw: Raw<'_>) -> Option<Cow<'_, str>> {
-    match raw.form {
-        Form::Plain | Form::Cell => Some(Cow::Borrowed(raw.text)),
-        Form::Escaped => serde_json::from_str(raw.text).ok().map(Cow::Owned),
-        _ => None,
-    }
-}
-
-fn name_of(form: Form) -> &'static str {
-    match form {
-        Form::Plain | Form::Escaped | Form::Cell => "a string",
-        Form::Integer => "an integer",
-        Form::Decimal => "a number with fraction or exponent",
-        Form::Bool => "true or false",
-        Form::Null => "null",
-        Form::Object => "an object",
-        Form::Array => "an array",
-    }
 }

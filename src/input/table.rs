@@ -2,8 +2,8 @@
 
 use super::body::EventReader;
 use super::find::{Found, slot};
+use super::json::Raw;
 use super::read::{Reject, add, key_of_level, read};
-use super::scan::{Form, Raw};
 use crate::model::{Event, Level};
 
 /// What a column is for.
@@ -58,7 +58,7 @@ impl<'r> TableReader<'r> {
         let mut found = Found::new(mapping);
         let mut keys = Vec::new();
         for (cell, columns) in cells.into_iter().zip(&self.columns) {
-            let raw = Some(Raw { text: cell.trim(), form: Form::Cell }).filter(|raw| !raw.text.is_empty());
+            let raw = Some(cell.trim()).filter(|cell| !cell.is_empty()).map(Raw::Cell);
             for column in columns {
                 match column {
                     Column::Standard(slot) => found.standard[*slot] = raw,

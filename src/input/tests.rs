@@ -85,7 +85,7 @@ fn of_a_member_named_twice_the_last_stands() {
 fn escapes_are_understood_in_names_and_values() {
     let event = read(r#"{"us\u0065r":"a\"\u00e9\ud83d\ude00","da":"x\/y"}"#).unwrap();
     assert_eq!((event.user.as_str(), event.da.as_str()), ("a\"é😀", "x/y"));
-    assert!(read(r#"{"\ud800":1,"user":1,"da":1}"#).is_ok());
+    assert!(read(r#"{"\ud800":"\ud800","user":1,"da":1,"more":1e999}"#).is_ok());
 }
 
 #[test]
@@ -140,13 +140,24 @@ fn an_array_is_valid_as_a_whole_or_refused_as_a_whole() {
         };
         EventReader::default().array(body.as_bytes(), max, sink).map(|count| (count, codes))
     };
-    let bad = array(r#" [ {"user":1,"da":1} , 7, null, [[{}]], {"da":1}, "x" ] "#, 9).unwrap();
-    let codes = ["", "not_an_object", "not_an_object", "not_an_object", "missing_user", "not_an_object"];
-    assert_eq!(bad, (6, codes.into_iter().enumerate().collect()));
+    let bad = array(r#" [ {"user":1,"da":1} , 7, null, [[{}]], {"da":1}, "\ud800", 1e999 ] "#, 9).unwrap();
+    let scalar = "not_an_object";
+    let codes = ["", scalar, scalar, scalar, "missing_user", scalar, scalar];
+    assert_eq!(bad, (7, codes.into_iter().enumerate().collect()));
     assert_eq!(array("[]", 0), Ok((0, vec![])));
     assert_eq!(array("[1,2]", 1), Err(BodyError::TooMany { max: 1 }));
     assert_eq!(array(" 17 ", 1), Err(BodyError::Scalar));
-    for broken in ["", "[", "[1", "[1,]", "[1] 2", "17 4", "[{\"user\":1,\"da\":1}", "nope"] {
+    for broken in [
+        "",
+        "[",
+        "[1",
+        "[1,]",
+        "[1] 2",
+        "17 4",
+        "[{\"user\":1,\"da\":1},{\"user\":nope}]",
+        "[{\"user\":1,\"da\":1}",
+        "nope",
+    ] {
         assert!(matches!(array(broken, 9), Err(BodyError::NotJson { .. })), "{broken}");
     }
     assert_eq!(
@@ -178,9 +189,31 @@ fn a_body_tells_by_its_first_byte_what_it_holds() {
 }
 
 #[test]
-fn deep_nesting_is_refused_not_followed() {
-    let deep = format!(r#"{{"user":1,"da":1,"x":{}1{}}}"#, "[".repeat(200_000), "]".repeat(200_000));
-    assert_eq!(code(&deep), "invalid_json");
+fn deep_nesting_is_passed_over_without_recursion() {
+    let deep = "[".repeat(200_000) + &"]".repeat(200_000);
+    assert_eq!(code(&format!(r#"{{"user":1,"da":1,"x":{deep}}}"#)), "");
+    assert_eq!(code(&format!(r#"{{"user":{deep},"da":1}}"#)), "invalid_user");
+    assert_eq!(code(&format!(r#"{{"user":1,"da":1,"keys":{deep}}}"#)), "invalid_key");
+    assert_eq!(code(&deep), "not_an_object");
+    assert_eq!(code(&deep[1..]), "invalid_json");
+}
+
+#[test]
+fn what_is_no_json_is_told_by_its_place() {
+    for (broken, detail) in [
+        ("{\"user\":1,\n \"da\":nope}", "not valid JSON at byte 18: expected ident"),
+        ("{\"user\":1,\n", "not valid JSON at byte 11: EOF while parsing a value"),
+        (
+            "{\"a\u{1}\":1}",
+            "not valid JSON at byte 2: control character (\\u0000-\\u001F) found while parsing a string",
+        ),
+        ("{\"\\x\":1}", "not valid JSON at byte 3: invalid escape"),
+        ("{1:2}", "not valid JSON at byte 1: key must be a string"),
+        ("{} {}", "not valid JSON at byte 3: trailing characters"),
+        ("\n\nnope", "not valid JSON at byte 3: expected ident"),
+    ] {
+        assert_eq!(read(broken).unwrap_err(), Reject { code: "invalid_json", detail: detail.to_owned() }, "{broken:?}");
+    }
 }
 
 #[test]

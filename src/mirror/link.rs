@@ -4,7 +4,7 @@
 //! the very thing that the marker is there to notice: that whoever answers now is not who was told.
 
 use super::error::MirrorError;
-use super::marker::{self, Marker, Seqs};
+use super::marker::{self, Line, Marker, Seqs};
 use super::names::Names;
 use super::options::{Options, address};
 use super::together::together;
@@ -74,8 +74,7 @@ impl Node {
 pub(super) struct Chain(Vec<(String, Option<String>)>);
 
 impl Chain {
-    /// Whether these markers still know everything that was acknowledged. Names of pipelines begin with the topology, so
-    /// that another one never matches.
+    /// Whether these markers still know everything that was acknowledged.
     pub fn holds(&self, markers: &[Marker]) -> bool {
         let known = |((sent, sending), marker): (&(String, Option<String>), &Marker)| {
             marker.seqs.is_none()
@@ -90,6 +89,7 @@ impl Chain {
 pub(super) struct Link {
     pub nodes: Vec<Node>,
     pub topology: Arc<Topology>,
+    pub line: Line,
     pub names: Arc<Names>,
     /// The node that holds the owner.
     pub owner: usize,
@@ -106,6 +106,7 @@ impl Link {
     pub async fn connect(
         options: &Options,
         names: &Arc<Names>,
+        store_id: &str,
         known: &[Master],
         turn: usize,
     ) -> Result<Link, MirrorError> {
@@ -137,8 +138,9 @@ impl Link {
         }
         let owner = topology.node_of(names.owner());
         let session = std::collections::hash_map::RandomState::new().build_hasher().finish();
+        let line = Line { store: store_id.to_owned(), topology: topology.id.clone() };
         let (topology, names) = (Arc::new(topology), Arc::clone(names));
-        Ok(Link { nodes, topology, names, owner, seed: info, session, count: 0 })
+        Ok(Link { nodes, topology, line, names, owner, seed: info, session, count: 0 })
     }
 
     /// The masters that can hold names of ours.
@@ -149,7 +151,7 @@ impl Link {
     /// A name for the next pipeline, never used before.
     pub fn next_name(&mut self) -> String {
         self.count += 1;
-        format!("{}-{:016x}-{}", self.topology.id, self.session, self.count)
+        self.line.name(self.session, self.count)
     }
 
     pub async fn read_markers(&mut self) -> Result<Vec<Marker>, MirrorError> {

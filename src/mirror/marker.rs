@@ -159,14 +159,31 @@ pub(super) enum Verdict {
     FullPass(Reason),
 }
 
-/// Judges the markers of all masters against what the store holds. `topology` is what `sent` must begin with.
-pub(super) fn judge(markers: &[Marker], topology: &str, durable: &Seqs, trimmed: &Seqs) -> Verdict {
+/// Who sends to whom: the store and the topology. Every name of a pipeline begins with it, so that a marker that was
+/// meant for others is never believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    pub store: String,
+    pub topology: String,
+}
+
+impl Line {
+    /// The name of a pipeline.
+    pub fn name(&self, session: u64, count: u64) -> String {
+        format!("{}.{}-{session:016x}-{count}", self.store, self.topology)
+    }
+}
+
+/// Judges the markers of all masters against what the store holds.
+pub(super) fn judge(markers: &[Marker], line: &Line, durable: &Seqs, trimmed: &Seqs) -> Verdict {
     let mut told: Option<Seqs> = None;
     for marker in markers {
         let (Some(seqs), Some(sent)) = (&marker.seqs, &marker.sent) else {
             return Verdict::FullPass(Reason::Missing);
         };
-        if sent.split_once('-').is_none_or(|(found, _)| found != topology) {
+        let of_store = sent.split_once('.').filter(|(store, _)| *store == line.store);
+        let Some((_, rest)) = of_store else { return Verdict::FullPass(Reason::Takeover) };
+        if rest.split_once('-').is_none_or(|(topology, _)| topology != line.topology) {
             return Verdict::FullPass(Reason::Topology);
         }
         if ShardId::all().any(|shard| seqs.get(shard) > durable.get(shard)) {
@@ -189,11 +206,15 @@ mod tests {
     }
 
     fn marker(seq: u64) -> Marker {
-        Marker { seqs: Some(all(seq)), sent: Some("t-1".to_owned()) }
+        Marker { seqs: Some(all(seq)), sent: Some(line().name(1, 1)) }
+    }
+
+    fn line() -> Line {
+        Line { store: "s".to_owned(), topology: "t".to_owned() }
     }
 
     fn judged(markers: &[Marker]) -> Verdict {
-        judge(markers, "t", &all(10), &all(4))
+        judge(markers, &line(), &all(10), &all(4))
     }
 
     #[test]
@@ -212,8 +233,12 @@ mod tests {
         assert_eq!(judged(&[]), Verdict::FullPass(Reason::Missing));
         let unfinished = Marker { seqs: None, ..marker(7) };
         assert_eq!(judged(&[unfinished]), Verdict::FullPass(Reason::Missing));
-        let elsewhere = Marker { sent: Some("u-1".to_owned()), ..marker(7) };
+        let elsewhere = Marker { sent: Some("s.u-1-1".to_owned()), ..marker(7) };
         assert_eq!(judged(&[elsewhere]), Verdict::FullPass(Reason::Topology));
+        for others in ["r.t-1-1", "x", ""] {
+            let others = Marker { sent: Some(others.to_owned()), ..marker(7) };
+            assert_eq!(judged(&[others]), Verdict::FullPass(Reason::Takeover));
+        }
         let mut one_ahead = all(7);
         one_ahead.set(ShardId(200), 11);
         assert_eq!(judged(&[Marker { seqs: Some(one_ahead), ..marker(7) }]), Verdict::FullPass(Reason::Ahead));
@@ -222,7 +247,7 @@ mod tests {
     #[test]
     fn a_marker_with_a_field_missing_or_no_number_has_none() {
         let field = |text: &str| Value::BulkString(text.as_bytes().to_vec());
-        let mut fields = vec![field("t-1")];
+        let mut fields = vec![field(&line().name(1, 1))];
         fields.extend((0..256).map(|_| field("7")));
         assert_eq!(Marker::parse(&Value::Array(fields.clone())), marker(7));
         for damage in [Value::Nil, field("x"), field("-1")] {

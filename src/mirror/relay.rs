@@ -126,7 +126,7 @@ impl Relay {
 
     /// One connection, from its making to its end. Ends without an error only when told to stop.
     async fn session(&mut self, stop: &CancellationToken) -> Result<(), MirrorError> {
-        let connecting = Link::connect(&self.options, &self.names, &self.masters, self.seed);
+        let connecting = Link::connect(&self.options, &self.names, &self.store.info().id, &self.masters, self.seed);
         let mut link = tokio::select! {
             link = connecting => link?,
             () = stop.cancelled() => return Ok(()),
@@ -250,7 +250,7 @@ impl Relay {
         let trimmed = Seqs::of(|shard| self.store.trimmed_to(shard));
         let verdict = match self.must_pass {
             Some(reason) => Verdict::FullPass(reason),
-            None => judge(&markers, &link.topology.id, &durable, &trimmed),
+            None => judge(&markers, &link.line, &durable, &trimmed),
         };
         match verdict {
             Verdict::GoOn(told) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 const SLOTS: usize = 16_384;
 
-/// What `sent` of a marker begins with where there is no cluster.
+/// The id where there is no cluster.
 const SINGLE: &str = "single";
 
 /// A master and where it is.

@@ -36,6 +36,30 @@ async fn an_error_reply_is_no_acknowledgement() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_marker_never_records_what_was_refused_beside_it() {
+    for (layout, denied) in [(Layout::Zset, "zadd"), (Layout::String, "set")] {
+        let (server, mut world) = (Server::start(), World::new());
+        let mut mirror = world.mirror(options(&server.url(), layout));
+        mirror.is(State::Live).await;
+        for killed in [false, true] {
+            // Everything else goes on to work, the script that writes the marker among it.
+            server.run::<()>(&format!("ACL SETUSER default -{denied}"));
+            let errors = mirror.handle.snapshot().errors;
+            world.stream(1_000, 100);
+            eventually("refused again and again", || mirror.handle.snapshot().errors > errors + 2).await;
+            if killed {
+                mirror.abort().await;
+                mirror = world.mirror(options(&server.url(), layout));
+            }
+            server.run::<()>(&format!("ACL SETUSER default +{denied}"));
+            world.is_mirrored(&server, layout).await;
+        }
+        assert_eq!(mirror.passes(), 0, "what was not acknowledged was still in the changes");
+        mirror.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_that_runs_out_in_the_middle_of_it_all_loses_nothing() {
     for layout in BOTH {
         let (server, mut world) = (Server::start(), World::new());
@@ -101,29 +125,59 @@ async fn a_mirror_that_is_killed_at_any_point_is_made_good_by_the_next() {
 async fn commands_left_in_the_buffers_of_a_frozen_redis_never_overtake_newer_ones() {
     for layout in BOTH {
         let (server, mut world) = (Server::start(), World::new());
-        let first = world.mirror(options(&server.url(), layout));
-        world.stream(2_000, 50);
-        world.is_mirrored(&server, layout).await;
-        for round in 0..4 {
+        let later = now() + 1_000_000;
+        for round in 0..3 {
+            let all = |until: &dyn Fn(u64) -> Option<u64>| {
+                (0..2_000).map(|i| (format!("user-{i}"), "da:1".to_owned(), until(i))).collect::<Vec<_>>()
+            };
             let mirror = world.mirror(options(&server.url(), layout));
-            if round == 0 {
-                first.task.abort();
-            }
             mirror.is(State::Live).await;
             server.signal("STOP");
             // Sent, and lying in a socket that nobody reads; then killed. The next one is at work at once.
-            world.stream(2_000, 50);
+            world.write(&all(&|i| Some(later + round * 10_000 + i)));
             tokio::time::sleep(Duration::from_millis(100)).await;
             mirror.abort().await;
-            world.stream(2_000, 50);
+            world.write(&all(&|i| (i % 2 == 0).then_some(later + round * 10_000 + 5_000 + i)));
             let next = world.mirror(options(&server.url(), layout));
             tokio::time::sleep(Duration::from_millis(100)).await;
             server.signal("CONT");
             world.is_mirrored(&server, layout).await;
             next.is(State::Live).await;
-            assert_eq!(held_by(&[&server], layout), world.caps);
+            let connections = || server.run::<String>("CLIENT LIST").matches("name=freqcap-").count();
+            eventually("what was sent before is gone", || connections() == 1).await;
+            assert!(held_by(&[&server], layout) == world.caps, "what was told before came after");
             next.end().await;
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_held_up_on_the_way_do_not_arrive_after_newer_ones() {
+    for killed in [false, true] {
+        let (server, mut world) = (Server::start(), World::new());
+        let proxy = Proxy::to(server.port).await;
+        let later = now() + 1_000_000;
+        let mut mirror = world.mirror(options(&proxy.url(), Layout::Zset));
+        mirror.is(State::Live).await;
+        world.cap("u1", "da:1", later);
+        world.is_mirrored(&server, Layout::Zset).await;
+        proxy.hold();
+        world.cap("u1", "da:1", later + 1);
+        world.cap("u1", "da:2", later + 1);
+        eventually("under way", || proxy.held_bytes() > 500).await;
+        if killed {
+            mirror.abort().await;
+            mirror = world.mirror(options(&proxy.url(), Layout::Zset));
+        }
+        eventually("connected again", || mirror.handle.state() == State::Live && mirror.handle.snapshot().pending == 0)
+            .await;
+        world.cap("u1", "da:1", later + 2);
+        world.uncap("u1", "da:2");
+        world.is_mirrored(&server, Layout::Zset).await;
+        proxy.release();
+        eventually("released", || proxy.released()).await;
+        assert_eq!(held_by(&[&server], Layout::Zset), world.caps, "what was told before came after");
+        mirror.end().await;
     }
 }
 
