@@ -193,7 +193,8 @@ impl Config {
         Some(mirror::Options {
             prefix: self.redis_prefix.clone(),
             layout: self.redis_layout,
-            sweep: self.redis_sweep.as_duration(),
+            // A sweep compares everything: no more often than it could do any good.
+            sweep: self.redis_sweep.as_duration().max(Duration::from_secs(1)),
             takeover: self.redis_takeover,
             ..mirror::Options::new(self.redis.clone()?)
         })

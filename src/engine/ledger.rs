@@ -15,17 +15,15 @@ impl Ledger {
     pub fn count(&mut self, policy: &Policy, event: &Event<'_>, ts: TsMs, now: TsMs) -> Outcome {
         let hash = event.hash();
         let da = CapKey::of_da(&event.da);
-        let logs = self.users.entry_ref(event.user.as_str()).or_default();
-        for log_key in std::iter::once(&da).chain(&event.keys) {
-            let log = logs.entry_ref(log_key.as_str()).or_default();
-            if policy.is_void(log_key.as_str(), log, now) {
-                *log = Log::default();
-            }
-        }
-        let outcome = classify(policy, &logs[da.as_str()], event.kind, ts, hash, now);
+        let da_log = self.log(policy, event.user.as_str(), da.as_str(), now);
+        let outcome = classify(policy, &da_log, event.kind, ts, hash, now);
         if outcome == Outcome::Counted {
-            for log_key in std::iter::once(&da).chain(&event.keys) {
-                let log = logs.entry_ref(log_key.as_str()).or_default();
+            let logs = self.users.entry_ref(event.user.as_str()).or_default();
+            for key in std::iter::once(&da).chain(&event.keys) {
+                let log = logs.entry_ref(key.as_str()).or_default();
+                if policy.is_void(key.as_str(), log, now) {
+                    *log = Log::default();
+                }
                 log.insert(event.kind, Entry { ts, hash }, policy.history_limit());
             }
         }

@@ -103,44 +103,49 @@ impl Calendar {
     }
 
     /// A zone's offset is constant between transitions, so the local clock is a straight line there: a period's edge
-    /// inside such a stretch is a subtraction away. Where it would lie outside, the edge of the stretch is the
-    /// period's edge, unless the local date is the same on the other side.
+    /// inside such a stretch is a subtraction away. Where it would lie outside, or on the stretch's own edge, that is
+    /// the period's edge, unless the local date is the same on the other side (clocks go back at or to midnight).
     fn find_period(&self, t: TsMs) -> Period {
         let t = instant(t);
         let (first, next) = self.dates_around(self.local_date(t, self.zone.tz.to_offset(t)));
+        let transitions = self.transitions_around(first, next);
         let mut start = t;
-        loop {
-            // The last transition at or before `start`; `preceding` excludes its argument.
-            let after = start.checked_add(1.nanosecond()).unwrap_or(start);
-            let stretch = self.zone.tz.preceding(after).next().map(|transition| transition.timestamp());
-            let edge = midnight(first, self.zone.tz.to_offset(start));
-            let Some(stretch) = stretch.filter(|stretch| edge < *stretch) else {
-                start = edge;
+        for &stretch in transitions.iter().rev().skip_while(|transition| **transition > t) {
+            if midnight(first, self.zone.tz.to_offset(start)) > stretch {
                 break;
-            };
+            }
             let before = stretch.checked_sub(1.nanosecond()).unwrap_or(stretch);
-            let date = self.local_date(before, self.zone.tz.to_offset(before));
-            start = stretch;
-            if date < first || date >= next {
-                break;
+            if !(first..next).contains(&self.local_date(before, self.zone.tz.to_offset(before))) {
+                let end = self.end_of(t, first, next, &transitions);
+                return Period { start: millis(stretch), end: millis(end) };
             }
             start = before;
         }
-        let mut end = t;
-        loop {
-            let edge = midnight(next, self.zone.tz.to_offset(end));
-            let stretch = self.zone.tz.following(end).next().map(|transition| transition.timestamp());
-            let Some(stretch) = stretch.filter(|stretch| *stretch < edge) else {
-                end = edge;
-                break;
-            };
-            let date = self.local_date(stretch, self.zone.tz.to_offset(stretch));
-            end = stretch;
-            if date < first || date >= next {
+        let start = midnight(first, self.zone.tz.to_offset(start));
+        Period { start: millis(start), end: millis(self.end_of(t, first, next, &transitions)) }
+    }
+
+    fn end_of(&self, t: Timestamp, first: Date, next: Date, transitions: &[Timestamp]) -> Timestamp {
+        let mut last = t;
+        for &stretch in transitions.iter().skip_while(|transition| **transition <= t) {
+            if midnight(next, self.zone.tz.to_offset(last)) < stretch {
                 break;
             }
+            if !(first..next).contains(&self.local_date(stretch, self.zone.tz.to_offset(stretch))) {
+                return stretch;
+            }
+            last = stretch;
         }
-        Period { start: millis(start), end: millis(end) }
+        midnight(next, self.zone.tz.to_offset(last))
+    }
+
+    /// Every transition of the zone that can matter to a period of these dates: offsets are less than 26 hours. (Only
+    /// `following` tells all of them: jiff 0.2.46's `preceding` passes over America/Metlakatla's of 2019-01-20.)
+    fn transitions_around(&self, first: Date, next: Date) -> Vec<Timestamp> {
+        let from = midnight(first, Offset::UTC).checked_sub(48.hours()).unwrap_or(Timestamp::MIN);
+        let to = midnight(next, Offset::UTC).checked_add(48.hours()).unwrap_or(Timestamp::MAX);
+        let following = self.zone.tz.following(from).map(|transition| transition.timestamp());
+        following.take_while(|transition| *transition <= to).collect()
     }
 
     fn local_date(&self, t: Timestamp, offset: Offset) -> Date {

@@ -143,6 +143,14 @@ fn calendar_periods_follow_the_clocks_on_the_wall() {
         // Where clocks go back at or to midnight, the hour that comes twice is of one day.
         ("Asia/Beirut", CalendarUnit::Day, "2024-10-26T20:59:59Z", "2024-10-25T21:00:00Z", "2024-10-26T22:00:00Z"),
         ("America/Havana", CalendarUnit::Day, "2024-11-03T05:00:00Z", "2024-11-03T04:00:00Z", "2024-11-04T05:00:00Z"),
+        // The zone's last change before its yearly rule set in: eight hours behind until 10:00, then nine.
+        (
+            "America/Metlakatla",
+            CalendarUnit::Day,
+            "2019-01-20T12:00:00Z",
+            "2019-01-20T08:00:00Z",
+            "2019-01-21T09:00:00Z",
+        ),
         // Samoa had no 30 December 2011: it went over the date line.
         ("Pacific/Apia", CalendarUnit::Day, "2011-12-30T09:59:59Z", "2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z"),
         ("Pacific/Apia", CalendarUnit::Day, "2011-12-30T10:00:00Z", "2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z"),

@@ -17,7 +17,8 @@ use jiff::Timestamp;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
-use proptest::test_runner::{Config, FileFailurePersistence, TestError, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
+use std::hash::{BuildHasher, RandomState};
 use stream::{Scenario, Shape, scenarios};
 use tell::{Story, counted_from};
 use world::World;
@@ -100,15 +101,22 @@ fn search<S: Strategy>(
     test: impl Fn(&S::Value) -> Result<(), TestCaseError>,
     tell: impl Fn(&S::Value) -> String,
 ) {
+    let seed = match Config::default().rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random => RandomState::new().hash_one(cases),
+    };
     let config = Config {
         cases,
+        rng_seed: RngSeed::Fixed(seed),
         max_shrink_iters: 20_000,
-        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/model/regressions.txt"))),
+        failure_persistence: None,
         ..Config::default()
     };
     match TestRunner::new(config).run(strategy, |value| test(&value)) {
         Ok(()) => {}
-        Err(TestError::Fail(why, value)) => panic!("{why}\nThe smallest such case:\n{}\n", tell(&value)),
+        Err(TestError::Fail(why, value)) => {
+            panic!("{why}\nThe smallest such case (PROPTEST_RNG_SEED={seed} repeats it):\n{}\n", tell(&value))
+        }
         Err(why) => panic!("{why}"),
     }
 }
