@@ -62,7 +62,9 @@ mod help_and_errors {
 
     #[test]
     fn what_cannot_work_ends_with_2_and_says_which_setting() {
-        let cases: [(&[&str], &str); 6] = [
+        let dir = tempfile::tempdir().unwrap();
+        let other = file(&dir, "other.csv", "name,colour\nx,red\n");
+        let cases: [(&[&str], &str); 8] = [
             (&["serve", "--window", "5x"], "--window: \"5x\""),
             (&["serve", "--lmit", "5"], "--limit"),
             (&["serve", "--config", "/does/not/exist"], "/does/not/exist: cannot be read"),
@@ -71,6 +73,8 @@ mod help_and_errors {
                 &["backtest", OPEN_BANDIT, "--limit", "1", "--window", "5d", "--keys", "brand"],
                 "no column is named \"brand\"",
             ),
+            (&["backtest", text(&other), "--limit", "1", "--window", "5d"], "no column of the header is the user"),
+            (&["replay", text(&other)], "no column of the header is the user; there are name, colour"),
             (&["replay", OPEN_BANDIT, "--url", "ftp://x"], "--url: "),
         ];
         for (args, expected) in cases {
@@ -180,6 +184,29 @@ mod backtest {
         let output = freqcap(&["backtest", text(&events), "--limit", "1", "--window", "5d", "--json"]);
         assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["impressions"], 1);
         assert!(err(&output).contains("line 2: ") && err(&output).contains("line 3: "), "{}", err(&output));
+    }
+
+    #[test]
+    fn reads_on_after_a_byte_order_mark() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines = file(&dir, "x", format!("\u{feff}{{\"user\":1,\"da\":1,\"ts\":{NOON}}}\n"));
+        let rows = file(&dir, "y", format!("\u{feff}user,da,ts\n1,1,{NOON}\n"));
+        for events in [lines, rows] {
+            assert_eq!(backtest(&[text(&events), "--limit", "1", "--window", "1h"])["impressions"], 1, "{events:?}");
+        }
+    }
+
+    #[test]
+    fn leaves_out_a_row_that_is_none_of_its_table_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = b"ts,user,da,note\n1732276800000,u,1\n1732276801000,u,2,,5\n1732276802000,u,3,\xff\n\
+                     1732276803000,u\n1732276804000,u,4,x\n";
+        let events = file(&dir, "x.csv", rows);
+        let output = freqcap(&["backtest", text(&events), "--limit", "1", "--window", "1h", "--json"]);
+        assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["impressions"], 2);
+        let told = err(&output);
+        assert!(["line 3: ", "line 4: ", "line 5: "].iter().all(|line| told.contains(line)), "{told}");
+        assert!(!told.contains("line 2: ") && !told.contains("line 6: "), "{told}");
     }
 
     #[test]

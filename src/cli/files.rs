@@ -11,6 +11,9 @@ use xxhash_rust::xxh3::Xxh3;
 /// The longest line of NDJSON: memory stays bounded whatever the file holds.
 const LINE_MAX: u64 = 16 << 20;
 
+/// The code of a row that is none of its table; it does not concern its neighbours.
+const INVALID_ROW: &str = "invalid_row";
+
 /// Why a file was not read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -22,6 +25,8 @@ pub enum FileError {
     Csv { path: PathBuf, source: csv::Error },
     #[error("{}: {source}", path.display())]
     Header { path: PathBuf, source: TableError },
+    #[error("{}: no column of the header is {missing}; there are {columns} ([fields] can name others)", path.display())]
+    NoEvents { path: PathBuf, missing: &'static str, columns: String },
     #[error("{}: line {line} is longer than {LINE_MAX} bytes", path.display())]
     LongLine { path: PathBuf, line: u64 },
     #[error("{}: is a JSON array; put one event on each line (jq -c '.[]' FILE)", path.display())]
@@ -31,7 +36,7 @@ pub enum FileError {
 impl FileError {
     /// Whether another file, or other flags, would do.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Open { .. } | Self::Header { .. } | Self::Array { .. })
+        matches!(self, Self::Open { .. } | Self::Header { .. } | Self::NoEvents { .. } | Self::Array { .. })
     }
 }
 
@@ -87,9 +92,11 @@ impl EventFile<'_> {
         let (first, opened) = first_bytes::<2>(opened).map_err(failed)?;
         let plain: Box<dyn Read + '_> =
             if first == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(opened)) } else { Box::new(opened) };
+        // One read of a stream may give fewer bytes than a byte order mark has.
+        let (first, plain) = first_bytes::<3>(plain).map_err(failed)?;
         let mut text = BufReader::with_capacity(1 << 18, plain);
-        if text.fill_buf().map_err(failed)?.starts_with(b"\xef\xbb\xbf") {
-            text.consume(3);
+        if first == *b"\xef\xbb\xbf" {
+            text.read_exact(&mut [0; 3]).map_err(failed)?;
         }
         match skip_blank(&mut text).map_err(failed)? {
             (_, None) => Ok(Flow::Continue(())),
@@ -133,22 +140,52 @@ impl EventFile<'_> {
         sink: &mut impl FnMut(Place, Result<Event<'_>, Reject>) -> Flow<B>,
     ) -> Result<Flow<B>, FileError> {
         let failed = |source| FileError::Csv { path: self.path.to_owned(), source };
-        let mut csv = csv::Reader::from_reader(text);
-        let table = TableReader::new(self.reader, csv.headers().map_err(failed)?, self.keys)
-            .map_err(|source| FileError::Header { path: self.path.to_owned(), source })?;
-        let (mut record, mut hash) = (csv::StringRecord::new(), Xxh3::new());
-        while csv.read_record(&mut record).map_err(failed)? {
+        // A row is looked at by itself: one that is too long, or no text, is no reason to leave the rest.
+        let mut csv = csv::ReaderBuilder::new().flexible(true).from_reader(text);
+        let header = csv.byte_headers().map_err(failed)?.iter();
+        let header: Vec<String> = header.map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        let table = self.table(&header)?;
+        let (mut record, mut hash) = (csv::ByteRecord::new(), Xxh3::new());
+        while csv.read_byte_record(&mut record).map_err(failed)? {
             for cell in &record {
-                hash.update(cell.as_bytes());
+                hash.update(cell);
                 hash.update(b"\n");
             }
             let line = record.position().map_or(0, csv::Position::line);
-            if let Flow::Break(broken) = sink(Place { line, hash: hash.digest() }, table.row(&record)) {
+            let event = cells(&record, &header).and_then(|cells| table.row(cells));
+            if let Flow::Break(broken) = sink(Place { line, hash: hash.digest() }, event) {
                 return Ok(Flow::Break(broken));
             }
         }
         Ok(Flow::Continue(()))
     }
+
+    /// The reader of the rows under a header, where there can be any event in them.
+    fn table(&self, header: &[String]) -> Result<TableReader<'_>, FileError> {
+        let table = TableReader::new(self.reader, header.iter().map(String::as_str), self.keys)
+            .map_err(|source| FileError::Header { path: self.path.to_owned(), source })?;
+        // A row with something in every cell lacks only what has no column.
+        let missing = match table.row(header.iter().map(|_| "1")) {
+            Err(reject) if reject.code == Reject::MISSING_USER => "the user",
+            Err(reject) if reject.code == Reject::MISSING_DA => "the ad (da)",
+            _ => return Ok(table),
+        };
+        // Of a file that is no table, this could be all of it, and anything.
+        let columns = header.join(", ").escape_debug().take(200).collect();
+        Err(FileError::NoEvents { path: self.path.to_owned(), missing, columns })
+    }
+}
+
+/// The cells of a row as text. Fewer than the header has are no fault: the others are absent.
+fn cells<'r>(record: &'r csv::ByteRecord, header: &[String]) -> Result<Vec<&'r str>, Reject> {
+    let reject = |detail| Reject { code: INVALID_ROW, detail };
+    if record.len() > header.len() {
+        return Err(reject(format!("the row has {} cells, and the header {}", record.len(), header.len())));
+    }
+    let text = |(cell, name): (&'r [u8], &String)| {
+        std::str::from_utf8(cell).map_err(|_| reject(format!("the cell under {name:?} is not UTF-8")))
+    };
+    record.iter().zip(header).map(text).collect()
 }
 
 /// The first bytes of a stream (fewer at its end are filled up with zeros), and the stream from its start.

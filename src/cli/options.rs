@@ -6,8 +6,8 @@ use crate::http::{Limits, ServerOptions};
 use crate::shard;
 use std::time::Duration;
 
-/// How long requests under way may take to finish after a SIGTERM: with the flush after it, within 10 s.
-const GRACE: Duration = Duration::from_secs(8);
+/// How long requests under way may take to finish after a SIGTERM: with the mirror and the flush after it, within 10 s.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// What the parser of requests holds beyond `max_header`, so that a request a little too large gets a readable answer.
 const HEADER_SLACK: usize = 64 << 10;

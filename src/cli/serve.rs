@@ -9,6 +9,7 @@ use crate::shard::{self, Shards};
 use crate::store::{OpenError, Store, StoreError, StoreOptions};
 use crate::telemetry;
 use arc_swap::ArcSwap;
+use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +48,8 @@ pub enum ServeError {
 }
 
 /// Serves until SIGTERM or SIGINT, then finishes what was accepted and makes it durable.
-pub fn run(options: ServeOptions) -> Result<(), ServeError> {
+pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
+    options.server.max_connections = options.server.max_connections.min(connections_that_fit());
     let metrics = telemetry::install_metrics()?;
     let store = Arc::new(Store::open(&options.store)?);
     let clock = Clock::system();
@@ -61,7 +63,7 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
         options.events,
         options.limits,
         readiness.clone(),
-        metrics,
+        metrics.clone(),
     );
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
     let mirror = options.mirror.map(|mirror| {
@@ -69,6 +71,7 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
         Mirror::new(store.clone(), mirror, Arc::new(move || clock.now()))
     });
     let served = runtime.block_on(async {
+        tokio::spawn(drain_histograms(metrics.clone()));
         let stop_mirror = CancellationToken::new();
         let mirror = mirror.map(|mirror| tokio::spawn(mirror.run(stop_mirror.clone())));
         let served = serve(Arc::new(app), readiness, options.listen, &options.server, options.drain).await;
@@ -84,6 +87,14 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     shards.stop()?;
     served
+}
+
+/// The recorder keeps every sample of a histogram until somebody asks, or this does.
+async fn drain_histograms(metrics: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        metrics.run_upkeep();
+    }
 }
 
 async fn serve(
@@ -109,6 +120,19 @@ async fn serve(
         tracing::warn!("some requests were still under way when the service ended");
     }
     Ok(())
+}
+
+/// How many connections leave the store enough file descriptors: one that it cannot open would fail a write. The limit
+/// of the process is raised as far as it goes first.
+fn connections_that_fit() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    /// RocksDB keeps up to 512 files open; the rest is for logs, Redis and what comes and goes.
+    const FOR_OTHERS: u64 = 512 + 128;
+    let now = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: now.maximum, maximum: now.maximum };
+    let limit = if setrlimit(Resource::Nofile, raised).is_ok() { now.maximum } else { now.current };
+    let fit = limit.unwrap_or(u64::MAX).saturating_sub(FOR_OTHERS).max(64);
+    usize::try_from(fit).unwrap_or(usize::MAX)
 }
 
 /// Completes at the first SIGTERM or SIGINT from now on.

@@ -115,9 +115,11 @@ impl Config {
                 return at(name, "leaves no time at all");
             }
         }
-        for (name, size, least) in
-            [("write_buffer", self.write_buffer, 64 << 10), ("max_header", self.max_header, 1 << 10)]
-        {
+        for (name, size, least) in [
+            ("write_buffer", self.write_buffer, 64 << 10),
+            ("max_header", self.max_header, 1 << 10),
+            ("max_body", self.max_body, 1 << 10),
+        ] {
             if size.0 < least {
                 return at(name, &format!("is less than {}KiB", least >> 10));
             }

@@ -45,6 +45,8 @@ macro_rules! settings {
                     num_args = if $value == "true|false" { 0..=1 } else { 1..=1 },
                     default_missing_value = "true",
                     require_equals = $value == "true|false",
+                    // So that it is we who say what is wrong with `--max-skew -1s`.
+                    allow_hyphen_values = $value != "true|false",
                 )]
                 pub $name: Option<String>,
             )*)*

@@ -106,6 +106,7 @@ fn an_error_names_the_setting_as_its_source_has_it() {
         ("--storage", "disk", "is none of rocksdb, memory"),
         ("--durability", "none", "is none of fsync, wal"),
         ("--max-body", "16MB", "KiB, MiB or GiB"),
+        ("--max-body", "0KiB", "is less than 1KiB"),
         ("--retention", "0d", "ms, s, m, h, d"),
         ("--writers", "0", "1 to 256"),
         ("--drain", "-1s", "ms, s, m, h, d"),
@@ -117,6 +118,8 @@ fn an_error_names_the_setting_as_its_source_has_it() {
         let why = load(&[&format!("{name}={text}")], &[], "").unwrap_err();
         assert!(why.starts_with(&format!("{name}: \"{text}\"")) && why.contains(expected), "{why}");
     }
+    let why = load(&["--max-skew", "-1s"], &[], "").unwrap_err();
+    assert!(why.starts_with("--max-skew: \"-1s\" is not one positive integer"), "{why}");
     let why = load(&["--limit", "257"], &[], "").unwrap_err();
     assert_eq!(why, "--limit: \"257\" is more than a log keeps (--history-limit 256)");
     assert!(load(&["--limit", "257", "--history-limit", "257"], &[], "").is_ok());

@@ -49,6 +49,13 @@ impl Policy {
         self.max_skew_ms
     }
 
+    /// Tells policies apart by which caps may differ. Not part of any format: another version may tell another.
+    pub fn fingerprint(&self) -> u64 {
+        let rules: Vec<_> = self.rules.iter().collect();
+        let text = format!("{rules:?} {} {} {}", self.history_limit, self.retention_ms, self.lifetime_retention_ms);
+        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+    }
+
     /// How long a log of this key is kept after its newest event, in ms.
     pub fn keep_ms(&self, key: &str) -> u64 {
         let lifetime = self.rules.of_key(key).iter().any(|rule| matches!(rule.window, Window::Lifetime));

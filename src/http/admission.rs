@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// What may be under way at once. One for the whole process.
 #[derive(Debug)]
@@ -28,10 +28,42 @@ impl Admission {
         }
     }
 
-    /// Room for so many bytes of a body, or none.
-    pub(super) fn body_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
-        let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
-        self.body_kib.clone().try_acquire_many_owned(kib).map_err(|_| overloaded("bodies"))
+    /// No room yet; it grows with the body.
+    pub(super) fn room(&self) -> Room {
+        Room { all: self.body_kib.clone(), held: None, bytes: 0 }
+    }
+
+    /// Lets a write in, as long as the permit is held.
+    pub(super) fn write(&self) -> Option<SemaphorePermit<'_>> {
+        self.writes.try_acquire().ok()
+    }
+}
+
+/// The room that a body has taken up, packed and unpacked together.
+pub(super) struct Room {
+    all: Arc<Semaphore>,
+    held: Option<OwnedSemaphorePermit>,
+    bytes: usize,
+}
+
+impl Room {
+    /// Room is taken in pieces of this many bytes: bodies come in frames of any size, down to one byte.
+    const PIECE: usize = 16 << 10;
+
+    /// Takes room for `total` bytes in all.
+    pub(super) fn grow(&mut self, total: usize) -> Result<(), Problem> {
+        if total <= self.bytes {
+            return Ok(());
+        }
+        let more = (total - self.bytes).next_multiple_of(Self::PIECE);
+        let kib = u32::try_from(more >> 10).unwrap_or(u32::MAX);
+        let permit = self.all.clone().try_acquire_many_owned(kib).map_err(|_| overloaded("bodies"))?;
+        match &mut self.held {
+            Some(held) => held.merge(permit),
+            held => *held = Some(permit),
+        }
+        self.bytes += more;
+        Ok(())
     }
 }
 
@@ -43,14 +75,6 @@ fn overloaded(what: &str) -> Problem {
 pub(super) async fn read(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let Ok(_permit) = app.admission.reads.try_acquire() else {
         return overloaded("reads").into_response();
-    };
-    next.run(request).await
-}
-
-/// Lets a write in, or answers 503.
-pub(super) async fn write(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let Ok(_permit) = app.admission.writes.try_acquire() else {
-        return overloaded("writes").into_response();
     };
     next.run(request).await
 }

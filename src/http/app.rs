@@ -128,8 +128,7 @@ pub fn openapi_json() -> String {
 /// Every path of the service.
 pub fn router(app: &Arc<App>) -> Router {
     let reads = reads().layer(from_fn_with_state(app.clone(), admission::read));
-    let writes = writes().layer(from_fn_with_state(app.clone(), admission::write));
-    let (routes, _) = OpenApiRouter::new().merge(reads).merge(writes).merge(operation()).split_for_parts();
+    let (routes, _) = OpenApiRouter::new().merge(reads).merge(writes()).merge(operation()).split_for_parts();
     routes
         .with_state(app.clone())
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document()))

@@ -1,5 +1,6 @@
 //! Bodies: bounded as they are sent and as they are unpacked, in bytes and in time.
 
+use super::admission::Room;
 use super::app::App;
 use super::problem::Problem;
 use axum::body::Body;
@@ -7,7 +8,6 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use std::io::Read;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// What a body is packed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,14 +20,14 @@ enum Encoding {
 /// A body in memory, and its place there.
 pub(super) struct ReadBody {
     pub bytes: Bytes,
-    _room: Vec<OwnedSemaphorePermit>,
+    _room: Room,
 }
 
 /// The largest window that a zstd body may ask memory for, as a power of two: 8 MiB, what RFC 8878 recommends decoders
 /// to support.
 const ZSTD_WINDOW_LOG: u32 = 23;
-/// Bodies up to this size are unpacked where they are; longer ones on a thread that may take its time.
-const UNPACK_HERE: usize = 16 << 10;
+/// Bytes unpacked at a time.
+const PIECE: usize = 64 << 10;
 
 fn encoding(headers: &HeaderMap) -> Result<Encoding, Problem> {
     let Some(value) = headers.get(header::CONTENT_ENCODING) else { return Ok(Encoding::Identity) };
@@ -59,7 +59,7 @@ pub(super) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<R
     if declared.is_some_and(|declared| declared > most) {
         return Err(too_large(most));
     }
-    let mut room = Vec::new();
+    let mut room = app.admission.room();
     let collected = tokio::time::timeout(app.limits.request_timeout, collect(app, body, &mut room)).await;
     let packed = collected.map_err(|_| {
         Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body did not arrive in time")
@@ -67,18 +67,15 @@ pub(super) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<R
     if encoding == Encoding::Identity {
         return Ok(ReadBody { bytes: packed, _room: room });
     }
-    // What a packed body becomes is known only afterwards: room is taken for the most that it may.
-    room.push(app.admission.body_room(most.min(packed.len().saturating_mul(1_024)))?);
-    let unpacked = if packed.len() <= UNPACK_HERE {
-        unpack(encoding, &packed, most)
-    } else {
-        let unpack = tokio::task::spawn_blocking(move || unpack(encoding, &packed, most));
-        unpack.await.map_err(|_| Problem::internal())?
+    let unpack = move || {
+        let bytes = unpack(encoding, &packed, most, &mut room)?;
+        Ok(ReadBody { bytes: bytes.into(), _room: room })
     };
-    Ok(ReadBody { bytes: unpacked?.into(), _room: room })
+    // Unpacking takes its time, and nobody knows how long before.
+    tokio::task::spawn_blocking(unpack).await.map_err(|_| Problem::internal())?
 }
 
-async fn collect(app: &App, mut body: Body, room: &mut Vec<OwnedSemaphorePermit>) -> Result<Bytes, Problem> {
+async fn collect(app: &App, mut body: Body, room: &mut Room) -> Result<Bytes, Problem> {
     let most = app.limits.max_body;
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
@@ -93,7 +90,7 @@ async fn collect(app: &App, mut body: Body, room: &mut Vec<OwnedSemaphorePermit>
         if data.is_empty() {
             continue;
         }
-        room.push(app.admission.body_room(data.len())?);
+        room.grow(total)?;
         // Most bodies are one frame, which is then the body as it is.
         if total == data.len() {
             first = data;
@@ -107,23 +104,29 @@ async fn collect(app: &App, mut body: Body, room: &mut Vec<OwnedSemaphorePermit>
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
-fn unpack(encoding: Encoding, packed: &[u8], most: usize) -> Result<Vec<u8>, Problem> {
-    let mut out = Vec::with_capacity(packed.len().saturating_mul(4).min(most));
-    let limit = most as u64 + 1;
-    let read = match encoding {
-        Encoding::Identity => packed.take(limit).read_to_end(&mut out),
-        Encoding::Gzip => flate2::read::MultiGzDecoder::new(packed).take(limit).read_to_end(&mut out),
-        Encoding::Zstd => zstd::stream::read::Decoder::with_buffer(packed).and_then(|mut decoder| {
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            decoder.take(limit).read_to_end(&mut out)
-        }),
+/// Unpacks piece by piece, taking room for each, beside that of the packed body.
+fn unpack(encoding: Encoding, packed: &[u8], most: usize, room: &mut Room) -> Result<Vec<u8>, Problem> {
+    let broken = |error: std::io::Error| {
+        Problem::bad_request("invalid_encoding", format!("the body cannot be unpacked as {encoding:?}: {error}"))
     };
-    match read {
-        Ok(_) if out.len() > most => Err(too_large(most)),
-        Ok(_) => Ok(out),
-        Err(error) => Err(Problem::bad_request(
-            "invalid_encoding",
-            format!("the body cannot be unpacked as {encoding:?}: {error}"),
-        )),
+    let mut reader: Box<dyn Read + '_> = match encoding {
+        Encoding::Identity => Box::new(packed),
+        Encoding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(packed)),
+        Encoding::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(packed).map_err(broken)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(broken)?;
+            Box::new(decoder)
+        }
+    };
+    let mut out = Vec::new();
+    loop {
+        room.grow(packed.len() + out.len() + PIECE)?;
+        let read = reader.by_ref().take(PIECE as u64).read_to_end(&mut out).map_err(broken)?;
+        if out.len() > most {
+            return Err(too_large(most));
+        }
+        if read == 0 {
+            return Ok(out);
+        }
     }
 }

@@ -5,7 +5,7 @@ use super::problem::{Problem, json};
 use super::query;
 use crate::model::Verdict;
 use crate::shard::AdQuery;
-use axum::extract::{RawPathParams, RawQuery, State};
+use axum::extract::{OriginalUri, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::sync::Arc;
@@ -59,12 +59,6 @@ pub(super) async fn judge(app: &App, query: AdQuery<'_>) -> Result<Verdict, Prob
     })
 }
 
-/// The path's segments: axum has decoded `%XX` in them already, after it had split at `/`.
-fn segments(params: &RawPathParams) -> Option<(String, String)> {
-    let mut values = params.iter().map(|(_, value)| value.to_owned());
-    Some((values.next()?, values.next()?))
-}
-
 /// The verdict on an ad for a user
 ///
 /// Judged over the ad's own key `da:<da>` and every `key` named, by the rules of every kind. The top level speaks for
@@ -81,18 +75,18 @@ fn segments(params: &RawPathParams) -> Option<(String, String)> {
     ),
     responses(
         (status = 200, description = "The verdict", body = CapAnswer),
+        (status = 400, description = "Not percent-encoded UTF-8", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "An id, key, kind or instant is invalid", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get_by_path(
-    State(app): State<Arc<App>>,
-    params: Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>,
-    RawQuery(raw): RawQuery,
-) -> Response {
-    let not_utf8 = || Problem::bad_request("invalid_percent_encoding", "the path is not percent-encoded UTF-8");
-    let path = params.ok().as_ref().and_then(segments).ok_or_else(not_utf8);
-    answer(&app, path.and_then(|path| query::ad_query(Some(path), raw.as_deref().unwrap_or_default()))).await
+pub(super) async fn get_by_path(State(app): State<Arc<App>>, uri: OriginalUri, RawQuery(raw): RawQuery) -> Response {
+    let query = query::segments(uri.path()).and_then(|segments| {
+        let mut segments = segments.into_iter();
+        let path = segments.next().zip(segments.next());
+        query::ad_query(path, raw.as_deref().unwrap_or_default())
+    });
+    answer(&app, query).await
 }
 
 /// The same call for ids that proxies rewrite
@@ -107,6 +101,7 @@ pub(super) async fn get_by_path(
     ),
     responses(
         (status = 200, description = "The verdict", body = CapAnswer),
+        (status = 400, description = "Not percent-encoded UTF-8", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "An id, key, kind or instant is missing or invalid", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
     )

@@ -148,7 +148,7 @@ async fn take(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Pr
     drop(body);
     let Batch { builder, mut answer } = batch;
     app.rejected.increment(answer.rejected as u64);
-    let counted = app.router.count(builder).await;
+    let counted = count(app, builder).await;
     answer.counted = counted.counted;
     answer.duplicate = counted.duplicate;
     answer.late = counted.late;
@@ -162,6 +162,14 @@ async fn take(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Pr
             refused(refusal).with(answer).into_response()
         }
     })
+}
+
+/// Counts, if not too many others do. Asked only once the body is there, so that who sends slowly keeps nobody out.
+async fn count(app: &App, events: BlockBuilder) -> Counted {
+    match app.admission.write() {
+        Some(_permit) => app.router.count(events).await,
+        None => Counted::refused(events.len(), Refusal::Busy),
+    }
 }
 
 struct Batch {
@@ -193,7 +201,7 @@ async fn one(app: &App, body: &[u8]) -> Result<Response, Problem> {
     let event = app.events.event(body).map_err(invalid)?;
     let mut builder = app.router.builder();
     add(&mut builder, &event).map_err(invalid)?;
-    let counted = app.router.count(builder).await;
+    let counted = count(app, builder).await;
     let result = match counted {
         Counted { refusal: Some(refusal), .. } => {
             app.unavailable.increment(1);

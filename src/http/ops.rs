@@ -82,7 +82,6 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let render = move || {
         store_figures(&app);
-        app.metrics.run_upkeep();
         app.metrics.render()
     };
     match tokio::task::spawn_blocking(render).await {

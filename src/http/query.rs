@@ -8,10 +8,18 @@ use percent_encoding::percent_decode;
 use std::borrow::Cow;
 
 /// Decodes `%XX` of a path segment or a query part.
-pub(super) fn decode(raw: &str) -> Result<Cow<'_, str>, Problem> {
-    percent_decode(raw.as_bytes())
-        .decode_utf8()
-        .map_err(|_| Problem::bad_request("invalid_percent_encoding", format!("{raw:?} is not percent-encoded UTF-8")))
+fn decode(raw: &str) -> Result<Cow<'_, str>, Problem> {
+    let is_hex = |at: usize| raw.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
+    let whole = raw.match_indices('%').all(|(at, _)| is_hex(at + 1) && is_hex(at + 2));
+    let text = percent_decode(raw.as_bytes()).decode_utf8().ok().filter(|_| whole);
+    text.ok_or_else(|| {
+        Problem::bad_request("invalid_percent_encoding", format!("{raw:?} is not percent-encoded UTF-8"))
+    })
+}
+
+/// The segments of a path after the first, decoded: `/cap/a%2Fb/77` gives `a/b` and `77`.
+pub(super) fn segments(path: &str) -> Result<Vec<String>, Problem> {
+    path.split('/').skip(2).map(|segment| Ok(decode(segment)?.into_owned())).collect()
 }
 
 /// The name-value pairs of a query string; `+` is a space, as HTML forms write it.

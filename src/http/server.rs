@@ -4,11 +4,15 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+
+/// How long what was sent may stay unread before the connection is closed.
+const UNREAD: Duration = Duration::from_secs(30);
 
 /// The bounds of connections.
 #[derive(Debug, Clone)]
@@ -37,8 +41,7 @@ pub async fn serve(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(options.header_timeout)
-        .max_buf_size(options.header_buffer)
-        .pipeline_flush(true);
+        .max_buf_size(options.header_buffer);
     let open = metrics::gauge!("freqcap_http_connections");
     tokio::pin!(stop);
     loop {
@@ -51,6 +54,10 @@ pub async fn serve(
         // Answers are small and awaited: they must not wait for more to send.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was refused");
+        }
+        // A client that asks and never reads must not hold its connection for ever.
+        if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD)) {
+            tracing::debug!(%error, "TCP_USER_TIMEOUT was refused");
         }
         let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()));
         let connection = graceful.watch(connection.into_owned());

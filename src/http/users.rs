@@ -4,7 +4,7 @@ use super::app::App;
 use super::problem::{Problem, json};
 use super::query;
 use crate::model::UserCap;
-use axum::extract::{RawPathParams, State};
+use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::sync::Arc;
@@ -25,16 +25,14 @@ pub(super) struct UserCaps<'a> {
     params(("user" = String, Path, description = "User id, percent-encoded", example = "u1")),
     responses(
         (status = 200, description = "The capped keys, with until when and by which rule; none of an unknown user", body = UserCaps),
+        (status = 400, description = "Not percent-encoded UTF-8", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The id is invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get_caps(
-    State(app): State<Arc<App>>,
-    params: Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>,
-) -> Response {
-    let segment = params.ok().and_then(|params| params.iter().next().map(|(_, value)| value.to_owned()));
-    let not_utf8 = || Problem::bad_request("invalid_percent_encoding", "the path is not percent-encoded UTF-8");
-    let user = match segment.ok_or_else(not_utf8).and_then(query::user) {
+pub(super) async fn get_caps(State(app): State<Arc<App>>, uri: OriginalUri) -> Response {
+    let segment = query::segments(uri.path()).map(|segments| segments.into_iter().next().unwrap_or_default());
+    let user = match segment.and_then(query::user) {
         Ok(user) => user,
         Err(problem) => return problem.into_response(),
     };

@@ -120,6 +120,10 @@ fn civil(text: &str, zone: &Zone) -> Result<TsMs, TsError> {
     if let Ok(ts) = TsMs::from_rfc3339(text) {
         return Ok(ts);
     }
+    // An offset that is not RFC 3339's must not be passed over as if it were not there.
+    if text.get(10..).is_some_and(|time| time.contains(['+', '-'])) {
+        return Err(TsError::Form);
+    }
     let civil: jiff::civil::DateTime = text.parse().map_err(|_| TsError::Form)?;
     let instant = zone.tz().to_ambiguous_timestamp(civil).compatible().map_err(|_| TsError::NotMilliseconds)?;
     TsMs::from_millis(instant.as_nanosecond().div_euclid(1_000_000))

@@ -138,7 +138,8 @@ impl Link {
         }
         let owner = topology.node_of(names.owner());
         let session = std::collections::hash_map::RandomState::new().build_hasher().finish();
-        let line = Line { store: store_id.to_owned(), topology: topology.id.clone() };
+        let layout = options.layout.as_str();
+        let line = Line { store: store_id.to_owned(), layout, topology: topology.id.clone() };
         let (topology, names) = (Arc::new(topology), Arc::clone(names));
         Ok(Link { nodes, topology, line, names, owner, seed: info, session, count: 0 })
     }

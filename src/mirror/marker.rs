@@ -121,12 +121,14 @@ pub enum Reason {
     Sweep,
     /// The prefix was another store's.
     Takeover,
+    /// What is there was laid out otherwise.
+    Layout,
     /// A connection that was lost may still be read by Redis, and could not be ended.
     Stray,
 }
 
 impl Reason {
-    pub(super) const ALL: [Reason; 8] = [
+    pub(super) const ALL: [Reason; 9] = [
         Reason::Missing,
         Reason::Flushed,
         Reason::Behind,
@@ -134,6 +136,7 @@ impl Reason {
         Reason::Topology,
         Reason::Sweep,
         Reason::Takeover,
+        Reason::Layout,
         Reason::Stray,
     ];
 
@@ -146,6 +149,7 @@ impl Reason {
             Reason::Topology => "topology",
             Reason::Sweep => "sweep",
             Reason::Takeover => "takeover",
+            Reason::Layout => "layout",
             Reason::Stray => "stray",
         }
     }
@@ -159,18 +163,19 @@ pub(super) enum Verdict {
     FullPass(Reason),
 }
 
-/// Who sends to whom: the store and the topology. Every name of a pipeline begins with it, so that a marker that was
+/// Who sends what to whom: the store, the layout and the topology. Every name of a pipeline begins with it, so that a marker that was
 /// meant for others is never believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
     pub store: String,
+    pub layout: &'static str,
     pub topology: String,
 }
 
 impl Line {
     /// The name of a pipeline.
     pub fn name(&self, session: u64, count: u64) -> String {
-        format!("{}.{}-{session:016x}-{count}", self.store, self.topology)
+        format!("{}.{}.{}-{session:016x}-{count}", self.store, self.layout, self.topology)
     }
 }
 
@@ -183,6 +188,8 @@ pub(super) fn judge(markers: &[Marker], line: &Line, durable: &Seqs, trimmed: &S
         };
         let of_store = sent.split_once('.').filter(|(store, _)| *store == line.store);
         let Some((_, rest)) = of_store else { return Verdict::FullPass(Reason::Takeover) };
+        let of_layout = rest.split_once('.').filter(|(layout, _)| *layout == line.layout);
+        let Some((_, rest)) = of_layout else { return Verdict::FullPass(Reason::Layout) };
         if rest.split_once('-').is_none_or(|(topology, _)| topology != line.topology) {
             return Verdict::FullPass(Reason::Topology);
         }
@@ -210,7 +217,7 @@ mod tests {
     }
 
     fn line() -> Line {
-        Line { store: "s".to_owned(), topology: "t".to_owned() }
+        Line { store: "s".to_owned(), layout: "zset", topology: "t".to_owned() }
     }
 
     fn judged(markers: &[Marker]) -> Verdict {
@@ -233,9 +240,11 @@ mod tests {
         assert_eq!(judged(&[]), Verdict::FullPass(Reason::Missing));
         let unfinished = Marker { seqs: None, ..marker(7) };
         assert_eq!(judged(&[unfinished]), Verdict::FullPass(Reason::Missing));
-        let elsewhere = Marker { sent: Some("s.u-1-1".to_owned()), ..marker(7) };
+        let elsewhere = Marker { sent: Some("s.zset.u-1-1".to_owned()), ..marker(7) };
         assert_eq!(judged(&[elsewhere]), Verdict::FullPass(Reason::Topology));
-        for others in ["r.t-1-1", "x", ""] {
+        let other_layout = Marker { sent: Some("s.string.t-1-1".to_owned()), ..marker(7) };
+        assert_eq!(judged(&[other_layout]), Verdict::FullPass(Reason::Layout));
+        for others in ["r.zset.t-1-1", "x", ""] {
             let others = Marker { sent: Some(others.to_owned()), ..marker(7) };
             assert_eq!(judged(&[others]), Verdict::FullPass(Reason::Takeover));
         }

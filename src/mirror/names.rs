@@ -33,6 +33,15 @@ pub(super) struct Names {
     owner: String,
 }
 
+impl Layout {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Zset => "zset",
+            Self::String => "string",
+        }
+    }
+}
+
 impl Names {
     pub fn new(prefix: &str) -> Self {
         Self {

@@ -20,7 +20,7 @@ pub(super) struct Packed {
 #[derive(Debug, Default)]
 pub struct EventBlock {
     bytes: Vec<u8>,
-    keys: Vec<(u32, u32)>,
+    keys: Vec<(usize, usize)>,
     events: Vec<Packed>,
 }
 
@@ -31,6 +31,11 @@ impl EventBlock {
 
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
+    }
+
+    /// Bytes of row keys that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     pub(super) fn events(&self) -> &[Packed] {
@@ -48,19 +53,19 @@ impl EventBlock {
 
     pub(super) fn row_key(&self, number: usize) -> &[u8] {
         let (start, end) = self.keys[number];
-        &self.bytes[start as usize..end as usize]
+        &self.bytes[start..end]
     }
 
     fn push_key(&mut self, user: &str, key: &str) {
-        let start = self.bytes.len() as u32;
+        let start = self.bytes.len();
         RowKey::write(&mut self.bytes, user, key);
-        self.keys.push((start, self.bytes.len() as u32));
+        self.keys.push((start, self.bytes.len()));
     }
 
     fn push_ad_key(&mut self, user: &str, da: &str) {
-        let start = self.bytes.len() as u32;
+        let start = self.bytes.len();
         RowKey::write_da(&mut self.bytes, user, da);
-        self.keys.push((start, self.bytes.len() as u32));
+        self.keys.push((start, self.bytes.len()));
     }
 }
 

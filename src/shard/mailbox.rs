@@ -24,11 +24,15 @@ pub(super) struct Job {
     pub reply: Reply,
 }
 
+/// A mailbox holds at most so many bytes of events, whatever their number: keys and ids can be long.
+const MAILBOX_BYTES: usize = 64 << 20;
+
 /// The sending side, one a writer.
 #[derive(Clone)]
 pub(super) struct Mailbox {
     sender: Sender<Job>,
     queued: Arc<AtomicUsize>,
+    bytes: Arc<AtomicUsize>,
     limit: usize,
 }
 
@@ -36,21 +40,29 @@ pub(super) struct Mailbox {
 pub(super) struct Inbox {
     pub receiver: Receiver<Job>,
     queued: Arc<AtomicUsize>,
+    bytes: Arc<AtomicUsize>,
 }
 
 /// A mailbox for at most `limit` events.
 pub(super) fn mailbox(limit: usize) -> (Mailbox, Inbox) {
     let (sender, receiver) = crossbeam_channel::unbounded();
     let queued = Arc::new(AtomicUsize::new(0));
-    (Mailbox { sender, queued: queued.clone(), limit }, Inbox { receiver, queued })
+    let bytes = Arc::new(AtomicUsize::new(0));
+    (Mailbox { sender, queued: queued.clone(), bytes: bytes.clone(), limit }, Inbox { receiver, queued, bytes })
 }
 
 impl Mailbox {
     /// Puts a block in, or gives it up at once where there is no room.
     pub(super) fn send(&self, block: EventBlock) -> Result<oneshot::Receiver<Result<BlockOutcome, Refusal>>, Refusal> {
         let events = block.len();
-        let room = |queued: usize| (queued == 0 || queued + events <= self.limit).then_some(queued + events);
-        if self.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).is_err() {
+        // What is larger than the mailbox goes in alone.
+        let room = |add: usize, most: usize| move |held: usize| (held == 0 || held + add <= most).then_some(held + add);
+        let bytes = block.bytes();
+        if self.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, room(bytes, MAILBOX_BYTES)).is_err() {
+            return Err(Refusal::Busy);
+        }
+        if self.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, room(events, self.limit)).is_err() {
+            self.bytes.fetch_sub(bytes, Ordering::AcqRel);
             return Err(Refusal::Busy);
         }
         let (reply, answer) = oneshot::channel();
@@ -67,5 +79,6 @@ impl Inbox {
     /// Says that a job was taken out.
     pub(super) fn taken(&self, job: &Job) {
         self.queued.fetch_sub(job.block.len(), Ordering::AcqRel);
+        self.bytes.fetch_sub(job.block.bytes(), Ordering::AcqRel);
     }
 }

@@ -9,6 +9,7 @@ mod health;
 mod mailbox;
 mod metrics;
 mod reader;
+mod recheck;
 mod router;
 mod service;
 mod syncer;

@@ -92,6 +92,15 @@ impl Router {
 }
 
 impl Counted {
+    /// So many events, none of them taken.
+    pub fn refused(events: usize, refusal: Refusal) -> Self {
+        let mut counted = Self::default();
+        if events > 0 {
+            counted.refuse(events, refusal);
+        }
+        counted
+    }
+
     fn refuse(&mut self, events: usize, refusal: Refusal) {
         self.unavailable += events;
         self.refusal.get_or_insert(refusal);

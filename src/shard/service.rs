@@ -4,6 +4,7 @@ use super::health::Health;
 use super::mailbox::mailbox;
 use super::metrics::ShardMetrics;
 use super::reader::Reader;
+use super::recheck::Recheck;
 use super::router::Router;
 use super::syncer::{self, Acknowledger};
 use super::timers::Timers;
@@ -49,6 +50,8 @@ impl Shards {
         let metrics = ShardMetrics::new();
         let health = Health::new(store.clone());
         let writers = options.writers.max(1);
+        let (rules, max_skew_ms) = (policy.load().fingerprint(), policy.load().max_skew_ms());
+        metrics::describe_gauge!("freqcap_recheck_shards", "Shards whose caps are yet to be judged by changed rules");
         let mut threads = Vec::new();
         let mut mailboxes = Vec::new();
         let (acknowledger, written) = Acknowledger::new(&store, 4 * writers);
@@ -63,6 +66,10 @@ impl Shards {
                 acknowledger: acknowledger.clone(),
                 metrics: metrics.clone(),
                 timers: Timers::load(&store, Writer::shards(number, writers))?,
+                recheck: Recheck::load(&store, Writer::shards(number, writers), rules)?,
+                recheck_left: metrics::gauge!("freqcap_recheck_shards", "writer" => number.to_string()),
+                steps: StepWatch::new(max_skew_ms, clock.now(), Instant::now()),
+                upkeep_after: None,
             };
             let guard = PoisonOnPanic(store.clone());
             threads.push(spawn(format!("writer-{number}"), move || {
@@ -84,7 +91,7 @@ impl Shards {
             clock: clock.clone(),
             health: health.clone(),
             metrics,
-            max_skew_ms: policy.load().max_skew_ms(),
+            max_skew_ms,
             min_free_disk: options.min_free_disk,
         };
         watch.check_disk();

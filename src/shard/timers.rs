@@ -8,6 +8,13 @@ pub(super) struct Timers {
     shards: Vec<ShardTimers>,
 }
 
+/// Timers that are due, by shard, and where each shard stands once they are gone.
+#[derive(Default)]
+pub(super) struct Due {
+    pub rows: Vec<Vec<DueRow>>,
+    cursors: Vec<(usize, TsMs, Option<TsMs>)>,
+}
+
 struct ShardTimers {
     shard: ShardId,
     next: Option<TsMs>,
@@ -30,12 +37,12 @@ impl Timers {
         self.shards.iter().filter_map(|timers| timers.next).min()
     }
 
-    /// Takes up to `max` timers that are due, in order within a shard. They must be removed in the turn that acts on
-    /// them. Blocks on disk.
-    pub(super) fn take_due(&mut self, store: &Store, now: TsMs, max: usize) -> Result<Vec<Vec<DueRow>>, StoreError> {
-        let mut taken = Vec::new();
+    /// Finds up to `max` timers that are due, in order within a shard. They must be removed in the turn that acts on
+    /// them, and only once that is written may [`Timers::advance`] go past them. Blocks on disk.
+    pub(super) fn due(&self, store: &Store, now: TsMs, max: usize) -> Result<Due, StoreError> {
+        let mut due = Due::default();
         let mut left = max;
-        for timers in &mut self.shards {
+        for (number, timers) in self.shards.iter().enumerate() {
             if left == 0 {
                 break;
             }
@@ -43,21 +50,29 @@ impl Timers {
                 continue;
             }
             let rows = store.due(timers.shard, timers.from, now, left)?;
-            if rows.len() == left {
+            let (from, next) = if rows.len() == left {
                 // There may be more, even of the same instant.
-                timers.from = rows.last().map_or(timers.from, |row| row.due);
-                timers.next = Some(timers.from);
+                let last = rows.last().map_or(timers.from, |row| row.due);
+                (last, Some(last))
             } else {
                 let after = now.saturating_add(1);
-                timers.from = after;
-                timers.next = store.due(timers.shard, after, TsMs(Self::END), 1)?.first().map(|row| row.due);
-            }
+                (after, store.due(timers.shard, after, TsMs(Self::END), 1)?.first().map(|row| row.due))
+            };
+            due.cursors.push((number, from, next));
             left -= rows.len();
             if !rows.is_empty() {
-                taken.push(rows);
+                due.rows.push(rows);
             }
         }
-        Ok(taken)
+        Ok(due)
+    }
+
+    /// Goes past timers that were removed.
+    pub(super) fn advance(&mut self, due: &Due) {
+        for &(number, from, next) in &due.cursors {
+            let timers = &mut self.shards[number];
+            (timers.from, timers.next) = (from, next);
+        }
     }
 
     /// Past every instant that a timer can have.

@@ -16,6 +16,8 @@ struct Slot<'a> {
     may_cap: bool,
     dirty: bool,
     fired: bool,
+    /// Judged anew without an event.
+    recheck: bool,
 }
 
 /// What a turn did besides writing.
@@ -29,16 +31,19 @@ pub(super) struct TurnOutcome {
     pub timers_added: Vec<(u8, TsMs)>,
 }
 
-/// Runs the engine over blocks and fired timers, and puts all that changes into `turn`. Blocks on disk reads.
+/// Runs the engine over blocks, fired timers and logs to judge anew, and puts all that changes into `turn`. Blocks on
+/// disk.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn run_turn<'b>(
     store: &Store,
     policy: &Policy,
     blocks: impl Iterator<Item = &'b EventBlock> + Clone,
     fired: &'b [DueRow],
+    recheck: &'b [Vec<u8>],
     now: TsMs,
     turn: &mut Turn<'_>,
 ) -> Result<TurnOutcome, StoreError> {
-    let mut hand = Hand::gather(blocks.clone(), fired);
+    let mut hand = Hand::gather(blocks.clone(), fired, recheck);
     hand.load(store, policy, now)?;
     let mut outcome = TurnOutcome::default();
     let mut newly_capped = Vec::new();
@@ -68,10 +73,15 @@ struct Hand<'a> {
 }
 
 impl<'a> Hand<'a> {
-    fn gather(blocks: impl Iterator<Item = &'a EventBlock> + Clone, fired: &'a [DueRow]) -> Self {
+    fn gather(
+        blocks: impl Iterator<Item = &'a EventBlock> + Clone,
+        fired: &'a [DueRow],
+        recheck: &'a [Vec<u8>],
+    ) -> Self {
         let keys = blocks.clone().map(EventBlock::key_count).sum::<usize>();
-        let mut slots: Vec<Slot<'a>> = Vec::with_capacity(keys + fired.len());
-        let mut index: HashMap<&[u8], u32> = HashMap::with_capacity(keys + fired.len());
+        let all = keys + fired.len() + recheck.len();
+        let mut slots: Vec<Slot<'a>> = Vec::with_capacity(all);
+        let mut index: HashMap<&[u8], u32> = HashMap::with_capacity(all);
         let mut slot_of = |row_key: &'a [u8], slots: &mut Vec<Slot<'a>>| {
             *index.entry(row_key).or_insert_with(|| {
                 slots.push(Slot {
@@ -81,6 +91,7 @@ impl<'a> Hand<'a> {
                     may_cap: false,
                     dirty: false,
                     fired: false,
+                    recheck: false,
                 });
                 slots.len() as u32 - 1
             })
@@ -92,6 +103,10 @@ impl<'a> Hand<'a> {
         for row in fired {
             let slot = slot_of(&row.row_key, &mut slots);
             slots[slot as usize].fired = true;
+        }
+        for row_key in recheck {
+            let slot = slot_of(row_key, &mut slots);
+            slots[slot as usize].recheck = true;
         }
         Self { slots, slot_of_key, key: String::new() }
     }
@@ -117,7 +132,7 @@ impl<'a> Hand<'a> {
         turn: &mut Turn<'_>,
         outcome: &mut TurnOutcome,
     ) -> Result<(), StoreError> {
-        let mut touched: Vec<_> = self.slots.iter().filter(|slot| slot.dirty || slot.fired).collect();
+        let mut touched: Vec<_> = self.slots.iter().filter(|slot| slot.dirty || slot.fired || slot.recheck).collect();
         // In the order of their keys: the write buffer finds the place of the next beside that of the last.
         touched.sort_unstable_by_key(|slot| slot.row_key);
         let may_hold = |slot: &&Slot<'_>| slot.may_cap || slot.fired;
@@ -128,7 +143,8 @@ impl<'a> Hand<'a> {
                 continue;
             }
             let plan = plan_cap(held, slot.until, slot.fired);
-            if slot.dirty {
+            // A log that was not capped before must say that `caps` may have its key.
+            if slot.dirty || (plan.row.is_some() && !slot.may_cap) {
                 turn.put_log(slot.row_key, &slot.log, plan.row.is_some());
             }
             turn.put_cap(slot.row_key, &plan, now);

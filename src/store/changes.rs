@@ -109,6 +109,6 @@ impl Store {
         for (shard, seq) in trimmed {
             self.trimmed_to[shard.index()].fetch_max(seq, Ordering::AcqRel);
         }
-        self.db.write(batch).map_err(StoreError::rocks("trimming changes"))
+        self.db.write(batch).map_err(StoreError::rocks("trimming changes")).inspect_err(|_| self.poison())
     }
 }

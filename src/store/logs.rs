@@ -4,10 +4,11 @@
 //! when they reach the disk can change behind them.
 
 use super::codec::decode_log;
-use super::row::{RowKey, user_rows};
+use super::row::{RowKey, shard_rows, user_rows};
 use super::{LogRow, Store, StoreError, Table};
-use crate::model::Log;
+use crate::model::{Log, ShardId};
 use rocksdb::{DBPinnableSlice, ErrorKind, IteratorMode, ReadOptions, ReadTier};
+use std::ops::Range;
 
 /// Why logs were not read from memory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +44,20 @@ impl Store {
             Err(error) => Err(ReadError::Store(StoreError::rocks("reading logs from memory")(error))),
         };
         keys.into_iter().map(read).collect()
+    }
+
+    /// Up to `max` row keys of a shard after one (from the first where that is `None`). Blocks on disk.
+    pub fn log_keys_after(&self, shard: ShardId, after: Option<&[u8]>, max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let Range { start, end } = shard_rows(shard);
+        // The least key after a key is that key and a zero byte.
+        let start = after.map_or(start, |after| [after, &[0]].concat());
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(start..end);
+        options.fill_cache(false);
+        let rows = self.db.iterator_cf_opt(self.cf(Table::Logs), options, IteratorMode::Start);
+        rows.take(max)
+            .map(|row| Ok(row.map_err(StoreError::rocks("reading the keys of a shard"))?.0.into_vec()))
+            .collect()
     }
 
     /// Every log of one user with its key, in the order of the row keys, on one consistent view. Blocks on disk.

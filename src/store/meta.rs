@@ -13,8 +13,12 @@ const ID_FIELD: &[u8] = b"store_id";
 const CHANGES_FIELD: &[u8] = b"changes";
 /// The machine's boot id while a run is under way; absent after a clean end.
 const RUNNING_FIELD: &[u8] = b"running_on_boot";
+/// How many changes an epoch of a sequence has room for, as a power of two: more than a shard ever has.
+const EPOCH_BITS: u32 = 40;
 /// In `meta`, after the shard: the changes up to this sequence are gone.
 const TRIMMED_FIELD: u8 = b't';
+/// In `meta`, after the shard: by which rules its caps were judged last.
+pub(super) const RULES_FIELD: u8 = b'r';
 
 impl Store {
     fn field(&self, field: &[u8]) -> Result<Option<String>, StoreError> {
@@ -43,15 +47,16 @@ impl Store {
     /// Finds the last sequence of every shard: that of its last change, or of what was trimmed.
     pub(super) fn load_sequences(&self) -> Result<(), StoreError> {
         // Changes were noted in every run so far, and none noted was lost: then Redis can be told from where it is.
-        // Else every sequence steps over a number that has no change, and whoever stands before it starts anew.
+        // Else every sequence steps into the next epoch, and whoever stands in an earlier one starts anew.
         let unbroken = self.field(CHANGES_FIELD)?.is_none_or(|kept| kept == "on")
-            && self.field(RUNNING_FIELD)?.is_none_or(|boot| boot == boot_id());
+            && self.field(RUNNING_FIELD)?.is_none_or(|boot| boot != UNKNOWN_BOOT && boot == boot_id());
         let mut batch = WriteBatch::default();
         for shard in ShardId::all() {
             let mut trimmed_to = self.stored_trimmed_to(shard)?;
             let mut seq = self.last_change(shard)?.unwrap_or(0).max(trimmed_to);
             if !unbroken && self.keep_changes {
-                seq += 1;
+                // Far above every number that was ever given out, so that no marker of the time before can be met.
+                seq = ((seq >> EPOCH_BITS) + 1) << EPOCH_BITS;
                 trimmed_to = seq;
                 self.put_trimmed_to(&mut batch, shard, seq);
             }
@@ -79,12 +84,20 @@ impl Store {
         batch.put_cf(self.cf(Table::Meta), [shard.0, TRIMMED_FIELD], seq.to_be_bytes());
     }
 
+    /// By which rules the caps of a shard were judged last.
+    pub fn rules_mark(&self, shard: ShardId) -> Result<Option<u64>, StoreError> {
+        self.shard_number(shard, RULES_FIELD)
+    }
+
     fn stored_trimmed_to(&self, shard: ShardId) -> Result<u64, StoreError> {
-        let value = self.db.get_cf(self.cf(Table::Meta), [shard.0, TRIMMED_FIELD]);
-        let value = value.map_err(StoreError::rocks("reading where the changes begin"))?;
-        let Some(value) = value else { return Ok(0) };
-        let bytes = value.as_slice().try_into().map_err(|_| corrupt("a sequence is not 8 bytes"))?;
-        Ok(u64::from_be_bytes(bytes))
+        Ok(self.shard_number(shard, TRIMMED_FIELD)?.unwrap_or(0))
+    }
+
+    fn shard_number(&self, shard: ShardId, field: u8) -> Result<Option<u64>, StoreError> {
+        let value = self.db.get_cf(self.cf(Table::Meta), [shard.0, field]);
+        let value = value.map_err(StoreError::rocks("reading what is known of a shard"))?;
+        let number = |value: Vec<u8>| value.as_slice().try_into().map(u64::from_be_bytes);
+        value.map(number).transpose().map_err(|_| corrupt("a number is not 8 bytes"))
     }
 
     fn last_change(&self, shard: ShardId) -> Result<Option<u64>, StoreError> {
@@ -97,6 +110,9 @@ impl Store {
     }
 }
 
+/// Where the machine does not tell: then any end that was not clean may have been a power cut.
+const UNKNOWN_BOOT: &str = "unknown";
+
 fn corrupt(what: &'static str) -> StoreError {
     StoreError::Corrupt { table: "meta", what }
 }
@@ -104,7 +120,7 @@ fn corrupt(what: &'static str) -> StoreError {
 /// Changes with every start of the machine: what a process wrote without fsync may be gone only if this changed.
 fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    id.map_or_else(|_| "unknown".to_owned(), |id| id.trim().to_owned())
+    id.map_or_else(|_| UNKNOWN_BOOT.to_owned(), |id| id.trim().to_owned())
 }
 
 /// 128 bits from the keys of the standard library's hash maps, which come from the system's randomness.

@@ -176,7 +176,9 @@ impl StoreOptions {
         options.set_level_compaction_dynamic_level_bytes(true);
         options.set_target_file_size_base(32 << 20);
         options.set_max_bytes_for_level_base(128 << 20);
-        options.set_write_buffer_size(self.write_buffer.as_usize());
+        // What is not a log is written less, and kept smaller.
+        let share = if table == Table::Logs { 1 } else { 4 };
+        options.set_write_buffer_size(self.write_buffer.as_usize() / share);
         options.set_max_write_buffer_number(if table == Table::Logs { 4 } else { 2 });
         match table {
             Table::Logs => {
@@ -188,7 +190,7 @@ impl StoreOptions {
                 options
                     .set_compaction_filter(c"freqcap.void_logs", move |_level, key, value| reclaim.decide(key, value));
             }
-            // Rows here live for seconds: files that are mostly tombstones are rewritten at once.
+            // Rows here come and go: files that are mostly tombstones are rewritten at once.
             Table::Caps | Table::Changes | Table::Due => {
                 options.add_compact_on_deletion_collector_factory(16_384, 8_192, 0.5);
             }

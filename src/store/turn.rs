@@ -93,6 +93,11 @@ impl Turn<'_> {
         }
     }
 
+    /// Notes by which rules the caps of a shard are judged now.
+    pub fn put_rules_mark(&mut self, shard: ShardId, rules: u64) {
+        self.batch.put_cf(self.store.cf(Table::Meta), [shard.0, super::meta::RULES_FIELD], rules.to_be_bytes());
+    }
+
     pub fn is_empty(&self) -> bool {
         self.batch.is_empty()
     }

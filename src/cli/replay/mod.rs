@@ -109,13 +109,13 @@ fn replay(args: &ReplayArgs, file: &EventFile<'_>, sender: Sender, shift_ms: i64
     let (taken, sender) = (Arc::new(Mutex::new(taken)), Arc::new(sender));
     let pace = args.rate.map(|rate| Arc::new(Pace::new(rate)));
     let summary = Arc::new(std::sync::Mutex::new(Summary::default()));
+    let bar = progress(file, "");
     let workers: Vec<_> = (0..connections)
-        .map(|_| runtime.spawn(work(taken.clone(), sender.clone(), pace.clone(), summary.clone())))
+        .map(|_| runtime.spawn(work(taken.clone(), sender.clone(), pace.clone(), summary.clone(), bar.clone())))
         .collect();
     drop(taken);
 
     // This thread reads, and waits where the service is slower; the workers going away ends the reading.
-    let bar = progress(file, "");
     let mut batcher = Batcher::new(size, shift_ms, !args.no_ids);
     let read = file.each(bar.wrap_read(file.open()?), |place, event| {
         match event {
@@ -149,6 +149,7 @@ async fn work(
     sender: Arc<Sender>,
     pace: Option<Arc<Pace>>,
     summary: Arc<std::sync::Mutex<Summary>>,
+    bar: ProgressBar,
 ) {
     loop {
         let next = taken.lock().await.recv().await;
@@ -156,7 +157,7 @@ async fn work(
         if let Some(pace) = &pace {
             pace.wait(batch.lines.len()).await;
         }
-        match sender.send(&batch).await {
+        match sender.send(&batch, &bar).await {
             Ok(answer) => lock(&summary).add(&batch, &answer),
             Err(why) => {
                 lock(&summary).fail(&batch, &why);

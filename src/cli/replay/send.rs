@@ -1,15 +1,19 @@
 //! Sending one batch until it is answered, or must be given up.
 
 use super::{Batch, ReplayError};
+use indicatif::ProgressBar;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long a batch is tried before it is given up, from its first failure on.
 const PATIENCE: Duration = Duration::from_secs(30);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Well within the patience, also where nothing at all comes back.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(3);
 
@@ -66,6 +70,8 @@ pub(super) struct Sender {
     url: Url,
     /// Whether every event has an id, so that sending it again counts nothing twice.
     with_ids: bool,
+    /// Whether it was told that the service cannot be reached.
+    told: AtomicBool,
 }
 
 impl Sender {
@@ -82,12 +88,14 @@ impl Sender {
             base.set_path(&format!("{}/", base.path()));
         }
         let url = base.join("events").map_err(|why| told(&why))?;
-        let client = Client::builder().timeout(REQUEST_TIMEOUT).tcp_nodelay(true).build();
-        Ok(Self { client: client.map_err(|why| ReplayError::Start(why.to_string()))?, url, with_ids })
+        let client = Client::builder().timeout(REQUEST_TIMEOUT).connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
+        let client = client.build().map_err(|why| ReplayError::Start(why.to_string()))?;
+        Ok(Self { client, url, with_ids, told: AtomicBool::new(false) })
     }
 
-    /// Sends a batch, again if need be and safe. What earlier attempts counted is counted in the answer.
-    pub async fn send(&self, batch: &Batch) -> Result<Answer, SendError> {
+    /// Sends a batch, again if need be and safe. What earlier attempts counted is counted in the answer. The bar makes
+    /// way for what is told meanwhile.
+    pub async fn send(&self, batch: &Batch, bar: &ProgressBar) -> Result<Answer, SendError> {
         let (mut counted, mut backoff, mut give_up) = (0, BACKOFF_FIRST, None);
         loop {
             let (wait, why) = match self.attempt(batch).await {
@@ -107,6 +115,7 @@ impl Sender {
                 }
                 Attempt::Lost { sent: true, why } if !self.with_ids => return Err(SendError::Unknown(why)),
                 Attempt::Lost { why, .. } => {
+                    self.tell(&why, bar);
                     let wait = backoff;
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                     (wait, SendError::Unreachable(why))
@@ -117,6 +126,16 @@ impl Sender {
                 return Err(why);
             }
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Tells, once, that the service cannot be reached: what follows may be half a minute of silence.
+    fn tell(&self, why: &str, bar: &ProgressBar) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            // The whole URL may hold a password.
+            let service = self.url.origin().ascii_serialization();
+            let patience = PATIENCE.as_secs();
+            bar.suspend(|| eprintln!("cannot reach {service}: {why}; trying again for up to {patience} s"));
         }
     }
 
