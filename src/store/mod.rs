@@ -4,9 +4,9 @@
 //! | --- | --- | --- | --- |
 //! | logs | shard, user, 0, key | the counted events | an event |
 //! | caps | shard, user, 0, key | capped until, timer | what makes a cap start, last longer or end |
-//! | changes | shard, sequence | user, 0, key, when | the same write |
+//! | changes | shard, sequence | when, row key in caps | the same write |
 //! | due | shard, instant, user, 0, key | | the same write |
-//! | meta | shard, field | | |
+//! | meta | shard, field | a number | trimming, judging by new rules |
 //! | default | field | format, store id, ... | opening and closing |
 
 mod caps;
@@ -20,6 +20,8 @@ mod open;
 mod options;
 mod reclaim;
 mod row;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 pub use caps::{CapEntry, CapsPage};

@@ -1,0 +1,113 @@
+//! What a store promises whoever opens it.
+
+use super::*;
+use crate::model::{CapKey, Entry, Kind, Log, TsMs, UserId};
+
+fn options(dir: &std::path::Path) -> StoreOptions {
+    StoreOptions { data_dir: dir.to_owned(), keep_changes: true, ..StoreOptions::default() }
+}
+
+fn row_key() -> RowKey {
+    RowKey::new(&UserId::new("u1").unwrap(), &CapKey::new("da:77").unwrap())
+}
+
+fn log(ts: u64) -> Log {
+    let mut log = Log::default();
+    log.insert(Kind::IMPRESSION, Entry { ts: TsMs(ts), hash: 0 }, 256);
+    log
+}
+
+fn put(store: &Store, log: &Log) -> Result<(), StoreError> {
+    let mut turn = store.turn();
+    turn.put_log(row_key().as_bytes(), log, false);
+    turn.commit().map(drop)
+}
+
+#[test]
+fn a_directory_of_a_newer_format_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(dir.path())).unwrap();
+    store.db.put(b"format", b"2").unwrap();
+    store.close().unwrap();
+    drop(store);
+    let Err(OpenError::NewerFormat { found, .. }) = Store::open(&options(dir.path())) else { panic!("it was opened") };
+    assert_eq!(found, "2");
+}
+
+#[test]
+fn a_directory_with_a_table_of_a_newer_format_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&options(dir.path())).unwrap();
+    store.db.create_cf("reservations", &rocksdb::Options::default()).unwrap();
+    drop(store);
+    let Err(error) = Store::open(&options(dir.path())) else { panic!("it was opened") };
+    assert!(error.to_string().contains("reservations") && error.to_string().contains("--data-dir"), "{error}");
+}
+
+#[test]
+fn a_directory_has_one_id_for_ever_and_one_owner_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(dir.path())).unwrap();
+    let id = store.info().id.clone();
+    let Err(OpenError::InUse { owner, .. }) = Store::open(&options(dir.path())) else { panic!("it was opened twice") };
+    assert_eq!(owner, format!("process {}", std::process::id()));
+    drop(store);
+    assert_eq!(Store::open(&options(dir.path())).unwrap().info().id, id);
+}
+
+#[test]
+fn a_poisoned_store_writes_nothing_and_reads_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(dir.path())).unwrap();
+    put(&store, &log(1_732_233_600_000)).unwrap();
+    store.poison();
+    assert_eq!(put(&store, &log(1_732_233_700_000)), Err(StoreError::Poisoned));
+    assert_eq!(store.sync(), Err(StoreError::Poisoned));
+    assert_eq!(store.trim_changes([(ShardId(0), 1)]), Err(StoreError::Poisoned));
+    let row = store.logs([row_key().as_bytes()]).unwrap().remove(0).unwrap();
+    assert_eq!(row.log, log(1_732_233_600_000));
+}
+
+#[test]
+fn void_logs_leave_the_disk_an_hour_later_and_only_while_the_clock_is_believed() {
+    const DAY: u64 = 86_400_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(dir.path())).unwrap();
+    let newest = 1_732_233_600_000;
+    let held_after_compaction = |now: Option<u64>| {
+        // Rewritten each time: a row that was compacted to the bottom is not looked at again.
+        put(&store, &log(newest)).unwrap();
+        store.reclaim().set_now(now.map(TsMs));
+        store.db.flush_cf(store.cf(Table::Logs)).unwrap();
+        store.db.compact_range_cf(store.cf(Table::Logs), None::<&[u8]>, None::<&[u8]>);
+        store.logs([row_key().as_bytes()]).unwrap().remove(0).is_some()
+    };
+    assert!(held_after_compaction(Some(newest + 100 * DAY)), "nobody has said how long to keep");
+    store.reclaim().set_keep(Keep { least_ms: 7 * DAY, of_key_ms: Box::new(|_| 7 * DAY) });
+    assert!(held_after_compaction(Some(newest + 7 * DAY)), "void, but within the margin");
+    assert!(held_after_compaction(None), "the clock is not believed");
+    assert!(!held_after_compaction(Some(newest + 7 * DAY + 3_600_000)));
+    assert_eq!(store.reclaim().reclaimed(), 1);
+}
+
+/// A run without a mirror notes no changes: nobody's marker of before may be gone on from.
+#[test]
+fn sequences_step_into_a_new_epoch_where_changes_were_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let seq = |keep_changes: bool| {
+        let store = Store::open(&StoreOptions { keep_changes, ..options(dir.path()) }).unwrap();
+        let now = TsMs(1_732_233_600_000);
+        let mut turn = store.turn();
+        let plan = crate::model::CapPlan { tell: true, ..Default::default() };
+        turn.put_cap(row_key().as_bytes(), &plan, now);
+        store.publish(turn.commit().unwrap());
+        store.close().unwrap();
+        let shard = ShardId(row_key().as_bytes()[0]);
+        (store.durable_seq(shard), store.trimmed_to(shard))
+    };
+    assert_eq!(seq(true), (1, 0));
+    assert_eq!(seq(true), (2, 0));
+    seq(false);
+    let (durable, trimmed) = seq(true);
+    assert!(trimmed > 1 << 39 && durable == trimmed + 1, "{durable} {trimmed}");
+}
