@@ -1,4 +1,10 @@
 //! freqcap: has this user seen this ad too often?
+//!
+//! The way of an event: [`http`] (or a file, by [`cli`]) -> [`input`] -> [`shard`] -> [`engine`] -> [`store`] -> answer,
+//! and beside it [`store`] -> [`mirror`] -> Redis. What a user, a key, a rule or a log is stands in [`model`].
+//! ARCHITECTURE.md tells the rest.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+
 pub mod cli;
 pub mod clock;
 pub mod config;

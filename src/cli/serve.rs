@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Everything a service is made of.
@@ -104,16 +104,17 @@ async fn serve(
     server: &ServerOptions,
     drain: Duration,
 ) -> Result<(), ServeError> {
-    let stop = stop_signal().map_err(ServeError::Runtime)?;
+    let mut signals = Signals::new().map_err(ServeError::Runtime)?;
     let cannot_listen = |source| ServeError::Listen { addr: listen, source };
     let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
     let addr = listener.local_addr().map_err(cannot_listen)?;
     tracing::info!("listening on http://{addr}");
     let stop = async {
-        stop.await;
+        signals.next().await;
         readiness.drain();
         tracing::info!(?drain, "stopping");
-        tokio::time::sleep(drain).await;
+        // Who asks again does not want to wait.
+        let _ = tokio::time::timeout(drain, signals.next()).await;
     };
     let finished = http::serve(listener, http::router(&app), server, stop).await;
     if !finished {
@@ -135,14 +136,21 @@ fn connections_that_fit() -> usize {
     usize::try_from(fit).unwrap_or(usize::MAX)
 }
 
-/// Completes at the first SIGTERM or SIGINT from now on.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+/// SIGTERM and SIGINT, from now on.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    })
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::engine::{KeyLog, Policy, Question, judge, user_cap};
-use crate::model::{CapKey, DaId, TsMs, UserCap, UserId, Verdict};
+use crate::model::{CapKey, DaId, UserCap, UserId, Verdict};
 use crate::store::{LogRow, ReadError, RowKey, Store, StoreError};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -112,10 +112,5 @@ impl Reader {
             Ok(caps)
         };
         tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)?
-    }
-
-    /// The time by which answers are given.
-    pub fn now(&self) -> TsMs {
-        self.clock.now()
     }
 }

@@ -34,14 +34,14 @@ impl Store {
     /// Reads who this store is; makes it up where it is new.
     pub(super) fn open_info(&self) -> Result<StoreInfo, StoreError> {
         if let Some(id) = self.field(ID_FIELD)? {
-            return Ok(StoreInfo { id, is_new: false });
+            return Ok(StoreInfo { id });
         }
         let id = random_id();
         let mut batch = WriteBatch::default();
         batch.put(FORMAT_FIELD, FORMAT.to_string());
         batch.put(ID_FIELD, &id);
         self.db.write(batch).map_err(StoreError::rocks("writing the store's id"))?;
-        Ok(StoreInfo { id, is_new: true })
+        Ok(StoreInfo { id })
     }
 
     /// Finds the last sequence of every shard: that of its last change, or of what was trimmed.

@@ -13,8 +13,6 @@ use tokio::sync::Notify;
 pub struct StoreInfo {
     /// 32 hex digits, made with the data directory.
     pub id: String,
-    /// Whether the directory was empty until now.
-    pub is_new: bool,
 }
 
 /// Why a store was not opened, and what to do about it.
@@ -59,7 +57,7 @@ impl Store {
         let mut store = Store {
             db,
             dir: (!in_memory).then(|| dir.clone()),
-            info: StoreInfo { id: String::new(), is_new: false },
+            info: StoreInfo { id: String::new() },
             durability: options.durability,
             keep_changes: options.keep_changes,
             poisoned: AtomicBool::new(false),
@@ -86,6 +84,13 @@ impl Store {
 fn lock_dir(dir: &Path) -> Result<DirLock, OpenError> {
     let unusable = |source| OpenError::Directory { dir: dir.to_owned(), source };
     std::fs::create_dir_all(dir).map_err(unusable)?;
+    // A directory just made is itself only durable once the one above it is. Where we may not open that one, somebody
+    // else made ours, long ago.
+    if let Some(above) = dir.canonicalize().map_err(unusable)?.parent()
+        && let Ok(above) = std::fs::File::open(above)
+    {
+        above.sync_all().map_err(unusable)?;
+    }
     DirLock::take(dir).map_err(|error| match error {
         LockError::Io(source) => unusable(source),
         LockError::Held(owner) => {
