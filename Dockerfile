@@ -2,8 +2,8 @@
 # Build:  script/image            Run:  docker run -p 8080:8080 -v freqcap:/data freqcap
 # The base images can be replaced by mirrors of your own (--build-arg). Keep both on one Debian release: the binary
 # uses the C library that it was built with.
-ARG BUILD_IMAGE=docker.io/library/rust:1-bookworm
-ARG RUNTIME_IMAGE=docker.io/library/debian:bookworm-slim
+ARG BUILD_IMAGE=rust:1-bookworm
+ARG RUNTIME_IMAGE=debian:bookworm-slim
 
 FROM ${BUILD_IMAGE} AS build
 # g++ compiles RocksDB, libclang reads its C header. (The Rust image has g++; a slim one has not.)
