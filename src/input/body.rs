@@ -52,11 +52,6 @@ impl EventReader {
         self.text(utf8(json)?)
     }
 
-    /// Reads a body that is one object.
-    pub fn object<'a>(&self, body: &'a [u8]) -> Result<Result<Event<'a>, Reject>, BodyError> {
-        Ok(self.one(utf8(body)?)?)
-    }
-
     /// Reads a body that is an array, giving each element's index and event to `sink`. An error makes void what
     /// `sink` was given before. Says how many elements there were.
     pub fn array<'a>(

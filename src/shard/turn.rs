@@ -33,7 +33,6 @@ pub(super) struct TurnOutcome {
 
 /// Runs the engine over blocks, fired timers and logs to judge anew, and puts all that changes into `turn`. Blocks on
 /// disk.
-#[allow(clippy::too_many_arguments)]
 pub(super) fn run_turn<'b>(
     store: &Store,
     policy: &Policy,
