@@ -13,6 +13,7 @@ pub mod http;
 pub mod input;
 pub mod mirror;
 pub mod model;
+pub mod random;
 pub mod shard;
 pub mod store;
 pub mod telemetry;

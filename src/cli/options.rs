@@ -19,6 +19,7 @@ impl ServeOptions {
             listen: config.listen,
             store: config.store_options(),
             policy: config.policy()?,
+            rules: config.fixed_rules()?,
             shards: shard::Options {
                 writers: config.writers.get(),
                 mailbox_events: config.mailbox_events.get(),

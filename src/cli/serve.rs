@@ -5,10 +5,10 @@ use crate::engine::Policy;
 use crate::http::{self, App, Limits, Readiness, ServerOptions};
 use crate::input::EventReader;
 use crate::mirror::{self, Mirror};
-use crate::shard::{self, Shards};
+use crate::model::Rule;
+use crate::shard::{self, RulebookError, Shards};
 use crate::store::{OpenError, Store, StoreError, StoreOptions};
 use crate::telemetry;
-use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ pub struct ServeOptions {
     pub listen: SocketAddr,
     pub store: StoreOptions,
     pub policy: Policy,
+    /// Those of the flags and the file.
+    pub rules: Vec<(Rule, shard::Source)>,
     pub shards: shard::Options,
     pub events: EventReader,
     pub limits: Limits,
@@ -43,6 +45,8 @@ pub enum ServeError {
     Telemetry(#[from] telemetry::TelemetryError),
     #[error("the store failed: {0}")]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Rules(#[from] RulebookError),
     #[error("starting the service: {0}")]
     Runtime(std::io::Error),
 }
@@ -53,12 +57,12 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     let metrics = telemetry::install_metrics()?;
     let store = Arc::new(Store::open(&options.store)?);
     let clock = Clock::system();
-    let policy = Arc::new(ArcSwap::from_pointee(options.policy));
-    let shards = Shards::start(store.clone(), policy, clock.clone(), &options.shards)?;
+    let shards = Shards::start(store.clone(), &options.policy, options.rules, clock.clone(), &options.shards)?;
     let readiness = Readiness::default();
     let app = App::new(
         shards.router().clone(),
         shards.reader().clone(),
+        shards.rulebook().clone(),
         store.clone(),
         options.events,
         options.limits,

@@ -15,6 +15,7 @@ use crate::engine::Policy;
 use crate::input::{EventReader, FieldsConfig};
 use crate::mirror;
 use crate::model::{Kind, Rule, RuleId, RuleSet};
+use crate::shard::Source;
 use crate::store::StoreOptions;
 use file::File;
 use settings::SETTINGS;
@@ -148,12 +149,14 @@ impl Config {
         self.limit.map(|limit| RuleConfig::default_rule(Some(limit), self.window.clone(), Kind::IMPRESSION))
     }
 
-    /// The rules in force at the start, and the limits of what is held.
-    pub fn policy(&self) -> Result<Policy, ConfigError> {
-        let mut rules: Vec<Rule> = Vec::new();
-        for rule in self.default_rule().iter().chain(&self.rules) {
+    /// The rules of the flags and the file.
+    pub fn fixed_rules(&self) -> Result<Vec<(Rule, Source)>, ConfigError> {
+        let mut rules: Vec<(Rule, Source)> = Vec::new();
+        let default = self.default_rule();
+        let flags = default.iter().map(|rule| (rule, Source::Flags));
+        for (rule, source) in flags.chain(self.rules.iter().map(|rule| (rule, Source::File))) {
             let rule = rule.rule(self.history_limit.get()).map_err(ConfigError)?;
-            if rules.iter().any(|other| other.id == rule.id) {
+            if rules.iter().any(|(other, _)| other.id == rule.id) {
                 let id = rule.id.as_str();
                 let by_flags = id == RuleId::DEFAULT && self.limit.is_some();
                 let why = if by_flags {
@@ -163,10 +166,15 @@ impl Config {
                 };
                 return Err(ConfigError(format!("rule {id:?}: {why}")));
             }
-            rules.push(rule);
+            rules.push((rule, source));
         }
+        Ok(rules)
+    }
+
+    /// The rules of the flags and the file, and the limits of what is held.
+    pub fn policy(&self) -> Result<Policy, ConfigError> {
         Ok(Policy::new(
-            RuleSet::new(rules),
+            RuleSet::new(self.fixed_rules()?.into_iter().map(|(rule, _)| rule)),
             self.history_limit.get(),
             self.retention.as_millis(),
             self.lifetime_retention.as_millis(),

@@ -1,7 +1,8 @@
-//! Whether an event counts.
+//! Whether an event counts, and where.
 
-use super::Policy;
-use crate::model::{Kind, Log, TsMs};
+use super::{Logs, Policy};
+use crate::model::{Entry, Kind, Log, TsMs};
+use smallvec::SmallVec;
 
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -12,6 +13,8 @@ pub enum Outcome {
     Duplicate,
     /// At or before now - retention, or what a full log keeps.
     Late,
+    /// At or before the instant up to which its user was erased.
+    Erased,
 }
 
 /// The event's time is more than `max_skew` ahead of the clock.
@@ -30,9 +33,37 @@ pub fn admit(policy: &Policy, ts: Option<TsMs>, now: TsMs) -> Result<TsMs, TsInF
     }
 }
 
-/// Judges an event by the log of its ad (empty where that is void). An event counted here is counted in the logs of
-/// its other keys too, by [`Log::insert`].
-pub fn classify(policy: &Policy, da_log: &Log, kind: Kind, ts: TsMs, hash: u64, now: TsMs) -> Outcome {
+/// Counts an event in the logs of its keys, of which the first is its ad's; or says why not. `ts` is what [`admit`]
+/// gave; `erased` is up to when the user was erased, if ever.
+pub fn count<L: Logs>(
+    policy: &Policy,
+    logs: &mut L,
+    keys: &[L::At],
+    (kind, entry): (Kind, Entry),
+    erased: Option<TsMs>,
+    now: TsMs,
+) -> Outcome {
+    let Some(&da) = keys.first() else { return Outcome::Late };
+    if erased.is_some_and(|until| entry.ts <= until) {
+        return Outcome::Erased;
+    }
+    if entry.hash != 0 && confirm(policy, logs, keys, kind, entry) {
+        return Outcome::Counted;
+    }
+    let outcome = classify(policy, logs.log(da), kind, entry, now);
+    if outcome == Outcome::Counted {
+        for &at in keys {
+            logs.change(at, |log| {
+                log.insert(kind, entry, policy.history_limit());
+            });
+        }
+    }
+    outcome
+}
+
+/// Judges an event by the log of its ad alone.
+fn classify(policy: &Policy, da_log: &Log, kind: Kind, entry: Entry, now: TsMs) -> Outcome {
+    let Entry { ts, hash } = entry;
     if da_log.contains(kind, hash) {
         Outcome::Duplicate
     } else if ts <= now.saturating_sub(policy.retention_ms()) || da_log.is_before_kept(kind, ts, policy.history_limit())
@@ -41,4 +72,24 @@ pub fn classify(policy: &Policy, da_log: &Log, kind: Kind, ts: TsMs, hash: u64, 
     } else {
         Outcome::Counted
     }
+}
+
+/// Makes of a reservation that waits for this event an event, in every log that was reserved and, should the event name
+/// more, in those too. Says whether there was one.
+fn confirm<L: Logs>(policy: &Policy, logs: &mut L, keys: &[L::At], kind: Kind, entry: Entry) -> bool {
+    let da = keys[0];
+    let Some(held) = logs.log(da).held(kind, entry.hash) else { return false };
+    let mut all: SmallVec<[L::At; 4]> = SmallVec::from_slice(keys);
+    for at in held.keys.iter().filter_map(|key| logs.beside(da, key)) {
+        if !all.contains(&at) {
+            all.push(at);
+        }
+    }
+    for at in all {
+        logs.change(at, |log| {
+            log.unhold(kind, entry.hash);
+            log.insert(kind, entry, policy.history_limit());
+        });
+    }
+    true
 }

@@ -1,15 +1,16 @@
-//! Verdicts: a log, the rules and an instant in; capped or not, until when, by which rule, out.
+//! Verdicts: logs, the rules and an instant in; capped or not, until when, by which rule, out.
 
 use super::Policy;
-use crate::model::{Kind, Limit, Log, Mode, Rule, RuleVerdict, Section, TsMs, UserCap, Verdict, Window};
-use std::cmp::Reverse;
+use super::leave::Leaves;
+use crate::model::{Entry, Kind, Log, Mode, Rule, RuleVerdict, Section, TsMs, UserCap, Verdict};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// A key asked about, with its log (empty where there is none).
-#[derive(Debug)]
+/// A key asked about, with its log as reads see it (empty where there is none).
+#[derive(Debug, Clone, Copy)]
 pub struct KeyLog<'a> {
     pub key: &'a str,
-    pub log: Log,
+    pub log: &'a Log,
 }
 
 /// What is asked about the keys.
@@ -22,68 +23,101 @@ pub struct Question {
 }
 
 /// What one rule counts in one log.
-struct Tally {
-    count: u64,
-    capped_until: Option<TsMs>,
-    partial: bool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    pub count: u64,
+    pub capped_until: Option<TsMs>,
+    pub partial: bool,
 }
 
 impl Tally {
     const NOTHING: Tally = Tally { count: 0, capped_until: None, partial: false };
 }
 
-/// Counts the events of `section` that the window holds.
+/// Counts the events of `section` that the window holds, and the reservations.
 ///
 /// Entries are sorted by time and leave a window in that order, so with `count` of them from `first` on, the cap ends
-/// when entry `first + count - limit` leaves: then `limit - 1` are left.
+/// when entry `first + count - limit` leaves: then `limit - 1` are left. Reservations leave when they like.
 fn tally(policy: &Policy, rule: &Rule, log: &Log, section: &Section, now: TsMs, at: Option<TsMs>) -> Tally {
     let t = at.unwrap_or(now);
-    if let Window::Lifetime = rule.window {
-        return lifetime(policy, rule.limit, log, section, t);
+    let leaves = Leaves::of(policy, rule, log);
+    if let Leaves::Lifetime(end, _) = leaves {
+        return lifetime(rule, section, &leaves, end, t);
     }
     let kept = section.kept(policy.history_limit());
-    let (first, leaves): (usize, &dyn Fn(TsMs) -> TsMs) = match &rule.window {
-        Window::Rolling(span) => {
-            let width = span.as_millis();
-            let first = kept.partition_point(|entry| entry.ts.saturating_add(width) <= t);
-            (first, &move |ts: TsMs| ts.saturating_add(width))
-        }
-        Window::Calendar(calendar) => {
-            let period = calendar.period(t);
-            let first = kept.partition_point(|entry| entry.ts < period.start);
-            // An entry past the period's end is there only where the clock stepped back: it leaves with its own.
-            (first, &move |ts: TsMs| if ts < period.end { period.end } else { calendar.period(ts).end })
-        }
-        Window::Lifetime => unreachable!("answered above"),
-    };
-    let last = match at {
-        Some(at) => kept.partition_point(|entry| entry.ts <= at).max(first),
-        None => kept.len(),
-    };
-    let count = (last - first) as u64;
+    let first = first_of(&leaves, kept, t);
+    let last = last_of(kept, first, at);
+    let entries = &kept[first..last];
+    let held = held_in(section, &leaves, t, at);
+    let all = (entries.len() + held.len()) as u64;
     let capped_until = match rule.limit {
-        Some(limit) if count >= limit => Some(leaves(kept[first + (count - limit) as usize].ts)),
+        Some(limit) if all >= limit => Some(nth_to_leave(entries, held, &leaves, (all - limit) as usize)),
         _ => None,
     };
     // What a full log no longer keeps might have been in a window that reaches behind its oldest entry.
     let partial = first == 0 && last < kept.len() && section.is_full(policy.history_limit());
-    Tally { count, capped_until, partial }
+    Tally { count: all.min(policy.history_limit() as u64), capped_until, partial }
 }
 
-fn lifetime(policy: &Policy, limit: Limit, log: &Log, section: &Section, t: TsMs) -> Tally {
-    let end = log.newest().unwrap_or_default().saturating_add(policy.lifetime_retention_ms());
-    if end <= t {
-        return Tally::NOTHING;
+/// The first entry that the window holds at `t`.
+fn first_of(leaves: &Leaves<'_>, kept: &[Entry], t: TsMs) -> usize {
+    match leaves {
+        Leaves::Calendar(calendar) => {
+            let start = calendar.period(t).start;
+            kept.partition_point(|entry| entry.ts < start)
+        }
+        rolling => kept.partition_point(|entry| rolling.event(entry.ts) <= t),
     }
-    let count = section.lifetime();
-    Tally { count, capped_until: limit.filter(|limit| count >= *limit).map(|_| end), partial: false }
+}
+
+/// One past the last entry that counts: all of them, unless an instant was asked for.
+fn last_of(kept: &[Entry], first: usize, at: Option<TsMs>) -> usize {
+    at.map_or(kept.len(), |at| kept.partition_point(|entry| entry.ts <= at).max(first))
+}
+
+/// When the reservations leave that the window holds at `t`.
+fn held_in(section: &Section, leaves: &Leaves<'_>, t: TsMs, at: Option<TsMs>) -> SmallVec<[TsMs; 4]> {
+    let made = section.held.iter().filter(|held| at.is_none_or(|at| held.ts <= at));
+    let begun = made.filter(|held| match leaves {
+        Leaves::Calendar(calendar) => held.ts >= calendar.period(t).start,
+        _ => true,
+    });
+    begun.map(|held| leaves.held(held)).filter(|leave| *leave > t).collect()
+}
+
+/// When the `nth` (from 0) of the entries and reservations leaves.
+fn nth_to_leave(entries: &[Entry], mut held: SmallVec<[TsMs; 4]>, leaves: &Leaves<'_>, nth: usize) -> TsMs {
+    if held.is_empty() {
+        return leaves.event(entries[nth].ts);
+    }
+    held.extend(entries.iter().map(|entry| leaves.event(entry.ts)));
+    held.sort_unstable();
+    held[nth]
+}
+
+/// Every event counted since the log was made, kept or not: all leave at `end`. Of `at` only the end is asked.
+fn lifetime(rule: &Rule, section: &Section, leaves: &Leaves<'_>, end: TsMs, t: TsMs) -> Tally {
+    let events = if end <= t { 0 } else { section.lifetime() };
+    let mut held = held_in(section, leaves, t, None);
+    let count = events + held.len() as u64;
+    let capped_until = rule.limit.filter(|limit| count >= *limit).map(|limit| {
+        held.sort_unstable();
+        let nth = count - limit;
+        let before_end = held.iter().filter(|leave| **leave <= end).count() as u64;
+        match nth.checked_sub(before_end) {
+            None => held[nth as usize],
+            Some(after) if after < events => end,
+            Some(after) => held[(before_end + after - events) as usize],
+        }
+    });
+    Tally { count, capped_until, partial: false }
 }
 
 fn tally_log(policy: &Policy, rule: &Rule, log: &Log, now: TsMs, at: Option<TsMs>) -> Tally {
     log.section(rule.kind).map_or(Tally::NOTHING, |section| tally(policy, rule, log, section, now, at))
 }
 
-/// Until when the enforced rules cap a key now; `None` where they do not. `log` must not be void.
+/// Until when the enforced rules cap a key now; `None` where they do not. The log is as reads see it.
 pub fn capped_until(policy: &Policy, key: &str, log: &Log, now: TsMs) -> Option<TsMs> {
     let enforced = policy.rules().of_key(key).iter().filter(|rule| rule.mode == Mode::Enforce);
     enforced.filter_map(|rule| tally_log(policy, rule, log, now, None).capped_until).max()
@@ -97,42 +131,107 @@ pub fn user_cap(policy: &Policy, key: &str, log: &Log, now: TsMs) -> Option<User
     Some(UserCap { key: key.into(), capped_until, rule: rule.id.clone(), kind: rule.kind })
 }
 
-/// Judges an ad: `keys` are its own key first, then those asked for besides, in the order asked. No log is void.
-pub fn judge(policy: &Policy, keys: &[KeyLog<'_>], question: Question, now: TsMs) -> Verdict {
-    let mut rules = Vec::new();
-    for KeyLog { key, log } in keys {
-        let mut shared: Option<Arc<str>> = None;
-        for rule in policy.rules().of_key(key) {
-            if question.kind.is_none_or(|kind| kind == rule.kind) {
-                let key = shared.get_or_insert_with(|| Arc::from(*key));
-                rules.push(rule_verdict(policy, rule, key.clone(), log, question.at, now));
-            }
-        }
+/// The enforced rule that speaks for an ad, and what it counts.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound<'p> {
+    pub rule: &'p Rule,
+    /// Which of the keys it is about.
+    pub key: usize,
+    pub tally: Tally,
+}
+
+impl Bound<'_> {
+    pub fn is_capped(&self) -> bool {
+        self.tally.capped_until.is_some()
     }
-    let enforced = |verdict: &&RuleVerdict| verdict.mode == Mode::Enforce && verdict.limit.is_some();
-    // `rules` stands in the order that breaks ties, and both searches give the first of equals.
-    let capping = rules.iter().filter(enforced).filter(|v| v.capped).min_by_key(|v| Reverse(v.capped_until));
-    let binding = capping.or_else(|| rules.iter().filter(enforced).min_by_key(|v| v.remaining));
-    match binding {
-        Some(binding) => Verdict {
-            capped: binding.capped,
-            capped_until: binding.capped_until,
-            rule: Some(binding.rule.clone()),
-            key: Some(binding.key.clone()),
-            kind: binding.kind,
-            window: Some(binding.window.clone()),
-            count: binding.count,
-            limit: binding.limit,
-            remaining: binding.remaining,
-            partial: binding.partial,
-            rules,
-        },
-        None => without_rule(policy, keys, question, now, rules),
+
+    pub fn remaining(&self) -> Option<u64> {
+        self.rule.limit.map(|limit| limit.saturating_sub(self.tally.count))
+    }
+
+    /// Whether it binds more than the one found so far: it caps for longer, or where none caps it leaves less.
+    fn binds_more_than(&self, other: &Self) -> bool {
+        match (self.tally.capped_until, other.tally.capped_until) {
+            (None, None) => self.remaining() < other.remaining(),
+            (own, other) => own > other,
+        }
     }
 }
 
-fn rule_verdict(policy: &Policy, rule: &Rule, key: Arc<str>, log: &Log, at: Option<TsMs>, now: TsMs) -> RuleVerdict {
-    let tally = tally_log(policy, rule, log, now, at);
+/// Finds the enforced rule that binds an ad: of those that cap, the one that does so for longest; else the one with the
+/// least remaining; of equals, the first by the keys' order, then by id. `keys` are the ad's own key first, then those
+/// asked for besides, in the order asked. `each` is told of every rule, enforced or shadow, with the number of its key.
+pub fn bind<'p>(
+    policy: &'p Policy,
+    keys: &[KeyLog<'_>],
+    question: Question,
+    now: TsMs,
+    mut each: impl FnMut(usize, &'p Rule, Tally),
+) -> Option<Bound<'p>> {
+    let mut best: Option<Bound<'p>> = None;
+    for (number, KeyLog { key, log }) in keys.iter().enumerate() {
+        for rule in policy.rules().of_key(key) {
+            if question.kind.is_some_and(|kind| kind != rule.kind) {
+                continue;
+            }
+            let tally = tally_log(policy, rule, log, now, question.at);
+            each(number, rule, tally);
+            if rule.mode == Mode::Enforce && rule.limit.is_some() {
+                let bound = Bound { rule, key: number, tally };
+                if best.as_ref().is_none_or(|best| bound.binds_more_than(best)) {
+                    best = Some(bound);
+                }
+            }
+        }
+    }
+    best
+}
+
+/// Judges an ad, with what every rule says; `keys` as in [`bind`].
+pub fn judge(policy: &Policy, keys: &[KeyLog<'_>], question: Question, now: TsMs) -> Verdict {
+    let mut rules: Vec<RuleVerdict> = Vec::new();
+    let mut named: Option<(usize, Arc<str>)> = None;
+    let binding = bind(policy, keys, question, now, |number, rule, tally| {
+        let key = match &named {
+            Some((last, key)) if *last == number => key.clone(),
+            _ => named.insert((number, Arc::from(keys[number].key))).1.clone(),
+        };
+        rules.push(rule_verdict(rule, key, tally));
+    });
+    match binding {
+        Some(bound) => Verdict {
+            capped: bound.is_capped(),
+            capped_until: bound.tally.capped_until,
+            rule: Some(bound.rule.id.clone()),
+            key: Some(Arc::from(keys[bound.key].key)),
+            kind: bound.rule.kind,
+            window: Some(bound.rule.window.clone()),
+            count: bound.tally.count,
+            limit: bound.rule.limit,
+            remaining: bound.remaining(),
+            partial: bound.tally.partial,
+            rules,
+        },
+        None => {
+            let tally = unbound_count(policy, keys, question, now);
+            Verdict {
+                capped: false,
+                capped_until: None,
+                rule: None,
+                key: None,
+                kind: question.kind.unwrap_or_default(),
+                window: None,
+                count: tally.count,
+                limit: None,
+                remaining: None,
+                partial: tally.partial,
+                rules,
+            }
+        }
+    }
+}
+
+fn rule_verdict(rule: &Rule, key: Arc<str>, tally: Tally) -> RuleVerdict {
     RuleVerdict {
         rule: rule.id.clone(),
         key,
@@ -149,34 +248,15 @@ fn rule_verdict(policy: &Policy, rule: &Rule, key: Arc<str>, log: &Log, at: Opti
 }
 
 /// With no enforced rule the answer tells how often the ad itself was seen within retention.
-fn without_rule(
-    policy: &Policy,
-    keys: &[KeyLog<'_>],
-    question: Question,
-    now: TsMs,
-    rules: Vec<RuleVerdict>,
-) -> Verdict {
+pub fn unbound_count(policy: &Policy, keys: &[KeyLog<'_>], question: Question, now: TsMs) -> Tally {
     let kind = question.kind.unwrap_or_default();
-    let (mut count, mut partial) = (0, false);
-    if let Some(section) = keys.first().and_then(|ad| ad.log.section(kind)) {
-        let t = question.at.unwrap_or(now);
-        let kept = section.kept(policy.history_limit());
-        let first = kept.partition_point(|entry| entry.ts <= t.saturating_sub(policy.retention_ms()));
-        let last = question.at.map_or(kept.len(), |at| kept.partition_point(|entry| entry.ts <= at).max(first));
-        count = (last - first) as u64;
-        partial = first == 0 && last < kept.len() && section.is_full(policy.history_limit());
-    }
-    Verdict {
-        capped: false,
-        capped_until: None,
-        rule: None,
-        key: None,
-        kind,
-        window: None,
-        count,
-        limit: None,
-        remaining: None,
-        partial,
-        rules,
-    }
+    let Some(section) = keys.first().and_then(|ad| ad.log.section(kind)) else { return Tally::NOTHING };
+    let t = question.at.unwrap_or(now);
+    let leaves = Leaves::Rolling(policy.retention_ms());
+    let kept = section.kept(policy.history_limit());
+    let first = first_of(&leaves, kept, t);
+    let last = last_of(kept, first, question.at);
+    let all = last - first + held_in(section, &leaves, t, question.at).len();
+    let partial = first == 0 && last < kept.len() && section.is_full(policy.history_limit());
+    Tally { count: all.min(policy.history_limit()) as u64, capped_until: None, partial }
 }

@@ -1,39 +1,171 @@
 //! All logs in memory: what the backtest runs on, and the model test.
 
-use super::{KeyLog, Outcome, Policy, Question, classify, judge};
-use crate::model::{CapKey, Entry, Event, Log, TsMs, Verdict};
+use super::{Hold, KeyLog, Logs, Outcome, Policy, Question, capped_until, count, judge, release, reserve};
+use crate::model::{CapKey, DaId, Entry, Event, EventId, Kind, Log, TsMs, UserId, Verdict, event_hash};
 use hashbrown::HashMap;
 
 /// The logs of every (user, key) seen, without disk or shards.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    users: HashMap<String, HashMap<String, Log>>,
+    users: HashMap<String, User>,
+    names: Names,
+}
+
+#[derive(Debug, Default)]
+struct User {
+    /// By the number of the key.
+    logs: HashMap<usize, Log>,
+    erased: Option<TsMs>,
+}
+
+/// Every key seen, by its number.
+#[derive(Debug, Default)]
+struct Names {
+    numbers: HashMap<String, usize>,
+    all: Vec<String>,
+}
+
+impl Names {
+    fn number(&mut self, key: &str) -> usize {
+        if let Some(&number) = self.numbers.get(key) {
+            return number;
+        }
+        self.numbers.insert(key.to_owned(), self.all.len());
+        self.all.push(key.to_owned());
+        self.all.len() - 1
+    }
+}
+
+/// The logs of one user while a command is at work on them: as it sees them. What it does not change stays as it is.
+struct Hand<'l> {
+    policy: &'l Policy,
+    now: TsMs,
+    names: &'l Names,
+    stored: &'l mut HashMap<usize, Log>,
+    taken: HashMap<usize, Log>,
+    changed: Vec<usize>,
+}
+
+impl Hand<'_> {
+    fn take(&mut self, at: usize) {
+        if !self.taken.contains_key(&at) {
+            let mut log = self.stored.get(&at).cloned().unwrap_or_default();
+            self.policy.refresh(&self.names.all[at], &mut log, self.now);
+            self.taken.insert(at, log);
+        }
+    }
+
+    fn put_back(mut self) {
+        for at in self.changed {
+            if let Some(log) = self.taken.remove(&at) {
+                self.stored.insert(at, log);
+            }
+        }
+    }
+}
+
+static NOTHING: Log = Log::empty();
+
+impl Logs for Hand<'_> {
+    type At = usize;
+
+    fn log(&self, at: usize) -> &Log {
+        self.taken.get(&at).unwrap_or(&NOTHING)
+    }
+
+    fn change(&mut self, at: usize, change: impl FnOnce(&mut Log)) {
+        self.take(at);
+        if let Some(log) = self.taken.get_mut(&at) {
+            change(log);
+        }
+        self.changed.push(at);
+    }
+
+    fn capped_until(&self, at: usize) -> Option<TsMs> {
+        capped_until(self.policy, &self.names.all[at], self.log(at), self.now)
+    }
+
+    fn beside(&self, _at: usize, key: &str) -> Option<usize> {
+        self.names.numbers.get(key).copied()
+    }
+}
+
+/// A reservation to be made of one ad of a user.
+#[derive(Debug, Clone, Copy)]
+pub struct Reservation<'a> {
+    pub user: &'a UserId<'a>,
+    pub da: &'a DaId<'a>,
+    /// Besides the ad's own.
+    pub keys: &'a [CapKey<'a>],
+    pub kind: Kind,
+    pub id: &'a EventId<'a>,
+    pub hold: Hold,
 }
 
 impl Ledger {
+    /// Numbers the keys of an ad, its own first, and takes the user's logs of them in hand.
+    fn hand<'l>(
+        &'l mut self,
+        policy: &'l Policy,
+        user: &str,
+        (da, keys): (&DaId<'_>, &[CapKey<'_>]),
+        now: TsMs,
+    ) -> (Hand<'l>, Vec<usize>, Option<TsMs>) {
+        let da = CapKey::of_da(da);
+        let numbers: Vec<usize> = std::iter::once(&da).chain(keys).map(|key| self.names.number(key.as_str())).collect();
+        let User { logs, erased } = self.users.entry_ref(user).or_default();
+        let (taken, changed) = (HashMap::new(), Vec::new());
+        let mut hand = Hand { policy, now, names: &self.names, stored: logs, taken, changed };
+        numbers.iter().for_each(|&number| hand.take(number));
+        (hand, numbers, *erased)
+    }
+
     /// Counts an event under the time `ts`, which [`super::admit`] gave.
     pub fn count(&mut self, policy: &Policy, event: &Event<'_>, ts: TsMs, now: TsMs) -> Outcome {
-        let hash = event.hash();
-        let da = CapKey::of_da(&event.da);
-        let da_log = self.log(policy, event.user.as_str(), da.as_str(), now);
-        let outcome = classify(policy, &da_log, event.kind, ts, hash, now);
-        if outcome == Outcome::Counted {
-            let logs = self.users.entry_ref(event.user.as_str()).or_default();
-            for key in std::iter::once(&da).chain(&event.keys) {
-                let log = logs.entry_ref(key.as_str()).or_default();
-                if policy.is_void(key.as_str(), log, now) {
-                    *log = Log::default();
-                }
-                log.insert(event.kind, Entry { ts, hash }, policy.history_limit());
-            }
-        }
+        let (mut hand, keys, erased) = self.hand(policy, event.user.as_str(), (&event.da, &event.keys), now);
+        let entry = Entry { ts, hash: event.hash() };
+        let outcome = count(policy, &mut hand, &keys, (event.kind, entry), erased, now);
+        hand.put_back();
         outcome
+    }
+
+    /// Reserves an ad, unless it is capped; says whether it did.
+    pub fn reserve(&mut self, policy: &Policy, asked: &Reservation<'_>, now: TsMs) -> bool {
+        let (mut hand, keys, _) = self.hand(policy, asked.user.as_str(), (asked.da, asked.keys), now);
+        let names: Vec<&str> = asked.keys.iter().map(CapKey::as_str).collect();
+        let event = (asked.kind, event_hash(asked.da, asked.id));
+        let reserved = reserve(policy, &mut hand, &keys, &names, event, asked.hold, now);
+        hand.put_back();
+        reserved
+    }
+
+    /// Gives back what is reserved of an ad under an id; says how many reservations there were.
+    pub fn release(
+        &mut self,
+        policy: &Policy,
+        user: &UserId<'_>,
+        da: &DaId<'_>,
+        (kind, id): (Kind, &EventId<'_>),
+        now: TsMs,
+    ) -> usize {
+        let (mut hand, keys, _) = self.hand(policy, user.as_str(), (da, &[]), now);
+        let released = release(&mut hand, keys[0], kind, event_hash(da, id));
+        hand.put_back();
+        released
+    }
+
+    /// Forgets a user, and every event of theirs with a time up to `until`.
+    pub fn erase(&mut self, user: &str, until: TsMs) {
+        *self.users.entry_ref(user).or_default() = User { logs: HashMap::new(), erased: Some(until) };
     }
 
     /// The log of a key as judgements see it: empty where there is none or it is void.
     pub fn log(&self, policy: &Policy, user: &str, key: &str, now: TsMs) -> Log {
-        let log = self.users.get(user).and_then(|logs| logs.get(key));
-        log.filter(|log| !policy.is_void(key, log, now)).cloned().unwrap_or_default()
+        let number = self.names.numbers.get(key);
+        let log = number.and_then(|number| self.users.get(user)?.logs.get(number));
+        let mut log = log.cloned().unwrap_or_default();
+        policy.refresh(key, &mut log, now);
+        log
     }
 
     /// Judges an ad of a user, over its own key and `keys`.
@@ -46,10 +178,9 @@ impl Ledger {
         question: Question,
         now: TsMs,
     ) -> Verdict {
-        let keys: Vec<_> = std::iter::once(da)
-            .chain(keys)
-            .map(|key| KeyLog { key: key.as_str(), log: self.log(policy, user, key.as_str(), now) })
-            .collect();
+        let keys: Vec<&CapKey<'_>> = std::iter::once(da).chain(keys).collect();
+        let logs: Vec<Log> = keys.iter().map(|key| self.log(policy, user, key.as_str(), now)).collect();
+        let keys: Vec<_> = keys.iter().zip(&logs).map(|(key, log)| KeyLog { key: key.as_str(), log }).collect();
         judge(policy, &keys, question, now)
     }
 }

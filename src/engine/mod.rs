@@ -6,11 +6,17 @@
 mod cap;
 mod count;
 mod judge;
+mod leave;
 mod ledger;
+mod logs;
 mod policy;
+mod reserve;
 
 pub use cap::plan_cap;
-pub use count::{Outcome, TsInFuture, admit, classify};
-pub use judge::{KeyLog, Question, capped_until, judge, user_cap};
-pub use ledger::Ledger;
+pub use count::{Outcome, TsInFuture, admit, count};
+pub use judge::{Bound, KeyLog, Question, Tally, bind, capped_until, judge, unbound_count, user_cap};
+pub use leave::{Leave, event_leaves, held_leaves};
+pub use ledger::{Ledger, Reservation};
+pub use logs::Logs;
 pub use policy::Policy;
+pub use reserve::{Hold, has_room, release, reserve};

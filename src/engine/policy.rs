@@ -7,9 +7,12 @@ use crate::model::{Log, RuleSet, TsMs, Window};
 pub struct Policy {
     rules: RuleSet,
     history_limit: usize,
+    /// As they were asked for.
+    settings: (u64, u64),
     retention_ms: u64,
     lifetime_retention_ms: u64,
     max_skew_ms: u64,
+    revision: u64,
 }
 
 impl Policy {
@@ -21,9 +24,22 @@ impl Policy {
         lifetime_retention_ms: u64,
         max_skew_ms: u64,
     ) -> Self {
+        let settings = (retention_ms, lifetime_retention_ms);
         let retention_ms = retention_ms.max(rules.retention_ms());
         let lifetime_retention_ms = lifetime_retention_ms.max(retention_ms);
-        Self { rules, history_limit, retention_ms, lifetime_retention_ms, max_skew_ms }
+        Self { rules, history_limit, settings, retention_ms, lifetime_retention_ms, max_skew_ms, revision: 0 }
+    }
+
+    /// The same settings with other rules, which are in force as this revision.
+    pub fn with_rules(&self, rules: RuleSet, revision: u64) -> Self {
+        let (retention_ms, lifetime_retention_ms) = self.settings;
+        let policy = Self::new(rules, self.history_limit, retention_ms, lifetime_retention_ms, self.max_skew_ms);
+        Self { revision, ..policy }
+    }
+
+    /// Rises whenever the rules change, or anything else by which caps may differ: what a cap was judged by.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     pub fn rules(&self) -> &RuleSet {
@@ -62,7 +78,16 @@ impl Policy {
         if lifetime { self.lifetime_retention_ms } else { self.retention_ms }
     }
 
-    /// Whether a log is so old that reads and writes treat it as absent.
+    /// Makes of a log as it is stored the log as reads and writes see it: without reservations that have lapsed, and
+    /// without events where it is void.
+    pub fn refresh(&self, key: &str, log: &mut Log, now: TsMs) {
+        log.drop_lapsed(now);
+        if !log.is_empty() && self.is_void(key, log, now) {
+            log.drop_events();
+        }
+    }
+
+    /// Whether the events of a log are so old that reads and writes treat them as absent.
     pub fn is_void(&self, key: &str, log: &Log, now: TsMs) -> bool {
         match log.newest() {
             None => true,

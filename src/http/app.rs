@@ -2,9 +2,9 @@
 
 use super::admission::{self, Admission};
 use super::ops::Readiness;
-use super::{cap, events, observe, ops, users};
+use super::{cap, check, events, observe, ops, reserve, rules, users};
 use crate::input::EventReader;
-use crate::shard::{Reader, Router as ShardRouter};
+use crate::shard::{Reader, Router as ShardRouter, Rulebook};
 use crate::store::Store;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -42,6 +42,7 @@ pub struct Limits {
 pub struct App {
     pub(super) router: ShardRouter,
     pub(super) reader: Reader,
+    pub(super) rulebook: Rulebook,
     pub(super) store: Arc<Store>,
     pub(super) events: EventReader,
     pub(super) limits: Limits,
@@ -56,6 +57,7 @@ impl App {
     pub fn new(
         router: ShardRouter,
         reader: Reader,
+        rulebook: Rulebook,
         store: Arc<Store>,
         events: EventReader,
         limits: Limits,
@@ -68,6 +70,7 @@ impl App {
         Self {
             router,
             reader,
+            rulebook,
             store,
             events,
             limits,
@@ -90,6 +93,8 @@ impl App {
     tags(
         (name = "events", description = "Impressions, clicks, conversions in"),
         (name = "caps", description = "Verdicts"),
+        (name = "reservations", description = "Check and count in one step"),
+        (name = "rules", description = "What caps"),
         (name = "users", description = "What is known of a user"),
         (name = "operation", description = "Probes and figures")
     )
@@ -98,15 +103,24 @@ struct Document;
 
 type Routes = OpenApiRouter<Arc<App>>;
 
+/// What reads the store. An erasure comes with it, for a path has one set of layers.
 fn reads() -> Routes {
     OpenApiRouter::new()
         .routes(routes!(cap::get_by_path))
         .routes(routes!(cap::get_by_query))
+        .routes(routes!(check::post))
+        .routes(routes!(users::get, users::delete))
         .routes(routes!(users::get_caps))
 }
 
+/// What writes, or reads nothing that could be waited for; each handler asks for the room that it needs.
 fn writes() -> Routes {
-    OpenApiRouter::new().routes(routes!(events::post))
+    OpenApiRouter::new()
+        .routes(routes!(events::post))
+        .routes(routes!(reserve::reserve))
+        .routes(routes!(reserve::release))
+        .routes(routes!(rules::list))
+        .routes(routes!(rules::get, rules::put, rules::delete))
 }
 
 fn operation() -> Routes {

@@ -23,6 +23,13 @@ pub(super) struct ReadBody {
     _room: Room,
 }
 
+impl ReadBody {
+    pub(super) fn text(&self) -> Result<&str, Problem> {
+        std::str::from_utf8(&self.bytes)
+            .map_err(|why| Problem::bad_request("invalid_json", format!("the body is not UTF-8: {why}")))
+    }
+}
+
 /// The largest window that a zstd body may ask memory for, as a power of two: 8 MiB, what RFC 8878 recommends decoders
 /// to support.
 const ZSTD_WINDOW_LOG: u32 = 23;
@@ -73,6 +80,41 @@ pub(super) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<R
     };
     // Unpacking takes its time, and nobody knows how long before.
     tokio::task::spawn_blocking(unpack).await.map_err(|_| Problem::internal())?
+}
+
+/// Reads a body that is one JSON text.
+pub(super) async fn read_json(app: &App, headers: &HeaderMap, body: Body) -> Result<ReadBody, Problem> {
+    if form(headers)? != Form::Json {
+        return Err(unsupported_content_type(headers, "not application/json"));
+    }
+    read(app, headers, body).await
+}
+
+/// What a body says it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Json,
+    Lines,
+}
+
+/// Reads `Content-Type`; without it a body is JSON.
+pub(super) fn form(headers: &HeaderMap) -> Result<Form, Problem> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Form::Json) };
+    let value = value.to_str().unwrap_or_default();
+    match value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+        "application/json" => Ok(Form::Json),
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Form::Lines),
+        _ => Err(unsupported_content_type(headers, "neither application/json nor application/x-ndjson")),
+    }
+}
+
+fn unsupported_content_type(headers: &HeaderMap, why: &str) -> Problem {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_content_type",
+        format!("content-type {value:?} is {why}"),
+    )
 }
 
 async fn collect(app: &App, mut body: Body, room: &mut Room) -> Result<Bytes, Problem> {

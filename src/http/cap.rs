@@ -1,12 +1,11 @@
 //! `GET /cap/{user}/{da}`: may this user see this ad?
 
 use super::app::App;
-use super::problem::{Problem, json};
-use super::query;
+use super::problem::{Problem, answer, json};
+use super::query::{self, AdQuery};
 use crate::model::Verdict;
-use crate::shard::AdQuery;
 use axum::extract::{OriginalUri, RawQuery, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -41,22 +40,10 @@ pub(super) struct CapAnswer<'a> {
 }
 
 /// Judges and answers.
-async fn answer(app: &App, query: Result<AdQuery<'static>, Problem>) -> Response {
-    let query = match query {
-        Ok(query) => query,
-        Err(problem) => return problem.into_response(),
-    };
-    match judge(app, query.clone()).await {
-        Ok(verdict) => json(&CapAnswer { user: query.user.as_str(), da: query.da.as_str(), verdict }),
-        Err(problem) => problem.into_response(),
-    }
-}
-
-pub(super) async fn judge(app: &App, query: AdQuery<'_>) -> Result<Verdict, Problem> {
-    app.reader.ad(query).await.map_err(|error| {
-        tracing::error!(%error, "a verdict could not be read");
-        Problem::internal()
-    })
+async fn judge(app: &App, query: Result<AdQuery, Problem>) -> Result<Response, Problem> {
+    let AdQuery { user, candidate, question } = query?;
+    let verdict = app.reader.ad(&user, &candidate, question).await?;
+    Ok(json(&CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict }))
 }
 
 /// The verdict on an ad for a user
@@ -86,7 +73,7 @@ pub(super) async fn get_by_path(State(app): State<Arc<App>>, uri: OriginalUri, R
         let path = segments.next().zip(segments.next());
         query::ad_query(path, raw.as_deref().unwrap_or_default())
     });
-    answer(&app, query).await
+    answer(judge(&app, query).await)
 }
 
 /// The same call for ids that proxies rewrite
@@ -107,5 +94,5 @@ pub(super) async fn get_by_path(State(app): State<Arc<App>>, uri: OriginalUri, R
     )
 )]
 pub(super) async fn get_by_query(State(app): State<Arc<App>>, RawQuery(raw): RawQuery) -> Response {
-    answer(&app, query::ad_query(None, raw.as_deref().unwrap_or_default())).await
+    answer(judge(&app, query::ad_query(None, raw.as_deref().unwrap_or_default())).await)
 }

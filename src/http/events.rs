@@ -1,17 +1,17 @@
 //! `POST /events`: impressions in.
 
 use super::app::App;
-use super::body;
-use super::cap::{CapAnswer, judge};
-use super::problem::{Problem, json};
+use super::body::{self, Form};
+use super::cap::CapAnswer;
+use super::problem::{Problem, answer, json};
 use crate::engine::Question;
 use crate::input::{BodyError, Reject};
-use crate::model::Event;
-use crate::shard::{AdQuery, BlockBuilder, Counted, Refusal};
+use crate::model::{Candidate, Event};
+use crate::shard::{BlockBuilder, Counted, Refusal};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ const ERRORS_TOLD: usize = 100;
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct EventAnswer<'a> {
+    /// `counted`, `duplicate`, `late` or `erased`.
     #[schema(example = "counted")]
     result: &'static str,
     /// As `GET /cap` with the event's keys, after the event.
@@ -105,34 +106,11 @@ struct EventBody {
     )
 )]
 pub(super) async fn post(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
-    match take(&app, &headers, body).await {
-        Ok(response) => response,
-        Err(problem) => problem.into_response(),
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Json,
-    Lines,
-}
-
-fn form(headers: &HeaderMap) -> Result<Form, Problem> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Form::Json) };
-    let value = value.to_str().unwrap_or_default();
-    match value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
-        "application/json" => Ok(Form::Json),
-        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Form::Lines),
-        _ => Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_content_type",
-            format!("content-type {value:?} is neither application/json nor application/x-ndjson"),
-        )),
-    }
+    answer(take(&app, &headers, body).await)
 }
 
 async fn take(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
-    let form = form(headers)?;
+    let form = body::form(headers)?;
     let body = body::read(app, headers, body).await?;
     let first = body.bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     if form == Form::Json && first == Some(&b'{') {
@@ -152,6 +130,7 @@ async fn take(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Pr
     answer.counted = counted.counted;
     answer.duplicate = counted.duplicate;
     answer.late = counted.late;
+    answer.erased = counted.erased;
     let capped = |key: crate::shard::CappedKey| Capped { user: key.user, key: key.key, capped_until: key.until.0 };
     answer.capped = counted.capped.into_iter().map(capped).collect();
     Ok(match counted.refusal {
@@ -159,7 +138,7 @@ async fn take(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Pr
         Some(refusal) => {
             app.unavailable.increment(counted.unavailable as u64);
             answer.unavailable = Some(counted.unavailable);
-            refused(refusal).with(answer).into_response()
+            Problem::from(refusal).with(answer).into_response()
         }
     })
 }
@@ -194,9 +173,9 @@ fn add(builder: &mut BlockBuilder, event: &Event<'_>) -> Result<(), Reject> {
 }
 
 async fn one(app: &App, body: &[u8]) -> Result<Response, Problem> {
-    let invalid = |Reject { code, detail }: Reject| {
+    let invalid = |reject: Reject| {
         app.rejected.increment(1);
-        if code == "invalid_json" { Problem::bad_request(code, detail) } else { Problem::unprocessable(code, detail) }
+        Problem::from(reject)
     };
     let event = app.events.event(body).map_err(invalid)?;
     let mut builder = app.router.builder();
@@ -205,16 +184,17 @@ async fn one(app: &App, body: &[u8]) -> Result<Response, Problem> {
     let result = match counted {
         Counted { refusal: Some(refusal), .. } => {
             app.unavailable.increment(1);
-            return Err(refused(refusal));
+            return Err(refusal.into());
         }
         Counted { counted: 1, .. } => "counted",
         Counted { duplicate: 1, .. } => "duplicate",
+        Counted { erased: 1, .. } => "erased",
         _ => "late",
     };
     let Event { user, da, keys, .. } = event;
-    let query = AdQuery { user: user.clone(), da: da.clone(), keys: keys.into_vec(), question: Question::default() };
-    let verdict = judge(app, query).await?;
-    Ok(json(&EventAnswer { result, cap: CapAnswer { user: user.as_str(), da: da.as_str(), verdict } }))
+    let candidate = Candidate { da, keys };
+    let verdict = app.reader.ad(&user, &candidate, Question::default()).await?;
+    Ok(json(&EventAnswer { result, cap: CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict } }))
 }
 
 fn refuse_body(why: &BodyError) -> Problem {
@@ -225,15 +205,4 @@ fn refuse_body(why: &BodyError) -> Problem {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_events", format!("{why}; nothing was counted"))
         }
     }
-}
-
-fn refused(refusal: Refusal) -> Problem {
-    let code = match refusal {
-        Refusal::Busy => "overloaded",
-        Refusal::Poisoned => "store_failed",
-        Refusal::DiskFull => "disk_full",
-        Refusal::ReadFailed => "store_read_failed",
-        Refusal::Stopping => "stopping",
-    };
-    Problem::unavailable(code, refusal.to_string())
 }

@@ -4,11 +4,14 @@ mod admission;
 mod app;
 mod body;
 mod cap;
+mod check;
 mod events;
 mod observe;
 mod ops;
 mod problem;
 mod query;
+mod reserve;
+mod rules;
 mod server;
 mod users;
 

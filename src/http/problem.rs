@@ -1,5 +1,7 @@
 //! Errors as RFC 9457 `application/problem+json`, each with a code that never changes.
 
+use crate::input::Reject;
+use crate::shard::{ReaderError, Refusal};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -70,6 +72,32 @@ impl Problem {
     }
 }
 
+impl From<Reject> for Problem {
+    fn from(Reject { code, detail }: Reject) -> Self {
+        if code == Reject::INVALID_JSON { Self::bad_request(code, detail) } else { Self::unprocessable(code, detail) }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let code = match refusal {
+            Refusal::Busy => "overloaded",
+            Refusal::Poisoned => "store_failed",
+            Refusal::DiskFull => "disk_full",
+            Refusal::ReadFailed => "store_read_failed",
+            Refusal::Stopping => "stopping",
+        };
+        Self::unavailable(code, refusal.to_string())
+    }
+}
+
+impl From<ReaderError> for Problem {
+    fn from(error: ReaderError) -> Self {
+        tracing::error!(%error, "a read failed");
+        Self::internal()
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         Self::respond(self.status, &self)
@@ -91,10 +119,20 @@ impl<T: Serialize> IntoResponse for ProblemWith<T> {
     }
 }
 
+/// What a handler answers, or the problem that kept it from it.
+pub(super) fn answer(result: Result<Response, Problem>) -> Response {
+    result.unwrap_or_else(Problem::into_response)
+}
+
+/// A 200 with a body that is JSON already.
+pub(super) fn json_bytes(body: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+}
+
 /// A 200 with a JSON body.
 pub fn json(body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
-        Ok(body) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
+        Ok(body) => json_bytes(body),
         Err(error) => {
             tracing::error!(%error, "an answer could not be written");
             Problem::internal().into_response()

@@ -2,9 +2,9 @@
 
 use super::problem::Problem;
 use crate::engine::Question;
-use crate::model::{CapKey, DaId, Kind, MAX_KEYS, TsMs, UserId};
-use crate::shard::AdQuery;
+use crate::model::{Candidate, CapKey, DaId, Kind, MAX_KEYS, TsMs, UserId};
 use percent_encoding::percent_decode;
+use smallvec::SmallVec;
 use std::borrow::Cow;
 
 /// Decodes `%XX` of a path segment or a query part.
@@ -24,11 +24,37 @@ pub(super) fn segments(path: &str) -> Result<Vec<String>, Problem> {
 
 /// The name-value pairs of a query string; `+` is a space, as HTML forms write it.
 fn pairs(query: &str) -> impl Iterator<Item = Result<(String, String), Problem>> + '_ {
-    let part = |raw: &str| Ok(decode(&raw.replace('+', " "))?.into_owned());
+    let part = |raw: &str| decode(&raw.replace('+', " ")).map(Cow::into_owned);
     query.split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         Ok((part(name)?, part(value)?))
     })
+}
+
+/// The user that is the path's second segment.
+pub(super) fn user_of_path(path: &str) -> Result<UserId<'static>, Problem> {
+    user(segments(path)?.into_iter().next().unwrap_or_default())
+}
+
+/// Where a page begins, and how many it holds at most: `cursor` and `limit`.
+pub(super) fn page(query: &str, most: usize) -> Result<(Option<String>, usize), Problem> {
+    let (mut cursor, mut limit) = (None, most.min(100));
+    for pair in pairs(query) {
+        let (name, value) = pair?;
+        match name.as_str() {
+            "cursor" => {
+                let wrong = |_| Problem::unprocessable("invalid_cursor", "cursor is none that an answer has had");
+                cursor = Some(CapKey::new(value.clone()).map(|_| value).map_err(wrong)?);
+            }
+            "limit" => {
+                let wrong =
+                    || Problem::unprocessable("invalid_limit", format!("limit is not an integer from 1 to {most}"));
+                limit = value.parse().ok().filter(|limit| (1..=most).contains(limit)).ok_or_else(wrong)?;
+            }
+            _ => {}
+        }
+    }
+    Ok((cursor, limit))
 }
 
 pub(super) fn user(text: String) -> Result<UserId<'static>, Problem> {
@@ -48,7 +74,7 @@ fn at(text: &str) -> Result<TsMs, Problem> {
 }
 
 /// Adds a key unless it is there; the order asked is kept.
-pub(super) fn add_key<'a>(keys: &mut Vec<CapKey<'a>>, text: impl Into<Cow<'a, str>>) -> Result<(), Problem> {
+fn add_key<'a>(keys: &mut SmallVec<[CapKey<'a>; 2]>, text: impl Into<Cow<'a, str>>) -> Result<(), Problem> {
     let text = text.into();
     let key = CapKey::beside(text.clone())
         .map_err(|why| Problem::unprocessable("invalid_key", format!("key {text:?} {why}")))?;
@@ -62,12 +88,19 @@ pub(super) fn add_key<'a>(keys: &mut Vec<CapKey<'a>>, text: impl Into<Cow<'a, st
     Ok(())
 }
 
+/// What `GET /cap` asks.
+pub(super) struct AdQuery {
+    pub user: UserId<'static>,
+    pub candidate: Candidate<'static>,
+    pub question: Question,
+}
+
 /// Reads `user`, `da`, `key`, `kind` and `at` of `GET /cap`; user and ad may stand in the path instead. Of a name given
 /// twice the last counts, but for `key`. Other names are ignored.
-pub(super) fn ad_query(path: Option<(String, String)>, query: &str) -> Result<AdQuery<'static>, Problem> {
+pub(super) fn ad_query(path: Option<(String, String)>, query: &str) -> Result<AdQuery, Problem> {
     let in_path = path.is_some();
     let (mut user_text, mut da_text) = path.map_or((None, None), |(user, da)| (Some(user), Some(da)));
-    let mut keys = Vec::new();
+    let mut keys = SmallVec::new();
     let mut question = Question::default();
     for pair in pairs(query) {
         let (name, value) = pair?;
@@ -87,7 +120,7 @@ pub(super) fn ad_query(path: Option<(String, String)>, query: &str) -> Result<Ad
     let missing = |code, name| move || Problem::unprocessable(code, format!("{name}= is missing"));
     let user = user(user_text.ok_or_else(missing("missing_user", "user"))?)?;
     let da = da(da_text.ok_or_else(missing("missing_da", "da"))?)?;
-    Ok(AdQuery { user, da, keys, question })
+    Ok(AdQuery { user, candidate: Candidate { da, keys }, question })
 }
 
 #[cfg(test)]
@@ -97,8 +130,8 @@ mod tests {
     #[test]
     fn a_query_keeps_the_order_of_its_keys_and_drops_repeats() {
         let query = ad_query(None, "user=a%2Fb&da=c+d&key=x:2&key=x:1&key=x:2&at=1732233600000&kind=click").unwrap();
-        assert_eq!((query.user.as_str(), query.da.as_str()), ("a/b", "c d"));
-        assert_eq!(query.keys.iter().map(CapKey::as_str).collect::<Vec<_>>(), ["x:2", "x:1"]);
+        assert_eq!((query.user.as_str(), query.candidate.da.as_str()), ("a/b", "c d"));
+        assert_eq!(query.candidate.keys.iter().map(CapKey::as_str).collect::<Vec<_>>(), ["x:2", "x:1"]);
         assert_eq!(query.question.at, Some(TsMs(1_732_233_600_000)));
         assert_eq!(query.question.kind, Some(Kind::CLICK));
     }

@@ -1,16 +1,21 @@
-//! What is known of one user.
+//! What is known of one user, and how it is forgotten.
 
 use super::app::App;
-use super::problem::{Problem, json};
+use super::problem::{Problem, answer, json};
 use super::query;
-use crate::model::UserCap;
-use axum::extract::{OriginalUri, State};
-use axum::response::{IntoResponse, Response};
+use crate::engine::Leave;
+use crate::model::{TsMs, UserCap, UserId};
+use crate::shard::{Refusal, UserKind, UserLog, UserPage};
+use axum::extract::{OriginalUri, RawQuery, State};
+use axum::response::Response;
 use serde::Serialize;
 use std::sync::Arc;
 
+/// The most keys on a page.
+const MOST: usize = 1_000;
+
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct UserCaps<'a> {
+struct UserCaps<'a> {
     #[schema(example = "u1")]
     user: &'a str,
     /// By key.
@@ -31,16 +36,168 @@ pub(super) struct UserCaps<'a> {
     )
 )]
 pub(super) async fn get_caps(State(app): State<Arc<App>>, uri: OriginalUri) -> Response {
-    let segment = query::segments(uri.path()).map(|segments| segments.into_iter().next().unwrap_or_default());
-    let user = match segment.and_then(query::user) {
-        Ok(user) => user,
-        Err(problem) => return problem.into_response(),
-    };
-    match app.reader.user_caps(user.clone()).await {
-        Ok(caps) => json(&UserCaps { user: user.as_str(), caps }),
-        Err(error) => {
-            tracing::error!(%error, "the caps of a user could not be read");
-            Problem::internal().into_response()
-        }
+    answer(caps(&app, query::user_of_path(uri.path())).await)
+}
+
+async fn caps(app: &App, user: Result<UserId<'static>, Problem>) -> Result<Response, Problem> {
+    let user = user?;
+    let caps = app.reader.user_caps(&user).await?;
+    Ok(json(&UserCaps { user: user.as_str(), caps }))
+}
+
+/// What is held about a user, by key.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(example = json!({
+    "user": "u1",
+    "logs": [{"key": "da:77", "kinds": [{
+        "kind": "impression", "lifetime": 2,
+        "events": [
+            {"ts": 1732233600000u64, "hash": "00c3f2a1b0d4e5f6", "leaves": [{"rule": "default", "at": 1732665600000u64}]},
+            {"ts": 1732237200000u64, "hash": "9f86d081884c7d65", "expires_at": 1732237260000u64, "leaves": [{"rule": "default", "at": 1732237260000u64}]}
+        ]
+    }]}],
+    "cursor": null
+}))]
+struct UserAnswer<'a> {
+    user: &'a str,
+    /// By key, those of ads first.
+    logs: Vec<LogAnswer>,
+    /// Asks for the next page; null at the end.
+    cursor: Option<String>,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct LogAnswer {
+    #[schema(example = "da:77")]
+    key: String,
+    kinds: Vec<KindAnswer>,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct KindAnswer {
+    #[schema(value_type = String, example = "impression")]
+    kind: crate::model::Kind,
+    /// Events counted since the log was made, kept or not.
+    lifetime: u64,
+    /// The newest `history_limit`, oldest first, and then the reservations.
+    events: Vec<HeldEvent>,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct HeldEvent {
+    #[schema(value_type = u64)]
+    ts: TsMs,
+    /// 64 bits, in hex, of the ad and the event's id: all that is held of an id. Null where it had none.
+    hash: Option<String>,
+    /// Of a reservation: when it lapses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    expires_at: Option<TsMs>,
+    /// When it leaves the window of each rule that counts it now.
+    leaves: Vec<Leave>,
+}
+
+impl From<UserLog> for LogAnswer {
+    fn from(log: UserLog) -> Self {
+        let kind = |UserKind { kind, lifetime, events }: UserKind| {
+            let events = events.into_iter().map(|event| HeldEvent {
+                ts: event.ts,
+                hash: event.hash.map(|hash| format!("{hash:016x}")),
+                expires_at: event.expires_at,
+                leaves: event.leaves,
+            });
+            KindAnswer { kind, lifetime, events: events.collect() }
+        };
+        Self { key: log.key, kinds: log.kinds.into_iter().map(kind).collect() }
     }
+}
+
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+struct PageParams {
+    /// The most keys of an answer, 1 to 1,000; 100 without it
+    limit: Option<u32>,
+    /// Where to go on: `cursor` of the answer before
+    cursor: Option<String>,
+}
+
+/// Everything that is held about a user
+///
+/// Each event with its time, and when it leaves the window of each rule that counts it: this also explains a cap.
+#[utoipa::path(
+    get,
+    path = "/users/{user}",
+    tag = "users",
+    params(("user" = String, Path, description = "User id, percent-encoded", example = "u1"), PageParams),
+    responses(
+        (status = 200, description = "A page of what is held; nothing of an unknown user", body = UserAnswer),
+        (status = 400, description = "Not percent-encoded UTF-8", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The id, the limit or the cursor is invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get(State(app): State<Arc<App>>, uri: OriginalUri, RawQuery(raw): RawQuery) -> Response {
+    answer(held(&app, query::user_of_path(uri.path()), raw.as_deref().unwrap_or_default()).await)
+}
+
+async fn held(app: &App, user: Result<UserId<'static>, Problem>, query: &str) -> Result<Response, Problem> {
+    let user = user?;
+    let (after, limit) = query::page(query, MOST)?;
+    let UserPage { logs, next } = app.reader.user(&user, after.as_deref(), limit).await?;
+    let logs = logs.into_iter().map(LogAnswer::from).collect();
+    Ok(json(&UserAnswer { user: user.as_str(), logs, cursor: next }))
+}
+
+/// What was held of a user, and is held no longer.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct Receipt<'a> {
+    #[schema(example = "u1")]
+    user: &'a str,
+    /// An event with a time up to here is answered `erased` from now on, for at least 35 days.
+    #[schema(value_type = u64, example = 1732233600000u64)]
+    erased_until: TsMs,
+    #[schema(example = 3)]
+    logs: u64,
+    /// In the logs of ads.
+    #[schema(example = 7)]
+    events: u64,
+    /// Under way, of ads.
+    reservations: u64,
+    #[schema(example = 1)]
+    caps: u64,
+}
+
+/// Erase a user
+///
+/// Removes logs, timers, reservations and, in the background, the entries in Redis. What stays is a keyed hash of the user
+/// and the instant, so that a replay cannot bring the user back.
+#[utoipa::path(
+    delete,
+    path = "/users/{user}",
+    tag = "users",
+    params(("user" = String, Path, description = "User id, percent-encoded", example = "u1")),
+    responses(
+        (status = 200, description = "What was erased; nothing of an unknown user", body = Receipt),
+        (status = 400, description = "Not percent-encoded UTF-8", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The id is invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Too busy, or writes are refused; nothing was erased", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn delete(State(app): State<Arc<App>>, uri: OriginalUri) -> Response {
+    answer(erase(&app, query::user_of_path(uri.path())).await)
+}
+
+async fn erase(app: &App, user: Result<UserId<'static>, Problem>) -> Result<Response, Problem> {
+    let user = user?;
+    let _permit = app.admission.write().ok_or(Refusal::Busy)?;
+    let erasure = app.router.erase(&user).await?;
+    Ok(json(&Receipt {
+        user: user.as_str(),
+        erased_until: erasure.until,
+        logs: erasure.logs,
+        events: erasure.events,
+        reservations: erasure.reservations,
+        caps: erasure.caps,
+    }))
 }

@@ -4,16 +4,21 @@
 //! borrowed from the input: an event without escapes and with at most two keys is read without allocating.
 
 mod body;
+mod canonical;
+mod decision;
 mod fields;
 mod find;
 mod json;
 mod read;
+mod rule;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use body::{Body, BodyError, EventReader};
+pub use decision::{CheckRequest, MAX_CANDIDATES, MAX_TTL_MS, ReleaseRequest, ReserveRequest};
 pub use fields::{FieldsConfig, FieldsError, TsUnit};
 pub use json::NotJson;
 pub use read::Reject;
+pub use rule::{RuleReject, read_rule};
 pub use table::{TableError, TableReader};

@@ -32,6 +32,13 @@ impl Reject {
     pub const INVALID_KIND: &'static str = "invalid_kind";
     pub const INVALID_KEY: &'static str = "invalid_key";
     pub const TOO_MANY_KEYS: &'static str = "too_many_keys";
+    pub const MISSING_CANDIDATES: &'static str = "missing_candidates";
+    pub const INVALID_CANDIDATES: &'static str = "invalid_candidates";
+    pub const TOO_MANY_CANDIDATES: &'static str = "too_many_candidates";
+    pub const INVALID_AT: &'static str = "invalid_at";
+    pub const INVALID_WANT: &'static str = "invalid_want";
+    pub const INVALID_TTL: &'static str = "invalid_ttl";
+    pub const MISSING_ID: &'static str = "missing_id";
 
     #[cold]
     pub(super) fn new(code: &'static str, detail: impl Into<String>) -> Self {
@@ -135,6 +142,25 @@ fn id<'a, T>(raw: Raw<'a>, new: impl FnOnce(Cow<'a, str>) -> Result<T, IdError>)
     new(id_text(raw)?).map_err(|why| why.to_string().into())
 }
 
+/// The same, or the rejection of the field.
+pub(super) fn id_of<'a, T>(
+    raw: Raw<'a>,
+    new: impl FnOnce(Cow<'a, str>) -> Result<T, IdError>,
+    code: &'static str,
+    field: &str,
+) -> Result<T, Reject> {
+    id(raw, new).map_err(|wrong| Reject::new(code, format!("{field} {wrong}")))
+}
+
+pub(super) fn kind_of(raw: Raw<'_>) -> Result<Kind, Reject> {
+    kind(raw).map_err(|wrong| Reject::new(Reject::INVALID_KIND, format!("kind {wrong}")))
+}
+
+/// An integer of milliseconds.
+pub(super) fn millis_of(raw: Raw<'_>) -> Option<TsMs> {
+    raw.integer()?.parse().ok().and_then(|ms: i64| TsMs::from_millis(ms.into()).ok())
+}
+
 #[inline]
 fn id_text(raw: Raw<'_>) -> Result<Cow<'_, str>, Wrong> {
     match raw.integer() {
@@ -187,7 +213,7 @@ fn keys<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<Keys<'a>, Re
 }
 
 /// One of `keys`.
-fn key(index: usize, raw: Raw<'_>) -> Result<CapKey<'_>, Reject> {
+pub(super) fn key(index: usize, raw: Raw<'_>) -> Result<CapKey<'_>, Reject> {
     let key = string(raw, "a string").and_then(|text| CapKey::beside(text).map_err(|why| why.to_string().into()));
     key.map_err(|wrong| Reject::new(Reject::INVALID_KEY, format!("keys[{index}] {wrong}")))
 }

@@ -20,16 +20,34 @@ pub struct Event<'a> {
 }
 
 impl Event<'_> {
-    /// The 64-bit hash that logs keep of an event with an id: XXH3 of the ad, a zero byte and the id. The ad is in
-    /// it so that two ads of one campaign with the same event id never look alike in the campaign's log. Never 0,
-    /// which stands for "no id". Part of the format on disk.
+    /// [`event_hash`] of an event with an id; 0, which stands for "no id", of one without.
     pub fn hash(&self) -> u64 {
-        let Some(id) = &self.id else { return 0 };
-        let (da, id) = (self.da.as_str().as_bytes(), id.as_str().as_bytes());
-        let mut bytes: SmallVec<[u8; 128]> = SmallVec::with_capacity(da.len() + 1 + id.len());
-        bytes.extend_from_slice(da);
-        bytes.push(0);
-        bytes.extend_from_slice(id);
-        xxhash_rust::xxh3::xxh3_64(&bytes).max(1)
+        self.id.as_ref().map_or(0, |id| event_hash(&self.da, id))
     }
+}
+
+/// An ad that may be shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate<'a> {
+    pub da: DaId<'a>,
+    /// Keys besides `da:<da>`: at most [`MAX_KEYS`], each once, in the order in which they were named.
+    pub keys: SmallVec<[CapKey<'a>; 2]>,
+}
+
+impl Candidate<'_> {
+    pub fn into_owned(self) -> Candidate<'static> {
+        Candidate { da: self.da.into_owned(), keys: self.keys.into_iter().map(CapKey::into_owned).collect() }
+    }
+}
+
+/// The 64-bit hash that logs keep of an event with an id, and of a reservation: XXH3 of the ad, a zero byte and the id.
+/// The ad is in it so that two ads of one campaign with the same event id never look alike in the campaign's log. Never
+/// 0. Part of the format on disk.
+pub fn event_hash(da: &DaId<'_>, id: &EventId<'_>) -> u64 {
+    let (da, id) = (da.as_str().as_bytes(), id.as_str().as_bytes());
+    let mut bytes: SmallVec<[u8; 128]> = SmallVec::with_capacity(da.len() + 1 + id.len());
+    bytes.extend_from_slice(da);
+    bytes.push(0);
+    bytes.extend_from_slice(id);
+    xxhash_rust::xxh3::xxh3_64(&bytes).max(1)
 }

@@ -1,6 +1,6 @@
 //! The log of one (user, key): the truth from which every count, verdict and expiry is derived.
 
-use super::{Kind, TsMs};
+use super::{Held, Kind, TsMs};
 use smallvec::SmallVec;
 
 /// One counted event.
@@ -18,10 +18,17 @@ pub struct Section {
     /// How many events were counted besides those kept.
     pub trimmed: u64,
     pub entries: SmallVec<[Entry; 2]>,
+    /// Reservations that no event has confirmed, in the order in which they were made: beside the entries, not among
+    /// them, so that one that lapses has pushed nothing out.
+    pub held: Vec<Held>,
 }
 
 impl Section {
-    /// Events counted since the log was made, kept or not.
+    fn new(kind: Kind) -> Self {
+        Self { kind, trimmed: 0, entries: SmallVec::new(), held: Vec::new() }
+    }
+
+    /// Events counted since the log was made, kept or not; reservations are none.
     pub fn lifetime(&self) -> u64 {
         self.trimmed + self.entries.len() as u64
     }
@@ -44,14 +51,18 @@ pub enum Inserted {
     OnlyCounted,
 }
 
-/// The counted events of one (user, key), by kind.
+/// The counted events of one (user, key), by kind, and what is reserved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Log {
-    /// In the order in which the kinds first came; no section is empty.
+    /// In the order in which the kinds first came; no section is without entries and reservations.
     pub sections: SmallVec<[Section; 1]>,
 }
 
 impl Log {
+    pub const fn empty() -> Self {
+        Self { sections: SmallVec::new_const() }
+    }
+
     pub fn section(&self, kind: Kind) -> Option<&Section> {
         self.sections.iter().find(|section| section.kind == kind)
     }
@@ -77,16 +88,58 @@ impl Log {
         })
     }
 
+    fn section_mut(&mut self, kind: Kind) -> &mut Section {
+        let at = self.sections.iter().position(|section| section.kind == kind).unwrap_or_else(|| {
+            self.sections.push(Section::new(kind));
+            self.sections.len() - 1
+        });
+        &mut self.sections[at]
+    }
+
+    /// Counts a reservation, from now on and until it expires.
+    pub fn hold(&mut self, kind: Kind, held: Held) {
+        self.section_mut(kind).held.push(held);
+    }
+
+    /// The first reservation of this kind with this hash.
+    pub fn held(&self, kind: Kind, hash: u64) -> Option<&Held> {
+        self.section(kind)?.held.iter().find(|held| held.hash == hash)
+    }
+
+    /// Takes out the first reservation of this kind with this hash.
+    pub fn unhold(&mut self, kind: Kind, hash: u64) -> Option<Held> {
+        let section = self.sections.iter_mut().find(|section| section.kind == kind)?;
+        let at = section.held.iter().position(|held| held.hash == hash)?;
+        let held = section.held.remove(at);
+        self.drop_empty();
+        Some(held)
+    }
+
+    /// Forgets the reservations that have lapsed at `now`.
+    pub fn drop_lapsed(&mut self, now: TsMs) {
+        let lapsed = |section: &Section| section.held.iter().any(|held| held.expires_at <= now);
+        if self.sections.iter().any(lapsed) {
+            self.sections.iter_mut().for_each(|section| section.held.retain(|held| held.expires_at > now));
+            self.drop_empty();
+        }
+    }
+
+    /// Forgets every event; what is reserved stays.
+    pub fn drop_events(&mut self) {
+        for section in &mut self.sections {
+            section.entries.clear();
+            section.trimmed = 0;
+        }
+        self.drop_empty();
+    }
+
+    fn drop_empty(&mut self) {
+        self.sections.retain(|section| !(section.entries.is_empty() && section.held.is_empty()));
+    }
+
     /// Counts an event, keeping the newest `history_limit` of its kind.
     pub fn insert(&mut self, kind: Kind, entry: Entry, history_limit: usize) -> Inserted {
-        let section = match self.sections.iter_mut().position(|section| section.kind == kind) {
-            Some(at) => &mut self.sections[at],
-            None => {
-                self.sections.push(Section { kind, trimmed: 0, entries: SmallVec::new() });
-                let last = self.sections.len() - 1;
-                &mut self.sections[last]
-            }
-        };
+        let section = self.section_mut(kind);
         if section.is_full(history_limit) && section.kept(history_limit).first().is_some_and(|old| entry.ts <= old.ts) {
             section.trimmed += 1;
             return Inserted::OnlyCounted;
@@ -142,6 +195,21 @@ mod tests {
         assert!(log.is_before_kept(Kind::IMPRESSION, TsMs(4), 2));
         log.insert(Kind::IMPRESSION, entry(6), 2);
         assert_eq!((kept(&log), log.section(Kind::IMPRESSION).unwrap().lifetime()), (vec![5, 6], 6));
+    }
+
+    #[test]
+    fn a_reservation_leaves_no_trace_once_it_lapses_or_is_taken_out() {
+        let held = |hash, expires_at| Held { ts: TsMs(5), expires_at: TsMs(expires_at), hash, keys: Box::default() };
+        let mut log = Log::default();
+        log.hold(Kind::IMPRESSION, held(1, 10));
+        log.hold(Kind::IMPRESSION, held(2, 20));
+        log.hold(Kind::CLICK, held(3, 10));
+        log.drop_lapsed(TsMs(9));
+        assert_eq!(log.sections.len(), 2);
+        log.drop_lapsed(TsMs(10));
+        assert!(log.held(Kind::IMPRESSION, 1).is_none() && log.section(Kind::CLICK).is_none());
+        assert_eq!(log.unhold(Kind::IMPRESSION, 2), Some(held(2, 20)));
+        assert!(log.is_empty());
     }
 
     #[test]

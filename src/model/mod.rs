@@ -2,10 +2,12 @@
 
 mod cap;
 mod event;
+mod held;
 mod id;
 mod key;
 mod kind;
 mod log;
+mod reservation;
 mod rule;
 mod shard;
 mod time;
@@ -13,13 +15,15 @@ mod verdict;
 mod window;
 
 pub use cap::{CapPlan, CapRow};
-pub use event::{Event, MAX_KEYS};
+pub use event::{Candidate, Event, MAX_KEYS, event_hash};
+pub use held::{Held, MAX_HELD};
 pub use id::{DaId, EventId, IdError, MAX_ID_BYTES, UserId};
 pub use key::{CapKey, KeyError, KeyPattern, Level};
 pub use kind::{Kind, KindError, NAME_MAX};
 pub use log::{Entry, Inserted, Log, Section};
+pub use reservation::{Refused, ReserveAnswer, Reserved};
 pub use rule::{Limit, Mode, Rule, RuleError, RuleId, RuleSet};
 pub use shard::{SHARDS, ShardId, murmur2};
 pub use time::{Span, SpanError, TsError, TsMs};
-pub use verdict::{RuleVerdict, UserCap, Verdict};
-pub use window::{CalendarUnit, Period, Window, WindowError, Zone};
+pub use verdict::{RuleVerdict, UserCap, Verdict, window_schema};
+pub use window::{Calendar, CalendarUnit, Period, Window, WindowError, Zone};

@@ -1,6 +1,6 @@
 //! Rules, and which of them speak for a key.
 
-use super::{CapKey, KeyPattern, Kind, Window};
+use super::{KeyPattern, Kind, Window};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -86,20 +86,24 @@ impl RuleSet {
         for rule in rules {
             by_id.insert(rule.id.clone(), Arc::new(rule));
         }
-        let rules: Vec<_> = by_id.into_values().collect();
-        let mut set = Self { rules, ..Self::default() };
-        for rule in &set.rules {
-            let level = rule.key.level();
-            if !set.levels.contains_key(level) {
-                set.levels.insert(level.to_owned(), resolve(&set.rules, level, None));
-            }
-            if let KeyPattern::Exact(key) = &rule.key
-                && !set.exact.contains_key(key.as_str())
-            {
-                set.exact.insert(key.as_str().to_owned(), resolve(&set.rules, level, Some(key)));
+        let rules: Vec<Arc<Rule>> = by_id.into_values().collect();
+        let mut on_level: HashMap<&str, Vec<&Arc<Rule>>> = HashMap::new();
+        let mut on_key: HashMap<&str, Vec<&Arc<Rule>>> = HashMap::new();
+        for rule in &rules {
+            match &rule.key {
+                KeyPattern::Level(level) => on_level.entry(level.as_str()).or_default().push(rule),
+                KeyPattern::Exact(key) => on_key.entry(key.as_str()).or_default().push(rule),
             }
         }
-        set
+        let exact = on_key.iter().map(|(key, exact)| {
+            let level = key.split_once(':').and_then(|(level, _)| on_level.get(level));
+            ((*key).to_owned(), resolve(exact, level.map_or(&[][..], Vec::as_slice)))
+        });
+        let levels = on_level.iter().map(|(level, rules)| ((*level).to_owned(), resolve(&[], rules)));
+        let (exact, levels) = (exact.collect(), levels.collect());
+        // What borrows the rules goes before they move.
+        drop((on_level, on_key));
+        Self { rules, exact, levels }
     }
 
     /// Every rule, by id.
@@ -123,23 +127,18 @@ impl RuleSet {
     }
 }
 
-fn resolve(rules: &[Arc<Rule>], level: &str, exact: Option<&CapKey<'_>>) -> Vec<Arc<Rule>> {
-    let on_exact = |rule: &Rule| matches!((&rule.key, exact), (KeyPattern::Exact(key), Some(exact)) if key == exact);
-    let on_level = |rule: &Rule| matches!(&rule.key, KeyPattern::Level(own) if own.as_str() == level);
+/// Of the rules on one key and of those on its level, which speak for it.
+fn resolve(exact: &[&Arc<Rule>], level: &[&Arc<Rule>]) -> Vec<Arc<Rule>> {
     let enforced = |rule: &Rule, kind| rule.mode == Mode::Enforce && rule.kind == kind;
-    let chosen = |rule: &Rule| match rule.mode {
-        Mode::Shadow => on_exact(rule) || on_level(rule),
-        Mode::Enforce => {
-            let any_exact = rules.iter().any(|other| enforced(other, rule.kind) && on_exact(other));
-            if any_exact { on_exact(rule) } else { on_level(rule) }
-        }
-    };
-    let candidates: Vec<_> = rules.iter().filter(|rule| chosen(rule)).cloned().collect();
+    let displaced = |rule: &Rule| rule.mode == Mode::Enforce && exact.iter().any(|other| enforced(other, rule.kind));
+    let mut candidates: Vec<&Arc<Rule>> = exact.to_vec();
+    candidates.extend(level.iter().filter(|rule| !displaced(rule)));
+    candidates.sort_by(|a, b| a.id.cmp(&b.id));
     let exempting = |kind| candidates.iter().find(|rule| enforced(rule, kind) && rule.limit.is_none());
     let stands = |rule: &Arc<Rule>| {
         rule.mode == Mode::Shadow || exempting(rule.kind).is_none_or(|exempting| Arc::ptr_eq(exempting, rule))
     };
-    candidates.iter().filter(|rule| stands(rule)).cloned().collect()
+    candidates.iter().filter(|rule| stands(rule)).map(|&rule| rule.clone()).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::sync::Arc;
 
 /// A window as it is written: text (`"5d"`, `"lifetime"`) or an object (`{"calendar":"day","tz":"Asia/Seoul"}`).
-fn window_schema() -> utoipa::openapi::Schema {
+pub fn window_schema() -> utoipa::openapi::Schema {
     use utoipa::openapi::schema::{Object, ObjectBuilder, OneOfBuilder, Type};
     let text = ObjectBuilder::new().schema_type(Type::String).examples(["5d", "lifetime"]);
     let calendar = ObjectBuilder::new()

@@ -1,6 +1,6 @@
 //! Windows: rolling, calendar in a time zone, lifetime.
 
-use super::{Span, TsMs};
+use super::{Span, SpanError, TsMs};
 use arc_swap::ArcSwapOption;
 use jiff::civil::{Date, ISOWeekDate, Weekday};
 use jiff::tz::{Offset, TimeZone};
@@ -43,6 +43,24 @@ pub struct Zone {
 pub enum WindowError {
     #[error("time zone {0:?} is not in the IANA database")]
     UnknownZone(String),
+    #[error("{text:?} {why}")]
+    Span { text: String, why: SpanError },
+    #[error("is not of the form {FORMS}")]
+    Form,
+}
+
+/// How a window may be written.
+const FORMS: &str = "\"5d\", \"lifetime\" or {\"calendar\":\"day|week|month\",\"tz\":\"<IANA name>\"}";
+
+impl WindowError {
+    /// Stable: what programs go by.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnknownZone(_) => "unknown_zone",
+            Self::Span { why: SpanError::TooLong, .. } => "window_too_long",
+            Self::Span { why: SpanError::Form, .. } | Self::Form => "invalid_window",
+        }
+    }
 }
 
 impl Zone {
@@ -249,18 +267,27 @@ impl Serialize for Window {
     }
 }
 
+impl Window {
+    fn of(written: Written) -> Result<Self, WindowError> {
+        match written {
+            Written::Text(text) if text == "lifetime" => Ok(Self::Lifetime),
+            Written::Text(text) => match text.parse() {
+                Ok(span) => Ok(Self::Rolling(span)),
+                Err(why) => Err(WindowError::Span { text, why }),
+            },
+            Written::Calendar(calendar) => Ok(Self::calendar(calendar.calendar, Zone::new(&calendar.tz)?)),
+        }
+    }
+
+    /// Reads a window from JSON.
+    pub fn read_json(json: &str) -> Result<Self, WindowError> {
+        Self::of(serde_json::from_str(json).map_err(|_| WindowError::Form)?)
+    }
+}
+
 impl<'de> Deserialize<'de> for Window {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de::Error;
-        match Written::deserialize(deserializer)? {
-            Written::Text(text) if text == "lifetime" => Ok(Self::Lifetime),
-            Written::Text(text) => {
-                Ok(Self::Rolling(text.parse().map_err(|why| D::Error::custom(format!("window {text:?} {why}")))?))
-            }
-            Written::Calendar(calendar) => {
-                Ok(Self::calendar(calendar.calendar, Zone::new(&calendar.tz).map_err(D::Error::custom)?))
-            }
-        }
+        Self::of(Written::deserialize(deserializer)?).map_err(|why| serde::de::Error::custom(format!("window {why}")))
     }
 }
 

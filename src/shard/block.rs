@@ -1,16 +1,15 @@
 //! Events on their way to a writer: packed into one piece of memory, with the row keys they touch.
 
 use crate::engine::{Policy, TsInFuture, admit};
-use crate::model::{Event, Kind, ShardId, TsMs};
-use crate::store::RowKey;
+use crate::model::{Entry, Event, Kind, ShardId, TsMs};
+use crate::store::RowKeys;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// One event of a block.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Packed {
-    pub ts: TsMs,
-    pub hash: u64,
+    pub entry: Entry,
     pub kind: Kind,
     /// Where its row keys stand in [`EventBlock::keys`]; the first is its ad's.
     keys: (u32, u32),
@@ -19,8 +18,7 @@ pub(super) struct Packed {
 /// Events for one writer. Made by [`BlockBuilder`].
 #[derive(Debug, Default)]
 pub struct EventBlock {
-    bytes: Vec<u8>,
-    keys: Vec<(usize, usize)>,
+    keys: RowKeys,
     events: Vec<Packed>,
 }
 
@@ -33,11 +31,6 @@ impl EventBlock {
         self.events.is_empty()
     }
 
-    /// Bytes of row keys that it holds.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
     pub(super) fn events(&self) -> &[Packed] {
         &self.events
     }
@@ -47,25 +40,8 @@ impl EventBlock {
         event.keys.0 as usize..event.keys.1 as usize
     }
 
-    pub(super) fn key_count(&self) -> usize {
-        self.keys.len()
-    }
-
-    pub(super) fn row_key(&self, number: usize) -> &[u8] {
-        let (start, end) = self.keys[number];
-        &self.bytes[start..end]
-    }
-
-    fn push_key(&mut self, user: &str, key: &str) {
-        let start = self.bytes.len();
-        RowKey::write(&mut self.bytes, user, key);
-        self.keys.push((start, self.bytes.len()));
-    }
-
-    fn push_ad_key(&mut self, user: &str, da: &str) {
-        let start = self.bytes.len();
-        RowKey::write_da(&mut self.bytes, user, da);
-        self.keys.push((start, self.bytes.len()));
+    pub(super) fn keys(&self) -> &RowKeys {
+        &self.keys
     }
 }
 
@@ -88,16 +64,15 @@ impl BlockBuilder {
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), TsInFuture> {
         let ts = admit(&self.policy, event.ts, self.now)?;
         let user = event.user.as_str();
-        let shard = ShardId::of_user(user.as_bytes());
-        let writer = writer_of(shard, self.blocks.len());
+        let writer = writer_of_user(user, self.blocks.len());
         let block = &mut self.blocks[writer];
         let first = block.keys.len() as u32;
-        block.push_ad_key(user, event.da.as_str());
+        block.keys.push_da(user, event.da.as_str());
         for key in &event.keys {
-            block.push_key(user, key.as_str());
+            block.keys.push(user, key.as_str());
         }
         let keys = (first, block.keys.len() as u32);
-        block.events.push(Packed { ts, hash: event.hash(), kind: event.kind, keys });
+        block.events.push(Packed { entry: Entry { ts, hash: event.hash() }, kind: event.kind, keys });
         Ok(())
     }
 
@@ -118,4 +93,9 @@ impl BlockBuilder {
 /// Which of `writers` owns a shard.
 pub(super) fn writer_of(shard: ShardId, writers: usize) -> usize {
     shard.index() % writers
+}
+
+/// Which of `writers` owns a user.
+pub(super) fn writer_of_user(user: &str, writers: usize) -> usize {
+    writer_of(ShardId::of_user(user.as_bytes()), writers)
 }

@@ -1,28 +1,11 @@
 //! The way into a writer: bounded by events, not by messages, for a message may hold one or ten thousand.
 
-use super::block::EventBlock;
 use super::health::Refusal;
+use super::task::{Awaited, Reply, Task};
 use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::oneshot;
-
-/// What a writer made of a block.
-#[derive(Debug, Default)]
-pub(super) struct BlockOutcome {
-    pub counted: usize,
-    pub duplicate: usize,
-    pub late: usize,
-    /// Row keys that went from not capped to capped, and until when.
-    pub capped: Vec<(Box<[u8]>, crate::model::TsMs)>,
-}
-
-pub(super) type Reply = oneshot::Sender<Result<BlockOutcome, Refusal>>;
-
-pub(super) struct Job {
-    pub block: EventBlock,
-    pub reply: Reply,
-}
 
 /// A mailbox holds at most so many bytes of events, whatever their number: keys and ids can be long.
 const MAILBOX_BYTES: usize = 64 << 20;
@@ -30,7 +13,7 @@ const MAILBOX_BYTES: usize = 64 << 20;
 /// The sending side, one a writer.
 #[derive(Clone)]
 pub(super) struct Mailbox {
-    sender: Sender<Job>,
+    sender: Sender<Task>,
     queued: Arc<AtomicUsize>,
     bytes: Arc<AtomicUsize>,
     limit: usize,
@@ -38,7 +21,7 @@ pub(super) struct Mailbox {
 
 /// The writer's side.
 pub(super) struct Inbox {
-    pub receiver: Receiver<Job>,
+    pub receiver: Receiver<Task>,
     queued: Arc<AtomicUsize>,
     bytes: Arc<AtomicUsize>,
 }
@@ -52,12 +35,23 @@ pub(super) fn mailbox(limit: usize) -> (Mailbox, Inbox) {
 }
 
 impl Mailbox {
-    /// Puts a block in, or gives it up at once where there is no room.
-    pub(super) fn send(&self, block: EventBlock) -> Result<oneshot::Receiver<Result<BlockOutcome, Refusal>>, Refusal> {
-        let events = block.len();
+    /// Puts a task in, or gives it up at once where there is no room; what comes of it is told by the receiver.
+    pub(super) fn send<T>(&self, task: impl FnOnce(Reply<T>) -> Task) -> Result<Awaited<T>, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.put(task(reply))?;
+        Ok(answer)
+    }
+
+    /// Has the writer look around.
+    pub(super) fn wake(&self) {
+        // It can only be gone where the service stops.
+        let _ = self.put(Task::Look);
+    }
+
+    fn put(&self, task: Task) -> Result<(), Refusal> {
+        let (events, bytes) = (task.weight(), task.bytes());
         // What is larger than the mailbox goes in alone.
         let room = |add: usize, most: usize| move |held: usize| (held == 0 || held + add <= most).then_some(held + add);
-        let bytes = block.bytes();
         if self.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, room(bytes, MAILBOX_BYTES)).is_err() {
             return Err(Refusal::Busy);
         }
@@ -65,9 +59,7 @@ impl Mailbox {
             self.bytes.fetch_sub(bytes, Ordering::AcqRel);
             return Err(Refusal::Busy);
         }
-        let (reply, answer) = oneshot::channel();
-        self.sender.send(Job { block, reply }).map_err(|_| Refusal::Stopping)?;
-        Ok(answer)
+        self.sender.send(task).map_err(|_| Refusal::Stopping)
     }
 
     pub(super) fn depth(&self) -> usize {
@@ -76,9 +68,9 @@ impl Mailbox {
 }
 
 impl Inbox {
-    /// Says that a job was taken out.
-    pub(super) fn taken(&self, job: &Job) {
-        self.queued.fetch_sub(job.block.len(), Ordering::AcqRel);
-        self.bytes.fetch_sub(job.block.bytes(), Ordering::AcqRel);
+    /// Says that a task was taken out.
+    pub(super) fn taken(&self, task: &Task) {
+        self.queued.fetch_sub(task.weight(), Ordering::AcqRel);
+        self.bytes.fetch_sub(task.bytes(), Ordering::AcqRel);
     }
 }

@@ -1,12 +1,22 @@
 //! What the shards tell about themselves. Handles are made once: looking one up by name costs more than counting.
 
+use crate::model::RuleId;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+const WOULD_CAP: &str = "freqcap_would_cap_total";
+
+/// Says that a shadow rule would have capped.
+pub(super) fn would_cap(rule: &RuleId) {
+    counter!(WOULD_CAP, "rule" => rule.as_str().to_owned()).increment(1);
+}
 
 #[derive(Clone)]
 pub(super) struct ShardMetrics {
     pub counted: Counter,
     pub duplicate: Counter,
     pub late: Counter,
+    pub erased: Counter,
+    pub users_erased: Counter,
     pub caps_started: Counter,
     pub caps_ended: Counter,
     pub turn_events: Histogram,
@@ -21,6 +31,9 @@ pub(super) struct ShardMetrics {
 impl ShardMetrics {
     pub(super) fn new() -> Self {
         metrics::describe_counter!("freqcap_events_total", "Events by result");
+        metrics::describe_counter!("freqcap_users_erased_total", "Users erased");
+        metrics::describe_counter!(WOULD_CAP, "Verdicts in which a shadow rule would have capped, by rule");
+        metrics::describe_counter!("freqcap_reservations_total", "Candidates of /reserve by what became of them");
         metrics::describe_counter!("freqcap_caps_started_total", "Keys that became capped");
         metrics::describe_counter!("freqcap_caps_ended_total", "Keys whose cap ended");
         metrics::describe_histogram!("freqcap_turn_events", "Events that a writer took in one turn");
@@ -34,6 +47,8 @@ impl ShardMetrics {
             counted: counter!("freqcap_events_total", "result" => "counted"),
             duplicate: counter!("freqcap_events_total", "result" => "duplicate"),
             late: counter!("freqcap_events_total", "result" => "late"),
+            erased: counter!("freqcap_events_total", "result" => "erased"),
+            users_erased: counter!("freqcap_users_erased_total"),
             caps_started: counter!("freqcap_caps_started_total"),
             caps_ended: counter!("freqcap_caps_ended_total"),
             turn_events: histogram!("freqcap_turn_events"),

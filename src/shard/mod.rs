@@ -5,20 +5,28 @@
 //! wait for a write.
 
 mod block;
+mod hand;
 mod health;
 mod mailbox;
 mod metrics;
+mod progress;
 mod reader;
 mod recheck;
+mod reserve;
 mod router;
+mod rulebook;
 mod service;
 mod syncer;
+mod task;
 mod timers;
+mod tombstones;
 mod turn;
 mod writer;
 
 pub use block::{BlockBuilder, EventBlock};
 pub use health::{Health, Refusal};
-pub use reader::{AdQuery, Reader, ReaderError};
+pub use reader::{CandidateVerdict, Reader, ReaderError, UserEvent, UserKind, UserLog, UserPage};
+pub use reserve::{Reserve, ReserveOutcome};
 pub use router::{CappedKey, Counted, Router};
+pub use rulebook::{Expect, MAX_RULES, RuleView, Rulebook, RulebookError, Source};
 pub use service::{Options, Shards};

@@ -1,32 +1,15 @@
 //! Reads: straight from the store, behind no write.
 
+use super::metrics::would_cap;
 use crate::clock::Clock;
-use crate::engine::{KeyLog, Policy, Question, judge, user_cap};
-use crate::model::{CapKey, DaId, UserCap, UserId, Verdict};
-use crate::store::{LogRow, ReadError, RowKey, Store, StoreError};
+use crate::engine::{KeyLog, Policy, Question, bind, event_leaves, held_leaves, judge, unbound_count, user_cap};
+use crate::model::{Candidate, CapKey, Kind, Limit, Log, Mode, RuleId, TsMs, UserCap, UserId, Verdict};
+use crate::store::{LogRow, ReadError, RowKeys, Store, StoreError};
 use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+use serde::Serialize;
+use smallvec::SmallVec;
 use std::sync::Arc;
-
-/// What is asked: may this user see this ad?
-#[derive(Debug, Clone)]
-pub struct AdQuery<'a> {
-    pub user: UserId<'a>,
-    pub da: DaId<'a>,
-    /// Keys besides the ad's own, each once.
-    pub keys: Vec<CapKey<'a>>,
-    pub question: Question,
-}
-
-impl AdQuery<'_> {
-    fn into_owned(self) -> AdQuery<'static> {
-        AdQuery {
-            user: self.user.into_owned(),
-            da: self.da.into_owned(),
-            keys: self.keys.into_iter().map(CapKey::into_owned).collect(),
-            question: self.question,
-        }
-    }
-}
 
 /// Why a read has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +20,82 @@ pub enum ReaderError {
     Gone,
 }
 
+/// What is said of one candidate of many.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct CandidateVerdict<'a> {
+    #[schema(example = "77")]
+    pub da: &'a str,
+    pub capped: bool,
+    #[schema(value_type = Option<u64>)]
+    pub capped_until: Option<TsMs>,
+    #[schema(value_type = Option<String>, example = "default")]
+    pub rule: Option<&'a RuleId>,
+    #[schema(example = "da:77")]
+    pub key: Option<&'a str>,
+    #[schema(example = 2)]
+    pub count: u64,
+    #[schema(value_type = Option<u64>, example = 5)]
+    pub limit: Limit,
+    #[schema(value_type = Option<u64>, example = 3)]
+    pub remaining: Limit,
+    /// The instant asked for lies before what a full log keeps: `count` is a lower bound. Only where it is so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+    /// The shadow rules that would have capped. Only where there are any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub would_cap: Vec<&'a RuleId>,
+}
+
+/// A page of what is held about a user.
+#[derive(Debug, Default)]
+pub struct UserPage {
+    pub logs: Vec<UserLog>,
+    /// The key after which the next page begins; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// What is held of a user under one key.
+#[derive(Debug)]
+pub struct UserLog {
+    pub key: String,
+    pub kinds: Vec<UserKind>,
+}
+
+/// The events of one kind.
+#[derive(Debug)]
+pub struct UserKind {
+    pub kind: Kind,
+    /// Events counted since the log was made, kept or not.
+    pub lifetime: u64,
+    pub events: Vec<UserEvent>,
+}
+
+/// An event, or a reservation.
+#[derive(Debug)]
+pub struct UserEvent {
+    pub ts: TsMs,
+    /// Of the ad and the event's id, where it had one.
+    pub hash: Option<u64>,
+    /// Of a reservation: when it lapses.
+    pub expires_at: Option<TsMs>,
+    pub leaves: Vec<crate::engine::Leave>,
+}
+
 /// Answers from what is written, durable or about to be. Cheap to clone.
 #[derive(Clone)]
 pub struct Reader {
     store: Arc<Store>,
     policy: Arc<ArcSwap<Policy>>,
     clock: Clock,
+}
+
+/// The candidates of a call with all their logs, each key of the user once.
+struct View {
+    keys: Vec<CapKey<'static>>,
+    logs: Vec<Log>,
+    /// The numbers of each candidate's keys, its own first.
+    candidates: Vec<SmallVec<[usize; 4]>>,
 }
 
 impl Reader {
@@ -54,63 +107,178 @@ impl Reader {
         &self.clock
     }
 
-    /// Judges an ad: from memory on this thread, or where a row is on disk on one that may block.
-    pub async fn ad(&self, query: AdQuery<'_>) -> Result<Verdict, ReaderError> {
-        let read = |rows: &[&[u8]]| self.store.logs_in_memory(rows.iter().copied());
-        match self.judge(&query, read) {
-            Ok(verdict) => Ok(verdict),
-            Err(ReadError::Store(error)) => Err(error.into()),
-            Err(ReadError::WouldBlock) => {
-                let (reader, query) = (self.clone(), query.into_owned());
-                let read = move || {
-                    let read = |rows: &[&[u8]]| Ok(reader.store.logs(rows.iter().copied())?);
-                    reader.judge(&query, read)
-                };
-                match tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)? {
-                    Ok(verdict) => Ok(verdict),
-                    Err(ReadError::Store(error)) => Err(error.into()),
-                    Err(ReadError::WouldBlock) => Err(ReaderError::Gone),
-                }
-            }
+    /// Judges one ad of a user, with what every rule says of it.
+    pub async fn ad(
+        &self,
+        user: &UserId<'_>,
+        candidate: &Candidate<'_>,
+        question: Question,
+    ) -> Result<Verdict, ReaderError> {
+        let mut view = self.view(user, std::slice::from_ref(candidate)).await?;
+        let (policy, now) = self.refresh(&mut view);
+        let verdict = judge(&policy, &view.of(0), question, now);
+        for shadow in verdict.rules.iter().filter(|rule| rule.mode == Mode::Shadow && rule.capped) {
+            would_cap(&shadow.rule);
         }
+        Ok(verdict)
     }
 
-    fn judge(
+    /// Judges many candidates of a user on one consistent view, in their order, and gives the verdicts to `tell`.
+    pub async fn check<T>(
         &self,
-        query: &AdQuery<'_>,
-        read: impl FnOnce(&[&[u8]]) -> Result<Vec<Option<LogRow>>, ReadError>,
-    ) -> Result<Verdict, ReadError> {
-        let da = CapKey::of_da(&query.da);
-        let keys: Vec<&CapKey<'_>> = std::iter::once(&da).chain(&query.keys).collect();
-        let rows: Vec<RowKey> = keys.iter().map(|key| RowKey::new(&query.user, key)).collect();
-        let rows: Vec<&[u8]> = rows.iter().map(RowKey::as_bytes).collect();
-        let logs = read(&rows)?;
-        let policy = self.policy.load();
-        let now = self.clock.now();
-        let live = |(key, row): (&&'_ CapKey<'_>, Option<LogRow>)| {
-            let log = row.map(|row| row.log).filter(|log| !policy.is_void(key.as_str(), log, now));
-            log.unwrap_or_default()
+        user: &UserId<'_>,
+        candidates: &[Candidate<'_>],
+        question: Question,
+        tell: impl FnOnce(&[CandidateVerdict<'_>]) -> T,
+    ) -> Result<T, ReaderError> {
+        let mut view = self.view(user, candidates).await?;
+        let (policy, now) = self.refresh(&mut view);
+        let verdict = |(number, candidate)| brief(&policy, &view, number, candidate, question, now);
+        let verdicts: Vec<_> = candidates.iter().enumerate().map(verdict).collect();
+        Ok(tell(&verdicts))
+    }
+
+    /// Reads the logs of candidates: from memory on this thread, or where a row is on disk on one that may block.
+    async fn view(&self, user: &UserId<'_>, candidates: &[Candidate<'_>]) -> Result<View, ReaderError> {
+        let mut view = View::of_candidates(candidates);
+        let mut rows = RowKeys::default();
+        view.keys.iter().for_each(|key| rows.push(user.as_str(), key.as_str()));
+        let logs = if rows.is_empty() { Ok(Vec::new()) } else { self.store.logs_at_once_in_memory(&rows) };
+        let logs = match logs {
+            Ok(logs) => logs,
+            Err(ReadError::Store(error)) => return Err(error.into()),
+            Err(ReadError::WouldBlock) => {
+                let store = self.store.clone();
+                let read = move || store.logs_at_once(&rows);
+                tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)??
+            }
         };
-        let logs: Vec<_> = keys.iter().zip(logs).map(live).collect();
-        let keys: Vec<_> = keys.iter().zip(logs).map(|(key, log)| KeyLog { key: key.as_str(), log }).collect();
-        Ok(judge(&policy, &keys, query.question, now))
+        view.logs = logs.into_iter().map(|row| row.map(|row| row.log).unwrap_or_default()).collect();
+        Ok(view)
+    }
+
+    /// Makes of the logs as they are stored what reads see now, by the rules in force.
+    fn refresh(&self, view: &mut View) -> (Arc<Policy>, TsMs) {
+        let (policy, now) = (self.policy.load_full(), self.clock.now());
+        for (key, log) in view.keys.iter().zip(&mut view.logs) {
+            policy.refresh(key.as_str(), log, now);
+        }
+        (policy, now)
     }
 
     /// Every key of a user that is capped now, by key, on one consistent view.
-    pub async fn user_caps(&self, user: UserId<'_>) -> Result<Vec<UserCap>, ReaderError> {
-        let (reader, user) = (self.clone(), user.into_owned());
+    pub async fn user_caps(&self, user: &UserId<'_>) -> Result<Vec<UserCap>, ReaderError> {
+        let (reader, user) = (self.clone(), user.clone().into_owned());
         let read = move || {
             let policy = reader.policy.load_full();
             let now = reader.clock.now();
             let mut caps = Vec::new();
-            reader.store.logs_of_user(user.as_str(), |key, log| {
-                if !policy.is_void(key, &log, now) {
-                    caps.extend(user_cap(&policy, key, &log, now));
-                }
+            reader.store.logs_of_user(user.as_str(), |key, mut log| {
+                policy.refresh(key, &mut log, now);
+                caps.extend(user_cap(&policy, key, &log, now));
             })?;
             caps.sort_by(|a, b| a.key.cmp(&b.key));
             Ok(caps)
         };
         tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)?
     }
+
+    /// What is held about a user under at most `max` keys, after one of them.
+    pub async fn user(&self, user: &UserId<'_>, after: Option<&str>, max: usize) -> Result<UserPage, ReaderError> {
+        let (reader, user, after) = (self.clone(), user.clone().into_owned(), after.map(str::to_owned));
+        let read = move || {
+            let rows = reader.store.logs_of_user_after(user.as_str(), after.as_deref(), max)?;
+            let next = (rows.len() == max).then(|| rows.last().map(|(key, _)| key.clone())).flatten();
+            let policy = reader.policy.load_full();
+            let now = reader.clock.now();
+            let logs = rows.into_iter().filter_map(|(key, row)| user_log(&policy, key, row, now)).collect();
+            Ok(UserPage { logs, next })
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)?
+    }
+}
+
+impl View {
+    fn of_candidates(candidates: &[Candidate<'_>]) -> Self {
+        let mut keys: Vec<CapKey<'static>> = Vec::with_capacity(candidates.len());
+        // Campaigns recur from candidate to candidate; what is read once is judged as often as it is named.
+        let mut known: HashMap<String, usize> = HashMap::new();
+        let mut number = |key: &CapKey<'_>, keys: &mut Vec<CapKey<'static>>| {
+            if let Some(&number) = known.get(key.as_str()) {
+                return number;
+            }
+            known.insert(key.as_str().to_owned(), keys.len());
+            keys.push(key.clone().into_owned());
+            keys.len() - 1
+        };
+        let mut numbered = Vec::with_capacity(candidates.len());
+        for candidate in candidates {
+            let mut own = SmallVec::with_capacity(1 + candidate.keys.len());
+            own.push(keys.len());
+            keys.push(CapKey::of_da(&candidate.da));
+            own.extend(candidate.keys.iter().map(|key| number(key, &mut keys)));
+            numbered.push(own);
+        }
+        Self { keys, logs: Vec::new(), candidates: numbered }
+    }
+
+    /// The keys and logs of a candidate.
+    fn of(&self, candidate: usize) -> SmallVec<[KeyLog<'_>; 4]> {
+        let key_log = |&number: &usize| KeyLog { key: self.keys[number].as_str(), log: &self.logs[number] };
+        self.candidates[candidate].iter().map(key_log).collect()
+    }
+}
+
+fn brief<'a>(
+    policy: &'a Policy,
+    view: &'a View,
+    number: usize,
+    candidate: &'a Candidate<'_>,
+    question: Question,
+    now: TsMs,
+) -> CandidateVerdict<'a> {
+    let keys = view.of(number);
+    let mut would: Vec<&RuleId> = Vec::new();
+    let bound = bind(policy, &keys, question, now, |_, rule, tally| {
+        if rule.mode == Mode::Shadow && tally.capped_until.is_some() {
+            would_cap(&rule.id);
+            would.push(&rule.id);
+        }
+    });
+    let tally = bound.map_or_else(|| unbound_count(policy, &keys, question, now), |bound| bound.tally);
+    CandidateVerdict {
+        da: candidate.da.as_str(),
+        capped: tally.capped_until.is_some(),
+        capped_until: tally.capped_until,
+        rule: bound.map(|bound| &bound.rule.id),
+        key: bound.map(|bound| keys[bound.key].key),
+        count: tally.count,
+        limit: bound.and_then(|bound| bound.rule.limit),
+        remaining: bound.and_then(|bound| bound.remaining()),
+        partial: tally.partial,
+        would_cap: would,
+    }
+}
+
+/// What is held under a key, as reads see it: nothing of a void log.
+fn user_log(policy: &Policy, key: String, row: LogRow, now: TsMs) -> Option<UserLog> {
+    let LogRow { mut log, .. } = row;
+    policy.refresh(&key, &mut log, now);
+    let kind = |section: &crate::model::Section| {
+        let events = section.entries.iter().map(|entry| UserEvent {
+            ts: entry.ts,
+            hash: (entry.hash != 0).then_some(entry.hash),
+            expires_at: None,
+            leaves: event_leaves(policy, &key, section.kind, &log, entry.ts, now),
+        });
+        let held = section.held.iter().map(|held| UserEvent {
+            ts: held.ts,
+            hash: Some(held.hash),
+            expires_at: Some(held.expires_at),
+            leaves: held_leaves(policy, &key, section.kind, &log, held, now),
+        });
+        UserKind { kind: section.kind, lifetime: section.lifetime(), events: events.chain(held).collect() }
+    };
+    let kinds: Vec<_> = log.sections.iter().map(kind).collect();
+    (!kinds.is_empty()).then_some(UserLog { key, kinds })
 }

@@ -1,12 +1,14 @@
 //! From blocks of events to the writers that own their shards, and back with what became of them.
 
-use super::block::BlockBuilder;
+use super::block::{BlockBuilder, writer_of_user};
 use super::health::{Health, Refusal};
 use super::mailbox::Mailbox;
+use super::reserve::{ReleaseCall, Reserve, ReserveCall, ReserveOutcome, call_row};
+use super::task::{Reply, Task};
 use crate::clock::Clock;
 use crate::engine::Policy;
-use crate::model::TsMs;
-use crate::store::RowKey;
+use crate::model::{DaId, EventId, TsMs, UserId};
+use crate::store::{Erasure, RowKey};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ pub struct Counted {
     pub counted: usize,
     pub duplicate: usize,
     pub late: usize,
+    pub erased: usize,
     /// Keys that went from not capped to capped, by user and key.
     pub capped: Vec<CappedKey>,
     /// Events that were not taken, and why: sending them again is safe where they have ids.
@@ -61,7 +64,7 @@ impl Router {
         let mut answers = Vec::with_capacity(self.mailboxes.len());
         for (writer, block) in events.into_blocks() {
             let events = block.len();
-            match self.mailboxes[writer].send(block) {
+            match self.mailboxes[writer].send(|reply| Task::Events(block, reply)) {
                 Ok(answer) => answers.push((events, answer)),
                 Err(refusal) => all.refuse(events, refusal),
             }
@@ -72,6 +75,7 @@ impl Router {
                     all.counted += block.counted;
                     all.duplicate += block.duplicate;
                     all.late += block.late;
+                    all.erased += block.erased;
                     all.capped.extend(block.capped.iter().filter_map(|(row, until)| capped_key(row, *until)));
                 }
                 Err(refusal) => all.refuse(events, refusal),
@@ -79,6 +83,40 @@ impl Router {
         }
         all.capped.sort_by(|a, b| (&a.user, &a.key).cmp(&(&b.user, &b.key)));
         all
+    }
+
+    /// Goes through the candidates of a call and reserves what it wants of them, in one step that nobody comes between.
+    /// Returns once that is durable.
+    pub async fn reserve(&self, call: Reserve<'_>) -> Result<ReserveOutcome, Refusal> {
+        let user = call.user.clone();
+        let call = Box::new(ReserveCall::new(call));
+        self.ask(user.as_str(), |reply| Task::Reserve(call, reply)).await
+    }
+
+    /// Gives back what is reserved under an id, of one ad or of all. Says of how many candidates, once it is durable.
+    pub async fn release(&self, user: UserId<'_>, id: EventId<'_>, da: Option<DaId<'_>>) -> Result<usize, Refusal> {
+        let (user, id, da) = (user.into_owned(), id.into_owned(), da.map(DaId::into_owned));
+        let row_key = call_row(&user, &id);
+        let call = Box::new(ReleaseCall { row_key, user: user.clone(), id, da });
+        self.ask(user.as_str(), |reply| Task::Release(call, reply)).await
+    }
+
+    /// Removes everything that is held of a user, for good. Returns once that is durable.
+    pub async fn erase(&self, user: &UserId<'_>) -> Result<Erasure, Refusal> {
+        self.ask(user.as_str(), |reply| Task::Erase(user.as_str().into(), reply)).await
+    }
+
+    async fn ask<T>(&self, user: &str, task: impl FnOnce(Reply<T>) -> Task) -> Result<T, Refusal> {
+        if let Some(refusal) = self.health.refusal() {
+            return Err(refusal);
+        }
+        let answer = self.mailboxes[writer_of_user(user, self.mailboxes.len())].send(task)?;
+        answer.await.unwrap_or(Err(Refusal::Stopping))
+    }
+
+    /// Has every writer look for changed rules.
+    pub(super) fn wake(&self) {
+        self.mailboxes.iter().for_each(Mailbox::wake);
     }
 
     /// Events waiting for each writer.

@@ -6,13 +6,15 @@ use super::metrics::ShardMetrics;
 use super::reader::Reader;
 use super::recheck::Recheck;
 use super::router::Router;
+use super::rulebook::{Rulebook, RulebookError, Source};
 use super::syncer::{self, Acknowledger};
 use super::timers::Timers;
+use super::tombstones::Tombstones;
 use super::writer::Writer;
 use crate::clock::{Clock, Step, StepWatch};
 use crate::engine::Policy;
-use crate::store::{Keep, Store, StoreError};
-use arc_swap::ArcSwap;
+use crate::model::Rule;
+use crate::store::{Store, StoreError};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::path::Path;
 use std::sync::Arc;
@@ -34,23 +36,28 @@ pub struct Options {
 pub struct Shards {
     router: Router,
     reader: Reader,
+    rulebook: Rulebook,
     store: Arc<Store>,
     threads: Vec<JoinHandle<()>>,
     watch: (Sender<()>, JoinHandle<()>),
 }
 
 impl Shards {
-    /// Starts the writers. Finds the first timer of every shard on the way, so it blocks on disk.
+    /// Starts the writers, with the settings of `base` and, besides the rules of the API, those of the flags and the file.
+    /// Finds the first timer of every shard on the way, so it blocks on disk.
     pub fn start(
         store: Arc<Store>,
-        policy: Arc<ArcSwap<Policy>>,
+        base: &Policy,
+        fixed: Vec<(Rule, Source)>,
         clock: Clock,
         options: &Options,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, RulebookError> {
         let metrics = ShardMetrics::new();
         let health = Health::new(store.clone());
         let writers = options.writers.max(1);
-        let (rules, max_skew_ms) = (policy.load().fingerprint(), policy.load().max_skew_ms());
+        let rulebook = Rulebook::open(store.clone(), base, fixed, clock.clone())?;
+        let policy = rulebook.policy().clone();
+        let (revision, max_skew_ms) = (policy.load().revision(), policy.load().max_skew_ms());
         metrics::describe_gauge!("freqcap_recheck_shards", "Shards whose caps are yet to be judged by changed rules");
         let mut threads = Vec::new();
         let mut mailboxes = Vec::new();
@@ -66,10 +73,12 @@ impl Shards {
                 acknowledger: acknowledger.clone(),
                 metrics: metrics.clone(),
                 timers: Timers::load(&store, Writer::shards(number, writers))?,
-                recheck: Recheck::load(&store, Writer::shards(number, writers), rules)?,
+                recheck: Recheck::load(&store, Writer::shards(number, writers), revision, rulebook.progress().clone())?,
+                tombstones: Tombstones::load(&store, Writer::shards(number, writers))?,
                 recheck_left: metrics::gauge!("freqcap_recheck_shards", "writer" => number.to_string()),
                 steps: StepWatch::new(max_skew_ms, clock.now(), Instant::now()),
                 upkeep_after: None,
+                aside: None,
             };
             let guard = PoisonOnPanic(store.clone());
             threads.push(spawn(format!("writer-{number}"), move || {
@@ -82,10 +91,6 @@ impl Shards {
             let (guard, metrics) = (PoisonOnPanic(store.clone()), metrics.clone());
             threads.push(spawn("syncer".to_owned(), move || syncer::run(&guard.0, &written, &metrics)));
         }
-        let kept = policy.load_full();
-        store
-            .reclaim()
-            .set_keep(Keep { least_ms: kept.retention_ms(), of_key_ms: Box::new(move |key| kept.keep_ms(key)) });
         let watch = Watch {
             store: store.clone(),
             clock: clock.clone(),
@@ -100,6 +105,7 @@ impl Shards {
         Ok(Self {
             router: Router::new(mailboxes, policy.clone(), clock.clone(), health),
             reader: Reader::new(store.clone(), policy, clock),
+            rulebook,
             store,
             threads,
             watch,
@@ -112,6 +118,10 @@ impl Shards {
 
     pub fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    pub fn rulebook(&self) -> &Rulebook {
+        &self.rulebook
     }
 
     /// Waits until what was sent is counted and durable, and closes the store. Every other [`Router`] must be gone or

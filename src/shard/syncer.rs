@@ -2,8 +2,8 @@
 //! writers prepare the next.
 
 use super::health::Refusal;
-use super::mailbox::{BlockOutcome, Reply};
 use super::metrics::ShardMetrics;
+use super::task::Answer;
 use crate::model::ShardId;
 use crate::store::{Durability, Store};
 use crossbeam_channel::{Receiver, Sender};
@@ -12,23 +12,18 @@ use std::time::Instant;
 
 /// A turn that is written: its answers wait for the disk.
 pub(super) struct Written {
-    pub answers: Vec<(Reply, BlockOutcome)>,
+    pub answers: Vec<Answer>,
     pub changes: Vec<(ShardId, u64)>,
 }
 
 impl Written {
     fn acknowledge(self, store: &Store) {
         store.publish(self.changes);
-        for (reply, outcome) in self.answers {
-            // Who asked may be gone: the events are counted all the same.
-            let _ = reply.send(Ok(outcome));
-        }
+        self.answers.into_iter().for_each(Answer::send);
     }
 
     fn refuse(self) {
-        for (reply, _) in self.answers {
-            let _ = reply.send(Err(Refusal::Poisoned));
-        }
+        self.answers.into_iter().for_each(|answer| answer.refuse(Refusal::Poisoned));
     }
 }
 

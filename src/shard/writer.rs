@@ -2,12 +2,14 @@
 
 use super::block::writer_of;
 use super::health::Refusal;
-use super::mailbox::{BlockOutcome, Inbox, Job};
+use super::mailbox::Inbox;
 use super::metrics::ShardMetrics;
 use super::recheck::{Page, Recheck};
 use super::syncer::{Acknowledger, Written};
+use super::task::{Done, Task};
 use super::timers::{Due, Timers};
-use super::turn::{TurnOutcome, run_turn};
+use super::tombstones::Tombstones;
+use super::turn::{TurnInput, TurnOutcome, run_turn};
 use crate::clock::{Clock, StepWatch};
 use crate::engine::Policy;
 use crate::model::{ShardId, TsMs};
@@ -27,14 +29,17 @@ pub(super) struct Writer {
     pub metrics: ShardMetrics,
     pub timers: Timers,
     pub recheck: Recheck,
+    pub tombstones: Tombstones,
     /// The gauge of what is left of `recheck`.
     pub recheck_left: Gauge,
     pub steps: StepWatch,
     /// After a failed turn, timers and rechecks wait: they must not take the events down with them.
     pub upkeep_after: Option<Instant>,
+    /// Taken out of the mailbox, and left for a turn of its own.
+    pub aside: Option<Task>,
 }
 
-/// What a turn does besides events.
+/// What a turn does besides tasks.
 #[derive(Default)]
 struct Upkeep {
     due: Due,
@@ -43,21 +48,21 @@ struct Upkeep {
 
 /// What a turn that was written leaves to do.
 struct TurnDone {
-    outcomes: Vec<BlockOutcome>,
+    done: Vec<Done>,
     changes: Vec<(ShardId, u64)>,
 }
 
-/// From so many events on a turn takes no more jobs: an answer must not wait for ever, nor a write grow without end.
+/// From so many events on a turn takes no more tasks: an answer must not wait for ever, nor a write grow without end.
 const TURN_EVENTS: usize = 8_192;
 /// And from so many row keys on, for an event may touch seventeen.
 const TURN_KEYS: usize = 32_768;
-/// So many logs are judged anew in a turn after the rules changed.
-const TURN_RECHECKS: usize = 1_024;
+/// So many logs are looked at in a turn after the rules changed.
+const TURN_RECHECKS: usize = 2_048;
 /// How long timers and rechecks wait after a failed turn.
 const UPKEEP_PAUSE: Duration = Duration::from_secs(1);
 /// So many timers fire in a turn at most: events of the same turn wait for them.
 const TURN_TIMERS: usize = 2_048;
-/// The longest wait for a job: a clock that stepped ahead is noticed that soon.
+/// The longest wait for a task: a clock that stepped ahead is noticed that soon.
 const TICK: Duration = Duration::from_millis(500);
 
 impl Writer {
@@ -69,13 +74,16 @@ impl Writer {
     /// Works until every router is gone and the mailbox is empty.
     pub(super) fn run(mut self) {
         loop {
-            let first = match self.inbox.receiver.recv_timeout(self.wait()) {
-                Ok(job) => Some(job),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
+            let first = match self.aside.take() {
+                Some(task) => Some(task),
+                None => match self.inbox.receiver.recv_timeout(self.wait()) {
+                    Ok(task) => Some(self.taken(task)),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                },
             };
-            let jobs = self.collect(first);
-            self.turn(jobs);
+            let tasks = self.collect(first);
+            self.turn(tasks);
         }
     }
 
@@ -90,32 +98,46 @@ impl Writer {
         self.timers.next().map_or(TICK, |due| TICK.min(until(due)))
     }
 
-    fn collect(&self, first: Option<Job>) -> Vec<Job> {
-        let mut jobs = Vec::new();
-        let (mut events, mut keys) = (0, 0);
-        let mut next = first;
-        while let Some(job) = next {
-            self.inbox.taken(&job);
-            events += job.block.len();
-            keys += job.block.key_count();
-            jobs.push(job);
-            next = if events < TURN_EVENTS && keys < TURN_KEYS { self.inbox.receiver.try_recv().ok() } else { None };
-        }
-        jobs
+    fn taken(&self, task: Task) -> Task {
+        self.inbox.taken(&task);
+        task
     }
 
-    fn turn(&mut self, jobs: Vec<Job>) {
+    fn collect(&mut self, first: Option<Task>) -> Vec<Task> {
+        let mut tasks = Vec::new();
+        let (mut events, mut keys) = (0, 0);
+        let mut next = first;
+        while let Some(task) = next {
+            if task.is_alone() && !tasks.is_empty() {
+                self.aside = Some(task);
+                break;
+            }
+            let is_alone = task.is_alone();
+            events += task.weight();
+            keys += task.keys();
+            tasks.push(task);
+            let more = !is_alone && events < TURN_EVENTS && keys < TURN_KEYS;
+            next = if more { self.inbox.receiver.try_recv().ok().map(|task| self.taken(task)) } else { None };
+        }
+        tasks
+    }
+
+    fn turn(&mut self, tasks: Vec<Task>) {
         if self.store.is_poisoned() {
-            return refuse(jobs, Refusal::Poisoned);
+            return refuse(tasks, Refusal::Poisoned);
         }
         let start = Instant::now();
         let now = self.clock.now();
         self.steps.look(now, start);
-        match self.take_turn(&jobs, now, start) {
+        let taken = match tasks.first() {
+            Some(Task::Erase(user, _)) => self.erase(user, now),
+            _ => self.take_turn(&tasks, now, start),
+        };
+        match taken {
             Ok(None) => {}
-            Ok(Some(TurnDone { outcomes, changes })) => {
+            Ok(Some(TurnDone { done, changes })) => {
                 self.metrics.turn_seconds.record(start.elapsed().as_secs_f64());
-                let answers = jobs.into_iter().map(|job| job.reply).zip(outcomes).collect();
+                let answers = tasks.into_iter().zip(done).filter_map(|(task, done)| task.answer(done)).collect();
                 self.acknowledger.acknowledge(Written { answers, changes });
             }
             Err(error) => {
@@ -124,58 +146,80 @@ impl Writer {
                 }
                 self.upkeep_after = Some(start + UPKEEP_PAUSE);
                 let poisoned = self.store.is_poisoned();
-                refuse(jobs, if poisoned { Refusal::Poisoned } else { Refusal::ReadFailed });
+                refuse(tasks, if poisoned { Refusal::Poisoned } else { Refusal::ReadFailed });
             }
         }
     }
 
+    fn erase(&mut self, user: &str, now: TsMs) -> Result<Option<TurnDone>, StoreError> {
+        let mut turn = self.store.turn();
+        let erasure = turn.erase(user, now)?;
+        let changes = turn.commit()?;
+        self.tombstones.add(self.store.user_mark(user));
+        self.metrics.users_erased.increment(1);
+        self.metrics.caps_ended.increment(erasure.caps);
+        Ok(Some(TurnDone { done: vec![Done::Erase(erasure)], changes }))
+    }
+
     /// Timers that are due and logs to judge anew. None while the time of day is not believed: a clock that is days
     /// ahead would end every cap.
-    fn upkeep(&mut self, now: TsMs, mono: Instant) -> Result<Upkeep, StoreError> {
+    fn upkeep(&mut self, policy: &Policy, now: TsMs, mono: Instant) -> Result<Upkeep, StoreError> {
         if !self.steps.is_believed() || self.upkeep_after.is_some_and(|after| mono < after) {
             return Ok(Upkeep::default());
         }
         self.upkeep_after = None;
         let due = self.timers.due(&self.store, now, TURN_TIMERS)?;
-        let page = self.recheck.next(&self.store, TURN_RECHECKS)?;
+        let page = self.recheck.next(&self.store, policy, now, TURN_RECHECKS)?;
         Ok(Upkeep { due, page })
     }
 
-    fn take_turn(&mut self, jobs: &[Job], now: TsMs, mono: Instant) -> Result<Option<TurnDone>, StoreError> {
-        let upkeep = self.upkeep(now, mono)?;
-        if jobs.is_empty() && upkeep.due.rows.is_empty() && upkeep.page.is_empty() {
+    fn take_turn(&mut self, tasks: &[Task], now: TsMs, mono: Instant) -> Result<Option<TurnDone>, StoreError> {
+        let policy = self.policy.load_full();
+        self.recheck.follow(policy.revision());
+        let upkeep = self.upkeep(&policy, now, mono)?;
+        if tasks.is_empty() && upkeep.due.rows.is_empty() && upkeep.page.writes_nothing() {
             // What a timer was waited for may be gone.
             self.timers.advance(&upkeep.due);
+            self.recheck.advance(upkeep.page);
             return Ok(None);
         }
-        let policy = self.policy.load_full();
         let mut turn = self.store.turn();
         for rows in &upkeep.due.rows {
             turn.remove_fired(rows);
         }
-        upkeep.page.mark(&mut turn, self.recheck.rules());
+        upkeep.page.mark(&mut turn, self.recheck.revision());
         let fired = upkeep.due.rows.concat();
-        let blocks = jobs.iter().map(|job| &job.block);
-        let outcome = run_turn(&self.store, &policy, blocks, &fired, &upkeep.page.row_keys, now, &mut turn)?;
+        let input = TurnInput {
+            store: &self.store,
+            policy: &policy,
+            tombstones: &self.tombstones,
+            tasks,
+            fired: &fired,
+            recheck: &upkeep.page.row_keys,
+            now,
+        };
+        let outcome = run_turn(&input, &mut turn)?;
         let changes = turn.commit()?;
         self.timers.advance(&upkeep.due);
-        self.recheck.advance(&upkeep.page);
+        self.recheck.advance(upkeep.page);
         for &(shard, due) in &outcome.timers_added {
             self.timers.added(ShardId(shard), due);
         }
-        self.measure(jobs, &fired, &outcome, now);
-        Ok(Some(TurnDone { outcomes: outcome.blocks, changes }))
+        self.measure(tasks, &fired, &outcome, now);
+        Ok(Some(TurnDone { done: outcome.done, changes }))
     }
 
-    fn measure(&self, jobs: &[Job], fired: &[DueRow], outcome: &TurnOutcome, now: TsMs) {
-        let sum = |of: fn(&BlockOutcome) -> usize| outcome.blocks.iter().map(of).sum::<usize>() as u64;
-        self.metrics.counted.increment(sum(|block| block.counted));
-        self.metrics.duplicate.increment(sum(|block| block.duplicate));
-        self.metrics.late.increment(sum(|block| block.late));
+    fn measure(&self, tasks: &[Task], fired: &[DueRow], outcome: &TurnOutcome, now: TsMs) {
+        let blocks =
+            || outcome.done.iter().filter_map(|done| if let Done::Events(block) = done { Some(block) } else { None });
+        self.metrics.counted.increment(blocks().map(|block| block.counted as u64).sum());
+        self.metrics.duplicate.increment(blocks().map(|block| block.duplicate as u64).sum());
+        self.metrics.late.increment(blocks().map(|block| block.late as u64).sum());
+        self.metrics.erased.increment(blocks().map(|block| block.erased as u64).sum());
         self.metrics.caps_started.increment(outcome.caps_started);
         self.metrics.caps_ended.increment(outcome.caps_ended);
-        if !jobs.is_empty() {
-            self.metrics.turn_events.record(jobs.iter().map(|job| job.block.len()).sum::<usize>() as f64);
+        if !tasks.is_empty() {
+            self.metrics.turn_events.record(tasks.iter().map(Task::weight).sum::<usize>() as f64);
         }
         self.metrics.timers_fired.increment(fired.len() as u64);
         let lag_ms = fired.iter().map(|row| now.0.saturating_sub(row.due.0)).max().unwrap_or(0);
@@ -184,8 +228,6 @@ impl Writer {
     }
 }
 
-fn refuse(jobs: Vec<Job>, refusal: Refusal) {
-    for job in jobs {
-        let _ = job.reply.send(Err(refusal));
-    }
+fn refuse(tasks: Vec<Task>, refusal: Refusal) {
+    tasks.into_iter().for_each(|task| task.refuse(refusal));
 }

@@ -7,18 +7,26 @@
 //!                   bit 2: a number of entries follows (else there is one)
 //!                   bit 3: a number of trimmed entries follows (else there are none)
 //!                   bit 4: in the first section, the key may have a row in `caps`
-//!                   bits 5-7: zero
+//!                   bit 5: reservations follow the entries (since format 2)
+//!                   bits 6-7: zero
 //! name     u8, ..   length and bytes, where the tag says so
 //! entries  varint   where the tag says so
 //! trimmed  varint   where the tag says so
 //! entry    varint   (time since the entry before, the first since 1970, in ms) * 2 + (1 if a hash follows)
 //!          u64 LE   the hash, where there is one
+//! held     varint   how many reservations, where the tag says so; for each
+//!          varint   when it was made, in ms since 1970
+//!          varint   for how long, in ms
+//!          u64 LE   the hash
+//!          varint   how many other keys were reserved with it; for each: varint length and bytes
 //! ```
+//!
+//! A section with reservations may have no entries: then the number of entries is there, and zero.
 //!
 //! Varints are LEB128. An ad seen once without an event id is 7 bytes, until 2039.
 
 use super::StoreError;
-use crate::model::{CapRow, Entry, Kind, Log, Section, TsMs};
+use crate::model::{CapRow, Entry, Held, Kind, Log, Section, TsMs};
 use smallvec::SmallVec;
 
 const KIND_MASK: u8 = 0b11;
@@ -26,7 +34,8 @@ const KIND_NAMED: u8 = 3;
 const COUNTED: u8 = 1 << 2;
 const TRIMMED: u8 = 1 << 3;
 const MAY_CAP: u8 = 1 << 4;
-const KNOWN_BITS: u8 = 0b1_1111;
+const HELD: u8 = 1 << 5;
+const KNOWN_BITS: u8 = 0b11_1111;
 
 /// A log as it is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,6 +91,7 @@ pub fn encode_log(out: &mut Vec<u8>, log: &Log, may_cap: bool) {
         tag |= if section.entries.len() != 1 { COUNTED } else { 0 };
         tag |= if section.trimmed != 0 { TRIMMED } else { 0 };
         tag |= if i == 0 && may_cap { MAY_CAP } else { 0 };
+        tag |= if section.held.is_empty() { 0 } else { HELD };
         out.push(tag);
         if known == KIND_NAMED {
             let name = section.kind.as_str().as_bytes();
@@ -103,7 +113,48 @@ pub fn encode_log(out: &mut Vec<u8>, log: &Log, may_cap: bool) {
             }
             before = entry.ts.0;
         }
+        if !section.held.is_empty() {
+            encode_held(out, &section.held);
+        }
     }
+}
+
+fn encode_held(out: &mut Vec<u8>, held: &[Held]) {
+    put_varint(out, held.len() as u64);
+    for held in held {
+        put_varint(out, held.ts.0);
+        put_varint(out, held.expires_at.0.saturating_sub(held.ts.0));
+        out.extend_from_slice(&held.hash.to_le_bytes());
+        put_varint(out, held.keys.len() as u64);
+        for key in &held.keys {
+            put_bytes(out, key.as_bytes());
+        }
+    }
+}
+
+fn decode_held(bytes: &mut &[u8]) -> Option<Vec<Held>> {
+    let count = usize::try_from(take_varint(bytes)?).ok().filter(|&count| count > 0 && count <= bytes.len())?;
+    let one = |bytes: &mut &[u8]| {
+        let ts = take_varint(bytes)?;
+        let expires_at = TsMs(ts.checked_add(take_varint(bytes)?)?);
+        let hash = u64::from_le_bytes(take(bytes, 8)?.try_into().ok()?);
+        let keys = usize::try_from(take_varint(bytes)?).ok().filter(|&keys| keys <= bytes.len())?;
+        let key = |bytes: &mut &[u8]| Some(std::str::from_utf8(take_bytes(bytes)?).ok()?.into());
+        let keys = (0..keys).map(|_| key(bytes)).collect::<Option<_>>()?;
+        Some(Held { ts: TsMs(ts), expires_at, hash, keys })
+    };
+    (0..count).map(|_| one(bytes)).collect()
+}
+
+/// Bytes led by their length.
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+pub(super) fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = usize::try_from(take_varint(bytes)?).ok()?;
+    take(bytes, len)
 }
 
 /// Reads a log back.
@@ -136,7 +187,7 @@ fn decode_section(bytes: &mut &[u8]) -> Option<Section> {
     let count = if tag & COUNTED != 0 { usize::try_from(take_varint(bytes)?).ok()? } else { 1 };
     let trimmed = if tag & TRIMMED != 0 { take_varint(bytes)? } else { 0 };
     // An entry has at least one byte: a count beyond that is damage, not a reason to reserve memory.
-    if count == 0 || count > bytes.len() {
+    if (count == 0 && tag & HELD == 0) || count > bytes.len() {
         return None;
     }
     let mut entries = SmallVec::with_capacity(count);
@@ -147,14 +198,18 @@ fn decode_section(bytes: &mut &[u8]) -> Option<Section> {
         let hash = if packed & 1 == 1 { u64::from_le_bytes(take(bytes, 8)?.try_into().ok()?) } else { 0 };
         entries.push(Entry { ts: TsMs(ts), hash });
     }
-    Some(Section { kind, trimmed, entries })
+    let held = if tag & HELD != 0 { decode_held(bytes)? } else { Vec::new() };
+    Some(Section { kind, trimmed, entries, held })
 }
 
-/// Reads only the time of a log's newest event, for the compaction filter.
+/// Reads only the last instant at which something of a log is new, for the compaction filter: its newest event, or the
+/// end of a reservation.
 pub(super) fn newest_of_log(mut bytes: &[u8]) -> Option<TsMs> {
     let mut newest = None;
     while !bytes.is_empty() {
-        newest = newest.max(decode_section(&mut bytes)?.entries.last().map(|entry| entry.ts));
+        let section = decode_section(&mut bytes)?;
+        newest = newest.max(section.entries.last().map(|entry| entry.ts));
+        newest = newest.max(section.held.iter().map(|held| held.expires_at).max());
     }
     newest
 }
@@ -189,6 +244,7 @@ mod tests {
             kind,
             trimmed,
             entries: entries.iter().map(|&(ts, hash)| Entry { ts: TsMs(ts), hash }).collect(),
+            held: Vec::new(),
         };
         Log { sections: parts.iter().map(section).collect() }
     }
@@ -224,6 +280,26 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_of_a_reservation_never_change() {
+        let mut log = log(&[(Kind::CLICK, 0, &[(1_732_233_600_000, 0)])]);
+        let held = |hash, keys: &[&str]| Held {
+            ts: TsMs(1_732_233_600_000),
+            expires_at: TsMs(1_732_233_660_000),
+            hash,
+            keys: keys.iter().map(|&key| key.into()).collect(),
+        };
+        log.hold(Kind::IMPRESSION, held(0x0123_4567_89ab_cdef, &["c:1", "a:22"]));
+        log.hold(Kind::CLICK, held(1, &[]));
+        let mut out = Vec::new();
+        encode_log(&mut out, &log, true);
+        let click = "3180f0d892ea640180b8ac89b532e0d403010000000000000000";
+        let impression = "24000180b8ac89b532e0d403efcdab89674523010203633a3104613a3232";
+        assert_eq!(hex(&out), format!("{click}{impression}"));
+        assert_eq!(newest_of_log(&out), Some(TsMs(1_732_233_660_000)));
+        assert_eq!(decode_log(&out), Ok(LogRow { log, may_cap: true }));
+    }
+
+    #[test]
     fn the_bytes_of_a_cap_never_change() {
         let row = CapRow { until: TsMs(1_732_665_600_000), due: TsMs(1_732_665_599_000) };
         let mut out = Vec::new();
@@ -236,23 +312,39 @@ mod tests {
         #[test]
         fn a_log_survives_its_encoding(
             parts in prop::collection::vec(
-                ("[a-z][a-z0-9_]{0,31}", 0u64..1 << 40, prop::collection::vec((0u64..1 << 47, any::<u64>()), 1..300)),
+                (
+                    "[a-z][a-z0-9_]{0,31}",
+                    0u64..1 << 40,
+                    prop::collection::vec((0u64..1 << 47, any::<u64>()), 0..300),
+                    prop::collection::vec(
+                        (0u64..1 << 40, 0u64..3_600_001, any::<u64>(), prop::collection::vec("[a-zé:]{3,9}", 0..3)),
+                        0..4,
+                    ),
+                ),
                 1..4,
             ),
             may_cap: bool,
         ) {
             let mut log = Log::default();
-            for (kind, trimmed, mut entries) in parts {
+            for (kind, trimmed, mut entries, held) in parts {
                 let kind = Kind::new(&kind).unwrap();
-                if log.section(kind).is_none() {
+                if log.section(kind).is_none() && !(entries.is_empty() && held.is_empty()) {
                     entries.sort();
                     let entries = entries.into_iter().map(|(ts, hash)| Entry { ts: TsMs(ts), hash }).collect();
-                    log.sections.push(Section { kind, trimmed, entries });
+                    let held = held.into_iter().map(|(ts, ttl, hash, keys)| Held {
+                        ts: TsMs(ts),
+                        expires_at: TsMs(ts + ttl),
+                        hash,
+                        keys: keys.into_iter().map(String::into_boxed_str).collect(),
+                    });
+                    log.sections.push(Section { kind, trimmed, entries, held: held.collect() });
                 }
             }
+            prop_assume!(!log.is_empty());
             let mut out = Vec::new();
             encode_log(&mut out, &log, may_cap);
-            prop_assert_eq!(newest_of_log(&out), log.newest());
+            let held = log.sections.iter().flat_map(|section| &section.held).map(|held| held.expires_at).max();
+            prop_assert_eq!(newest_of_log(&out), log.newest().max(held));
             prop_assert_eq!(decode_log(&out), Ok(LogRow { log, may_cap }));
         }
 

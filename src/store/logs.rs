@@ -4,11 +4,16 @@
 //! when they reach the disk can change behind them.
 
 use super::codec::decode_log;
-use super::row::{RowKey, shard_rows, user_rows};
+use super::row::{RowKey, RowKeys, after_prefix, shard_rows, user_prefix, user_rows};
 use super::{LogRow, Store, StoreError, Table};
 use crate::model::{Log, ShardId};
 use rocksdb::{DBPinnableSlice, ErrorKind, IteratorMode, ReadOptions, ReadTier};
 use std::ops::Range;
+
+/// From so many keys of a user on, all of the user's rows are looked through rather than each key searched.
+const SCAN_FROM: usize = 8;
+/// But no more rows than this for each key: a user with very many is asked key by key.
+const SCAN_ROWS_PER_KEY: usize = 4;
 
 /// Why logs were not read from memory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,36 +32,135 @@ impl Store {
         rows.into_iter().map(|row| decode(row.map_err(StoreError::rocks("reading logs"))?)).collect()
     }
 
-    /// The same from memory alone: the write buffers and the block cache.
-    ///
-    /// Key by key: RocksDB's batched multi-get has been seen to answer "found, empty" here where it should say that it
-    /// would have to read a block. No log is empty, so such an answer is taken for what it means.
-    pub fn logs_in_memory<'a>(
+    /// Gives up to `max` logs of a shard to `each`, from the one after a row key (the first where that is `None`), in the
+    /// order of the row keys. Returns the last row key, and whether the shard ends with it. Blocks on disk.
+    pub fn scan_logs(
         &self,
-        keys: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Result<Vec<Option<LogRow>>, ReadError> {
-        let mut options = ReadOptions::default();
-        options.set_read_tier(ReadTier::BlockCache);
-        let read = |key| match self.db.get_pinned_cf_opt(self.cf(Table::Logs), key, &options) {
-            Ok(Some(row)) if row.is_empty() => Err(ReadError::WouldBlock),
-            Ok(row) => Ok(decode(row)?),
-            Err(error) if error.kind() == ErrorKind::Incomplete => Err(ReadError::WouldBlock),
-            Err(error) => Err(ReadError::Store(StoreError::rocks("reading logs from memory")(error))),
-        };
-        keys.into_iter().map(read).collect()
-    }
-
-    /// Up to `max` row keys of a shard after one (from the first where that is `None`). Blocks on disk.
-    pub fn log_keys_after(&self, shard: ShardId, after: Option<&[u8]>, max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        shard: ShardId,
+        after: Option<&[u8]>,
+        max: usize,
+        mut each: impl FnMut(&[u8], LogRow),
+    ) -> Result<(Option<Vec<u8>>, bool), StoreError> {
         let Range { start, end } = shard_rows(shard);
         // The least key after a key is that key and a zero byte.
         let start = after.map_or(start, |after| [after, &[0]].concat());
         let mut options = ReadOptions::default();
         options.set_iterate_range(start..end);
         options.fill_cache(false);
+        let mut rows = self.db.raw_iterator_cf_opt(self.cf(Table::Logs), options);
+        rows.seek_to_first();
+        let (mut last, mut count) = (Vec::new(), 0);
+        while let Some((key, value)) = rows.item() {
+            each(key, decode_log(value)?);
+            count += 1;
+            if count == max {
+                last.extend_from_slice(key);
+                return Ok((Some(last), false));
+            }
+            rows.next();
+        }
+        rows.status().map_err(StoreError::rocks("reading the logs of a shard"))?;
+        Ok((None, true))
+    }
+
+    /// Reads logs of one user on one consistent view, in the order of their keys. Blocks on disk.
+    pub fn logs_at_once(&self, keys: &RowKeys) -> Result<Vec<Option<LogRow>>, StoreError> {
+        match self.view(keys, ReadTier::All) {
+            Ok(logs) => Ok(logs),
+            Err(ReadError::Store(error)) => Err(error),
+            Err(ReadError::WouldBlock) => Err(StoreError::Corrupt { table: "logs", what: "a row is empty" }),
+        }
+    }
+
+    /// The same from memory alone: the write buffers and the block cache.
+    pub fn logs_at_once_in_memory(&self, keys: &RowKeys) -> Result<Vec<Option<LogRow>>, ReadError> {
+        self.view(keys, ReadTier::BlockCache)
+    }
+
+    fn view(&self, keys: &RowKeys, tier: ReadTier) -> Result<Vec<Option<LogRow>>, ReadError> {
+        if keys.len() >= SCAN_FROM
+            && let Some(logs) = self.scan_for(keys, tier)?
+        {
+            return Ok(logs);
+        }
+        let mut options = ReadOptions::default();
+        options.set_read_tier(tier);
+        // One row is consistent by itself.
+        let snapshot = (keys.len() > 1).then(|| self.db.snapshot());
+        if let Some(snapshot) = &snapshot {
+            options.set_snapshot(snapshot);
+        }
+        // Key by key: RocksDB's batched multi-get has been seen to answer "found, empty" from memory where it should
+        // say that it would have to read a block. No log is empty, so such an answer is taken for what it means.
+        let read = |key| match self.db.get_pinned_cf_opt(self.cf(Table::Logs), key, &options) {
+            Ok(Some(row)) if row.is_empty() => Err(ReadError::WouldBlock),
+            Ok(row) => Ok(decode(row)?),
+            Err(error) if error.kind() == ErrorKind::Incomplete => Err(ReadError::WouldBlock),
+            Err(error) => Err(ReadError::Store(StoreError::rocks("reading logs")(error))),
+        };
+        keys.iter().map(read).collect()
+    }
+
+    /// Finds the keys among all rows of their user, if there are not many more of those: one pass over neighbours costs
+    /// less than a search for each.
+    fn scan_for(&self, keys: &RowKeys, tier: ReadTier) -> Result<Option<Vec<Option<LogRow>>>, ReadError> {
+        let prefix = user_prefix(keys.get(0));
+        let mut wanted: Vec<usize> = (0..keys.len()).collect();
+        wanted.sort_unstable_by_key(|&number| keys.get(number));
+        let mut options = ReadOptions::default();
+        options.set_read_tier(tier);
+        options.set_iterate_range(prefix.to_vec()..after_prefix(prefix));
+        let mut rows = self.db.raw_iterator_cf_opt(self.cf(Table::Logs), options);
+        rows.seek(keys.get(wanted[0]));
+        let mut logs = vec![None; keys.len()];
+        let mut wanted = wanted.into_iter().peekable();
+        for _ in 0..SCAN_ROWS_PER_KEY * keys.len() {
+            let Some((key, value)) = rows.item() else {
+                return match rows.status() {
+                    Ok(()) => Ok(Some(logs)),
+                    Err(error) if error.kind() == ErrorKind::Incomplete => Err(ReadError::WouldBlock),
+                    Err(error) => Err(ReadError::Store(StoreError::rocks("reading the logs of a user")(error))),
+                };
+            };
+            while let Some(&number) = wanted.peek()
+                && keys.get(number) <= key
+            {
+                if keys.get(number) == key {
+                    logs[number] = Some(decode_log(value)?);
+                }
+                wanted.next();
+            }
+            if wanted.peek().is_none() {
+                return Ok(Some(logs));
+            }
+            rows.next();
+        }
+        Ok(None)
+    }
+
+    /// Up to `max` logs of one user after a key (from the first where that is `None`), with their keys in the order of the
+    /// row keys. Blocks on disk.
+    pub fn logs_of_user_after(
+        &self,
+        user: &str,
+        after: Option<&str>,
+        max: usize,
+    ) -> Result<Vec<(String, LogRow)>, StoreError> {
+        let mut range = user_rows(user);
+        if let Some(after) = after {
+            range.start = RowKey::beside(&range.start, after);
+            range.start.push(0);
+        }
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(range);
         let rows = self.db.iterator_cf_opt(self.cf(Table::Logs), options, IteratorMode::Start);
         rows.take(max)
-            .map(|row| Ok(row.map_err(StoreError::rocks("reading the keys of a shard"))?.0.into_vec()))
+            .map(|row| {
+                let (key, value) = row.map_err(StoreError::rocks("reading the logs of a user"))?;
+                let key =
+                    RowKey::key_of(&key).ok_or(StoreError::Corrupt { table: "logs", what: "a row key is none" })?;
+                Ok((key.into_owned(), decode_log(&value)?))
+            })
             .collect()
     }
 
@@ -113,12 +217,14 @@ mod tests {
                 }
                 turn.commit().unwrap();
                 for n in 0..500u64 {
-                    let keys = [row_key(n * 7_919 % USERS), row_key(n * 104_729 % USERS + 1)];
-                    let keys = || keys.iter().map(RowKey::as_bytes);
-                    match store.logs_in_memory(keys()) {
+                    let mut keys = RowKeys::default();
+                    for user in [n * 7_919 % USERS, n * 104_729 % USERS + 1] {
+                        keys.push(&format!("user-{user}"), "da:1");
+                    }
+                    match store.logs_at_once_in_memory(&keys) {
                         Ok(rows) => {
                             read += 1;
-                            assert_eq!(rows, store.logs(keys()).unwrap());
+                            assert_eq!(rows, store.logs(keys.iter()).unwrap());
                         }
                         Err(ReadError::WouldBlock) => blocked += 1,
                         Err(error) => panic!("{error}"),
@@ -127,5 +233,34 @@ mod tests {
             }
         }
         assert!(read > 0 && blocked > 0, "{read} read, {blocked} would block: nothing was put to the test");
+    }
+
+    /// By a pass over the user's rows and by a search for each: keys in any order, twice, and of nobody.
+    #[test]
+    fn many_keys_of_a_user_are_found_however_many_rows_there_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&StoreOptions { data_dir: dir.path().to_owned(), ..StoreOptions::default() }).unwrap();
+        for rows in [0, 1, 20, 2_000u64] {
+            let user = format!("user-{rows}");
+            let mut turn = store.turn();
+            for ad in 0..rows {
+                let mut log = Log::default();
+                log.insert(Kind::IMPRESSION, Entry { ts: TsMs(1_732_233_600_000 + ad), hash: ad + 1 }, 256);
+                let row_key = RowKey::new(&UserId::new(&*user).unwrap(), &CapKey::new(format!("da:{ad}")).unwrap());
+                turn.put_log(row_key.as_bytes(), &log, false);
+            }
+            turn.commit().unwrap();
+            for asked in [1, SCAN_FROM as u64, 300] {
+                let mut keys = RowKeys::default();
+                for n in 0..asked {
+                    keys.push(&user, &format!("da:{}", n * 7 % 2_500));
+                    keys.push(&user, &format!("c:{}", n % 5));
+                    keys.push(&user, &format!("da:{}", asked - n));
+                }
+                let searched = store.logs(keys.iter()).unwrap();
+                assert_eq!(store.logs_at_once(&keys).unwrap(), searched);
+                assert_eq!(store.logs_at_once_in_memory(&keys).unwrap(), searched);
+            }
+        }
     }
 }

@@ -3,12 +3,14 @@
 use super::row::shard_rows;
 use super::{FORMAT, Store, StoreError, StoreInfo, Table};
 use crate::model::ShardId;
+use crate::random::random_id;
 use rocksdb::{IteratorMode, ReadOptions, WriteBatch, WriteOptions};
-use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::Ordering;
 
 const FORMAT_FIELD: &[u8] = b"format";
 const ID_FIELD: &[u8] = b"store_id";
+/// 32 hex digits: under what key users who were erased are hashed.
+const ERASURE_KEY_FIELD: &[u8] = b"erasure_key";
 /// `on` or `off`: whether the last run noted changes.
 const CHANGES_FIELD: &[u8] = b"changes";
 /// The machine's boot id while a run is under way; absent after a clean end.
@@ -17,7 +19,7 @@ const RUNNING_FIELD: &[u8] = b"running_on_boot";
 const EPOCH_BITS: u32 = 40;
 /// In `meta`, after the shard: the changes up to this sequence are gone.
 const TRIMMED_FIELD: u8 = b't';
-/// In `meta`, after the shard: by which rules its caps were judged last.
+/// In `meta`, after the shard: by which revision of the rules its caps were judged last.
 pub(super) const RULES_FIELD: u8 = b'r';
 
 impl Store {
@@ -37,11 +39,26 @@ impl Store {
             return Ok(StoreInfo { id });
         }
         let id = random_id();
-        let mut batch = WriteBatch::default();
-        batch.put(FORMAT_FIELD, FORMAT.to_string());
-        batch.put(ID_FIELD, &id);
-        self.db.write(batch).map_err(StoreError::rocks("writing the store's id"))?;
+        self.db.put(ID_FIELD, &id).map_err(StoreError::rocks("writing the store's id"))?;
         Ok(StoreInfo { id })
+    }
+
+    /// Says that this version wrote here, and makes what a store of an earlier one lacks.
+    pub(super) fn upgrade(&mut self) -> Result<(), StoreError> {
+        if self.format()? != Some(FORMAT) {
+            self.db.put(FORMAT_FIELD, FORMAT.to_string()).map_err(StoreError::rocks("writing the format"))?;
+        }
+        let key = match self.field(ERASURE_KEY_FIELD)? {
+            Some(key) => key,
+            None => {
+                let key = random_id();
+                self.db.put(ERASURE_KEY_FIELD, &key).map_err(StoreError::rocks("writing the erasure key"))?;
+                key
+            }
+        };
+        let key = u128::from_str_radix(&key, 16).map_err(|_| corrupt("the erasure key is not 32 hex digits"))?;
+        self.erasure_key = key.to_be_bytes();
+        Ok(())
     }
 
     /// Finds the last sequence of every shard: that of its last change, or of what was trimmed.
@@ -84,7 +101,7 @@ impl Store {
         batch.put_cf(self.cf(Table::Meta), [shard.0, TRIMMED_FIELD], seq.to_be_bytes());
     }
 
-    /// By which rules the caps of a shard were judged last.
+    /// By which revision of the rules the caps of a shard were judged last.
     pub fn rules_mark(&self, shard: ShardId) -> Result<Option<u64>, StoreError> {
         self.shard_number(shard, RULES_FIELD)
     }
@@ -121,10 +138,4 @@ fn corrupt(what: &'static str) -> StoreError {
 fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     id.map_or_else(|_| UNKNOWN_BOOT.to_owned(), |id| id.trim().to_owned())
-}
-
-/// 128 bits from the keys of the standard library's hash maps, which come from the system's randomness.
-fn random_id() -> String {
-    let half = || std::collections::hash_map::RandomState::new().build_hasher().finish();
-    format!("{:016x}{:016x}", half(), half())
 }

@@ -6,6 +6,9 @@
 //! | caps | shard, user, 0, key | capped until, timer | what makes a cap start, last longer or end |
 //! | changes | shard, sequence | when, row key in caps | the same write |
 //! | due | shard, instant, user, 0, key | | the same write |
+//! | reservations | shard, user, 0, id | which ads, the answer | a call of `/reserve` |
+//! | erased | shard, keyed hash of the user | up to when | an erasure |
+//! | rules | rule id | the rule | a change of rules |
 //! | meta | shard, field | a number | trimming, judging by new rules |
 //! | default | field | format, store id, ... | opening and closing |
 
@@ -13,13 +16,16 @@ mod caps;
 mod changes;
 mod codec;
 mod due;
+mod erased;
 mod lock;
 mod logs;
 mod meta;
 mod open;
 mod options;
 mod reclaim;
+mod reservations;
 mod row;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -28,11 +34,13 @@ pub use caps::{CapEntry, CapsPage};
 pub use changes::Change;
 pub use codec::LogRow;
 pub use due::DueRow;
+pub use erased::{Erasure, UserMark};
 pub use logs::ReadError;
 pub use open::{OpenError, StoreInfo};
 pub use options::{ByteSize, Compression, Durability, StorageKind, StoreOptions};
 pub use reclaim::{Keep, Reclaim};
-pub use row::RowKey;
+pub use reservations::ReservationRow;
+pub use row::{RowKey, RowKeys};
 pub use turn::Turn;
 
 use crate::model::{SHARDS, ShardId};
@@ -43,7 +51,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 /// The version of everything on disk. A newer one is refused.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// The tables, each a column family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,11 +60,23 @@ pub(crate) enum Table {
     Caps,
     Changes,
     Due,
+    Reservations,
+    Erased,
+    Rules,
     Meta,
 }
 
 impl Table {
-    pub(crate) const ALL: [Table; 5] = [Table::Logs, Table::Caps, Table::Changes, Table::Due, Table::Meta];
+    pub(crate) const ALL: [Table; 8] = [
+        Table::Logs,
+        Table::Caps,
+        Table::Changes,
+        Table::Due,
+        Table::Reservations,
+        Table::Erased,
+        Table::Rules,
+        Table::Meta,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -64,6 +84,9 @@ impl Table {
             Table::Caps => "caps",
             Table::Changes => "changes",
             Table::Due => "due",
+            Table::Reservations => "reservations",
+            Table::Erased => "erased",
+            Table::Rules => "rules",
             Table::Meta => "meta",
         }
     }
@@ -102,6 +125,8 @@ pub struct Store {
     trimmed_to: Vec<AtomicU64>,
     changed: Arc<Notify>,
     reclaim: Arc<Reclaim>,
+    /// Under which users who were erased are known: made with the data directory.
+    erasure_key: [u8; 16],
     cache: rocksdb::Cache,
     _lock: Option<lock::DirLock>,
 }

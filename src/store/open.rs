@@ -66,6 +66,7 @@ impl Store {
             trimmed_to: Store::shard_counters(),
             changed: Arc::new(Notify::new()),
             reclaim,
+            erasure_key: [0; 16],
             cache,
             _lock: lock,
         };
@@ -75,6 +76,7 @@ impl Store {
             return Err(OpenError::NewerFormat { dir, found: found.to_string() });
         }
         store.info = store.open_info().map_err(state)?;
+        store.upgrade().map_err(state)?;
         store.load_sequences().map_err(state)?;
         store.mark_opened().map_err(state)?;
         Ok(store)

@@ -192,9 +192,24 @@ impl StoreOptions {
             }
             // Rows here come and go: files that are mostly tombstones are rewritten at once.
             Table::Caps | Table::Changes | Table::Due => {
+                options.set_periodic_compaction_seconds(self.rewrite_after_s);
                 options.add_compact_on_deletion_collector_factory(16_384, 8_192, 0.5);
             }
-            Table::Meta => {}
+            Table::Reservations => {
+                options.set_periodic_compaction_seconds(self.rewrite_after_s);
+                let reclaim = reclaim.clone();
+                options.set_compaction_filter(c"freqcap.answers", move |_level, _key, value| {
+                    reclaim.decide_reservation(value)
+                });
+            }
+            Table::Erased => {
+                options.set_periodic_compaction_seconds(self.rewrite_after_s);
+                let reclaim = reclaim.clone();
+                options.set_compaction_filter(c"freqcap.tombstones", move |_level, _key, value| {
+                    reclaim.decide_tombstone(value)
+                });
+            }
+            Table::Rules | Table::Meta => {}
         }
         options
     }
@@ -208,7 +223,7 @@ impl StoreOptions {
         blocks.set_cache_index_and_filter_blocks(true);
         blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
-        if matches!(table, Table::Logs | Table::Caps) {
+        if matches!(table, Table::Logs | Table::Caps | Table::Reservations | Table::Erased) {
             blocks.set_bloom_filter(self.bloom_bits, false);
             blocks.set_optimize_filters_for_memory(true);
             blocks.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);

@@ -1,6 +1,9 @@
-//! Void logs leave the disk when compaction meets them. Nobody is told: reads already treat them as absent.
+//! Void logs, stored answers and tombstones that nobody needs any more leave the disk when compaction meets them. Nobody
+//! is told: reads already treat them as absent.
 
 use super::codec::newest_of_log;
+use super::erased::{TOMBSTONE_MS, erased_until};
+use super::reservations::kept_until;
 use super::row::RowKey;
 use crate::model::TsMs;
 use arc_swap::ArcSwapOption;
@@ -52,15 +55,36 @@ impl Reclaim {
         }
     }
 
+    pub(super) fn decide_reservation(&self, value: &[u8]) -> CompactionDecision {
+        remove_if(self.before().zip(kept_until(value)).is_some_and(|(before, until)| until <= before))
+    }
+
+    pub(super) fn decide_tombstone(&self, value: &[u8]) -> CompactionDecision {
+        let keep = self.keep.load();
+        let keep_ms = keep.as_ref().map(|keep| keep.least_ms.max(TOMBSTONE_MS));
+        let stands = |(until, keep_ms): (TsMs, u64)| until.saturating_add(keep_ms);
+        let until = erased_until(value).zip(keep_ms).map(stands);
+        remove_if(self.before().zip(until).is_some_and(|(before, until)| until <= before))
+    }
+
+    /// What was void before this instant goes; nothing while the clock is not trusted.
+    fn before(&self) -> Option<TsMs> {
+        Some(TsMs(self.now_ms.load(Ordering::Relaxed).checked_sub(Self::MARGIN_MS)?))
+    }
+
     /// A row that cannot be read is kept, for somebody to look at.
     fn is_void(&self, key: &[u8], value: &[u8]) -> Option<bool> {
         let keep = self.keep.load();
         let keep = keep.as_ref()?;
-        let before = TsMs(self.now_ms.load(Ordering::Relaxed).checked_sub(Self::MARGIN_MS)?);
+        let before = self.before()?;
         let newest = newest_of_log(value)?;
         if newest > before.saturating_sub(keep.least_ms) {
             return Some(false);
         }
         Some(newest <= before.saturating_sub((keep.of_key_ms)(&RowKey::key_of(key)?)))
     }
+}
+
+fn remove_if(remove: bool) -> CompactionDecision {
+    if remove { CompactionDecision::Remove } else { CompactionDecision::Keep }
 }

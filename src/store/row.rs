@@ -54,6 +54,19 @@ impl RowKey {
         Some((user, key))
     }
 
+    /// The row key of another key of the same user.
+    pub fn beside(row_key: &[u8], key: &str) -> Vec<u8> {
+        let mut bytes = user_prefix(row_key).to_vec();
+        match key.strip_prefix("da:") {
+            Some(da) => {
+                bytes.push(DA);
+                bytes.extend_from_slice(da.as_bytes());
+            }
+            None => bytes.extend_from_slice(key.as_bytes()),
+        }
+        bytes
+    }
+
     /// Puts the key alone of a row key into `out`, which spares the allocation of [`RowKey::key_of`].
     pub fn key_into(bytes: &[u8], out: &mut String) -> Option<()> {
         let zero = memchr::memchr(0, bytes.get(1..)?)?;
@@ -70,10 +83,72 @@ impl RowKey {
         Some(())
     }
 
+    /// The user alone of a row key.
+    pub fn user_of(bytes: &[u8]) -> Option<&str> {
+        let rest = bytes.get(1..)?;
+        std::str::from_utf8(&rest[..memchr::memchr(0, rest)?]).ok()
+    }
+
     /// The key alone of a row key.
     pub fn key_of(bytes: &[u8]) -> Option<Cow<'_, str>> {
         Self::parse(bytes).map(|(_, key)| key)
     }
+}
+
+/// Row keys in one piece of memory, by their number.
+#[derive(Debug, Clone, Default)]
+pub struct RowKeys {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl RowKeys {
+    /// Adds the row key of a checked user and key.
+    pub fn push(&mut self, user: &str, key: &str) {
+        RowKey::write(&mut self.bytes, user, key);
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// Adds the row key of an ad itself.
+    pub fn push_da(&mut self, user: &str, da: &str) {
+        RowKey::write_da(&mut self.bytes, user, da);
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// Adds the row key of a call of `/reserve`: in its table the id stands for the key.
+    pub fn push_id(&mut self, user: &str, id: &str) {
+        write_user(&mut self.bytes, user);
+        self.bytes.extend_from_slice(id.as_bytes());
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    pub fn get(&self, number: usize) -> &[u8] {
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start as usize..self.ends[number] as usize]
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).map(|number| self.get(number))
+    }
+
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes of all of them.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// What every row of the user of this row key begins with.
+pub(crate) fn user_prefix(row_key: &[u8]) -> &[u8] {
+    let zero = memchr::memchr(0, &row_key[1..]).map_or(row_key.len(), |zero| zero + 2);
+    &row_key[..zero]
 }
 
 fn write_user(out: &mut Vec<u8>, user: &str) {
@@ -86,10 +161,16 @@ fn write_user(out: &mut Vec<u8>, user: &str) {
 pub(crate) fn user_rows(user: &str) -> Range<Vec<u8>> {
     let mut start = Vec::with_capacity(user.len() + 2);
     write_user(&mut start, user);
-    let mut end = start.clone();
+    let end = after_prefix(&start);
+    start..end
+}
+
+/// The first key past every row that begins with a prefix which [`user_prefix`] gave.
+pub(crate) fn after_prefix(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
     end.pop();
     end.push(1);
-    start..end
+    end
 }
 
 /// The bounds of every row of one shard.
@@ -115,6 +196,12 @@ mod tests {
         for (user, key) in [("u1", "da:77"), ("a/b:{c}%", "campaign:x:y"), ("é😀", "da:\u{a0}")] {
             assert_eq!(RowKey::parse(row(user, key).as_bytes()), Some((user, Cow::Borrowed(key))));
         }
+        assert_eq!(RowKey::beside(row("u1", "da:77").as_bytes(), "c:1"), row("u1", "c:1").as_bytes());
+        assert_eq!(RowKey::beside(row("u1", "c:1").as_bytes(), "da:77"), row("u1", "da:77").as_bytes());
+        let mut keys = RowKeys::default();
+        keys.push("u1", "c:1");
+        keys.push_da("u2", "77");
+        assert_eq!((keys.get(0), keys.get(1)), (row("u1", "c:1").as_bytes(), row("u2", "da:77").as_bytes()));
         assert_eq!(RowKey::parse(b""), None);
         assert_eq!(RowKey::parse(b"\x05user"), None);
     }

@@ -27,21 +27,43 @@ fn put(store: &Store, log: &Log) -> Result<(), StoreError> {
 fn a_directory_of_a_newer_format_is_refused_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&options(dir.path())).unwrap();
-    store.db.put(b"format", b"2").unwrap();
+    let newer = (FORMAT + 1).to_string();
+    store.db.put(b"format", &newer).unwrap();
     store.close().unwrap();
     drop(store);
     let Err(OpenError::NewerFormat { found, .. }) = Store::open(&options(dir.path())) else { panic!("it was opened") };
-    assert_eq!(found, "2");
+    assert_eq!(found, newer);
+}
+
+#[test]
+fn a_directory_of_the_first_format_is_taken_over_with_all_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&options(dir.path())).unwrap();
+    put(&store, &log(1)).unwrap();
+    for table in ["reservations", "erased", "rules"] {
+        store.db.drop_cf(table).unwrap();
+    }
+    store.db.put(b"format", b"1").unwrap();
+    store.db.delete(b"erasure_key").unwrap();
+    let id = store.info().id.clone();
+    drop(store);
+    let store = Store::open(&options(dir.path())).unwrap();
+    assert_eq!(store.info().id, id);
+    assert!(store.logs([row_key().as_bytes()]).unwrap().remove(0).is_some());
+    assert_eq!(store.db.get(b"format").unwrap(), Some(FORMAT.to_string().into_bytes()));
+    let mark = store.user_mark("u1");
+    drop(store);
+    assert_eq!(Store::open(&options(dir.path())).unwrap().user_mark("u1"), mark);
 }
 
 #[test]
 fn a_directory_with_a_table_of_a_newer_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::open(&options(dir.path())).unwrap();
-    store.db.create_cf("reservations", &rocksdb::Options::default()).unwrap();
+    store.db.create_cf("snapshots", &rocksdb::Options::default()).unwrap();
     drop(store);
     let Err(error) = Store::open(&options(dir.path())) else { panic!("it was opened") };
-    assert!(error.to_string().contains("reservations") && error.to_string().contains("--data-dir"), "{error}");
+    assert!(error.to_string().contains("snapshots") && error.to_string().contains("--data-dir"), "{error}");
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! One turn of a writer: everything it changes, in one atomic write.
 
 use super::codec::{encode_cap, encode_log};
-use super::{DueRow, Store, StoreError, Table, changes, due};
+use super::{DueRow, ReservationRow, Store, StoreError, Table, changes, due};
 use crate::model::{CapPlan, Log, SHARDS, ShardId, TsMs};
 use rocksdb::{WriteBatch, WriteOptions};
 
 /// Collects writes; nothing is seen of them before [`Turn::commit`].
 pub struct Turn<'s> {
-    store: &'s Store,
-    batch: WriteBatch,
+    pub(super) store: &'s Store,
+    pub(super) batch: WriteBatch,
     /// The last change written, by shard; 0 where there is none.
     written: Vec<u64>,
     key: Vec<u8>,
@@ -17,7 +17,7 @@ pub struct Turn<'s> {
 
 /// From so many timers of one shard on, they are removed as a range: fewer are cheaper one by one, for every range
 /// tombstone is asked in every later read of its table until compaction.
-const RANGE_FROM: usize = 64;
+pub(super) const RANGE_FROM: usize = 64;
 
 impl Store {
     pub fn turn(&self) -> Turn<'_> {
@@ -32,8 +32,11 @@ impl Store {
 }
 
 impl Turn<'_> {
-    /// Writes a log, which must not be empty.
+    /// Writes a log; an empty one is removed.
     pub fn put_log(&mut self, row_key: &[u8], log: &Log, may_cap: bool) {
+        if log.is_empty() {
+            return self.batch.delete_cf(self.store.cf(Table::Logs), row_key);
+        }
         self.value.clear();
         encode_log(&mut self.value, log, may_cap);
         self.batch.put_cf(self.store.cf(Table::Logs), row_key, &self.value);
@@ -93,9 +96,16 @@ impl Turn<'_> {
         }
     }
 
-    /// Notes by which rules the caps of a shard are judged now.
-    pub fn put_rules_mark(&mut self, shard: ShardId, rules: u64) {
-        self.batch.put_cf(self.store.cf(Table::Meta), [shard.0, super::meta::RULES_FIELD], rules.to_be_bytes());
+    /// Keeps the answer of a call of `/reserve` under its user and id.
+    pub fn put_reservation(&mut self, row_key: &[u8], row: &ReservationRow) {
+        self.value.clear();
+        row.encode(&mut self.value);
+        self.batch.put_cf(self.store.cf(Table::Reservations), row_key, &self.value);
+    }
+
+    /// Notes by which revision of the rules the caps of a shard are judged now.
+    pub fn put_rules_mark(&mut self, shard: ShardId, revision: u64) {
+        self.batch.put_cf(self.store.cf(Table::Meta), [shard.0, super::meta::RULES_FIELD], revision.to_be_bytes());
     }
 
     pub fn is_empty(&self) -> bool {

@@ -144,6 +144,7 @@ impl<'s> World<'s> {
                 Outcome::Counted => Answer::Counted,
                 Outcome::Duplicate => Answer::Duplicate,
                 Outcome::Late => Answer::Late,
+                Outcome::Erased => return Err("nobody was erased".to_owned()),
             },
         };
         same("the answer", &answer, &wanted)?;

@@ -1,0 +1,78 @@
+//! `POST /check`: which of these ads may this user see?
+
+use super::app::App;
+use super::body;
+use super::problem::{Problem, answer, json};
+use crate::engine::Question;
+use crate::input::CheckRequest;
+use crate::shard::CandidateVerdict;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::HeaderMap;
+use serde::Serialize;
+use std::sync::Arc;
+
+/// A candidate, as documented; what is read is told by [`crate::input`].
+#[derive(Serialize, utoipa::ToSchema)]
+#[allow(dead_code)]
+#[serde(untagged)]
+pub(super) enum CandidateBody {
+    /// An ad alone.
+    Ad(String),
+    /// An ad with the keys that are judged besides its own: at most 16, each `<level>:<id>`.
+    WithKeys { da: String, keys: Vec<String> },
+}
+
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code)]
+#[schema(example = json!({"user": "u1", "candidates": ["77", {"da": "78", "keys": ["campaign:42"]}]}))]
+struct CheckBody {
+    user: String,
+    /// At most 1,000.
+    candidates: Vec<CandidateBody>,
+    /// The instant asked about, in ms since 1970; now without it
+    at: Option<u64>,
+    /// Only rules of this kind
+    kind: Option<String>,
+}
+
+/// The verdicts, in the order asked.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(example = json!({"user": "u1", "results": [
+    {"da": "77", "capped": true, "capped_until": 1732665600000u64, "rule": "default", "key": "da:77", "count": 5, "limit": 5, "remaining": 0},
+    {"da": "78", "capped": false, "capped_until": null, "rule": "brand-x", "key": "campaign:42", "count": 1, "limit": 3, "remaining": 2}
+]}))]
+struct CheckAnswer<'a> {
+    user: &'a str,
+    results: &'a [CandidateVerdict<'a>],
+}
+
+/// The verdicts on many candidate ads of one user
+///
+/// All are judged on one consistent view, each as `GET /cap` would. Rules of every kind are judged unless `kind` narrows
+/// them.
+#[utoipa::path(
+    post,
+    path = "/check",
+    tag = "caps",
+    request_body(content = CheckBody, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The verdicts, in the order of the candidates", body = CheckAnswer),
+        (status = 400, description = "The body is no JSON, or cannot be unpacked", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "More bytes than max_body", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A member is missing or invalid, or there are more than 1,000 candidates", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn post(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
+    answer(check(&app, &headers, body).await)
+}
+
+async fn check(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+    let body = body::read_json(app, headers, body).await?;
+    let CheckRequest { user, candidates, kind, at } = CheckRequest::read(body.text()?)?;
+    let tell = |results: &[CandidateVerdict<'_>]| json(&CheckAnswer { user: user.as_str(), results });
+    Ok(app.reader.check(&user, &candidates, Question { kind, at }, tell).await?)
+}

@@ -1,0 +1,133 @@
+//! `POST /reserve` and `POST /release`: check and count in one step, held until an event confirms it.
+
+use super::app::App;
+use super::body;
+use super::check::CandidateBody;
+use super::problem::{Problem, answer, json, json_bytes};
+use crate::input::{ReleaseRequest, ReserveRequest};
+use crate::model::{EventId, ReserveAnswer};
+use crate::random::random_id;
+use crate::shard::{Refusal, Reserve, ReserveOutcome};
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use std::sync::Arc;
+
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code)]
+#[schema(example = json!({"user": "u1", "candidates": ["77", {"da": "78", "keys": ["campaign:42"]}], "want": 1, "ttl": "60s", "id": "req-9"}))]
+struct ReserveBody {
+    user: String,
+    /// In the order of preference, at most 1,000. One named twice is judged twice.
+    candidates: Vec<CandidateBody>,
+    /// How many to reserve; 1 without it
+    want: Option<u64>,
+    /// How long it holds unless it is confirmed: a duration of at most 1h, 60s without it; null counts for good
+    ttl: Option<String>,
+    /// Of this call and of the events that confirm it; one is made up without it
+    id: Option<String>,
+    /// What the confirming events are; `impression` without it
+    kind: Option<String>,
+}
+
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code)]
+#[schema(example = json!({"user": "u1", "id": "req-9"}))]
+struct ReleaseBody {
+    user: String,
+    id: String,
+    /// Only what is reserved of this ad
+    da: Option<String>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct ReleaseAnswer {
+    /// Candidates given back; what is confirmed, lapsed or unknown is none.
+    #[schema(example = 1)]
+    released: usize,
+}
+
+/// Reserve the first ads that are not capped
+///
+/// Goes through the candidates in order, each judged against what those before it took, and counts the first `want` that
+/// are not capped at once, in one step that no other call comes between: a cap of N never lets an N+1-th through. An event
+/// with the same user, ad, kind and id confirms a reservation; unconfirmed it stops counting at `expires_at`. The same call
+/// again gives the stored answer, for 1 h after that (24 h where `ttl` is null).
+#[utoipa::path(
+    post,
+    path = "/reserve",
+    tag = "reservations",
+    request_body(content = ReserveBody, content_type = "application/json"),
+    responses(
+        (status = 200, description = "What was reserved and what is capped; candidates after the last one reserved are not mentioned", body = ReserveAnswer),
+        (status = 400, description = "The body is no JSON, or cannot be unpacked", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The id is known for this user, with another body", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "More bytes than max_body", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A member is missing or invalid, or there are more than 1,000 candidates", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Too busy, or writes are refused. Sending the call again is safe if it has an id", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn reserve(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
+    answer(try_reserve(&app, &headers, body).await)
+}
+
+async fn try_reserve(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+    let body = body::read_json(app, headers, body).await?;
+    let asked = ReserveRequest::read(body.text()?)?;
+    let id = match asked.id {
+        Some(id) => id,
+        None => EventId::new(random_id()).map_err(|_| Problem::internal())?,
+    };
+    let call = Reserve {
+        user: asked.user,
+        candidates: asked.candidates,
+        want: asked.want,
+        ttl_ms: asked.ttl_ms,
+        id,
+        body_hash: asked.body_hash,
+        kind: asked.kind,
+    };
+    let _permit = app.admission.write().ok_or(Refusal::Busy)?;
+    match app.router.reserve(call).await? {
+        ReserveOutcome::Answer(answer) => Ok(json_bytes(answer)),
+        ReserveOutcome::IdReused => Err(Problem::new(
+            StatusCode::CONFLICT,
+            "id_reused",
+            "the id is that of an earlier call of this user with another body; nothing was reserved",
+        )),
+        ReserveOutcome::NoRoom => Err(Problem::unavailable(
+            "too_many_reservations",
+            "too many reservations of a key are under way for this user; nothing was reserved",
+        )),
+    }
+}
+
+/// Give back what is reserved under an id
+#[utoipa::path(
+    post,
+    path = "/release",
+    tag = "reservations",
+    request_body(content = ReleaseBody, content_type = "application/json"),
+    responses(
+        (status = 200, description = "Of how many candidates it was; 0 of what is confirmed, lapsed or unknown", body = ReleaseAnswer),
+        (status = 400, description = "The body is no JSON, or cannot be unpacked", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "More bytes than max_body", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A member is missing or invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Too busy, or writes are refused; sending the call again is safe", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn release(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
+    answer(try_release(&app, &headers, body).await)
+}
+
+async fn try_release(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+    let body = body::read_json(app, headers, body).await?;
+    let ReleaseRequest { user, id, da } = ReleaseRequest::read(body.text()?)?;
+    let _permit = app.admission.write().ok_or(Refusal::Busy)?;
+    let released = app.router.release(user, id, da).await?;
+    Ok(json(&ReleaseAnswer { released }))
+}

@@ -1,0 +1,93 @@
+//! One text for each JSON value, however it is written: the order of members, white space and escapes make no difference.
+//! Numbers are kept as written, for an id of twenty digits is no floating-point number.
+
+use super::json::{NotJson, Raw, elements, members};
+use std::collections::BTreeMap;
+
+/// Objects and arrays may stand in one another this deep; what is deeper is compared as it is written.
+const DEPTH: usize = 16;
+
+/// A hash of a JSON value (XXH3, 128 bits). Two texts have the same where they are the same value.
+pub(super) fn body_hash(json: &str) -> Result<u128, NotJson> {
+    let mut text = String::with_capacity(json.len());
+    write(&mut text, Raw::new(json)?, DEPTH)?;
+    Ok(xxhash_rust::xxh3::xxh3_128(text.as_bytes()))
+}
+
+fn write(out: &mut String, value: Raw<'_>, depth: usize) -> Result<(), NotJson> {
+    let source = value.source();
+    match source.as_bytes().first() {
+        Some(b'{') if depth > 0 => {
+            let mut sorted = BTreeMap::new();
+            // Of two members of one name the last counts.
+            members(
+                source,
+                |name| Some(name.to_owned()),
+                |name, value| {
+                    sorted.insert(name, value);
+                    Ok(())
+                },
+            )?;
+            out.push('{');
+            for (name, value) in sorted {
+                text(out, &name);
+                write(out, value, depth - 1)?;
+            }
+            out.push('}');
+        }
+        Some(b'[') if depth > 0 => {
+            out.push('[');
+            let mut written = Ok(());
+            elements(source, |value| {
+                if written.is_ok() {
+                    written = write(out, value, depth - 1);
+                    out.push(',');
+                }
+            })?;
+            written?;
+            out.push(']');
+        }
+        _ => match value.text() {
+            Some(plain) => text(out, &plain),
+            None => out.push_str(source),
+        },
+    }
+    Ok(())
+}
+
+/// A text led by its length, so that no two run into each other.
+fn text(out: &mut String, text: &str) {
+    out.push_str(&text.len().to_string());
+    out.push(':');
+    out.push_str(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn same(a: &str, b: &str) -> bool {
+        body_hash(a).unwrap() == body_hash(b).unwrap()
+    }
+
+    #[test]
+    fn a_value_is_the_same_however_it_is_written() {
+        assert!(same(r#"{"a":1,"b":["x",{"c":null}]}"#, " { \"b\" : [ \"\\u0078\", {\"c\":null} ] , \"a\":1 } "));
+        assert!(same(r#"{"a":1,"a":2}"#, r#"{"a":2}"#));
+    }
+
+    #[test]
+    fn other_values_are_others() {
+        for (a, b) in [
+            (r#"{"a":1}"#, r#"{"a":"1"}"#),
+            (r#"{"a":123456789012345678901}"#, r#"{"a":123456789012345678902}"#),
+            (r#"{"a":null}"#, "{}"),
+            (r#"["a","b"]"#, r#"["b","a"]"#),
+            (r#"["ab"]"#, r#"["a","b"]"#),
+            (r#"{"a":[1,2]}"#, r#"{"a":[12]}"#),
+            (r#""null""#, "null"),
+        ] {
+            assert!(!same(a, b), "{a} {b}");
+        }
+    }
+}

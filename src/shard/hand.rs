@@ -1,0 +1,224 @@
+//! The logs that a turn touches, each once, as they will be written.
+
+use super::turn::TurnOutcome;
+use crate::engine::{Logs, Policy, capped_until, plan_cap};
+use crate::model::{CapKey, Log, TsMs, UserId};
+use crate::store::{LogRow, RowKey, Store, StoreError, Turn};
+use hashbrown::{DefaultHashBuilder, HashTable};
+use std::borrow::Cow;
+use std::hash::BuildHasher;
+
+/// A log in hand.
+pub(super) struct Slot<'a> {
+    row_key: Cow<'a, [u8]>,
+    log: Log,
+    /// Until when the key is capped by `log`.
+    until: Option<TsMs>,
+    may_cap: bool,
+    dirty: bool,
+    fired: bool,
+    /// Judged anew without an event.
+    recheck: bool,
+}
+
+impl Slot<'_> {
+    /// Whether `caps` may hold a row for it.
+    fn may_hold(&self) -> bool {
+        self.may_cap || self.fired
+    }
+}
+
+/// The logs in hand.
+pub(super) struct Hand<'a> {
+    policy: &'a Policy,
+    now: TsMs,
+    slots: Vec<Slot<'a>>,
+    /// The slots before this one have their logs.
+    loaded: usize,
+    /// The slots by their row keys.
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// The slots that became capped since it was last looked at.
+    newly_capped: Vec<u32>,
+    key: String,
+}
+
+impl<'a> Hand<'a> {
+    /// An empty hand, with room for so many logs.
+    pub(super) fn new(policy: &'a Policy, now: TsMs, room: usize) -> Self {
+        Self {
+            policy,
+            now,
+            slots: Vec::with_capacity(room),
+            loaded: 0,
+            index: HashTable::with_capacity(room),
+            hasher: DefaultHashBuilder::default(),
+            newly_capped: Vec::new(),
+            key: String::new(),
+        }
+    }
+
+    pub(super) fn policy(&self) -> &'a Policy {
+        self.policy
+    }
+
+    pub(super) fn now(&self) -> TsMs {
+        self.now
+    }
+
+    /// Takes a log in hand, once; it is read by [`Hand::load`].
+    pub(super) fn take(&mut self, row_key: impl Into<Cow<'a, [u8]>>) -> u32 {
+        let row_key = row_key.into();
+        let hash = self.hasher.hash_one(&*row_key);
+        if let Some(&slot) = self.index.find(hash, |&slot| self.slots[slot as usize].row_key == row_key) {
+            return slot;
+        }
+        let slot = self.slots.len() as u32;
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.index.insert_unique(hash, slot, |&slot| hasher.hash_one(&*slots[slot as usize].row_key));
+        self.slots.push(Slot {
+            row_key,
+            log: Log::default(),
+            until: None,
+            may_cap: false,
+            dirty: false,
+            fired: false,
+            recheck: false,
+        });
+        slot
+    }
+
+    /// Takes a log whose timer fired.
+    pub(super) fn take_fired(&mut self, row_key: &'a [u8]) {
+        let slot = self.take(row_key);
+        self.slots[slot as usize].fired = true;
+    }
+
+    /// Takes a log that is to be judged anew.
+    pub(super) fn take_recheck(&mut self, row_key: &'a [u8]) {
+        let slot = self.take(row_key);
+        self.slots[slot as usize].recheck = true;
+    }
+
+    /// The log of a user and key, if it is in hand.
+    pub(super) fn find(&self, user: &UserId<'_>, key: &CapKey<'_>) -> Option<u32> {
+        self.find_row(RowKey::new(user, key).as_bytes())
+    }
+
+    fn find_row(&self, row_key: &[u8]) -> Option<u32> {
+        let hash = self.hasher.hash_one(row_key);
+        self.index.find(hash, |&slot| &*self.slots[slot as usize].row_key == row_key).copied()
+    }
+
+    /// Reads the logs taken, and those that were reserved along with them: whoever touches an ad may confirm or release
+    /// what was reserved of it. Blocks on disk.
+    pub(super) fn load(&mut self, store: &Store) -> Result<(), StoreError> {
+        let first = self.loaded;
+        self.load_taken(store)?;
+        let reserved: Vec<Vec<u8>> = self.slots[first..]
+            .iter()
+            .flat_map(|slot| slot.log.sections.iter().flat_map(|section| &section.held).map(move |held| (slot, held)))
+            .flat_map(|(slot, held)| held.keys.iter().map(|key| RowKey::beside(&slot.row_key, key)))
+            .collect();
+        for row_key in reserved {
+            self.take(row_key);
+        }
+        self.load_taken(store)
+    }
+
+    fn load_taken(&mut self, store: &Store) -> Result<(), StoreError> {
+        let new = &mut self.slots[self.loaded..];
+        if new.is_empty() {
+            return Ok(());
+        }
+        let rows = store.logs(new.iter().map(|slot| &*slot.row_key))?;
+        for (slot, row) in new.iter_mut().zip(rows) {
+            let Some(LogRow { log, may_cap }) = row else { continue };
+            slot.may_cap = may_cap;
+            slot.log = log;
+            key_text(&slot.row_key, &mut self.key);
+            self.policy.refresh(&self.key, &mut slot.log, self.now);
+            slot.until = capped_until(self.policy, &self.key, &slot.log, self.now);
+        }
+        self.loaded = self.slots.len();
+        Ok(())
+    }
+
+    /// The slots that became capped since this was last asked.
+    pub(super) fn newly_capped(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.newly_capped)
+    }
+
+    /// The row key of a log, and until when it is capped now.
+    pub(super) fn cap_of(&self, slot: u32) -> (&[u8], TsMs) {
+        let slot = &self.slots[slot as usize];
+        (&slot.row_key, slot.until.unwrap_or_default())
+    }
+
+    /// Writes what changed, and brings what is told of caps in line.
+    pub(super) fn finish(
+        self,
+        store: &Store,
+        turn: &mut Turn<'_>,
+        outcome: &mut TurnOutcome,
+    ) -> Result<(), StoreError> {
+        let mut touched: Vec<_> = self.slots.iter().filter(|slot| slot.dirty || slot.fired || slot.recheck).collect();
+        // In the order of their keys: the write buffer finds the place of the next beside that of the last, which is
+        // worth 14 % of the rate of large batches.
+        touched.sort_unstable_by_key(|slot| &slot.row_key);
+        let may_hold = touched.iter().copied().filter(|slot| slot.may_hold());
+        let mut held = store.cap_rows(may_hold.map(|slot| &*slot.row_key))?.into_iter();
+        for slot in touched {
+            let held = if slot.may_hold() { held.next().flatten() } else { None };
+            if held.is_none() && slot.until.is_none() && !slot.dirty {
+                continue;
+            }
+            let plan = plan_cap(held, slot.until, slot.fired);
+            // A log that was not capped before must say that `caps` may have its key.
+            if slot.dirty || (plan.row.is_some() && !slot.may_cap) {
+                turn.put_log(&slot.row_key, &slot.log, plan.row.is_some());
+            }
+            turn.put_cap(&slot.row_key, &plan, self.now);
+            outcome.caps_started += u64::from(held.is_none() && plan.row.is_some());
+            outcome.caps_ended += u64::from(held.is_some() && plan.row.is_none());
+            outcome.timers_added.extend(plan.timer_add.map(|due| (slot.row_key[0], due)));
+        }
+        Ok(())
+    }
+}
+
+impl Logs for Hand<'_> {
+    type At = u32;
+
+    fn log(&self, at: u32) -> &Log {
+        &self.slots[at as usize].log
+    }
+
+    #[inline]
+    fn change(&mut self, at: u32, change: impl FnOnce(&mut Log)) {
+        let slot = &mut self.slots[at as usize];
+        change(&mut slot.log);
+        slot.dirty = true;
+        key_text(&slot.row_key, &mut self.key);
+        let until = capped_until(self.policy, &self.key, &slot.log, self.now);
+        if slot.until.is_none() && until.is_some() {
+            self.newly_capped.push(at);
+        }
+        slot.until = until;
+    }
+
+    fn capped_until(&self, at: u32) -> Option<TsMs> {
+        self.slots[at as usize].until
+    }
+
+    fn beside(&self, at: u32, key: &str) -> Option<u32> {
+        self.find_row(&RowKey::beside(&self.slots[at as usize].row_key, key))
+    }
+}
+
+fn key_text(row_key: &[u8], out: &mut String) {
+    // Row keys are made of checked users and keys only.
+    if RowKey::key_into(row_key, out).is_none() {
+        out.clear();
+    }
+}

@@ -1,0 +1,193 @@
+//! Calls of `/reserve` and `/release` in a turn.
+
+use super::hand::Hand;
+use crate::engine::{Hold, KeyLog, Logs, Question, bind, has_room, release, reserve};
+use crate::model::{
+    Candidate, CapKey, DaId, EventId, Kind, Mode, Refused, ReserveAnswer, Reserved, TsMs, UserId, event_hash,
+};
+use crate::store::{ReservationRow, RowKeys, Turn};
+use hashbrown::HashMap;
+
+/// A repetition gets its answer for so long after the reservation has expired, in ms.
+const ANSWER_KEPT_MS: u64 = 3_600_000;
+/// And for so long where it counts for good.
+const ANSWER_KEPT_FOR_GOOD_MS: u64 = 24 * 3_600_000;
+
+/// Reserve the first `want` candidates that are not capped.
+#[derive(Debug, Clone)]
+pub struct Reserve<'a> {
+    pub user: UserId<'a>,
+    pub candidates: Vec<Candidate<'a>>,
+    pub want: usize,
+    /// For how long, in ms; `None` is for good.
+    pub ttl_ms: Option<u64>,
+    pub id: EventId<'a>,
+    /// Of the body as a JSON value: the same id with another body is another call.
+    pub body_hash: u128,
+    /// What the confirming events are.
+    pub kind: Kind,
+}
+
+/// A call on its way to a writer.
+#[derive(Debug)]
+pub(super) struct ReserveCall {
+    /// The candidates' row keys, one candidate after another, its own key first.
+    pub keys: RowKeys,
+    pub candidates: Vec<Candidate<'static>>,
+    want: usize,
+    ttl_ms: Option<u64>,
+    id: EventId<'static>,
+    /// Its row in `reservations`.
+    pub row_key: Vec<u8>,
+    body_hash: u128,
+    kind: Kind,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReserveOutcome {
+    /// The answer in JSON, made now or when the call came for the first time.
+    Answer(Vec<u8>),
+    /// The id is known, with another body.
+    IdReused,
+    /// A log has no room for as many reservations.
+    NoRoom,
+}
+
+/// Give back what is reserved under an id.
+#[derive(Debug)]
+pub(super) struct ReleaseCall {
+    pub row_key: Vec<u8>,
+    pub user: UserId<'static>,
+    pub id: EventId<'static>,
+    /// Only of this ad.
+    pub da: Option<DaId<'static>>,
+}
+
+/// The row key of a call in `reservations`: like that of a log, with the id for the key.
+pub(super) fn call_row(user: &UserId<'_>, id: &EventId<'_>) -> Vec<u8> {
+    let mut keys = RowKeys::default();
+    keys.push_id(user.as_str(), id.as_str());
+    keys.get(0).to_vec()
+}
+
+impl ReserveCall {
+    pub(super) fn new(call: Reserve<'_>) -> Self {
+        let mut keys = RowKeys::default();
+        let user = call.user.as_str();
+        for candidate in &call.candidates {
+            keys.push_da(user, candidate.da.as_str());
+            candidate.keys.iter().for_each(|key| keys.push(user, key.as_str()));
+        }
+        Self {
+            keys,
+            row_key: call_row(&call.user, &call.id),
+            candidates: call.candidates.into_iter().map(Candidate::into_owned).collect(),
+            want: call.want,
+            ttl_ms: call.ttl_ms,
+            id: call.id.into_owned(),
+            body_hash: call.body_hash,
+            kind: call.kind,
+        }
+    }
+}
+
+/// The calls of a turn that are known, by their rows.
+pub(super) type Calls = HashMap<Vec<u8>, ReservationRow>;
+
+/// Goes through the candidates of a call; `slots` are those of its keys. What it does goes into the hand, its answer into
+/// `calls` and `turn`.
+pub(super) fn run_reserve(
+    call: &ReserveCall,
+    slots: &[u32],
+    hand: &mut Hand<'_>,
+    calls: &mut Calls,
+    turn: &mut Turn<'_>,
+) -> ReserveOutcome {
+    if let Some(known) = calls.get(&call.row_key) {
+        let same = known.body_hash == call.body_hash;
+        return if same { ReserveOutcome::Answer(known.answer.clone()) } else { ReserveOutcome::IdReused };
+    }
+    if call.ttl_ms.is_some() && !has_room(hand, slots, call.kind, call.want.min(call.candidates.len())) {
+        return ReserveOutcome::NoRoom;
+    }
+    let now = hand.now();
+    let expires_at = call.ttl_ms.map(|ttl| now.saturating_add(ttl));
+    let kept_until = match expires_at {
+        Some(expires_at) => expires_at.saturating_add(ANSWER_KEPT_MS),
+        None => now.saturating_add(ANSWER_KEPT_FOR_GOOD_MS),
+    };
+    let mut answer = ReserveAnswer { id: call.id.as_str().to_owned(), reserved: Vec::new(), refused: Vec::new() };
+    let mut first = 0;
+    for candidate in &call.candidates {
+        if answer.reserved.len() == call.want {
+            break;
+        }
+        let slots = &slots[first..=first + candidate.keys.len()];
+        first += slots.len();
+        try_candidate(call, candidate, slots, expires_at, hand, &mut answer);
+    }
+    let row = ReservationRow {
+        kept_until,
+        body_hash: call.body_hash,
+        kind: call.kind,
+        das: answer.reserved.iter().map(|reserved| reserved.da.clone()).collect(),
+        // Writing plain structs to memory cannot fail.
+        answer: serde_json::to_vec(&answer).unwrap_or_default(),
+    };
+    turn.put_reservation(&call.row_key, &row);
+    let answer = row.answer.clone();
+    calls.insert(call.row_key.clone(), row);
+    ReserveOutcome::Answer(answer)
+}
+
+fn try_candidate(
+    call: &ReserveCall,
+    candidate: &Candidate<'_>,
+    slots: &[u32],
+    expires_at: Option<TsMs>,
+    hand: &mut Hand<'_>,
+    answer: &mut ReserveAnswer,
+) {
+    let (policy, now) = (hand.policy(), hand.now());
+    let own = CapKey::of_da(&candidate.da);
+    let names: Vec<&str> = candidate.keys.iter().map(CapKey::as_str).collect();
+    let keys: Vec<KeyLog<'_>> = std::iter::once(own.as_str())
+        .chain(names.iter().copied())
+        .zip(slots)
+        .map(|(key, &at)| KeyLog { key, log: hand.log(at) })
+        .collect();
+    let bound = bind(policy, &keys, Question::default(), now, |_, rule, tally| {
+        if rule.mode == Mode::Shadow && tally.capped_until.is_some() {
+            super::metrics::would_cap(&rule.id);
+        }
+    });
+    if let Some(bound) = bound
+        && let Some(capped_until) = bound.tally.capped_until
+    {
+        let key = keys[bound.key].key.to_owned();
+        let da = candidate.da.as_str().to_owned();
+        answer.refused.push(Refused { da, rule: bound.rule.id.clone(), key, capped_until });
+        return;
+    }
+    let event = (call.kind, event_hash(&candidate.da, &call.id));
+    let hold = expires_at.map_or(Hold::ForGood, Hold::Until);
+    let reserved = reserve(policy, hand, slots, &names, event, hold, now);
+    debug_assert!(reserved, "what no rule caps can be reserved");
+    answer.reserved.push(Reserved { da: candidate.da.as_str().to_owned(), expires_at });
+}
+
+/// Gives back what is reserved under an id, and says of how many candidates.
+pub(super) fn run_release(call: &ReleaseCall, hand: &mut Hand<'_>, calls: &Calls) -> usize {
+    let Some(known) = calls.get(&call.row_key) else { return 0 };
+    let mut das: Vec<&str> = known.das.iter().map(String::as_str).collect();
+    das.sort_unstable();
+    das.dedup();
+    let asked = das.into_iter().filter(|da| call.da.as_ref().is_none_or(|only| only.as_str() == *da));
+    let release_one = |da: &str| {
+        let da = DaId::new(da).ok()?;
+        let at = hand.find(&call.user, &CapKey::of_da(&da))?;
+        Some(release(hand, at, known.kind, event_hash(&da, &call.id)))
+    };
+    asked.filter_map(release_one).sum()
+}

@@ -1,0 +1,329 @@
+//! The rules in force, from three hands: the flags, the settings file, and the API, whose rules are kept in the store.
+
+use super::progress::Progress;
+use super::router::Router;
+use crate::clock::Clock;
+use crate::engine::Policy;
+use crate::model::{KeyPattern, Kind, Limit, Mode, Rule, RuleError, RuleId, RuleSet, SHARDS, TsMs, Window};
+use crate::store::{Keep, Store, StoreError};
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The most rules there can be.
+pub const MAX_RULES: usize = 10_000;
+
+/// Who made a rule, and alone may change it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    Flags,
+    File,
+    Api,
+}
+
+/// A rule with what is known about it.
+#[derive(Debug, Clone)]
+pub struct RuleView {
+    pub rule: Arc<Rule>,
+    pub source: Source,
+    /// Another one after every change.
+    pub etag: String,
+    /// From here on its counts are whole: what it counts further back may have been given up before it came.
+    pub complete_from: Option<TsMs>,
+    /// Shards whose caps were judged since it changed.
+    pub done: usize,
+    pub total: usize,
+}
+
+/// What must be so before a change is made: the other side of a lost update.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Expect {
+    #[default]
+    Anything,
+    /// There is no such rule.
+    Absent,
+    /// There is one.
+    Present,
+    /// It is still one of these versions.
+    Etag(Vec<String>),
+}
+
+/// Why a rule was not read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RulebookError {
+    #[error("there is no rule {0:?}")]
+    Unknown(String),
+    #[error("rule {0:?} is kept by the flags --limit and --window: change those")]
+    FromFlags(String),
+    #[error("rule {0:?} is kept by the settings file: change it there")]
+    FromFile(String),
+    #[error("the rule is not, or no longer, as the request expects it")]
+    Precondition,
+    #[error("there are {MAX_RULES} rules already")]
+    TooMany,
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(
+        "rule {id:?}, made by the API, cannot be kept: {why}. Start with a --history-limit that holds it, change the \
+         rule, and lower the limit then"
+    )]
+    Stored { id: String, why: RuleError },
+    #[error("rule {id:?} cannot be read from the store: {why}")]
+    Unreadable { id: String, why: String },
+}
+
+/// A rule as the store has it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Stored {
+    key: String,
+    kind: Kind,
+    limit: Limit,
+    window: Window,
+    mode: Mode,
+    revision: u64,
+    complete_from: Option<TsMs>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    rule: Arc<Rule>,
+    source: Source,
+    /// Of the rules, when this one came or changed.
+    revision: u64,
+    complete_from: Option<TsMs>,
+}
+
+/// The rules. Cheap to clone.
+#[derive(Clone)]
+pub struct Rulebook(Arc<Inner>);
+
+struct Inner {
+    store: Arc<Store>,
+    policy: Arc<ArcSwap<Policy>>,
+    clock: Clock,
+    entries: Mutex<BTreeMap<RuleId, Entry>>,
+    progress: Arc<Progress>,
+}
+
+impl Rulebook {
+    /// Puts the rules of the flags and the file (`fixed`) together with those of the store, with the settings of `base`.
+    /// Blocks on disk.
+    pub(super) fn open(
+        store: Arc<Store>,
+        base: &Policy,
+        fixed: Vec<(Rule, Source)>,
+        clock: Clock,
+    ) -> Result<Self, RulebookError> {
+        let (revision, fingerprint) = store.rules_revision()?;
+        let mut entries = BTreeMap::new();
+        for (id, value) in store.rules()? {
+            let entry = read(&id, &value)?;
+            entry.rule.check(base.history_limit()).map_err(|why| RulebookError::Stored { id, why })?;
+            entries.insert(entry.rule.id.clone(), entry);
+        }
+        for (rule, source) in fixed {
+            let entry = Entry { rule: Arc::new(rule), source, revision, complete_from: None };
+            if let Some(shadowed) = entries.insert(entry.rule.id.clone(), entry)
+                && shadowed.source == Source::Api
+            {
+                let id = shadowed.rule.id.as_str();
+                tracing::warn!(rule = id, "a rule of the flags or the file stands before the API's of the same id");
+            }
+        }
+        let policy = base.with_rules(rule_set(&entries), revision);
+        // Since the last start something else may have changed than rules by the API: then all is judged anew.
+        let changed = fingerprint != Some(policy.fingerprint());
+        let revision = revision + u64::from(changed);
+        let policy = policy.with_rules(rule_set(&entries), revision);
+        if changed {
+            store.put_rules_revision(revision, policy.fingerprint(), None)?;
+            entries
+                .values_mut()
+                .filter(|entry| entry.source != Source::Api)
+                .for_each(|entry| entry.revision = revision);
+        }
+        let inner = Inner {
+            store,
+            policy: Arc::new(ArcSwap::from_pointee(policy)),
+            clock,
+            entries: Mutex::new(entries),
+            progress: Arc::default(),
+        };
+        inner.keep();
+        Ok(Self(Arc::new(inner)))
+    }
+
+    pub(super) fn policy(&self) -> &Arc<ArcSwap<Policy>> {
+        &self.0.policy
+    }
+
+    pub(super) fn progress(&self) -> &Arc<Progress> {
+        &self.0.progress
+    }
+
+    /// The rules in force with the limits of what is held.
+    pub fn in_force(&self) -> Arc<Policy> {
+        self.0.policy.load_full()
+    }
+
+    /// Every rule, by id.
+    pub fn list(&self) -> Vec<RuleView> {
+        self.0.entries().values().map(|entry| self.0.view(entry)).collect()
+    }
+
+    pub fn get(&self, id: &str) -> Result<RuleView, RulebookError> {
+        let entries = self.0.entries();
+        let entry = RuleId::new(id).ok().and_then(|id| entries.get(&id));
+        entry.map(|entry| self.0.view(entry)).ok_or_else(|| RulebookError::Unknown(id.to_owned()))
+    }
+
+    /// Puts a rule in force, and says whether it is new. Durable, and in force for every read, where it returns. Blocks on
+    /// disk.
+    pub fn put(&self, rule: Rule, expect: &Expect, router: &Router) -> Result<(bool, RuleView), RulebookError> {
+        let inner = &self.0;
+        rule.check(inner.policy.load().history_limit())?;
+        let mut entries = inner.entries();
+        let held = entries.get(&rule.id);
+        inner.may_change(rule.id.as_str(), held, expect)?;
+        if held.is_none() && entries.len() >= MAX_RULES {
+            return Err(RulebookError::TooMany);
+        }
+        if let Some(held) = held.filter(|held| *held.rule == rule) {
+            return Ok((false, inner.view(held)));
+        }
+        let is_new = held.is_none();
+        let (id, rule) = (rule.id.clone(), Arc::new(rule));
+        let before = inner.policy.load().retention_ms();
+        let revision = inner.policy.load().revision() + 1;
+        let mut entry = Entry { rule, source: Source::Api, revision, complete_from: None };
+        let mut next = entries.clone();
+        next.insert(id.clone(), entry.clone());
+        let after = inner.policy.load().with_rules(rule_set(&next), revision).retention_ms();
+        if after > before {
+            entry.complete_from = Some(inner.clock.now().saturating_add(after - before));
+            next.insert(id.clone(), entry.clone());
+        }
+        // Writing plain structs to memory cannot fail.
+        let stored = serde_json::to_vec(&Stored::of(&entry)).unwrap_or_default();
+        inner.bring_into_force(next, &mut entries, revision, (id.as_str(), Some(&stored)), router)?;
+        Ok((is_new, inner.view(&entry)))
+    }
+
+    /// Takes a rule out of force. Durable, and gone for every read, where it returns. Blocks on disk.
+    pub fn delete(&self, id: &str, expect: &Expect, router: &Router) -> Result<(), RulebookError> {
+        let inner = &self.0;
+        let mut entries = inner.entries();
+        let unknown = || RulebookError::Unknown(id.to_owned());
+        let rule_id = RuleId::new(id).map_err(|_| unknown())?;
+        let held = entries.get(&rule_id).ok_or_else(unknown)?;
+        inner.may_change(id, Some(held), expect)?;
+        let revision = inner.policy.load().revision() + 1;
+        let mut next = entries.clone();
+        next.remove(&rule_id);
+        inner.bring_into_force(next, &mut entries, revision, (id, None), router)
+    }
+}
+
+impl Inner {
+    fn entries(&self) -> MutexGuard<'_, BTreeMap<RuleId, Entry>> {
+        // Whoever panicked here left the map whole: it is replaced in one go.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn may_change(&self, id: &str, held: Option<&Entry>, expect: &Expect) -> Result<(), RulebookError> {
+        match held.map(|held| held.source) {
+            Some(Source::Flags) => return Err(RulebookError::FromFlags(id.to_owned())),
+            Some(Source::File) => return Err(RulebookError::FromFile(id.to_owned())),
+            _ => {}
+        }
+        let holds = match (expect, held) {
+            (Expect::Anything, _) | (Expect::Absent, None) | (Expect::Present, Some(_)) => true,
+            (Expect::Etag(tags), Some(held)) => tags.contains(&etag(held)),
+            _ => false,
+        };
+        if holds { Ok(()) } else { Err(RulebookError::Precondition) }
+    }
+
+    /// First the store, then everybody else: what is in force survives a crash.
+    fn bring_into_force(
+        &self,
+        next: BTreeMap<RuleId, Entry>,
+        entries: &mut BTreeMap<RuleId, Entry>,
+        revision: u64,
+        rule: (&str, Option<&[u8]>),
+        router: &Router,
+    ) -> Result<(), RulebookError> {
+        let policy = self.policy.load().with_rules(rule_set(&next), revision);
+        self.store.put_rules_revision(revision, policy.fingerprint(), Some(rule))?;
+        self.policy.store(Arc::new(policy));
+        self.keep();
+        *entries = next;
+        router.wake();
+        Ok(())
+    }
+
+    /// Tells the store how long logs are kept.
+    fn keep(&self) {
+        let policy = self.policy.load_full();
+        let least_ms = policy.retention_ms();
+        self.store.reclaim().set_keep(Keep { least_ms, of_key_ms: Box::new(move |key| policy.keep_ms(key)) });
+    }
+
+    fn view(&self, entry: &Entry) -> RuleView {
+        RuleView {
+            rule: entry.rule.clone(),
+            source: entry.source,
+            etag: etag(entry),
+            complete_from: entry.complete_from.filter(|from| *from > self.clock.now()),
+            done: self.progress.since(entry.revision),
+            total: SHARDS,
+        }
+    }
+}
+
+fn rule_set(entries: &BTreeMap<RuleId, Entry>) -> RuleSet {
+    RuleSet::new(entries.values().map(|entry| (*entry.rule).clone()))
+}
+
+fn etag(entry: &Entry) -> String {
+    match entry.source {
+        // No revision has two rules.
+        Source::Api => format!("\"{}\"", entry.revision),
+        _ => format!("\"{:016x}\"", xxhash_rust::xxh3::xxh3_64(format!("{:?}", entry.rule).as_bytes())),
+    }
+}
+
+impl Stored {
+    fn of(entry: &Entry) -> Self {
+        let rule = &entry.rule;
+        Self {
+            key: rule.key.to_string(),
+            kind: rule.kind,
+            limit: rule.limit,
+            window: rule.window.clone(),
+            mode: rule.mode,
+            revision: entry.revision,
+            complete_from: entry.complete_from,
+        }
+    }
+}
+
+fn read(id: &str, value: &[u8]) -> Result<Entry, RulebookError> {
+    let unreadable =
+        |why: &dyn std::fmt::Display| RulebookError::Unreadable { id: id.to_owned(), why: why.to_string() };
+    let stored: Stored = serde_json::from_slice(value).map_err(|why| unreadable(&why))?;
+    let rule = Rule {
+        id: RuleId::new(id).map_err(|why| unreadable(&why))?,
+        key: KeyPattern::new(&stored.key).map_err(|why| unreadable(&why))?,
+        kind: stored.kind,
+        limit: stored.limit,
+        window: stored.window,
+        mode: stored.mode,
+    };
+    let (revision, complete_from) = (stored.revision, stored.complete_from);
+    Ok(Entry { rule: Arc::new(rule), source: Source::Api, revision, complete_from })
+}

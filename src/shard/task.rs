@@ -1,0 +1,134 @@
+//! What a writer can be asked to do, and what it answers.
+
+use super::block::EventBlock;
+use super::health::Refusal;
+use super::reserve::{ReleaseCall, ReserveCall, ReserveOutcome};
+use crate::model::TsMs;
+use crate::store::Erasure;
+use tokio::sync::oneshot;
+
+/// What a writer made of a block.
+#[derive(Debug, Default)]
+pub(super) struct BlockOutcome {
+    pub counted: usize,
+    pub duplicate: usize,
+    pub late: usize,
+    pub erased: usize,
+    /// Row keys that went from not capped to capped, and until when.
+    pub capped: Vec<(Box<[u8]>, TsMs)>,
+}
+
+/// Where an answer goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
+/// Where it comes from.
+pub(super) type Awaited<T> = oneshot::Receiver<Result<T, Refusal>>;
+
+/// Something to do for one user or, in a block, for several.
+pub(super) enum Task {
+    Events(EventBlock, Reply<BlockOutcome>),
+    Reserve(Box<ReserveCall>, Reply<ReserveOutcome>),
+    Release(Box<ReleaseCall>, Reply<usize>),
+    /// A turn of its own: what it removes is not known before.
+    Erase(Box<str>, Reply<Erasure>),
+    /// Nobody waits, but something changed: the rules.
+    Look,
+}
+
+impl Task {
+    /// How many events it is worth in a mailbox.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Events(block, _) => block.len(),
+            Self::Reserve(call, _) => 1 + call.candidates.len(),
+            Self::Release(..) | Self::Erase(..) => 1,
+            Self::Look => 0,
+        }
+    }
+
+    /// How many rows it reads at least.
+    pub(super) fn keys(&self) -> usize {
+        match self {
+            Self::Events(block, _) => block.keys().len(),
+            Self::Reserve(call, _) => call.keys.len(),
+            _ => 1,
+        }
+    }
+
+    /// Bytes that it holds, mostly.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Events(block, _) => block.keys().bytes(),
+            Self::Reserve(call, _) => 2 * call.keys.bytes(),
+            Self::Release(..) | Self::Erase(..) | Self::Look => 0,
+        }
+    }
+
+    /// Whether it takes a turn of its own.
+    pub(super) fn is_alone(&self) -> bool {
+        matches!(self, Self::Erase(..))
+    }
+
+    pub(super) fn refuse(self, refusal: Refusal) {
+        match self {
+            Self::Events(_, reply) => refuse(reply, refusal),
+            Self::Reserve(_, reply) => refuse(reply, refusal),
+            Self::Release(_, reply) => refuse(reply, refusal),
+            Self::Erase(_, reply) => refuse(reply, refusal),
+            Self::Look => {}
+        }
+    }
+
+    /// The answer of a task that was done.
+    pub(super) fn answer(self, done: Done) -> Option<Answer> {
+        match (self, done) {
+            (Self::Events(_, reply), Done::Events(outcome)) => Some(Answer::Events(reply, outcome)),
+            (Self::Reserve(_, reply), Done::Reserve(outcome)) => Some(Answer::Reserve(reply, outcome)),
+            (Self::Release(_, reply), Done::Release(outcome)) => Some(Answer::Release(reply, outcome)),
+            (Self::Erase(_, reply), Done::Erase(outcome)) => Some(Answer::Erase(reply, outcome)),
+            _ => None,
+        }
+    }
+}
+
+/// What came of a task.
+#[derive(Debug)]
+pub(super) enum Done {
+    Events(BlockOutcome),
+    Reserve(ReserveOutcome),
+    Release(usize),
+    Erase(Erasure),
+    Nothing,
+}
+
+/// An answer that waits for the disk.
+pub(super) enum Answer {
+    Events(Reply<BlockOutcome>, BlockOutcome),
+    Reserve(Reply<ReserveOutcome>, ReserveOutcome),
+    Release(Reply<usize>, usize),
+    Erase(Reply<Erasure>, Erasure),
+}
+
+impl Answer {
+    /// Who asked may be gone: what was done is done all the same.
+    pub(super) fn send(self) {
+        match self {
+            Self::Events(reply, outcome) => drop(reply.send(Ok(outcome))),
+            Self::Reserve(reply, outcome) => drop(reply.send(Ok(outcome))),
+            Self::Release(reply, outcome) => drop(reply.send(Ok(outcome))),
+            Self::Erase(reply, outcome) => drop(reply.send(Ok(outcome))),
+        }
+    }
+
+    pub(super) fn refuse(self, refusal: Refusal) {
+        match self {
+            Self::Events(reply, _) => refuse(reply, refusal),
+            Self::Reserve(reply, _) => refuse(reply, refusal),
+            Self::Release(reply, _) => refuse(reply, refusal),
+            Self::Erase(reply, _) => refuse(reply, refusal),
+        }
+    }
+}
+
+fn refuse<T>(reply: Reply<T>, refusal: Refusal) {
+    let _ = reply.send(Err(refusal));
+}

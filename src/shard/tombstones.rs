@@ -1,0 +1,45 @@
+//! Who was erased, as a writer knows it: a filter in memory before the table, for nearly nobody is.
+
+use crate::engine::Policy;
+use crate::model::{ShardId, TsMs};
+use crate::store::{RowKey, Store, StoreError, UserMark};
+use hashbrown::HashSet;
+
+/// The users of a writer's shards who were erased; 64 bits of each.
+pub(super) struct Tombstones {
+    marks: HashSet<u64>,
+}
+
+impl Tombstones {
+    /// Reads who was erased. Blocks on disk.
+    pub(super) fn load(store: &Store, shards: impl Iterator<Item = ShardId>) -> Result<Self, StoreError> {
+        let mut marks = HashSet::new();
+        for shard in shards {
+            marks.extend(store.erased_marks(shard)?.into_iter().map(UserMark::short));
+        }
+        Ok(Self { marks })
+    }
+
+    pub(super) fn add(&mut self, mark: UserMark) {
+        self.marks.insert(mark.short());
+    }
+
+    /// Up to when the user of a row key was erased, if ever. Blocks on disk only for who may have been.
+    pub(super) fn until(
+        &self,
+        store: &Store,
+        row_key: &[u8],
+        policy: &Policy,
+        now: TsMs,
+    ) -> Result<Option<TsMs>, StoreError> {
+        if self.marks.is_empty() {
+            return Ok(None);
+        }
+        let Some(user) = RowKey::user_of(row_key) else { return Ok(None) };
+        let mark = store.user_mark(user);
+        if !self.marks.contains(&mark.short()) {
+            return Ok(None);
+        }
+        store.erased_until(ShardId(row_key[0]), mark, policy.retention_ms(), now)
+    }
+}

@@ -1,0 +1,98 @@
+//! The table `reservations`: every call of `/reserve` under its id, with the answer that a repetition gets.
+
+use super::codec::{put_bytes, put_varint, take_bytes, take_varint};
+use super::{Store, StoreError, Table};
+use crate::model::{Kind, TsMs};
+
+/// A call that was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReservationRow {
+    /// From here on it is as if it had never been.
+    pub kept_until: TsMs,
+    /// Of the call's body, as a JSON value.
+    pub body_hash: u128,
+    /// What was reserved: what the ads' events will be.
+    pub kind: Kind,
+    /// The ads reserved; one that was reserved twice is here twice.
+    pub das: Vec<String>,
+    /// The answer, in JSON.
+    pub answer: Vec<u8>,
+}
+
+const CORRUPT: StoreError = StoreError::Corrupt { table: "reservations", what: "a row ends too soon" };
+
+impl ReservationRow {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.kept_until.0);
+        out.extend_from_slice(&self.body_hash.to_le_bytes());
+        put_bytes(out, self.kind.as_str().as_bytes());
+        put_varint(out, self.das.len() as u64);
+        self.das.iter().for_each(|da| put_bytes(out, da.as_bytes()));
+        out.extend_from_slice(&self.answer);
+    }
+
+    fn decode(mut bytes: &[u8]) -> Option<Self> {
+        let text = |bytes: &mut &[u8]| Some(std::str::from_utf8(take_bytes(bytes)?).ok()?.to_owned());
+        let kept_until = TsMs(take_varint(&mut bytes)?);
+        let (body_hash, rest) = bytes.split_first_chunk()?;
+        bytes = rest;
+        let kind = Kind::new(&text(&mut bytes)?).ok()?;
+        let das = usize::try_from(take_varint(&mut bytes)?).ok().filter(|&das| das <= bytes.len())?;
+        let das = (0..das).map(|_| text(&mut bytes)).collect::<Option<_>>()?;
+        let body_hash = u128::from_le_bytes(*body_hash);
+        Some(Self { kept_until, body_hash, kind, das, answer: bytes.to_vec() })
+    }
+}
+
+/// Until when a row is kept, for the compaction filter.
+pub(super) fn kept_until(mut value: &[u8]) -> Option<TsMs> {
+    take_varint(&mut value).map(TsMs)
+}
+
+impl Store {
+    /// Reads calls by their row keys (user and id), in the order asked; one that is no longer kept at `now` is none.
+    /// Blocks on disk.
+    pub fn reservations<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a [u8]>,
+        now: TsMs,
+    ) -> Result<Vec<Option<ReservationRow>>, StoreError> {
+        let rows = self.db.batched_multi_get_cf(self.cf(Table::Reservations), keys, false);
+        let decode = |row: rocksdb::DBPinnableSlice<'_>| ReservationRow::decode(&row).ok_or(CORRUPT);
+        rows.into_iter()
+            .map(|row| {
+                let row = row.map_err(StoreError::rocks("reading reservations"))?.map(decode).transpose()?;
+                Ok(row.filter(|row| row.kept_until > now))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_a_reservation_never_change() {
+        let row = ReservationRow {
+            kept_until: TsMs(1_732_237_260_000),
+            body_hash: 7,
+            kind: Kind::IMPRESSION,
+            das: vec!["77".to_owned(), "é".to_owned()],
+            answer: b"{}".to_vec(),
+        };
+        let mut out = Vec::new();
+        row.encode(&mut out);
+        let kept = [0xe0, 0xe9, 0x8b, 0x8b, 0xb5, 0x32];
+        let mut expected = kept.to_vec();
+        expected.push(7);
+        expected.extend([0; 15]);
+        expected.extend(b"\x0aimpression\x02\x0277\x02\xc3\xa9{}");
+        assert_eq!(out, expected);
+        assert_eq!(kept_until(&out), Some(row.kept_until));
+        assert_eq!(ReservationRow::decode(&out), Some(row));
+        for end in 0..out.len() - 2 {
+            assert_eq!(ReservationRow::decode(&out[..end]), None);
+        }
+    }
+}
