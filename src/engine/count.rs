@@ -79,15 +79,17 @@ fn classify(policy: &Policy, da_log: &Log, kind: Kind, entry: Entry, now: TsMs) 
 fn confirm<L: Logs>(policy: &Policy, logs: &mut L, keys: &[L::At], kind: Kind, entry: Entry) -> bool {
     let da = keys[0];
     let Some(held) = logs.log(da).held(kind, entry.hash) else { return false };
-    let mut all: SmallVec<[L::At; 4]> = SmallVec::from_slice(keys);
-    for at in held.keys.iter().filter_map(|key| logs.beside(da, key)) {
-        if !all.contains(&at) {
-            all.push(at);
-        }
-    }
-    for at in all {
+    let mut reserved: SmallVec<[L::At; 4]> = SmallVec::from_slice(&[da]);
+    reserved.extend(held.keys.iter().filter_map(|key| logs.beside(da, key)));
+    for &at in &reserved {
         logs.change(at, |log| {
             log.unhold(kind, entry.hash);
+            log.insert(kind, entry, policy.history_limit());
+        });
+    }
+    // What another reservation of the ad has taken there is not this one's.
+    for &at in keys.iter().filter(|at| !reserved.contains(at)) {
+        logs.change(at, |log| {
             log.insert(kind, entry, policy.history_limit());
         });
     }

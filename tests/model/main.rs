@@ -53,6 +53,11 @@ fn caps_and_timers_hold_exactly_what_is_capped_however_late_they_fire() {
 }
 
 #[test]
+fn reservations_count_until_they_are_confirmed_released_or_lapse_and_erasure_forgets() {
+    holds(Shape::Busy);
+}
+
+#[test]
 fn a_calendar_period_is_the_run_of_instants_with_one_local_date_week_or_month() {
     let all: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
     let zones = prop_oneof![select(all), select(ODD_ZONES).prop_map(str::to_owned)];

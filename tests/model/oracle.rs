@@ -102,6 +102,7 @@ impl Sent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     TsInFuture,
+    Erased,
     Duplicate,
     Late,
     Counted,
@@ -114,6 +115,29 @@ pub struct Counted {
     pub event: Sent,
     /// Not among the newest when it came, in a log other than its ad's: it raises the lifetime count alone.
     pub only_counted: bool,
+}
+
+/// A reservation that nobody has confirmed or released.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reserved {
+    pub user: &'static str,
+    pub da: &'static str,
+    pub kind: Kind,
+    pub id: &'static str,
+    /// Besides `da:<da>`.
+    pub keys: Vec<&'static str>,
+    pub ts: TsMs,
+    pub expires_at: TsMs,
+}
+
+impl Reserved {
+    fn all_keys(&self) -> Vec<String> {
+        std::iter::once(format!("da:{}", self.da)).chain(self.keys.iter().map(|&key| key.to_owned())).collect()
+    }
+
+    fn is_for(&self, event: &Sent) -> bool {
+        (self.user, self.da, self.kind, Some(self.id)) == (event.user, event.da, event.kind, event.id)
+    }
 }
 
 /// What is asked about an ad of a user.
@@ -130,6 +154,9 @@ pub struct Asked {
 #[derive(Debug, Default)]
 pub struct Oracle {
     logs: BTreeMap<(&'static str, String), Vec<Counted>>,
+    /// In the order in which they were made; what has lapsed is still here.
+    reserved: Vec<Reserved>,
+    erased: BTreeMap<&'static str, TsMs>,
 }
 
 /// The newest `history_limit` events of a kind, oldest first, those of one instant as they came.
@@ -160,6 +187,18 @@ impl Oracle {
             return Answer::TsInFuture;
         }
         let ts = ts.min(now);
+        if self.erased.get(event.user).is_some_and(|until| ts <= *until) {
+            return Answer::Erased;
+        }
+        let waits = |it: &Reserved| it.is_for(event) && now < it.expires_at;
+        if let Some(at) = self.reserved.iter().position(waits) {
+            let mut keys = event.all_keys();
+            keys.extend(self.reserved.remove(at).all_keys());
+            keys.sort();
+            keys.dedup();
+            self.count(settings, event, keys, ts, now);
+            return Answer::Counted;
+        }
         let da_log = self.log(settings, event.user, &format!("da:{}", event.da), now);
         let same = |it: &&Counted| event.id.is_some() && it.event.id == event.id;
         if kept(settings, da_log, event.kind).iter().any(same) {
@@ -169,13 +208,66 @@ impl Oracle {
         if too_old || oldest_of_full(settings, da_log, event.kind).is_some_and(|oldest| ts <= oldest) {
             return Answer::Late;
         }
-        for key in event.all_keys() {
+        self.count(settings, event, event.all_keys(), ts, now);
+        Answer::Counted
+    }
+
+    fn count(&mut self, settings: &Settings, event: &Sent, keys: Vec<String>, ts: TsMs, now: TsMs) {
+        for key in keys {
             let mut log = self.log(settings, event.user, &key, now).to_vec();
             let only_counted = oldest_of_full(settings, &log, event.kind).is_some_and(|oldest| ts <= oldest);
             log.push(Counted { ts, event: event.clone(), only_counted });
             self.logs.insert((event.user, key), log);
         }
-        Answer::Counted
+    }
+
+    /// Reserves an ad at `now`, unless it is capped. With `ttl_ms` `None` it is counted for good.
+    pub fn reserve(&mut self, settings: &Settings, event: &Sent, ttl_ms: Option<u64>, now: TsMs) -> bool {
+        let Sent { user, da, kind, id, ref keys, .. } = *event;
+        if self.judge(settings, &Asked { user, da, keys: keys.clone(), kind: None, at: None }, now).capped {
+            return false;
+        }
+        match (ttl_ms, id) {
+            (Some(ttl), Some(id)) => {
+                self.rewrite(settings, user, event.all_keys(), now);
+                let (keys, expires_at) = (keys.clone(), TsMs(now.0 + ttl));
+                self.reserved.push(Reserved { user, da, kind, id, keys, ts: now, expires_at });
+            }
+            _ => self.count(settings, event, event.all_keys(), now, now),
+        }
+        true
+    }
+
+    /// Gives back the reservations that wait for this event.
+    pub fn release(&mut self, settings: &Settings, event: &Sent, now: TsMs) -> usize {
+        let of_event = |it: &Reserved| it.is_for(event) && now < it.expires_at;
+        let (released, others): (Vec<_>, Vec<_>) = self.reserved.drain(..).partition(of_event);
+        self.reserved = others;
+        for it in &released {
+            self.rewrite(settings, it.user, it.all_keys(), now);
+        }
+        released.len()
+    }
+
+    /// Whatever writes a log that is void begins a new one.
+    fn rewrite(&mut self, settings: &Settings, user: &'static str, keys: Vec<String>, now: TsMs) {
+        for key in keys {
+            let log = self.log(settings, user, &key, now).to_vec();
+            self.logs.insert((user, key), log);
+        }
+    }
+
+    /// Forgets a user for good.
+    pub fn erase(&mut self, user: &'static str, now: TsMs) {
+        self.logs.retain(|(of, _), _| *of != user);
+        self.reserved.retain(|it| it.user != user);
+        self.erased.insert(user, now);
+    }
+
+    /// The reservations of a kind that count under a key at `now`.
+    pub fn held(&self, user: &'static str, key: &str, kind: Kind, now: TsMs) -> Vec<&Reserved> {
+        let of_key = |it: &&Reserved| it.user == user && it.kind == kind && it.all_keys().iter().any(|own| own == key);
+        self.reserved.iter().filter(of_key).filter(|it| now < it.expires_at).collect()
     }
 
     /// Until when the enforced rules cap a key now, and the first of those that do so for longest.
@@ -207,7 +299,13 @@ impl Oracle {
             let kind = asked.kind.unwrap_or(Kind::IMPRESSION);
             let log = self.log(settings, asked.user, &da, now);
             let t = asked.at.unwrap_or(now);
-            let (counting, partial) = rolling(settings, log, kind, settings.retention_in_force(), t, asked.at);
+            let retention = settings.retention_in_force();
+            let (counting, partial) = rolling(settings, log, kind, retention, t, asked.at);
+            let held = self
+                .held(asked.user, &da, kind, now)
+                .into_iter()
+                .filter(|it| it.ts.0 + retention > t.0 && it.expires_at > t && asked.at.is_none_or(|at| it.ts <= at));
+            let count = (counting.len() + held.count()).min(settings.history_limit);
             return Verdict {
                 capped: false,
                 capped_until: None,
@@ -215,7 +313,7 @@ impl Oracle {
                 key: None,
                 kind,
                 window: None,
-                count: counting.len() as u64,
+                count: count as u64,
                 limit: None,
                 remaining: None,
                 partial,
@@ -247,7 +345,11 @@ impl Oracle {
         at: Option<TsMs>,
     ) -> Vec<RuleVerdict> {
         let log = self.log(settings, user, key, now);
-        settings.rules_on(key).into_iter().map(|rule| rule_verdict(settings, rule, key, log, now, at)).collect()
+        let verdict = |rule: &Rule| {
+            let held = self.held(user, key, rule.kind, now);
+            rule_verdict(settings, rule, key, (log, &held), now, at)
+        };
+        settings.rules_on(key).into_iter().map(verdict).collect()
     }
 }
 
@@ -255,11 +357,30 @@ fn rule_verdict(
     settings: &Settings,
     rule: &Rule,
     key: &str,
-    log: &[Counted],
+    (log, held): (&[Counted], &[&Reserved]),
     now: TsMs,
     at: Option<TsMs>,
 ) -> RuleVerdict {
     let t = at.unwrap_or(now);
+    // "Every entry leaves a window at a known instant, ... or, for an unconfirmed reservation, its `expires_at` if sooner."
+    let lifetime = matches!(rule.window, Window::Lifetime);
+    let made = held.iter().filter(|it| lifetime || at.is_none_or(|at| it.ts <= at));
+    let held: Vec<TsMs> = made
+        .filter_map(|it| {
+            let leaves = match &rule.window {
+                Window::Rolling(span) => it.ts.0 + span.as_millis(),
+                Window::Calendar(calendar) => {
+                    let period = |t| calendar::period(calendar.unit(), calendar.zone(), t);
+                    if it.ts < period(t).0 {
+                        return None;
+                    }
+                    period(it.ts).1.0
+                }
+                Window::Lifetime => it.ts.0 + settings.keep(key),
+            };
+            Some(TsMs(leaves).min(it.expires_at)).filter(|leaves| *leaves > t)
+        })
+        .collect();
     let (mut leaves, partial): (Vec<TsMs>, bool) = match &rule.window {
         Window::Rolling(span) => {
             let (counting, partial) = rolling(settings, log, rule.kind, span.as_millis(), t, at);
@@ -278,9 +399,11 @@ fn rule_verdict(
             (counting.map(|_| end).collect(), false)
         }
     };
+    leaves.extend(held);
     leaves.sort();
-    let count = leaves.len() as u64;
-    let capped = rule.limit.is_some_and(|limit| count >= limit);
+    let all = leaves.len() as u64;
+    let count = if lifetime { all } else { all.min(settings.history_limit as u64) };
+    let capped = rule.limit.is_some_and(|limit| all >= limit);
     RuleVerdict {
         rule: rule.id.clone(),
         key: key.into(),
@@ -292,7 +415,7 @@ fn rule_verdict(
         remaining: rule.limit.map(|limit| limit.saturating_sub(count)),
         capped,
         // "The (c - limit + 1)-th earliest of these instants", counted from one.
-        capped_until: rule.limit.filter(|_| capped).map(|limit| leaves[(count - limit) as usize]),
+        capped_until: rule.limit.filter(|_| capped).map(|limit| leaves[(all - limit) as usize]),
         partial,
     }
 }

@@ -1,7 +1,5 @@
 //! Random streams: settings, rules and a sequence of calls, told in words rather than in milliseconds ("as long before
 //! now as the second rule's window, and one ms more"), so that they meet on the edges of windows and shrink well.
-//!
-//! Reservations and erasure are further operations of [`Op`], their outcomes further answers of the oracle.
 
 use crate::oracle::Settings;
 use freqcap::model::{CalendarUnit, KeyPattern, Kind, Mode, Rule, RuleId, Span, TsMs, Window, Zone};
@@ -42,6 +40,8 @@ pub enum Shape {
     Free,
     /// The clock only goes forward, and timers fire, late.
     Steady,
+    /// The same with reads, reservations and erasures.
+    Busy,
 }
 
 /// Settings, rules and calls.
@@ -84,6 +84,12 @@ pub enum Op {
     /// An earlier event, counted from the last, is sent once more.
     Retry(u8),
     Read(ReadWords),
+    Reserve(ReserveWords),
+    /// The event of an earlier reservation, counted from the last, comes: under this time, naming these keys if any.
+    Confirm(u8, Option<Moment>, Option<Vec<&'static str>>),
+    /// An earlier reservation, counted from the last, is given back.
+    Release(u8),
+    Erase(&'static str),
     /// The clock goes on to this instant, if it is not there yet.
     Clock(Moment),
     /// The clock is set back to this instant, if it is past it.
@@ -115,6 +121,19 @@ pub struct ReadWords {
     pub at: Option<Moment>,
 }
 
+/// A call of `/reserve`.
+#[derive(Debug, Clone)]
+pub struct ReserveWords {
+    pub user: &'static str,
+    /// Ads with their keys.
+    pub candidates: Vec<(&'static str, Vec<&'static str>)>,
+    pub want: u8,
+    /// In tenths of the unit; `None` is for good.
+    pub ttl: Option<u8>,
+    pub id: &'static str,
+    pub kind: &'static str,
+}
+
 /// An instant in words.
 #[derive(Debug, Clone)]
 pub struct Moment {
@@ -129,6 +148,8 @@ pub enum Anchor {
     Now,
     /// The time of an earlier event, counted from the last.
     Event(u8),
+    /// When an earlier reservation lapses, counted from the last.
+    Expiry(u8),
     /// The first instant of the period around now of a calendar rule, or the first after it.
     Period {
         rule: u8,
@@ -247,7 +268,28 @@ fn op(shape: Shape) -> BoxedStrategy<Op> {
             1 => rules,
         ]
         .boxed(),
+        Shape::Busy => prop_oneof![
+            6 => event,
+            1 => retry,
+            4 => read().prop_map(Op::Read),
+            6 => reserve().prop_map(Op::Reserve),
+            3 => (0..6u8, option::weighted(0.5, log_time()), option::weighted(0.3, keys()))
+                .prop_map(|(nth, ts, keys)| Op::Confirm(nth, ts, keys)),
+            2 => (0..6u8).prop_map(Op::Release),
+            6 => clock,
+            2 => (1..4u8).prop_map(Op::Fire),
+            2 => Just(Op::Settle),
+            1 => rules,
+            1 => user().prop_map(Op::Erase),
+        ]
+        .boxed(),
     }
+}
+
+fn reserve() -> impl Strategy<Value = ReserveWords> {
+    let ttl = option::weighted(0.9, prop_oneof![3 => 1..10u8, 1 => 10..60u8]);
+    (user(), vec((da(), keys()), 1..4), 1..4u8, ttl, select(&IDS[..]), kind())
+        .prop_map(|(user, candidates, want, ttl, id, kind)| ReserveWords { user, candidates, want, ttl, id, kind })
 }
 
 fn event() -> impl Strategy<Value = EventWords> {
@@ -285,6 +327,7 @@ fn later() -> impl Strategy<Value = Moment> {
         4 => (earlier_event(), distance()),
         2 => (period(), Just(Distance::Units(0))),
         1 => (Just(Anchor::Now), distance()),
+        3 => ((0..4u8).prop_map(Anchor::Expiry), Just(Distance::Units(0))),
     ];
     (anchored, jitter_ms()).prop_map(|((anchor, distance), jitter_ms)| Moment {
         anchor,
@@ -314,7 +357,8 @@ fn log_time() -> impl Strategy<Value = Moment> {
 
 /// Any instant that could make a difference.
 fn moment() -> impl Strategy<Value = Moment> {
-    let anchor = prop_oneof![2 => Just(Anchor::Now), 4 => earlier_event(), 1 => period()];
+    let expiry = (0..4u8).prop_map(Anchor::Expiry);
+    let anchor = prop_oneof![2 => Just(Anchor::Now), 4 => earlier_event(), 1 => period(), 1 => expiry];
     (anchor, distance(), any::<bool>(), jitter_ms()).prop_map(|(anchor, distance, before, jitter_ms)| Moment {
         anchor,
         distance,

@@ -3,9 +3,13 @@
 use crate::calendar;
 use crate::caps::Caps;
 use crate::oracle::{Answer, Asked, Oracle, Sent, Settings, kept};
-use crate::stream::{Anchor, DAS, Distance, EventWords, KEYS, KINDS, Moment, Op, ReadWords, Scenario, USERS};
+use crate::stream::{
+    Anchor, DAS, Distance, EventWords, KEYS, KINDS, Moment, Op, ReadWords, ReserveWords, Scenario, USERS,
+};
 use crate::tell::{Story, told};
-use freqcap::engine::{Ledger, Outcome, Policy, Question, TsInFuture, admit, capped_until, user_cap};
+use freqcap::engine::{
+    Hold, Ledger, Outcome, Policy, Question, Reservation, TsInFuture, admit, capped_until, user_cap,
+};
 use freqcap::model::{CapKey, DaId, Entry, Event, EventId, Kind, TsMs, UserId, Verdict, Window};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -24,6 +28,8 @@ pub struct World<'s> {
     now: TsMs,
     /// Every event as it was sent, and the time it was taken under or refused for.
     sent: Vec<(Sent, TsMs)>,
+    /// The event that each candidate reserved waits for, and when it lapses.
+    reserved: Vec<(Sent, TsMs)>,
     /// Whose hash is whose: of an event's ad and id.
     hashes: BTreeMap<u64, Option<(&'static str, &'static str)>>,
     story: Story,
@@ -42,6 +48,7 @@ impl<'s> World<'s> {
             caps: Caps::default(),
             now: scenario.start,
             sent: Vec::new(),
+            reserved: Vec::new(),
             hashes: BTreeMap::from([(0, None)]),
             story,
         };
@@ -58,6 +65,20 @@ impl<'s> World<'s> {
                 None => return Ok(()),
             },
             Op::Read(words) => self.read(words)?,
+            Op::Reserve(words) => self.reserve(words)?,
+            Op::Confirm(nth, ts, keys) => match self.earlier_reservation(*nth) {
+                Some((mut event, _)) => {
+                    event.ts = ts.as_ref().map(|moment| self.resolve(moment));
+                    event.keys = keys.clone().unwrap_or(event.keys);
+                    self.post(event)?;
+                }
+                None => return Ok(()),
+            },
+            Op::Release(nth) => match self.earlier_reservation(*nth) {
+                Some((event, _)) => self.release(&event)?,
+                None => return Ok(()),
+            },
+            Op::Erase(user) => self.erase(user)?,
             Op::Clock(moment) => self.set_clock(self.resolve(moment).max(self.now)),
             Op::StepBack(moment) => self.set_clock(self.resolve(moment).min(self.now)),
             Op::Rules(set) => {
@@ -100,9 +121,15 @@ impl<'s> World<'s> {
         self.sent.get(count.wrapping_sub(1).wrapping_sub(usize::from(nth) % count.max(1)))
     }
 
+    fn earlier_reservation(&self, nth: u8) -> Option<(Sent, TsMs)> {
+        let count = self.reserved.len();
+        self.reserved.get(count.wrapping_sub(1).wrapping_sub(usize::from(nth) % count.max(1))).cloned()
+    }
+
     fn resolve(&self, moment: &Moment) -> TsMs {
         let anchor = match moment.anchor {
             Anchor::Now => self.now,
+            Anchor::Expiry(nth) => self.earlier_reservation(nth).map_or(self.now, |(_, expires_at)| expires_at),
             Anchor::Event(nth) => self.earlier(nth).map_or(self.now, |(_, ts)| *ts),
             Anchor::Period { rule, end } => match self.settings.rules.get(usize::from(rule)).map(|rule| &rule.window) {
                 Some(Window::Calendar(window)) => {
@@ -144,14 +171,12 @@ impl<'s> World<'s> {
                 Outcome::Counted => Answer::Counted,
                 Outcome::Duplicate => Answer::Duplicate,
                 Outcome::Late => Answer::Late,
-                Outcome::Erased => return Err("nobody was erased".to_owned()),
+                Outcome::Erased => Answer::Erased,
             },
         };
         same("the answer", &answer, &wanted)?;
         if answer == Answer::Counted {
-            for key in sent.all_keys() {
-                self.plan(sent.user, &key, false)?;
-            }
+            self.plan_all(sent.user)?;
         }
         // Logs tell events apart by a hash: no two ads share one, however alike their ids read.
         let named = sent.id.map(|id| (sent.da, id));
@@ -159,6 +184,57 @@ impl<'s> World<'s> {
         let ts = sent.ts.unwrap_or(now);
         self.sent.push((sent, ts));
         Ok(())
+    }
+
+    // --- Reservations and erasure.
+
+    fn reserve(&mut self, words: &ReserveWords) -> Checked {
+        self.story.line(|| told(words));
+        let (now, mut left) = (self.now, words.want);
+        let ttl_ms = words.ttl.map(|tenths| u64::from(tenths) * self.scenario.unit_ms / 10);
+        for (da, keys) in &words.candidates {
+            if left == 0 {
+                break;
+            }
+            let kind = Kind::new(words.kind).unwrap();
+            let event = Sent { user: words.user, da, kind, ts: Some(now), id: Some(words.id), keys: keys.clone() };
+            let wanted = self.oracle.reserve(&self.settings, &event, ttl_ms, now);
+            self.story.line(|| format!("  {da} {keys:?}: {}", if wanted { "reserved" } else { "refused" }));
+            let asked = engine_event(&event);
+            let reservation = Reservation {
+                user: &asked.user,
+                da: &asked.da,
+                keys: &asked.keys,
+                kind,
+                id: asked.id.as_ref().unwrap(),
+                hold: ttl_ms.map_or(Hold::ForGood, |ttl| Hold::Until(TsMs(now.0 + ttl))),
+            };
+            same("whether it is reserved", &self.ledger.reserve(&self.policy, &reservation, now), &wanted)?;
+            self.hashes.entry(asked.hash()).or_insert(Some((da, words.id)));
+            if wanted {
+                left -= 1;
+                self.plan_all(words.user)?;
+                self.reserved.push((event, TsMs(now.0 + ttl_ms.unwrap_or(0))));
+            }
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, event: &Sent) -> Checked {
+        let wanted = self.oracle.release(&self.settings, event, self.now);
+        self.story.line(|| format!("what waits for {} is released: {wanted}", told(event)));
+        let asked = engine_event(event);
+        let waits = (event.kind, asked.id.as_ref().unwrap());
+        let released = self.ledger.release(&self.policy, &asked.user, &asked.da, waits, self.now);
+        same("how many are released", &released, &wanted)?;
+        self.plan_all(event.user)
+    }
+
+    fn erase(&mut self, user: &'static str) -> Checked {
+        self.story.line(|| format!("{user} is erased"));
+        self.oracle.erase(user, self.now);
+        self.ledger.erase(user, self.now);
+        self.plan_all(user)
     }
 
     // --- Reads.
@@ -215,6 +291,10 @@ impl<'s> World<'s> {
                     .map(|it| Entry { ts: it.ts, hash: engine_event(&it.event).hash() })
                     .collect();
                 same(&what("what is kept"), &entries, &kept)?;
+                let held = section.map_or(Vec::new(), |it| it.held.iter().map(|it| (it.ts, it.expires_at)).collect());
+                let reserved = self.oracle.held(user, &key, kind, self.now);
+                let reserved: Vec<(TsMs, TsMs)> = reserved.iter().map(|it| (it.ts, it.expires_at)).collect();
+                same(&what("what is reserved"), &held, &reserved)?;
             }
             let cap = self.oracle.user_cap(&self.settings, user, &key, self.now);
             let until = capped_until(&self.policy, &key, &log, self.now);
@@ -226,6 +306,11 @@ impl<'s> World<'s> {
     }
 
     // --- What is held of caps, and its timers.
+
+    /// Brings what is held of the caps of a user in line, as a turn does for the logs that it changed.
+    fn plan_all(&mut self, user: &'static str) -> Checked {
+        all_keys().filter(|(of, _)| *of == user).try_for_each(|(user, key)| self.plan(user, &key, false))
+    }
 
     fn plan(&mut self, user: &'static str, key: &str, fired: bool) -> Checked {
         let log = self.ledger.log(&self.policy, user, key, self.now);
