@@ -151,6 +151,41 @@ impl Server {
         self.post("/events", "application/x-ndjson", lines)
     }
 
+    /// Sends any request; the answer with its `ETag`.
+    pub fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> (StatusCode, Option<String>, Value) {
+        let mut request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let response = request.send().unwrap();
+        let etag = response.headers().get("etag").map(|etag| etag.to_str().unwrap().to_owned());
+        let (status, body) = answer(response);
+        (status, etag, body)
+    }
+
+    /// Puts a rule, which must be taken.
+    pub fn put_rule(&self, id: &str, rule: &Value) -> Value {
+        let (status, _, body) = self.send("PUT", &format!("/rules/{id}"), &[], Some(rule));
+        assert!(status.is_success(), "{id}: {status} {body}");
+        body
+    }
+
+    /// Posts a call that must be answered 200.
+    pub fn call(&self, path: &str, body: &Value) -> Value {
+        let (status, answer) = self.post_json(path, body);
+        assert_eq!(status, 200, "{path} {body}: {answer}");
+        answer
+    }
+
     /// Posts events that must all be taken.
     pub fn count(&self, events: &Value) -> Value {
         let (status, body) = self.post_json("/events", events);
