@@ -9,9 +9,12 @@ pub async fn serve(listen: SocketAddr, answer: usize) -> anyhow::Result<()> {
     anyhow::ensure!(listen.ip().is_loopback(), "an empty handler is for this machine only");
     let text = Bytes::from(vec![b'x'; answer]);
     let (for_get, for_post) = (text.clone(), text);
+    let answer = move |_body: Bytes| async move { for_post };
     let app = Router::new()
         .route("/cap/{user}/{da}", get(move || async move { for_get }))
-        .route("/events", post(move |_body: Bytes| async move { for_post }));
+        .route("/check", post(answer.clone()))
+        .route("/reserve", post(answer.clone()))
+        .route("/events", post(answer));
     let listener = tokio::net::TcpListener::bind(listen).await?;
     let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
         let _ = stream.set_nodelay(true);

@@ -66,6 +66,33 @@ impl Part {
         Bytes::copy_from_slice(self.text.as_bytes())
     }
 
+    /// The body of `/check`: ads drawn for one user.
+    pub fn check(&mut self, candidates: usize) -> Bytes {
+        self.candidates(candidates);
+        self.text.push('}');
+        Bytes::copy_from_slice(self.text.as_bytes())
+    }
+
+    /// The body of `/reserve`.
+    pub fn reserve(&mut self, candidates: usize) -> Bytes {
+        self.candidates(candidates);
+        self.number += 1;
+        let _ = write!(self.text, r#","id":"{:x}-{:x}-{:x}"}}"#, self.stream.seed, self.connection, self.number);
+        Bytes::copy_from_slice(self.text.as_bytes())
+    }
+
+    fn candidates(&mut self, count: usize) {
+        self.text.clear();
+        let user = self.random() % self.stream.users;
+        let _ = write!(self.text, r#"{{"user":"u{user:07}","candidates":["#);
+        for number in 0..count {
+            let ad = self.random() % self.stream.ads;
+            let comma = if number == 0 { "" } else { "," };
+            let _ = write!(self.text, r#"{comma}"{ad}""#);
+        }
+        self.text.push(']');
+    }
+
     pub fn cap_path(&mut self) -> String {
         let (user, ad) = self.pair();
         format!("/cap/u{user:07}/{ad}")

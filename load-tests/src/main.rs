@@ -38,6 +38,22 @@ enum Command {
         #[command(flatten)]
         load: Load,
     },
+    /// POST /check of one user
+    Check {
+        #[command(flatten)]
+        load: Load,
+        /// Ads of a call; each is a verdict
+        #[arg(long, default_value_t = 100)]
+        candidates: usize,
+    },
+    /// POST /reserve of one user, with an id of its own each
+    Reserve {
+        #[command(flatten)]
+        load: Load,
+        /// Ads of a call, of which the first that is not capped is taken
+        #[arg(long, default_value_t = 10)]
+        candidates: usize,
+    },
     /// Serves an axum handler that reads the body and answers as long a text as freqcap would: what the others are
     /// measured beside
     Empty {
@@ -82,16 +98,31 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match args.command {
-            Command::Ingest { load, batch } => drive(&load, Some(batch), batch as u64).await,
-            Command::Single { load } => drive(&load, Some(0), 1).await,
-            Command::Get { load } => drive(&load, None, 1).await,
+            Command::Ingest { load, batch } => {
+                drive(&load, batch as u64, move |part| run::post("/events", "application/x-ndjson", part.lines(batch)))
+                    .await
+            }
+            Command::Single { load } => drive(&load, 1, |part| run::post("/events", JSON, part.one())).await,
+            Command::Get { load } => drive(&load, 1, |part| run::get(&part.cap_path())).await,
+            Command::Check { load, candidates } => {
+                drive(&load, candidates as u64, move |part| run::post("/check", JSON, part.check(candidates))).await
+            }
+            Command::Reserve { load, candidates } => {
+                drive(&load, 1, move |part| run::post("/reserve", JSON, part.reserve(candidates))).await
+            }
             Command::Empty { listen, answer } => empty::serve(listen, answer).await,
         }
     })
 }
 
-/// `batch`: events of a request, 0 for one event as an object, `None` for a GET.
-async fn drive(load: &Load, batch: Option<usize>, per_request: u64) -> anyhow::Result<()> {
+const JSON: &str = "application/json";
+
+/// Sends what `next` makes of each connection's stream; a request counts as `per_request`.
+async fn drive(
+    load: &Load,
+    per_request: u64,
+    next: impl Fn(&mut generate::Part) -> run::Call + Copy + Send + 'static,
+) -> anyhow::Result<()> {
     anyhow::ensure!(load.addr.ip().is_loopback(), "load is sent to this machine only, not to {}", load.addr);
     let plan = run::Plan {
         addr: load.addr,
@@ -102,11 +133,7 @@ async fn drive(load: &Load, batch: Option<usize>, per_request: u64) -> anyhow::R
     let stream = generate::Stream { users: load.users, ads: load.ads, ids: !load.no_ids, seed: load.seed };
     let result = run::run(&plan, |connection| {
         let mut events = stream.part(connection as u64);
-        move || match batch {
-            Some(0) => run::post("application/json", events.one()),
-            Some(batch) => run::post("application/x-ndjson", events.lines(batch)),
-            None => run::get(&events.cap_path()),
-        }
+        move || next(&mut events)
     })
     .await?;
     result.print(per_request, load.json);

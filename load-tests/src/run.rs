@@ -30,17 +30,19 @@ pub struct Outcome {
 }
 
 type Body = Full<Bytes>;
+/// A request to be sent.
+pub type Call = Request<Body>;
 
 fn request(method: Method, target: &str) -> http::request::Builder {
     Request::builder().method(method).uri(target).header("host", "freqcap")
 }
 
-pub fn post(content_type: &str, body: Bytes) -> Request<Body> {
-    let request = request(Method::POST, "/events").header("content-type", content_type).body(Full::new(body));
+pub fn post(target: &str, content_type: &str, body: Bytes) -> Call {
+    let request = request(Method::POST, target).header("content-type", content_type).body(Full::new(body));
     request.expect("a constant request is valid")
 }
 
-pub fn get(target: &str) -> Request<Body> {
+pub fn get(target: &str) -> Call {
     request(Method::GET, target).body(Full::default()).expect("generated paths are valid")
 }
 
@@ -48,7 +50,7 @@ pub fn get(target: &str) -> Request<Body> {
 pub async fn run<F, N>(plan: &Plan, mut requests: F) -> anyhow::Result<Outcome>
 where
     F: FnMut(usize) -> N,
-    N: FnMut() -> Request<Body> + Send + 'static,
+    N: FnMut() -> Call + Send + 'static,
 {
     let left = Arc::new(AtomicU64::new(plan.requests));
     let start = Instant::now();
@@ -74,7 +76,7 @@ where
 
 async fn connection_loop(
     mut sender: http1::SendRequest<Body>,
-    mut next: impl FnMut() -> Request<Body>,
+    mut next: impl FnMut() -> Call,
     left: Arc<AtomicU64>,
     until: Instant,
 ) -> anyhow::Result<Outcome> {
