@@ -59,16 +59,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     let clock = Clock::system();
     let shards = Shards::start(store.clone(), &options.policy, options.rules, clock.clone(), &options.shards)?;
     let readiness = Readiness::default();
-    let app = App::new(
-        shards.router().clone(),
-        shards.reader().clone(),
-        shards.rulebook().clone(),
-        store.clone(),
-        options.events,
-        options.limits,
-        readiness.clone(),
-        metrics.clone(),
-    );
+    let app = App::new(&shards, store.clone(), options.events, options.limits, readiness.clone(), metrics.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
     let mirror = options.mirror.map(|mirror| {
         let clock = clock.clone();

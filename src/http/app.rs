@@ -4,7 +4,7 @@ use super::admission::{self, Admission};
 use super::ops::Readiness;
 use super::{cap, check, events, observe, ops, reserve, rules, users};
 use crate::input::EventReader;
-use crate::shard::{Reader, Router as ShardRouter, Rulebook};
+use crate::shard::{Reader, Router as ShardRouter, Rulebook, Shards};
 use crate::store::Store;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -55,9 +55,7 @@ pub struct App {
 
 impl App {
     pub fn new(
-        router: ShardRouter,
-        reader: Reader,
-        rulebook: Rulebook,
+        shards: &Shards,
         store: Arc<Store>,
         events: EventReader,
         limits: Limits,
@@ -68,9 +66,9 @@ impl App {
         metrics::describe_histogram!("freqcap_http_request_seconds", "Time from a request's header to its answer");
         let admission = Admission::new(limits.max_reads, limits.max_writes, limits.max_bodies);
         Self {
-            router,
-            reader,
-            rulebook,
+            router: shards.router().clone(),
+            reader: shards.reader().clone(),
+            rulebook: shards.rulebook().clone(),
             store,
             events,
             limits,

@@ -10,6 +10,13 @@ pub(super) fn would_cap(rule: &RuleId) {
     counter!(WOULD_CAP, "rule" => rule.as_str().to_owned()).increment(1);
 }
 
+const RESERVATIONS: &str = "freqcap_reservations_total";
+
+/// Says what became of candidates: `reserved`, `refused` or `released`.
+pub(super) fn reservations(became: &'static str, count: usize) {
+    counter!(RESERVATIONS, "result" => became).increment(count as u64);
+}
+
 #[derive(Clone)]
 pub(super) struct ShardMetrics {
     pub counted: Counter,
@@ -33,7 +40,7 @@ impl ShardMetrics {
         metrics::describe_counter!("freqcap_events_total", "Events by result");
         metrics::describe_counter!("freqcap_users_erased_total", "Users erased");
         metrics::describe_counter!(WOULD_CAP, "Verdicts in which a shadow rule would have capped, by rule");
-        metrics::describe_counter!("freqcap_reservations_total", "Candidates of /reserve by what became of them");
+        metrics::describe_counter!(RESERVATIONS, "Candidates of /reserve by what became of them");
         metrics::describe_counter!("freqcap_caps_started_total", "Keys that became capped");
         metrics::describe_counter!("freqcap_caps_ended_total", "Keys whose cap ended");
         metrics::describe_histogram!("freqcap_turn_events", "Events that a writer took in one turn");

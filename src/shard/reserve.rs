@@ -1,6 +1,7 @@
 //! Calls of `/reserve` and `/release` in a turn.
 
 use super::hand::Hand;
+use super::metrics;
 use crate::engine::{Hold, KeyLog, Logs, Question, bind, has_room, release, reserve};
 use crate::model::{
     Candidate, CapKey, DaId, EventId, Kind, Mode, Refused, ReserveAnswer, Reserved, TsMs, UserId, event_hash,
@@ -136,6 +137,8 @@ pub(super) fn run_reserve(
         answer: serde_json::to_vec(&answer).unwrap_or_default(),
     };
     turn.put_reservation(&call.row_key, &row);
+    metrics::reservations("reserved", answer.reserved.len());
+    metrics::reservations("refused", answer.refused.len());
     let answer = row.answer.clone();
     calls.insert(call.row_key.clone(), row);
     ReserveOutcome::Answer(answer)
@@ -159,7 +162,7 @@ fn try_candidate(
         .collect();
     let bound = bind(policy, &keys, Question::default(), now, |_, rule, tally| {
         if rule.mode == Mode::Shadow && tally.capped_until.is_some() {
-            super::metrics::would_cap(&rule.id);
+            metrics::would_cap(&rule.id);
         }
     });
     if let Some(bound) = bound
@@ -189,5 +192,7 @@ pub(super) fn run_release(call: &ReleaseCall, hand: &mut Hand<'_>, calls: &Calls
         let at = hand.find(&call.user, &CapKey::of_da(&da))?;
         Some(release(hand, at, known.kind, event_hash(&da, &call.id)))
     };
-    asked.filter_map(release_one).sum()
+    let released = asked.filter_map(release_one).sum();
+    metrics::reservations("released", released);
+    released
 }

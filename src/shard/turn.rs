@@ -74,17 +74,19 @@ pub(super) fn run_turn(input: &TurnInput<'_>, turn: &mut Turn<'_>) -> Result<Tur
 
 /// Reads what is known of the ids of calls.
 fn known_calls(input: &TurnInput<'_>) -> Result<Calls, StoreError> {
-    let row_key = |task| match task {
-        &Task::Reserve(ref call, _) => Some(&call.row_key),
-        Task::Release(call, _) => Some(&call.row_key),
-        _ => None,
-    };
-    let row_keys: Vec<&Vec<u8>> = input.tasks.iter().filter_map(row_key).collect();
+    let mut row_keys: Vec<&[u8]> = Vec::new();
+    for task in input.tasks {
+        match task {
+            Task::Reserve(call, _) => row_keys.push(&call.row_key),
+            Task::Release(call, _) => row_keys.push(&call.row_key),
+            _ => {}
+        }
+    }
     if row_keys.is_empty() {
         return Ok(Calls::new());
     }
-    let rows = input.store.reservations(row_keys.iter().map(|key| key.as_slice()), input.now)?;
-    Ok(row_keys.into_iter().cloned().zip(rows).filter_map(|(key, row)| Some((key, row?))).collect())
+    let rows = input.store.reservations(row_keys.iter().copied(), input.now)?;
+    Ok(row_keys.into_iter().zip(rows).filter_map(|(key, row)| Some((key.to_vec(), row?))).collect())
 }
 
 /// Takes in hand whatever the turn touches. Returns the slots of the row keys of blocks and calls, one after another.
