@@ -263,6 +263,32 @@ fn rounds() -> usize {
     std::env::var("FREQCAP_RACE_ROUNDS").map_or(10, |rounds| rounds.parse().unwrap())
 }
 
+#[test]
+fn what_is_capped_for_a_moment_within_a_call_is_not_told_as_capped() {
+    let (_site, server) = Server::with(&["--limit", "2", "--window", "5d"]);
+    server.call("/reserve", &json!({"user": "u", "candidates": ["a"], "id": "r"}));
+    let confirm = json!({"user": "u", "da": "a", "id": "r", "ts": now_ms() - 6 * 86_400_000});
+    // Capped by the event and the reservation, until that turns out to be an impression of six days ago.
+    let answer = server.count(&json!([{"user": "u", "da": "a"}, confirm]));
+    assert_eq!((&answer["counted"], &answer["capped"]), (&json!(2), &json!([])));
+    assert_eq!(server.ok("/cap/u/a")["count"], 1);
+    let again = server.count(&json!([{"user": "u", "da": "a"}]));
+    assert_eq!(again["capped"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn who_sends_slowly_keeps_nobody_from_reading() {
+    use std::io::Write;
+    let (_site, server) = Server::with(&["--max-reads", "1"]);
+    let mut slow = std::net::TcpStream::connect(server.addr()).unwrap();
+    let header = "POST /check HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    slow.write_all(header.as_bytes()).unwrap();
+    wait_for("the slow connection to be served", || (server.metric("freqcap_http_connections") >= 2.0).then_some(()));
+    for _ in 0..20 {
+        assert_eq!(server.get("/cap/u/a").0, 200);
+    }
+}
+
 /// What client number `client` asks for a user of a round.
 fn racing(round: usize, user: usize, client: usize) -> Value {
     let candidate = json!({"da": "a", "keys": ["campaign:1"]});

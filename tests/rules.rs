@@ -196,6 +196,12 @@ fn a_rule_that_reaches_further_back_lengthens_retention_and_says_from_when_it_is
     assert!((before + 23 * DAY..=now_ms() + 23 * DAY).contains(&complete_from), "{rule}");
     assert_eq!(server.ok("/rules/month")["complete_from"], complete_from);
     assert_eq!(server.count(&old)["result"], "counted");
+    // It stays so whatever else of the rule changes, and for every other rule that reaches as far.
+    for (id, limit) in [("month", 50), ("other", 100)] {
+        let rule = server.put_rule(id, &json!({"key": "da:*", "limit": limit, "window": "30d"}));
+        assert_eq!(rule["complete_from"], complete_from, "{id}");
+    }
+    server.send("DELETE", "/rules/other", &[], None);
     let shorter = server.put_rule("week", &json!({"key": "da:*", "limit": 100, "window": "7d"}));
     assert!(shorter.get("complete_from").is_none(), "{shorter}");
     server.send("DELETE", "/rules/month", &[], None);

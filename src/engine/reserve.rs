@@ -1,7 +1,7 @@
 //! Reservations: checked and counted in one step, held until an event confirms them, they lapse or are released.
 
 use super::{Logs, Policy};
-use crate::model::{Entry, Held, Kind, MAX_HELD, TsMs};
+use crate::model::{Entry, Held, Kind, MAX_HELD, MAX_HELD_BYTES, TsMs};
 
 /// Until when a reservation counts that nobody confirms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,11 +11,12 @@ pub enum Hold {
     ForGood,
 }
 
-/// Whether the logs have room for so many more reservations of a kind. Where they have not, nothing may be reserved: a
-/// log that forgot one would let an ad through that is at its cap.
-pub fn has_room<L: Logs>(logs: &L, keys: &[L::At], kind: Kind, more: usize) -> bool {
-    let held = |&at: &L::At| logs.log(at).section(kind).map_or(0, |section| section.held.len());
-    keys.iter().all(|at| held(at) + more <= MAX_HELD)
+/// Whether a log has room for so many more reservations of a kind. Where it has not, none may be made: a log that forgot
+/// one would let an ad through that is at its cap.
+pub fn has_room<L: Logs>(logs: &L, at: L::At, kind: Kind, more: usize) -> bool {
+    let Some(section) = logs.log(at).section(kind) else { return true };
+    let bytes = |held: &Held| held.keys.iter().map(|key| key.len()).sum::<usize>();
+    section.held.len() + more <= MAX_HELD && section.held.iter().map(bytes).sum::<usize>() <= MAX_HELD_BYTES
 }
 
 /// Reserves an ad unless one of its keys is capped; says whether it did. The first of `keys` is the ad's own, and

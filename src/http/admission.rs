@@ -33,6 +33,11 @@ impl Admission {
         Room { all: self.body_kib.clone(), held: None, bytes: 0 }
     }
 
+    /// Lets a read in, as long as the permit is held.
+    pub(super) fn read(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.reads.try_acquire().map_err(|_| overloaded("reads"))
+    }
+
     /// Lets a write in, as long as the permit is held.
     pub(super) fn write(&self) -> Option<SemaphorePermit<'_>> {
         self.writes.try_acquire().ok()
@@ -73,8 +78,8 @@ fn overloaded(what: &str) -> Problem {
 
 /// Lets a read in, or answers 503.
 pub(super) async fn read(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let Ok(_permit) = app.admission.reads.try_acquire() else {
-        return overloaded("reads").into_response();
-    };
-    next.run(request).await
+    match app.admission.read() {
+        Ok(_permit) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
 }

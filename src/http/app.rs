@@ -106,15 +106,16 @@ fn reads() -> Routes {
     OpenApiRouter::new()
         .routes(routes!(cap::get_by_path))
         .routes(routes!(cap::get_by_query))
-        .routes(routes!(check::post))
         .routes(routes!(users::get, users::delete))
         .routes(routes!(users::get_caps))
 }
 
-/// What writes, or reads nothing that could be waited for; each handler asks for the room that it needs.
+/// What has a body, or reads nothing that could be waited for: each handler asks for the room that it needs, once the body
+/// is there, so that who sends slowly keeps nobody out.
 fn writes() -> Routes {
     OpenApiRouter::new()
         .routes(routes!(events::post))
+        .routes(routes!(check::post))
         .routes(routes!(reserve::reserve))
         .routes(routes!(reserve::release))
         .routes(routes!(rules::list))

@@ -13,7 +13,8 @@ use http::HeaderMap;
 use serde::Serialize;
 use std::sync::Arc;
 
-/// A candidate, as documented; what is read is told by [`crate::input`].
+/// An ad that may be shown.
+// As documented; what is read is told by `crate::input`.
 #[derive(Serialize, utoipa::ToSchema)]
 #[allow(dead_code)]
 #[serde(untagged)]
@@ -60,6 +61,7 @@ struct CheckAnswer<'a> {
     responses(
         (status = 200, description = "The verdicts, in the order of the candidates", body = CheckAnswer),
         (status = 400, description = "The body is no JSON, or cannot be unpacked", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "More bytes than max_body", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A member is missing or invalid, or there are more than 1,000 candidates", body = Problem, content_type = "application/problem+json"),
@@ -73,6 +75,7 @@ pub(super) async fn post(State(app): State<Arc<App>>, headers: HeaderMap, body: 
 async fn check(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
     let body = body::read_json(app, headers, body).await?;
     let CheckRequest { user, candidates, kind, at } = CheckRequest::read(body.text()?)?;
+    let _permit = app.admission.read()?;
     let tell = |results: &[CandidateVerdict<'_>]| json(&CheckAnswer { user: user.as_str(), results });
     Ok(app.reader.check(&user, &candidates, Question { kind, at }, tell).await?)
 }

@@ -64,7 +64,8 @@ struct Capped {
     capped_until: u64,
 }
 
-/// An event, as documented; what is read is told by [`crate::input`].
+/// An event.
+// As documented; what is read is told by `crate::input`.
 #[derive(utoipa::ToSchema)]
 #[allow(dead_code)]
 #[schema(example = json!({"user": "u1", "da": "77", "ts": 1732233600000u64, "id": "imp-1", "keys": ["campaign:42"]}))]

@@ -64,6 +64,7 @@ struct ReleaseAnswer {
         (status = 200, description = "What was reserved and what is capped; candidates after the last one reserved are not mentioned", body = ReserveAnswer),
         (status = 400, description = "The body is no JSON, or cannot be unpacked", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The id is known for this user, with another body", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "More bytes than max_body", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A member is missing or invalid, or there are more than 1,000 candidates", body = Problem, content_type = "application/problem+json"),
@@ -77,9 +78,9 @@ pub(super) async fn reserve(State(app): State<Arc<App>>, headers: HeaderMap, bod
 async fn try_reserve(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
     let body = body::read_json(app, headers, body).await?;
     let asked = ReserveRequest::read(body.text()?)?;
-    let id = match asked.id {
-        Some(id) => id,
-        None => EventId::new(random_id()).map_err(|_| Problem::internal())?,
+    let (id, body_hash) = match asked.id {
+        Some(id) => (id, Some(asked.body_hash)),
+        None => (EventId::new(random_id()).map_err(|_| Problem::internal())?, None),
     };
     let call = Reserve {
         user: asked.user,
@@ -87,7 +88,7 @@ async fn try_reserve(app: &App, headers: &HeaderMap, body: Body) -> Result<Respo
         want: asked.want,
         ttl_ms: asked.ttl_ms,
         id,
-        body_hash: asked.body_hash,
+        body_hash,
         kind: asked.kind,
     };
     let _permit = app.admission.write().ok_or(Refusal::Busy)?;
@@ -114,6 +115,7 @@ async fn try_reserve(app: &App, headers: &HeaderMap, body: Body) -> Result<Respo
     responses(
         (status = 200, description = "Of how many candidates it was; 0 of what is confirmed, lapsed or unknown", body = ReleaseAnswer),
         (status = 400, description = "The body is no JSON, or cannot be unpacked", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "More bytes than max_body", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A member is missing or invalid", body = Problem, content_type = "application/problem+json"),

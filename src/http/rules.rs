@@ -5,8 +5,8 @@ use super::body;
 use super::problem::{Problem, answer, json};
 use super::query;
 use crate::input::{RuleReject, read_rule};
-use crate::model::{Kind, Limit, Mode, RuleError, TsMs, Window, window_schema};
-use crate::shard::{Expect, RuleView, Rulebook, RulebookError, Source};
+use crate::model::{Kind, Limit, Mode, RuleError, TsMs, Window, rule_window_schema};
+use crate::shard::{Expect, Refusal, RuleView, Rulebook, RulebookError, Source};
 use axum::body::Body;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
@@ -31,7 +31,7 @@ struct RuleAnswer {
     /// At most so many in the window; null exempts the key from every other rule of the kind.
     #[schema(value_type = Option<u64>)]
     limit: Limit,
-    #[schema(schema_with = window_schema)]
+    #[schema(schema_with = rule_window_schema)]
     window: Window,
     mode: Mode,
     /// Who keeps it: only a rule of the `api` is changed here.
@@ -47,7 +47,7 @@ struct RuleAnswer {
 /// How far what is mirrored follows the rule.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct Mirrored {
-    /// Shards whose caps were judged since the rule changed.
+    /// Shards whose caps were judged since the rule changed, and what came of it told to Redis, where there is one.
     #[schema(example = 256)]
     done: usize,
     #[schema(example = 256)]
@@ -76,7 +76,8 @@ impl From<RuleView> for RuleAnswer {
     }
 }
 
-/// A rule, as documented; what is read is told by [`crate::input`].
+/// A rule.
+// As documented; what is read is told by `crate::input`.
 #[derive(utoipa::ToSchema)]
 #[allow(dead_code)]
 #[schema(example = json!({"key": "campaign:42", "limit": 3, "window": "24h"}))]
@@ -84,9 +85,9 @@ struct RuleBody {
     /// One key (`campaign:42`) or every key of a level (`campaign:*`)
     key: String,
     /// A positive integer, at most `history_limit` unless the window is `lifetime`; null exempts. Must be there
-    #[schema(required = true)]
+    #[schema(required = true, minimum = 1)]
     limit: Option<u64>,
-    #[schema(schema_with = window_schema)]
+    #[schema(schema_with = rule_window_schema)]
     window: Window,
     /// `impression` without it
     kind: Option<String>,
@@ -152,6 +153,7 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
     params(("id" = String, Path, description = "1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`", example = "brand-x")),
     responses(
         (status = 200, description = "The rule, how far the mirror follows it, and in `ETag` its version", body = RuleAnswer),
+        (status = 400, description = "Not percent-encoded UTF-8, or a precondition that is none", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is none", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -180,6 +182,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: OriginalUri) -> Respon
         (status = 400, description = "The body is no JSON, or a precondition is none", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The rule is kept by the flags or the settings file", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "The precondition does not hold; nothing was changed", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "More bytes than max_body", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A member is missing, unknown or invalid", body = Problem, content_type = "application/problem+json"),
@@ -209,6 +212,7 @@ async fn try_put(app: &App, path: &str, headers: &HeaderMap, body: Body) -> Resu
     ),
     responses(
         (status = 204, description = "It is out of force"),
+        (status = 400, description = "Not percent-encoded UTF-8, or a precondition that is none", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "There is none", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The rule is kept by the flags or the settings file", body = Problem, content_type = "application/problem+json"),
         (status = 412, description = "The precondition does not hold; nothing was changed", body = Problem, content_type = "application/problem+json"),
@@ -233,6 +237,7 @@ async fn change<T: Send + 'static>(
     if let Some(refusal) = app.router.health().refusal() {
         return Err(refusal.into());
     }
+    let _permit = app.admission.write().ok_or(Refusal::Busy)?;
     let (book, router) = (app.rulebook.clone(), app.router.clone());
     let changed = tokio::task::spawn_blocking(move || change(&book, &router)).await;
     Ok(changed.map_err(|_| Problem::internal())??)

@@ -116,7 +116,7 @@ impl From<UserLog> for LogAnswer {
 #[into_params(parameter_in = Query)]
 #[allow(dead_code)]
 struct PageParams {
-    /// The most keys of an answer, 1 to 1,000; 100 without it
+    /// The most keys of an answer, 1 to 1,000; 100 without it. A page ends sooner where it has 10,000 events
     limit: Option<u32>,
     /// Where to go on: `cursor` of the answer before
     cursor: Option<String>,
@@ -144,9 +144,12 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: OriginalUri, RawQuery(
 async fn held(app: &App, user: Result<UserId<'static>, Problem>, query: &str) -> Result<Response, Problem> {
     let user = user?;
     let (after, limit) = query::page(query, MOST)?;
-    let UserPage { logs, next } = app.reader.user(&user, after.as_deref(), limit).await?;
-    let logs = logs.into_iter().map(LogAnswer::from).collect();
-    Ok(json(&UserAnswer { user: user.as_str(), logs, cursor: next }))
+    let name = user.as_str().to_owned();
+    let tell = move |UserPage { logs, next }: UserPage| {
+        let logs = logs.into_iter().map(LogAnswer::from).collect();
+        json(&UserAnswer { user: &name, logs, cursor: next })
+    };
+    Ok(app.reader.user(&user, after, limit, tell).await?)
 }
 
 /// What was held of a user, and is held no longer.

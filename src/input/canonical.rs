@@ -32,6 +32,7 @@ fn write(out: &mut String, value: Raw<'_>, depth: usize) -> Result<(), NotJson> 
             for (name, value) in sorted {
                 text(out, &name);
                 write(out, value, depth - 1)?;
+                out.push(',');
             }
             out.push('}');
         }
@@ -86,6 +87,8 @@ mod tests {
             (r#"["ab"]"#, r#"["a","b"]"#),
             (r#"{"a":[1,2]}"#, r#"{"a":[12]}"#),
             (r#""null""#, "null"),
+            (r#"{"a":1,"zz11":7}"#, r#"{"a":14,"zz":17}"#),
+            (r#"{"want":1,"zz1111111111111111111111":7}"#, r#"{"want":12,"zz11":111111111111111111117}"#),
         ] {
             assert!(!same(a, b), "{a} {b}");
         }

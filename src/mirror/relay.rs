@@ -300,6 +300,7 @@ impl Relay {
     }
 
     fn live(&mut self) {
+        ShardId::all().for_each(|shard| self.store.set_told(shard, self.told.get(shard)));
         self.was_live = true;
         self.logged = None;
         self.report.state(State::Live);
@@ -343,6 +344,10 @@ impl Relay {
         sent.inspect_err(|error| shrink(&mut self.batch, error))?;
         for (shard, seq) in batch.told {
             self.told.set(shard, seq);
+            // In a full pass Redis may know the change, and yet not what came before.
+            if !self.pass_is_full {
+                self.store.set_told(shard, seq);
+            }
             self.next_shard = shard;
         }
         self.grow();

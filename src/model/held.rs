@@ -4,6 +4,8 @@ use super::TsMs;
 
 /// The most reservations that one log holds of a kind: each makes the row longer, and all lapse within an hour.
 pub const MAX_HELD: usize = 4_096;
+/// From so many bytes of the keys reserved along on, a log takes no more reservations of a kind.
+pub const MAX_HELD_BYTES: usize = 256 << 10;
 
 /// A reservation: counts from the moment it was made until `expires_at`, unless an event confirms it before.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ mod window;
 
 pub use cap::{CapPlan, CapRow};
 pub use event::{Candidate, Event, MAX_KEYS, event_hash};
-pub use held::{Held, MAX_HELD};
+pub use held::{Held, MAX_HELD, MAX_HELD_BYTES};
 pub use id::{DaId, EventId, IdError, MAX_ID_BYTES, UserId};
 pub use key::{CapKey, KeyError, KeyPattern, Level};
 pub use kind::{Kind, KindError, NAME_MAX};
@@ -25,5 +25,5 @@ pub use reservation::{Refused, ReserveAnswer, Reserved};
 pub use rule::{Limit, Mode, Rule, RuleError, RuleId, RuleSet};
 pub use shard::{SHARDS, ShardId, murmur2};
 pub use time::{Span, SpanError, TsError, TsMs};
-pub use verdict::{RuleVerdict, UserCap, Verdict, window_schema};
+pub use verdict::{RuleVerdict, UserCap, Verdict, rule_window_schema};
 pub use window::{Calendar, CalendarUnit, Period, Window, WindowError, Zone};

@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::sync::Arc;
 
 /// A window as it is written: text (`"5d"`, `"lifetime"`) or an object (`{"calendar":"day","tz":"Asia/Seoul"}`).
-pub fn window_schema() -> utoipa::openapi::Schema {
+fn window_forms() -> utoipa::openapi::schema::OneOfBuilder {
     use utoipa::openapi::schema::{Object, ObjectBuilder, OneOfBuilder, Type};
     let text = ObjectBuilder::new().schema_type(Type::String).examples(["5d", "lifetime"]);
     let calendar = ObjectBuilder::new()
@@ -16,7 +16,18 @@ pub fn window_schema() -> utoipa::openapi::Schema {
         .property("tz", Object::with_type(Type::String))
         .required("calendar")
         .required("tz");
-    OneOfBuilder::new().item(text).item(calendar).item(Object::with_type(Type::Null)).into()
+    OneOfBuilder::new().item(text).item(calendar)
+}
+
+/// The window of a rule.
+pub fn rule_window_schema() -> utoipa::openapi::Schema {
+    window_forms().into()
+}
+
+/// The window of a verdict: null where no rule binds.
+fn window_schema() -> utoipa::openapi::Schema {
+    use utoipa::openapi::schema::{Object, Type};
+    window_forms().item(Object::with_type(Type::Null)).into()
 }
 
 /// What one rule says of one key.

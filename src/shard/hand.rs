@@ -4,7 +4,7 @@ use super::turn::TurnOutcome;
 use crate::engine::{Logs, Policy, capped_until, plan_cap};
 use crate::model::{CapKey, Log, TsMs, UserId};
 use crate::store::{LogRow, RowKey, Store, StoreError, Turn};
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 
@@ -24,7 +24,7 @@ pub(super) struct Slot<'a> {
 impl Slot<'_> {
     /// Whether `caps` may hold a row for it.
     fn may_hold(&self) -> bool {
-        self.may_cap || self.fired
+        self.may_cap || self.fired || self.recheck
     }
 }
 
@@ -111,15 +111,21 @@ impl<'a> Hand<'a> {
     }
 
     /// Reads the logs taken, and those that were reserved along with them: whoever touches an ad may confirm or release
-    /// what was reserved of it. Blocks on disk.
-    pub(super) fn load(&mut self, store: &Store) -> Result<(), StoreError> {
-        let first = self.loaded;
+    /// what was reserved of it. `wanted` are the hashes by which that may be. Blocks on disk.
+    pub(super) fn load(&mut self, store: &Store, wanted: impl FnOnce() -> HashSet<u64>) -> Result<(), StoreError> {
         self.load_taken(store)?;
-        let reserved: Vec<Vec<u8>> = self.slots[first..]
-            .iter()
-            .flat_map(|slot| slot.log.sections.iter().flat_map(|section| &section.held).map(move |held| (slot, held)))
-            .flat_map(|(slot, held)| held.keys.iter().map(|key| RowKey::beside(&slot.row_key, key)))
-            .collect();
+        let held = |slot: &Slot<'_>| slot.log.sections.iter().any(|section| !section.held.is_empty());
+        if !self.slots.iter().any(held) {
+            return Ok(());
+        }
+        let wanted = wanted();
+        let mut reserved: Vec<Vec<u8>> = Vec::new();
+        for slot in &self.slots {
+            let held = slot.log.sections.iter().flat_map(|section| &section.held);
+            for held in held.filter(|held| wanted.contains(&held.hash)) {
+                reserved.extend(held.keys.iter().map(|key| RowKey::beside(&slot.row_key, key)));
+            }
+        }
         for row_key in reserved {
             self.take(row_key);
         }
@@ -149,10 +155,10 @@ impl<'a> Hand<'a> {
         std::mem::take(&mut self.newly_capped)
     }
 
-    /// The row key of a log, and until when it is capped now.
-    pub(super) fn cap_of(&self, slot: u32) -> (&[u8], TsMs) {
+    /// The row key of a log, and until when it is capped now, if it is.
+    pub(super) fn cap_of(&self, slot: u32) -> Option<(&[u8], TsMs)> {
         let slot = &self.slots[slot as usize];
-        (&slot.row_key, slot.until.unwrap_or_default())
+        Some((&slot.row_key, slot.until?))
     }
 
     /// Writes what changed, and brings what is told of caps in line.

@@ -18,6 +18,8 @@ mod rulebook;
 mod service;
 mod syncer;
 mod task;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod tombstones;
 mod turn;

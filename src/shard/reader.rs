@@ -11,6 +11,11 @@ use serde::Serialize;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
+/// From so many events on, a page of what is held about a user ends with the key it is at.
+const PAGE_ENTRIES: usize = 10_000;
+/// So many keys are looked up on the thread that serves others, too; more go to one of their own.
+const KEYS_AT_ONCE: usize = 2_000;
+
 /// Why a read has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ReaderError {
@@ -143,7 +148,11 @@ impl Reader {
         let mut view = View::of_candidates(candidates);
         let mut rows = RowKeys::default();
         view.keys.iter().for_each(|key| rows.push(user.as_str(), key.as_str()));
-        let logs = if rows.is_empty() { Ok(Vec::new()) } else { self.store.logs_at_once_in_memory(&rows) };
+        let logs = match rows.len() {
+            0 => Ok(Vec::new()),
+            1..=KEYS_AT_ONCE => self.store.logs_at_once_in_memory(&rows),
+            _ => Err(ReadError::WouldBlock),
+        };
         let logs = match logs {
             Ok(logs) => logs,
             Err(ReadError::Store(error)) => return Err(error.into()),
@@ -183,16 +192,22 @@ impl Reader {
         tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)?
     }
 
-    /// What is held about a user under at most `max` keys, after one of them.
-    pub async fn user(&self, user: &UserId<'_>, after: Option<&str>, max: usize) -> Result<UserPage, ReaderError> {
-        let (reader, user, after) = (self.clone(), user.clone().into_owned(), after.map(str::to_owned));
+    /// What is held about a user under at most `max` keys, after one of them; fewer where their events are many. `tell` gets
+    /// it on a thread that may take its time.
+    pub async fn user<T: Send + 'static>(
+        &self,
+        user: &UserId<'_>,
+        after: Option<String>,
+        max: usize,
+        tell: impl FnOnce(UserPage) -> T + Send + 'static,
+    ) -> Result<T, ReaderError> {
+        let (reader, user) = (self.clone(), user.clone().into_owned());
         let read = move || {
-            let rows = reader.store.logs_of_user_after(user.as_str(), after.as_deref(), max)?;
-            let next = (rows.len() == max).then(|| rows.last().map(|(key, _)| key.clone())).flatten();
+            let rows = reader.store.logs_of_user_after(user.as_str(), after.as_deref(), max, PAGE_ENTRIES)?;
             let policy = reader.policy.load_full();
             let now = reader.clock.now();
-            let logs = rows.into_iter().filter_map(|(key, row)| user_log(&policy, key, row, now)).collect();
-            Ok(UserPage { logs, next })
+            let logs = rows.logs.into_iter().filter_map(|(key, row)| user_log(&policy, key, row, now)).collect();
+            Ok(tell(UserPage { logs, next: rows.next }))
         };
         tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)?
     }
@@ -265,7 +280,7 @@ fn user_log(policy: &Policy, key: String, row: LogRow, now: TsMs) -> Option<User
     let LogRow { mut log, .. } = row;
     policy.refresh(&key, &mut log, now);
     let kind = |section: &crate::model::Section| {
-        let events = section.entries.iter().map(|entry| UserEvent {
+        let events = section.kept(policy.history_limit()).iter().map(|entry| UserEvent {
             ts: entry.ts,
             hash: (entry.hash != 0).then_some(entry.hash),
             expires_at: None,

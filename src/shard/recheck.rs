@@ -1,5 +1,8 @@
-//! Brings caps in line with rules that changed: every log is judged once by the new ones, some in each turn. Reads need
+//! Brings caps in line with rules that changed: everything is judged once by the new ones, some in each turn. Reads need
 //! none of it; the mirror does.
+//!
+//! A shard is gone through twice: first what is held to be capped, for a shorter retention may have taken the log of such
+//! a key away before anybody came; then the logs, for what the new rules cap.
 
 use super::progress::Progress;
 use crate::engine::{Policy, capped_until};
@@ -14,17 +17,28 @@ pub(super) struct Recheck {
     /// Of the rules in force: a shard with this mark is done.
     revision: u64,
     shards: VecDeque<ShardId>,
-    /// The row key of the first shard up to which it is done.
+    /// Which table of the first shard is gone through.
+    stage: Stage,
+    /// The row key in it up to which it is done.
     after: Option<Vec<u8>>,
     progress: Arc<Progress>,
 }
 
-/// Some logs to judge anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Stage {
+    #[default]
+    Caps,
+    Logs,
+}
+
+/// Some keys to judge anew.
 #[derive(Default)]
 pub(super) struct Page {
     pub row_keys: Vec<Vec<u8>>,
     /// The last row looked at, whether or not it is among `row_keys`.
     last: Option<Vec<u8>>,
+    /// Whether the table ends with this page.
+    is_last: bool,
     /// The shard that ends with this page.
     ends: Option<ShardId>,
 }
@@ -55,20 +69,23 @@ impl Recheck {
         let mut left = VecDeque::new();
         for &shard in &own {
             let mark = store.rules_mark(shard)?.unwrap_or(0);
-            progress.judged(shard, mark);
+            progress.judged(shard, mark, store.last_seq(shard));
             if mark != revision {
                 left.push_back(shard);
             }
         }
-        Ok(Self { own, revision, shards: left, after: None, progress })
+        Ok(Self { own, revision, shards: left, stage: Stage::Caps, after: None, progress })
     }
 
-    /// Starts anew where other rules have come into force.
+    /// Goes round once more where other rules have come into force: from the shard where it is, so that rules that change
+    /// again and again keep no shard waiting for ever.
     pub(super) fn follow(&mut self, revision: u64) {
         if revision != self.revision {
             self.revision = revision;
-            self.shards = self.own.iter().copied().collect();
-            self.after = None;
+            let is_at = |shard: &ShardId| self.shards.front() == Some(shard);
+            let at = self.own.iter().position(is_at).unwrap_or(0);
+            self.shards = self.own.iter().copied().cycle().skip(at).take(self.own.len()).collect();
+            (self.stage, self.after) = (Stage::Caps, None);
         }
     }
 
@@ -80,31 +97,38 @@ impl Recheck {
         self.shards.len()
     }
 
-    /// Looks at the next logs, at most `max`: those that are capped now, or may have been told to be. Blocks on disk.
+    /// Looks at the next rows, at most `max`: the keys that are held to be capped, then those that are. Blocks on disk.
     pub(super) fn next(&self, store: &Store, policy: &Policy, now: TsMs, max: usize) -> Result<Page, StoreError> {
         let Some(&shard) = self.shards.front() else { return Ok(Page::default()) };
+        if self.stage == Stage::Caps {
+            let row_keys = store.cap_keys_after(shard, self.after.as_deref(), max)?;
+            let (last, is_last) = (row_keys.last().cloned(), row_keys.len() < max);
+            return Ok(Page { row_keys, last, is_last, ends: None });
+        }
         let mut row_keys = Vec::new();
         let mut key = String::new();
-        let (last, ends) = store.scan_logs(shard, self.after.as_deref(), max, |row_key, mut row| {
-            if !row.may_cap && RowKey::key_into(row_key, &mut key).is_some() {
+        let (last, is_last) = store.scan_logs(shard, self.after.as_deref(), max, |row_key, mut row| {
+            if RowKey::key_into(row_key, &mut key).is_some() {
                 policy.refresh(&key, &mut row.log, now);
-                if capped_until(policy, &key, &row.log, now).is_none() {
-                    return;
+                if capped_until(policy, &key, &row.log, now).is_some() {
+                    row_keys.push(row_key.to_vec());
                 }
             }
-            row_keys.push(row_key.to_vec());
         })?;
-        Ok(Page { row_keys, last, ends: ends.then_some(shard) })
+        Ok(Page { row_keys, last, is_last, ends: is_last.then_some(shard) })
     }
 
     /// Says that a page was written.
-    pub(super) fn advance(&mut self, page: Page) {
+    pub(super) fn advance(&mut self, store: &Store, page: Page) {
         if let Some(shard) = page.ends {
-            self.progress.judged(shard, self.revision);
+            self.progress.judged(shard, self.revision, store.last_seq(shard));
             self.shards.pop_front();
-            self.after = None;
-        } else if page.last.is_some() {
-            self.after = page.last;
+        }
+        match page {
+            Page { is_last: true, ends: None, .. } => (self.stage, self.after) = (Stage::Logs, None),
+            Page { is_last: true, .. } => (self.stage, self.after) = (Stage::Caps, None),
+            Page { last: Some(last), .. } => self.after = Some(last),
+            _ => {}
         }
     }
 }

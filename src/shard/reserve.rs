@@ -23,8 +23,9 @@ pub struct Reserve<'a> {
     /// For how long, in ms; `None` is for good.
     pub ttl_ms: Option<u64>,
     pub id: EventId<'a>,
-    /// Of the body as a JSON value: the same id with another body is another call.
-    pub body_hash: u128,
+    /// Of the body as a JSON value: the same id with another body is another call. `None` where the id was made up: nobody
+    /// can repeat such a call, and its answer is not kept.
+    pub body_hash: Option<u128>,
     /// What the confirming events are.
     pub kind: Kind,
 }
@@ -40,7 +41,7 @@ pub(super) struct ReserveCall {
     id: EventId<'static>,
     /// Its row in `reservations`.
     pub row_key: Vec<u8>,
-    body_hash: u128,
+    body_hash: Option<u128>,
     kind: Kind,
 }
 
@@ -91,6 +92,26 @@ impl ReserveCall {
             kind: call.kind,
         }
     }
+
+    /// Those of the events that confirm what it reserves.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = u64> {
+        self.candidates.iter().map(|candidate| event_hash(&candidate.da, &self.id))
+    }
+
+    /// Whether every log has room for what may be reserved in it.
+    fn has_room(&self, slots: &[u32], hand: &Hand<'_>) -> bool {
+        let mut named: Vec<u32> = slots.to_vec();
+        named.sort_unstable();
+        named.chunk_by(|a, b| a == b).all(|same| has_room(hand, same[0], self.kind, same.len().min(self.want)))
+    }
+}
+
+impl ReleaseCall {
+    /// Those of the events that would confirm what is reserved under the id, where that is known.
+    pub(super) fn hashes(&self, calls: &Calls) -> impl Iterator<Item = u64> {
+        let das = calls.get(&self.row_key).map_or(&[][..], |known| &known.das);
+        das.iter().filter_map(|da| Some(event_hash(&DaId::new(da.as_str()).ok()?, &self.id)))
+    }
 }
 
 /// The calls of a turn that are known, by their rows.
@@ -106,10 +127,10 @@ pub(super) fn run_reserve(
     turn: &mut Turn<'_>,
 ) -> ReserveOutcome {
     if let Some(known) = calls.get(&call.row_key) {
-        let same = known.body_hash == call.body_hash;
+        let same = Some(known.body_hash) == call.body_hash;
         return if same { ReserveOutcome::Answer(known.answer.clone()) } else { ReserveOutcome::IdReused };
     }
-    if call.ttl_ms.is_some() && !has_room(hand, slots, call.kind, call.want.min(call.candidates.len())) {
+    if call.ttl_ms.is_some() && !call.has_room(slots, hand) {
         return ReserveOutcome::NoRoom;
     }
     let now = hand.now();
@@ -128,20 +149,23 @@ pub(super) fn run_reserve(
         first += slots.len();
         try_candidate(call, candidate, slots, expires_at, hand, &mut answer);
     }
-    let row = ReservationRow {
-        kept_until,
-        body_hash: call.body_hash,
-        kind: call.kind,
-        das: answer.reserved.iter().map(|reserved| reserved.da.clone()).collect(),
-        // Writing plain structs to memory cannot fail.
-        answer: serde_json::to_vec(&answer).unwrap_or_default(),
-    };
-    turn.put_reservation(&call.row_key, &row);
     metrics::reservations("reserved", answer.reserved.len());
     metrics::reservations("refused", answer.refused.len());
-    let answer = row.answer.clone();
-    calls.insert(call.row_key.clone(), row);
-    ReserveOutcome::Answer(answer)
+    // Writing plain structs to memory cannot fail.
+    let told = serde_json::to_vec(&answer).unwrap_or_default();
+    let can_be_released = call.ttl_ms.is_some() && !answer.reserved.is_empty();
+    if call.body_hash.is_some() || can_be_released {
+        let row = ReservationRow {
+            kept_until,
+            body_hash: call.body_hash.unwrap_or_default(),
+            kind: call.kind,
+            das: answer.reserved.into_iter().map(|reserved| reserved.da).collect(),
+            answer: call.body_hash.map_or_else(Vec::new, |_| told.clone()),
+        };
+        turn.put_reservation(&call.row_key, &row);
+        calls.insert(call.row_key.clone(), row);
+    }
+    ReserveOutcome::Answer(told)
 }
 
 fn try_candidate(
@@ -175,9 +199,9 @@ fn try_candidate(
     }
     let event = (call.kind, event_hash(&candidate.da, &call.id));
     let hold = expires_at.map_or(Hold::ForGood, Hold::Until);
-    let reserved = reserve(policy, hand, slots, &names, event, hold, now);
-    debug_assert!(reserved, "what no rule caps can be reserved");
-    answer.reserved.push(Reserved { da: candidate.da.as_str().to_owned(), expires_at });
+    if reserve(policy, hand, slots, &names, event, hold, now) {
+        answer.reserved.push(Reserved { da: candidate.da.as_str().to_owned(), expires_at });
+    }
 }
 
 /// Gives back what is reserved under an id, and says of how many candidates.

@@ -5,10 +5,11 @@ use super::router::Router;
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::{KeyPattern, Kind, Limit, Mode, Rule, RuleError, RuleId, RuleSet, SHARDS, TsMs, Window};
-use crate::store::{Keep, Store, StoreError};
+use crate::store::{Keep, RulesMark, Store, StoreError};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The most rules there can be.
@@ -32,7 +33,7 @@ pub struct RuleView {
     pub etag: String,
     /// From here on its counts are whole: what it counts further back may have been given up before it came.
     pub complete_from: Option<TsMs>,
-    /// Shards whose caps were judged since it changed.
+    /// Shards whose caps were judged since it changed, and what came of it told to Redis, where there is one.
     pub done: usize,
     pub total: usize,
 }
@@ -85,7 +86,6 @@ struct Stored {
     window: Window,
     mode: Mode,
     revision: u64,
-    complete_from: Option<TsMs>,
 }
 
 #[derive(Debug, Clone)]
@@ -94,8 +94,10 @@ struct Entry {
     source: Source,
     /// Of the rules, when this one came or changed.
     revision: u64,
-    complete_from: Option<TsMs>,
 }
+
+/// By id.
+type Entries = BTreeMap<RuleId, Entry>;
 
 /// The rules. Cheap to clone.
 #[derive(Clone)]
@@ -105,7 +107,10 @@ struct Inner {
     store: Arc<Store>,
     policy: Arc<ArcSwap<Policy>>,
     clock: Clock,
-    entries: Mutex<BTreeMap<RuleId, Entry>>,
+    entries: ArcSwap<Entries>,
+    /// Held by who changes them, over the write; what is known of those in force.
+    changing: Mutex<RulesMark>,
+    held_since: AtomicU64,
     progress: Arc<Progress>,
 }
 
@@ -118,15 +123,16 @@ impl Rulebook {
         fixed: Vec<(Rule, Source)>,
         clock: Clock,
     ) -> Result<Self, RulebookError> {
-        let (revision, fingerprint) = store.rules_revision()?;
-        let mut entries = BTreeMap::new();
+        let before = store.rules_in_force()?;
+        let revision = before.map_or(0, |mark| mark.revision);
+        let mut entries = Entries::new();
         for (id, value) in store.rules()? {
             let entry = read(&id, &value)?;
             entry.rule.check(base.history_limit()).map_err(|why| RulebookError::Stored { id, why })?;
             entries.insert(entry.rule.id.clone(), entry);
         }
         for (rule, source) in fixed {
-            let entry = Entry { rule: Arc::new(rule), source, revision, complete_from: None };
+            let entry = Entry { rule: Arc::new(rule), source, revision };
             if let Some(shadowed) = entries.insert(entry.rule.id.clone(), entry)
                 && shadowed.source == Source::Api
             {
@@ -134,23 +140,23 @@ impl Rulebook {
                 tracing::warn!(rule = id, "a rule of the flags or the file stands before the API's of the same id");
             }
         }
-        let policy = base.with_rules(rule_set(&entries), revision);
+        let mut policy = base.with_rules(rule_set(&entries), revision);
+        let mut mark = before.unwrap_or_default();
         // Since the last start something else may have changed than rules by the API: then all is judged anew.
-        let changed = fingerprint != Some(policy.fingerprint());
-        let revision = revision + u64::from(changed);
-        let policy = policy.with_rules(rule_set(&entries), revision);
-        if changed {
-            store.put_rules_revision(revision, policy.fingerprint(), None)?;
-            entries
-                .values_mut()
-                .filter(|entry| entry.source != Source::Api)
-                .for_each(|entry| entry.revision = revision);
+        if before.is_none_or(|before| before.fingerprint != policy.fingerprint()) {
+            policy = policy.with_rules(rule_set(&entries), revision + 1);
+            mark = next_mark(before, &policy, clock.now());
+            store.put_rules_in_force(mark, None)?;
+            let fixed = entries.values_mut().filter(|entry| entry.source != Source::Api);
+            fixed.for_each(|entry| entry.revision = mark.revision);
         }
         let inner = Inner {
             store,
             policy: Arc::new(ArcSwap::from_pointee(policy)),
             clock,
-            entries: Mutex::new(entries),
+            entries: ArcSwap::from_pointee(entries),
+            changing: Mutex::new(mark),
+            held_since: AtomicU64::new(mark.held_since.0),
             progress: Arc::default(),
         };
         inner.keep();
@@ -172,11 +178,11 @@ impl Rulebook {
 
     /// Every rule, by id.
     pub fn list(&self) -> Vec<RuleView> {
-        self.0.entries().values().map(|entry| self.0.view(entry)).collect()
+        self.0.entries.load().values().map(|entry| self.0.view(entry)).collect()
     }
 
     pub fn get(&self, id: &str) -> Result<RuleView, RulebookError> {
-        let entries = self.0.entries();
+        let entries = self.0.entries.load();
         let entry = RuleId::new(id).ok().and_then(|id| entries.get(&id));
         entry.map(|entry| self.0.view(entry)).ok_or_else(|| RulebookError::Unknown(id.to_owned()))
     }
@@ -186,7 +192,8 @@ impl Rulebook {
     pub fn put(&self, rule: Rule, expect: &Expect, router: &Router) -> Result<(bool, RuleView), RulebookError> {
         let inner = &self.0;
         rule.check(inner.policy.load().history_limit())?;
-        let mut entries = inner.entries();
+        let mut mark = inner.changing();
+        let entries = inner.entries.load_full();
         let held = entries.get(&rule.id);
         inner.may_change(rule.id.as_str(), held, expect)?;
         if held.is_none() && entries.len() >= MAX_RULES {
@@ -197,41 +204,34 @@ impl Rulebook {
         }
         let is_new = held.is_none();
         let (id, rule) = (rule.id.clone(), Arc::new(rule));
-        let before = inner.policy.load().retention_ms();
-        let revision = inner.policy.load().revision() + 1;
-        let mut entry = Entry { rule, source: Source::Api, revision, complete_from: None };
-        let mut next = entries.clone();
-        next.insert(id.clone(), entry.clone());
-        let after = inner.policy.load().with_rules(rule_set(&next), revision).retention_ms();
-        if after > before {
-            entry.complete_from = Some(inner.clock.now().saturating_add(after - before));
-            next.insert(id.clone(), entry.clone());
-        }
+        let entry = Entry { rule, source: Source::Api, revision: mark.revision + 1 };
         // Writing plain structs to memory cannot fail.
         let stored = serde_json::to_vec(&Stored::of(&entry)).unwrap_or_default();
-        inner.bring_into_force(next, &mut entries, revision, (id.as_str(), Some(&stored)), router)?;
+        let mut next = (*entries).clone();
+        next.insert(id.clone(), entry.clone());
+        inner.bring_into_force(next, &mut mark, (id.as_str(), Some(&stored)), router)?;
         Ok((is_new, inner.view(&entry)))
     }
 
     /// Takes a rule out of force. Durable, and gone for every read, where it returns. Blocks on disk.
     pub fn delete(&self, id: &str, expect: &Expect, router: &Router) -> Result<(), RulebookError> {
         let inner = &self.0;
-        let mut entries = inner.entries();
+        let mut mark = inner.changing();
+        let entries = inner.entries.load_full();
         let unknown = || RulebookError::Unknown(id.to_owned());
         let rule_id = RuleId::new(id).map_err(|_| unknown())?;
         let held = entries.get(&rule_id).ok_or_else(unknown)?;
         inner.may_change(id, Some(held), expect)?;
-        let revision = inner.policy.load().revision() + 1;
-        let mut next = entries.clone();
+        let mut next = (*entries).clone();
         next.remove(&rule_id);
-        inner.bring_into_force(next, &mut entries, revision, (id, None), router)
+        inner.bring_into_force(next, &mut mark, (id, None), router)
     }
 }
 
 impl Inner {
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<RuleId, Entry>> {
-        // Whoever panicked here left the map whole: it is replaced in one go.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn changing(&self) -> MutexGuard<'_, RulesMark> {
+        // Whoever panicked here left it as it was, or as it was written.
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn may_change(&self, id: &str, held: Option<&Entry>, expect: &Expect) -> Result<(), RulebookError> {
@@ -251,17 +251,19 @@ impl Inner {
     /// First the store, then everybody else: what is in force survives a crash.
     fn bring_into_force(
         &self,
-        next: BTreeMap<RuleId, Entry>,
-        entries: &mut BTreeMap<RuleId, Entry>,
-        revision: u64,
+        next: Entries,
+        mark: &mut RulesMark,
         rule: (&str, Option<&[u8]>),
         router: &Router,
     ) -> Result<(), RulebookError> {
-        let policy = self.policy.load().with_rules(rule_set(&next), revision);
-        self.store.put_rules_revision(revision, policy.fingerprint(), Some(rule))?;
+        let policy = self.policy.load().with_rules(rule_set(&next), mark.revision + 1);
+        let next_mark = next_mark(Some(*mark), &policy, self.clock.now());
+        self.store.put_rules_in_force(next_mark, Some(rule))?;
+        *mark = next_mark;
+        self.held_since.store(next_mark.held_since.0, Ordering::Relaxed);
         self.policy.store(Arc::new(policy));
+        self.entries.store(Arc::new(next));
         self.keep();
-        *entries = next;
         router.wake();
         Ok(())
     }
@@ -274,18 +276,35 @@ impl Inner {
     }
 
     fn view(&self, entry: &Entry) -> RuleView {
+        let held_since = TsMs(self.held_since.load(Ordering::Relaxed));
+        let complete_from = entry.rule.window.retention_ms().map(|window| held_since.saturating_add(window));
         RuleView {
             rule: entry.rule.clone(),
             source: entry.source,
             etag: etag(entry),
-            complete_from: entry.complete_from.filter(|from| *from > self.clock.now()),
-            done: self.progress.since(entry.revision),
+            complete_from: complete_from.filter(|from| *from > self.clock.now()),
+            done: self.progress.since(entry.revision, &self.store),
             total: SHARDS,
         }
     }
 }
 
-fn rule_set(entries: &BTreeMap<RuleId, Entry>) -> RuleSet {
+/// What is known of rules that come into force now: where they ask for a longer retention than those before, what those
+/// asked for is all that is certain to be held.
+fn next_mark(before: Option<RulesMark>, policy: &Policy, now: TsMs) -> RulesMark {
+    let mut held_since = before.map_or(TsMs(0), |before| before.held_since);
+    if let Some(before) = before.filter(|before| policy.retention_ms() > before.retention_ms) {
+        held_since = held_since.max(now.saturating_sub(before.retention_ms));
+    }
+    RulesMark {
+        revision: policy.revision(),
+        fingerprint: policy.fingerprint(),
+        retention_ms: policy.retention_ms(),
+        held_since,
+    }
+}
+
+fn rule_set(entries: &Entries) -> RuleSet {
     RuleSet::new(entries.values().map(|entry| (*entry.rule).clone()))
 }
 
@@ -307,7 +326,6 @@ impl Stored {
             window: rule.window.clone(),
             mode: rule.mode,
             revision: entry.revision,
-            complete_from: entry.complete_from,
         }
     }
 }
@@ -324,6 +342,5 @@ fn read(id: &str, value: &[u8]) -> Result<Entry, RulebookError> {
         window: stored.window,
         mode: stored.mode,
     };
-    let (revision, complete_from) = (stored.revision, stored.complete_from);
-    Ok(Entry { rule: Arc::new(rule), source: Source::Api, revision, complete_from })
+    Ok(Entry { rule: Arc::new(rule), source: Source::Api, revision: stored.revision })
 }

@@ -8,6 +8,7 @@ use super::tombstones::Tombstones;
 use crate::engine::{Outcome, Policy, count};
 use crate::model::{CapKey, DaId, TsMs};
 use crate::store::{DueRow, RowKey, Store, StoreError, Turn};
+use hashbrown::HashSet;
 
 /// What a turn did besides writing.
 #[derive(Debug, Default)]
@@ -39,7 +40,7 @@ pub(super) fn run_turn(input: &TurnInput<'_>, turn: &mut Turn<'_>) -> Result<Tur
     let room = input.tasks.iter().map(Task::keys).sum::<usize>() + input.fired.len() + input.recheck.len();
     let mut hand = Hand::new(input.policy, input.now, room);
     let slots = gather(input, &calls, &mut hand);
-    hand.load(input.store)?;
+    hand.load(input.store, || wanted(input, &calls))?;
     let mut outcome = TurnOutcome::default();
     let mut newly_capped = Vec::new();
     let mut first = 0;
@@ -61,10 +62,12 @@ pub(super) fn run_turn(input: &TurnInput<'_>, turn: &mut Turn<'_>) -> Result<Tur
         newly_capped.push(hand.newly_capped());
         outcome.done.push(done);
     }
-    // Told as it stands after the turn: a later event may have extended the cap.
-    for (done, capped) in outcome.done.iter_mut().zip(newly_capped) {
+    // Told as it stands after the turn: a later event may have extended the cap, or a release have ended it.
+    for (done, mut capped) in outcome.done.iter_mut().zip(newly_capped) {
         if let Done::Events(block) = done {
-            let caps = capped.into_iter().map(|slot| hand.cap_of(slot));
+            capped.sort_unstable();
+            capped.dedup();
+            let caps = capped.into_iter().filter_map(|slot| hand.cap_of(slot));
             block.capped = caps.map(|(row_key, until)| (row_key.into(), until)).collect();
         }
     }
@@ -87,6 +90,20 @@ fn known_calls(input: &TurnInput<'_>) -> Result<Calls, StoreError> {
     }
     let rows = input.store.reservations(row_keys.iter().copied(), input.now)?;
     Ok(row_keys.into_iter().zip(rows).filter_map(|(key, row)| Some((key.to_vec(), row?))).collect())
+}
+
+/// The hashes of the events that come in the turn, and of those whose reservations it may make or release.
+fn wanted(input: &TurnInput<'_>, calls: &Calls) -> HashSet<u64> {
+    let mut wanted = HashSet::new();
+    for task in input.tasks {
+        match task {
+            Task::Events(block, _) => wanted.extend(block.events().iter().map(|event| event.entry.hash)),
+            Task::Reserve(call, _) => wanted.extend(call.hashes()),
+            Task::Release(call, _) => wanted.extend(call.hashes(calls)),
+            Task::Erase(..) | Task::Look => {}
+        }
+    }
+    wanted
 }
 
 /// Takes in hand whatever the turn touches. Returns the slots of the row keys of blocks and calls, one after another.

@@ -180,7 +180,7 @@ impl Writer {
         if tasks.is_empty() && upkeep.due.rows.is_empty() && upkeep.page.writes_nothing() {
             // What a timer was waited for may be gone.
             self.timers.advance(&upkeep.due);
-            self.recheck.advance(upkeep.page);
+            self.recheck.advance(&self.store, upkeep.page);
             return Ok(None);
         }
         let mut turn = self.store.turn();
@@ -201,7 +201,7 @@ impl Writer {
         let outcome = run_turn(&input, &mut turn)?;
         let changes = turn.commit()?;
         self.timers.advance(&upkeep.due);
-        self.recheck.advance(upkeep.page);
+        self.recheck.advance(&self.store, upkeep.page);
         for &(shard, due) in &outcome.timers_added {
             self.timers.added(ShardId(shard), due);
         }

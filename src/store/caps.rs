@@ -1,10 +1,11 @@
 //! The table `caps`: what is capped now, as far as anybody outside was or is to be told.
 
 use super::codec::decode_cap;
-use super::row::{RowKey, user_rows};
+use super::row::{RowKey, shard_rows, user_rows};
 use super::{Store, StoreError, Table};
-use crate::model::{CapRow, TsMs};
+use crate::model::{CapRow, ShardId, TsMs};
 use rocksdb::{Direction, IteratorMode, ReadOptions};
+use std::ops::Range;
 
 /// A capped key of a user, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,20 @@ impl Store {
         let rows = self.db.batched_multi_get_cf(self.cf(Table::Caps), keys, false);
         rows.into_iter()
             .map(|row| row.map_err(StoreError::rocks("reading caps"))?.map(|row| decode_cap(&row)).transpose())
+            .collect()
+    }
+
+    /// Up to `max` row keys of `caps` of a shard after one (from the first where that is `None`). Blocks on disk.
+    pub fn cap_keys_after(&self, shard: ShardId, after: Option<&[u8]>, max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let Range { start, end } = shard_rows(shard);
+        // The least key after a key is that key and a zero byte.
+        let start = after.map_or(start, |after| [after, &[0]].concat());
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(start..end);
+        options.fill_cache(false);
+        let rows = self.db.iterator_cf_opt(self.cf(Table::Caps), options, IteratorMode::Start);
+        rows.take(max)
+            .map(|row| Ok(row.map_err(StoreError::rocks("reading the caps of a shard"))?.0.into_vec()))
             .collect()
     }
 

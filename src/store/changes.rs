@@ -58,6 +58,16 @@ impl Store {
         self.durable_seq[shard.index()].load(Ordering::Acquire)
     }
 
+    /// Says that a mirror has taken in every change of a shard up to here.
+    pub fn set_told(&self, shard: ShardId, seq: u64) {
+        self.told_seq[shard.index()].store(seq, Ordering::Relaxed);
+    }
+
+    /// Whether a mirror has taken in every change of a shard up to here; without a mirror there is nobody to tell.
+    pub fn is_told(&self, shard: ShardId, seq: u64) -> bool {
+        !self.keep_changes || self.told_seq[shard.index()].load(Ordering::Relaxed) >= seq
+    }
+
     /// The changes of a shard up to here are no longer held: who was told less must be told everything.
     pub fn trimmed_to(&self, shard: ShardId) -> u64 {
         self.trimmed_to[shard.index()].load(Ordering::Acquire)

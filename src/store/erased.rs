@@ -122,10 +122,12 @@ impl Turn<'_> {
         }
         self.remove_rows(Table::Reservations, user, |_, _| Ok(()))?;
         (erasure.logs, erasure.caps) = (logs, caps.len() as u64);
+        // The clock may have stepped back since an earlier erasure: nothing that it refused may come back.
+        let (shard, mark) = (ShardId::of_user(user.as_bytes()), store.user_mark(user));
+        erasure.until = erasure.until.max(store.erased_until(shard, mark, u64::MAX, now)?.unwrap_or_default());
         let mut value = Vec::new();
         put_varint(&mut value, erasure.until.0);
-        let shard = ShardId::of_user(user.as_bytes());
-        self.batch.put_cf(store.cf(Table::Erased), store.user_mark(user).row(shard), value);
+        self.batch.put_cf(store.cf(Table::Erased), mark.row(shard), value);
         Ok(erasure)
     }
 

@@ -15,6 +15,14 @@ const SCAN_FROM: usize = 8;
 /// But no more rows than this for each key: a user with very many is asked key by key.
 const SCAN_ROWS_PER_KEY: usize = 4;
 
+/// Some logs of a user with their keys, and where to go on.
+#[derive(Debug, Default)]
+pub struct UserLogs {
+    pub logs: Vec<(String, LogRow)>,
+    /// The key to go on after; `None` at the end.
+    pub next: Option<String>,
+}
+
 /// Why logs were not read from memory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -138,14 +146,15 @@ impl Store {
         Ok(None)
     }
 
-    /// Up to `max` logs of one user after a key (from the first where that is `None`), with their keys in the order of the
-    /// row keys. Blocks on disk.
+    /// Up to `max` logs of one user after a key (from the first where that is `None`), in the order of the row keys; fewer
+    /// once they have `max_entries` entries and reservations between them. Blocks on disk.
     pub fn logs_of_user_after(
         &self,
         user: &str,
         after: Option<&str>,
         max: usize,
-    ) -> Result<Vec<(String, LogRow)>, StoreError> {
+        max_entries: usize,
+    ) -> Result<UserLogs, StoreError> {
         let mut range = user_rows(user);
         if let Some(after) = after {
             range.start = RowKey::beside(&range.start, after);
@@ -153,15 +162,20 @@ impl Store {
         }
         let mut options = ReadOptions::default();
         options.set_iterate_range(range);
-        let rows = self.db.iterator_cf_opt(self.cf(Table::Logs), options, IteratorMode::Start);
-        rows.take(max)
-            .map(|row| {
-                let (key, value) = row.map_err(StoreError::rocks("reading the logs of a user"))?;
-                let key =
-                    RowKey::key_of(&key).ok_or(StoreError::Corrupt { table: "logs", what: "a row key is none" })?;
-                Ok((key.into_owned(), decode_log(&value)?))
-            })
-            .collect()
+        let mut page = UserLogs::default();
+        let mut entries = 0;
+        for row in self.db.iterator_cf_opt(self.cf(Table::Logs), options, IteratorMode::Start) {
+            if page.logs.len() == max || entries >= max_entries {
+                page.next = page.logs.last().map(|(key, _)| key.clone());
+                break;
+            }
+            let (key, value) = row.map_err(StoreError::rocks("reading the logs of a user"))?;
+            let key = RowKey::key_of(&key).ok_or(StoreError::Corrupt { table: "logs", what: "a row key is none" })?;
+            let row = decode_log(&value)?;
+            entries += row.log.sections.iter().map(|it| it.entries.len() + it.held.len()).sum::<usize>();
+            page.logs.push((key.into_owned(), row));
+        }
+        Ok(page)
     }
 
     /// Every log of one user with its key, in the order of the row keys, on one consistent view. Blocks on disk.

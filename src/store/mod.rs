@@ -35,12 +35,13 @@ pub use changes::Change;
 pub use codec::LogRow;
 pub use due::DueRow;
 pub use erased::{Erasure, UserMark};
-pub use logs::ReadError;
+pub use logs::{ReadError, UserLogs};
 pub use open::{OpenError, StoreInfo};
 pub use options::{ByteSize, Compression, Durability, StorageKind, StoreOptions};
 pub use reclaim::{Keep, Reclaim};
 pub use reservations::ReservationRow;
 pub use row::{RowKey, RowKeys};
+pub use rules::RulesMark;
 pub use turn::Turn;
 
 use crate::model::{SHARDS, ShardId};
@@ -121,6 +122,8 @@ pub struct Store {
     seq: Vec<AtomicU64>,
     /// The last sequence that is durable, by shard.
     durable_seq: Vec<AtomicU64>,
+    /// The last sequence that a mirror has taken in, by shard, as far as it says.
+    told_seq: Vec<AtomicU64>,
     /// The changes up to here are gone from their table, by shard.
     trimmed_to: Vec<AtomicU64>,
     changed: Arc<Notify>,
@@ -208,6 +211,11 @@ impl Store {
 
     fn shard_counters() -> Vec<AtomicU64> {
         (0..SHARDS).map(|_| AtomicU64::new(0)).collect()
+    }
+
+    /// The last change of a shard, durable or about to be; 0 before the first.
+    pub fn last_seq(&self, shard: ShardId) -> u64 {
+        self.seq[shard.index()].load(Ordering::Relaxed)
     }
 
     fn next_seq(&self, shard: ShardId) -> u64 {

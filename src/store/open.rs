@@ -63,6 +63,7 @@ impl Store {
             poisoned: AtomicBool::new(false),
             seq: Store::shard_counters(),
             durable_seq: Store::shard_counters(),
+            told_seq: Store::shard_counters(),
             trimmed_to: Store::shard_counters(),
             changed: Arc::new(Notify::new()),
             reclaim,

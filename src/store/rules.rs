@@ -1,11 +1,40 @@
-//! The table `rules`: the rules that were made by the API, and since which revision anything was judged by what.
+//! The table `rules`: the rules that were made by the API, and what is known of the rules last in force.
 
 use super::{Store, StoreError, Table};
+use crate::model::TsMs;
 use rocksdb::{IteratorMode, WriteBatch, WriteOptions};
 
-/// The revision of the rules in force, and what they were then.
-const REVISION_FIELD: &[u8] = b"rules_revision";
-const FINGERPRINT_FIELD: &[u8] = b"rules_fingerprint";
+const MARK_FIELD: &[u8] = b"rules_mark";
+
+/// What is known of the rules that were last in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RulesMark {
+    /// Rises with every change.
+    pub revision: u64,
+    /// Tells whether they, or the settings beside them, were others.
+    pub fingerprint: u64,
+    /// The retention that they asked for, in ms.
+    pub retention_ms: u64,
+    /// Every event since this instant is held; one from before may have been given up.
+    pub held_since: TsMs,
+}
+
+impl RulesMark {
+    fn encode(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        let fields = [self.revision, self.fingerprint, self.retention_ms, self.held_since.0];
+        for (place, field) in bytes.chunks_exact_mut(8).zip(fields) {
+            place.copy_from_slice(&field.to_be_bytes());
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let field = |number: usize| Some(u64::from_be_bytes(bytes.get(8 * number..8 * number + 8)?.try_into().ok()?));
+        let [revision, fingerprint, retention_ms, held_since] = [field(0)?, field(1)?, field(2)?, field(3)?];
+        (bytes.len() == 32).then_some(Self { revision, fingerprint, retention_ms, held_since: TsMs(held_since) })
+    }
+}
 
 impl Store {
     /// Every rule stored, by id, as it was given. Blocks on disk.
@@ -20,32 +49,21 @@ impl Store {
         .collect()
     }
 
-    /// The revision of the rules last in force, and their fingerprint. Blocks on disk.
-    pub fn rules_revision(&self) -> Result<(u64, Option<u64>), StoreError> {
-        Ok((self.number(REVISION_FIELD)?.unwrap_or(0), self.number(FINGERPRINT_FIELD)?))
-    }
-
-    fn number(&self, field: &[u8]) -> Result<Option<u64>, StoreError> {
-        let value = self.db.get(field).map_err(StoreError::rocks("reading a field of the store"))?;
-        let number = |value: Vec<u8>| value.as_slice().try_into().map(u64::from_be_bytes);
-        let corrupt = |_| StoreError::Corrupt { table: "default", what: "a number is not 8 bytes" };
-        value.map(number).transpose().map_err(corrupt)
+    /// What is known of the rules last in force; `None` of a new store. Blocks on disk.
+    pub fn rules_in_force(&self) -> Result<Option<RulesMark>, StoreError> {
+        let value = self.db.get(MARK_FIELD).map_err(StoreError::rocks("reading a field of the store"))?;
+        let corrupt = StoreError::Corrupt { table: "default", what: "the mark of the rules is not 32 bytes" };
+        value.map(|value| RulesMark::decode(&value).ok_or(corrupt)).transpose()
     }
 
     /// Says which rules are in force from here on, and puts one of the stored ones (`None`: takes it away). Durable
     /// where it returns. Blocks on disk.
-    pub fn put_rules_revision(
-        &self,
-        revision: u64,
-        fingerprint: u64,
-        rule: Option<(&str, Option<&[u8]>)>,
-    ) -> Result<(), StoreError> {
+    pub fn put_rules_in_force(&self, mark: RulesMark, rule: Option<(&str, Option<&[u8]>)>) -> Result<(), StoreError> {
         if self.is_poisoned() {
             return Err(StoreError::Poisoned);
         }
         let mut batch = WriteBatch::default();
-        batch.put(REVISION_FIELD, revision.to_be_bytes());
-        batch.put(FINGERPRINT_FIELD, fingerprint.to_be_bytes());
+        batch.put(MARK_FIELD, mark.encode());
         match rule {
             Some((id, Some(rule))) => batch.put_cf(self.cf(Table::Rules), id, rule),
             Some((id, None)) => batch.delete_cf(self.cf(Table::Rules), id),
@@ -57,5 +75,20 @@ impl Store {
             .write_opt(batch, &options)
             .map_err(StoreError::rocks("writing the rules"))
             .inspect_err(|_| self.poison())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_the_mark_never_change() {
+        let mark = RulesMark { revision: 1, fingerprint: 2, retention_ms: 3, held_since: TsMs(4) };
+        let mut bytes = [0; 32];
+        (bytes[7], bytes[15], bytes[23], bytes[31]) = (1, 2, 3, 4);
+        assert_eq!(mark.encode(), bytes);
+        assert_eq!(RulesMark::decode(&bytes), Some(mark));
+        assert_eq!(RulesMark::decode(&bytes[1..]), None);
     }
 }

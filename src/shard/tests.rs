@@ -1,0 +1,138 @@
+//! What only the inside can set up: rows that compaction took, a clock of our own.
+
+use super::*;
+use crate::clock::Clock;
+use crate::engine::Policy;
+use crate::model::*;
+use crate::store::{RowKey, Store, StoreOptions};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+const DAY: u64 = 86_400_000;
+const NOW: u64 = 1_732_233_600_000;
+
+struct Running {
+    store: Arc<Store>,
+    shards: Shards,
+    runtime: tokio::runtime::Runtime,
+}
+
+fn rule(id: &str, limit: u64, window: &str) -> Rule {
+    Rule {
+        id: RuleId::new(id).unwrap(),
+        key: KeyPattern::new("da:*").unwrap(),
+        kind: Kind::IMPRESSION,
+        limit: Some(limit),
+        window: Window::Rolling(window.parse().unwrap()),
+        mode: Mode::Enforce,
+    }
+}
+
+impl Running {
+    fn start(dir: &std::path::Path, rules: &[Rule], clock: &Arc<AtomicU64>) -> Self {
+        let options = StoreOptions { data_dir: dir.to_owned(), keep_changes: true, ..StoreOptions::default() };
+        let store = Arc::new(Store::open(&options).unwrap());
+        let base = Policy::new(RuleSet::new([]), 256, 7 * DAY, 400 * DAY, 60_000);
+        let rules = rules.iter().map(|rule| (rule.clone(), Source::File)).collect();
+        let options = Options { writers: 2, mailbox_events: 10_000, min_free_disk: 0 };
+        let shards = Shards::start(store.clone(), &base, rules, Clock::manual(clock.clone()), &options).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        Self { store, shards, runtime }
+    }
+
+    fn count(&self, user: &str, ts: u64) -> usize {
+        let event = Event {
+            user: UserId::new(user).unwrap(),
+            da: DaId::new("a").unwrap(),
+            ts: Some(TsMs(ts)),
+            id: None,
+            kind: Kind::IMPRESSION,
+            keys: [].into_iter().collect(),
+        };
+        let mut block = self.shards.router().builder();
+        block.push(&event).unwrap();
+        self.runtime.block_on(self.shards.router().count(block)).counted
+    }
+
+    fn erase(&self, user: &str) -> u64 {
+        self.runtime.block_on(self.shards.router().erase(&UserId::new(user).unwrap())).unwrap().until.0
+    }
+
+    fn caps(&self) -> usize {
+        self.store.caps_after(None, 10_000).unwrap().caps.len()
+    }
+
+    fn wait_for(&self, what: &str, done: impl Fn(&Self) -> bool) {
+        let start = Instant::now();
+        while !done(self) {
+            assert!(start.elapsed() < Duration::from_secs(30), "waited for {what}");
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+    }
+
+    fn stop(self) {
+        self.shards.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_cap_whose_log_compaction_took_ends_with_the_rule_that_made_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(AtomicU64::new(NOW));
+    let running = Running::start(dir.path(), &[rule("month", 1, "30d")], &clock);
+    let users: Vec<String> = (0..600).map(|n| format!("u{n}")).collect();
+    for user in &users {
+        assert_eq!(running.count(user, NOW - 10 * DAY), 1);
+    }
+    assert_eq!(running.caps(), 600);
+    // Without the rule the logs are void; before anybody comes to judge them, compaction may take them.
+    let mut turn = running.store.turn();
+    for user in users.iter().step_by(2) {
+        let row_key = RowKey::new(&UserId::new(user.as_str()).unwrap(), &CapKey::new("da:a").unwrap());
+        turn.put_log(row_key.as_bytes(), &Log::empty(), false);
+    }
+    turn.commit().unwrap();
+    running.stop();
+    let running = Running::start(dir.path(), &[], &clock);
+    running.wait_for("no cap to be held any more", |running| running.caps() == 0);
+    let timers = ShardId::all().filter(|shard| running.store.first_due(*shard).unwrap().is_some());
+    assert_eq!(timers.count(), 0);
+    running.stop();
+}
+
+#[test]
+fn rules_that_change_without_end_keep_no_shard_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(AtomicU64::new(NOW));
+    let running = Running::start(dir.path(), &[], &clock);
+    let users: Vec<String> = (0..2_000).map(|n| format!("u{n}")).collect();
+    for user in &users {
+        assert_eq!(running.count(user, NOW - 1), 1);
+    }
+    let (book, router) = (running.shards.rulebook(), running.shards.router());
+    let (_, first) = book.put(rule("first", 1, "1d"), &Expect::Anything, router).unwrap();
+    assert!(first.done < first.total);
+    let changes = std::cell::Cell::new(0u64);
+    running.wait_for("every shard to be judged by the first rule", |running| {
+        changes.set(changes.get() + 1);
+        book.put(rule("other", 100 + changes.get() % 2, "1d"), &Expect::Anything, router).unwrap();
+        running.caps() == users.len()
+    });
+    assert!(changes.get() > 1, "it was all done at once");
+    running.stop();
+}
+
+#[test]
+fn an_erasure_after_the_clock_stepped_back_takes_back_nothing_of_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(AtomicU64::new(NOW));
+    let running = Running::start(dir.path(), &[], &clock);
+    running.count("u", NOW);
+    clock.store(NOW - 600_000, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(running.erase("u"), NOW);
+    assert_eq!(running.erase("u"), NOW);
+    clock.store(NOW + 10, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((running.count("u", NOW), running.count("u", NOW + 1)), (0, 1));
+    running.stop();
+}
