@@ -9,3 +9,8 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/fre
 if ! command -v cargo >/dev/null && [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]]; then
   PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 fi
+
+# Java's own way to choose among several.
+if [[ -n ${JAVA_HOME:-} ]]; then
+  PATH="$JAVA_HOME/bin:$PATH"
+fi
