@@ -6,9 +6,10 @@ ARG BUILD_IMAGE=rust:1-bookworm
 ARG RUNTIME_IMAGE=debian:bookworm-slim
 
 FROM ${BUILD_IMAGE} AS build
-# g++ compiles RocksDB, libclang reads its C header. (The Rust image has g++; a slim one has not.)
+# g++ compiles RocksDB, libclang reads its C header; librdkafka wants make and OpenSSL's headers. (The Rust image has
+# most of it; a slim one has not.)
 RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends g++ libclang-dev \
+ && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends g++ libclang-dev libssl-dev make pkg-config \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .
@@ -21,9 +22,9 @@ RUN --mount=type=cache,id=freqcap-registry,target=/usr/local/cargo/registry \
  && cp target/release/freqcap /usr/local/bin/freqcap
 
 FROM ${RUNTIME_IMAGE}
-# ca-certificates for rediss:// (Redis over TLS), libstdc++ for RocksDB.
+# ca-certificates for rediss:// (Redis over TLS), libstdc++ for RocksDB, libssl3 for Kafka over TLS.
 RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ca-certificates libstdc++6 \
+ && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ca-certificates libssl3 libstdc++6 \
  && apt-get clean \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 10001 freqcap \
