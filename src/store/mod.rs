@@ -9,6 +9,7 @@
 //! | reservations | shard, user, 0, id | which ads, the answer | a call of `/reserve` |
 //! | erased | shard, keyed hash of the user | up to when | an erasure |
 //! | rules | rule id | the rule | a change of rules |
+//! | pulled | topic, 0, partition, .. | how far it was taken | what takes events from Kafka |
 //! | meta | shard, field | a number | trimming, judging by new rules |
 //! | default | field | format, store id, ... | opening and closing |
 
@@ -22,6 +23,7 @@ mod logs;
 mod meta;
 mod open;
 mod options;
+mod pulled;
 mod reclaim;
 mod reservations;
 mod row;
@@ -38,6 +40,7 @@ pub use erased::{Erasure, UserMark};
 pub use logs::{ReadError, UserLogs};
 pub use open::{OpenError, StoreInfo};
 pub use options::{ByteSize, Compression, Durability, StorageKind, StoreOptions};
+pub use pulled::{Frontier, MarkKey, PulledPartition, RecordCheck, Taken};
 pub use reclaim::{Keep, Reclaim};
 pub use reservations::ReservationRow;
 pub use row::{RowKey, RowKeys};
@@ -64,11 +67,12 @@ pub(crate) enum Table {
     Reservations,
     Erased,
     Rules,
+    Pulled,
     Meta,
 }
 
 impl Table {
-    pub(crate) const ALL: [Table; 8] = [
+    pub(crate) const ALL: [Table; 9] = [
         Table::Logs,
         Table::Caps,
         Table::Changes,
@@ -76,6 +80,7 @@ impl Table {
         Table::Reservations,
         Table::Erased,
         Table::Rules,
+        Table::Pulled,
         Table::Meta,
     ];
 
@@ -88,6 +93,7 @@ impl Table {
             Table::Reservations => "reservations",
             Table::Erased => "erased",
             Table::Rules => "rules",
+            Table::Pulled => "pulled",
             Table::Meta => "meta",
         }
     }

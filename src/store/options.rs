@@ -209,7 +209,7 @@ impl StoreOptions {
                     reclaim.decide_tombstone(value)
                 });
             }
-            Table::Rules | Table::Meta => {}
+            Table::Rules | Table::Pulled | Table::Meta => {}
         }
         options
     }

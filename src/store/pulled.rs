@@ -1,0 +1,307 @@
+//! The table `pulled`: how far each partition of a Kafka topic was taken.
+//!
+//! ```text
+//! row       key: topic, 0, partition (u32 BE), then                value
+//! base      b                                                      256 varints: by shard, the offset to take next
+//! mark      w, number of writers (u16 BE), writer (u16 BE)         varint: the offset to take next
+//! frontier  f                                                      see `Frontier`
+//! ```
+//!
+//! A mark speaks for the shards whose number leaves the writer's when divided by the number of writers, and only where
+//! it is above their base: it is written with the events that it stands for, in one write. Marks of an earlier run,
+//! which may have had another number of writers, are folded into the base before the next run takes anything.
+
+use super::codec::{put_varint, take_varint};
+use super::{Store, StoreError, Table, Turn};
+use crate::model::{SHARDS, ShardId};
+use rocksdb::{IteratorMode, ReadOptions, WriteBatch, WriteOptions};
+use std::collections::BTreeMap;
+
+const BASE: u8 = b'b';
+const MARK: u8 = b'w';
+const FRONTIER: u8 = b'f';
+
+/// By shard, the offset from which on nothing of a partition is taken yet.
+pub type Taken = [u64; SHARDS];
+
+/// What a record is known by: to tell whether a topic is still the one that it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordCheck {
+    pub offset: u64,
+    /// Kafka's own time of it, in ms; -1 where it has none.
+    pub ts: i64,
+    /// XXH3 of the value, seeded with that of the key.
+    pub hash: u64,
+}
+
+/// Where a partition is read from next.
+///
+/// Its row is a varint of `next`, and where there is a record before: a varint of its offset, its time (i64 LE) and its
+/// hash (u64 LE).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Frontier {
+    /// Everything below this offset is durable, or dead-lettered.
+    pub next: u64,
+    /// The last record that was read below it.
+    pub last: Option<RecordCheck>,
+}
+
+impl Frontier {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.next);
+        if let Some(last) = self.last {
+            put_varint(out, last.offset);
+            out.extend_from_slice(&last.ts.to_le_bytes());
+            out.extend_from_slice(&last.hash.to_le_bytes());
+        }
+    }
+
+    fn decode(mut bytes: &[u8]) -> Option<Self> {
+        let next = take_varint(&mut bytes)?;
+        if bytes.is_empty() {
+            return Some(Self { next, last: None });
+        }
+        let offset = take_varint(&mut bytes)?;
+        let (ts, hash) = bytes.split_first_chunk()?;
+        let hash: &[u8; 8] = hash.try_into().ok()?;
+        let last = RecordCheck { offset, ts: i64::from_le_bytes(*ts), hash: u64::from_le_bytes(*hash) };
+        Some(Self { next, last: Some(last) })
+    }
+}
+
+/// What is known of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PulledPartition {
+    pub frontier: Option<Frontier>,
+    pub taken: Box<Taken>,
+}
+
+impl Default for PulledPartition {
+    fn default() -> Self {
+        Self { frontier: None, taken: Box::new([0; SHARDS]) }
+    }
+}
+
+/// The key of a writer's mark.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MarkKey(Vec<u8>);
+
+impl MarkKey {
+    pub fn new(topic: &str, partition: u32, writers: u16, writer: u16) -> Self {
+        let mut key = row(topic, partition, MARK);
+        key.extend_from_slice(&writers.to_be_bytes());
+        key.extend_from_slice(&writer.to_be_bytes());
+        Self(key)
+    }
+}
+
+fn prefix(topic: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(topic.len() + 10);
+    key.extend_from_slice(topic.as_bytes());
+    key.push(0);
+    key
+}
+
+fn row(topic: &str, partition: u32, tag: u8) -> Vec<u8> {
+    let mut key = prefix(topic);
+    key.extend_from_slice(&partition.to_be_bytes());
+    key.push(tag);
+    key
+}
+
+fn encode_taken(taken: &Taken) -> Vec<u8> {
+    let mut out = Vec::with_capacity(SHARDS * 4);
+    taken.iter().for_each(|&next| put_varint(&mut out, next));
+    out
+}
+
+fn decode_taken(mut bytes: &[u8]) -> Option<Box<Taken>> {
+    let mut taken = Box::new([0; SHARDS]);
+    for next in taken.iter_mut() {
+        *next = take_varint(&mut bytes)?;
+    }
+    bytes.is_empty().then_some(taken)
+}
+
+const CORRUPT: StoreError = StoreError::Corrupt { table: "pulled", what: "a row ends too soon or too late" };
+
+/// The rows of one partition, as they are read.
+#[derive(Default)]
+struct Rows {
+    frontier: Option<Frontier>,
+    base: Option<Box<Taken>>,
+    /// Writers, writer, the offset that writer takes next.
+    marks: Vec<(u16, u16, u64)>,
+    /// The keys of the marks.
+    keys: Vec<Box<[u8]>>,
+}
+
+impl Rows {
+    fn add(&mut self, rest: &[u8], key: Box<[u8]>, value: &[u8]) -> Option<()> {
+        match *rest {
+            [BASE] => self.base = Some(decode_taken(value)?),
+            [FRONTIER] => self.frontier = Some(Frontier::decode(value)?),
+            [MARK, a, b, c, d] => {
+                let mut value = value;
+                let (writers, writer) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+                self.marks.push((writers.max(1), writer, take_varint(&mut value)?));
+                self.keys.push(key);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn fold(self) -> PulledPartition {
+        let mut taken = self.base.unwrap_or_else(|| Box::new([0; SHARDS]));
+        for shard in ShardId::all() {
+            let mine = self.marks.iter().filter(|&&(writers, writer, _)| shard.index() as u16 % writers == writer);
+            let next = mine.map(|&(_, _, next)| next).max().unwrap_or(0);
+            taken[shard.index()] = taken[shard.index()].max(next);
+        }
+        PulledPartition { frontier: self.frontier, taken }
+    }
+}
+
+impl Store {
+    /// What is known of every partition of a topic. Folds the marks of the last run into the bases, in one atomic write:
+    /// nothing may be taken of the topic meanwhile. Blocks on disk.
+    pub fn pulled(&self, topic: &str) -> Result<BTreeMap<u32, PulledPartition>, StoreError> {
+        let cf = self.cf(Table::Pulled);
+        let start = prefix(topic);
+        let mut end = start.clone();
+        end.pop();
+        end.push(1);
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(start.clone()..end);
+        let mut partitions: BTreeMap<u32, Rows> = BTreeMap::new();
+        for entry in self.db.iterator_cf_opt(cf, options, IteratorMode::Start) {
+            let (key, value) = entry.map_err(StoreError::rocks("reading how far a topic was taken"))?;
+            let (partition, rest) = key[start.len()..].split_first_chunk().ok_or(CORRUPT)?;
+            let rows = partitions.entry(u32::from_be_bytes(*partition)).or_default();
+            rows.add(rest, key.clone(), &value).ok_or(CORRUPT)?;
+        }
+        let mut batch = WriteBatch::default();
+        let mut known = BTreeMap::new();
+        for (partition, mut rows) in partitions {
+            let keys = std::mem::take(&mut rows.keys);
+            let folded = rows.fold();
+            if !keys.is_empty() {
+                batch.put_cf(cf, row(topic, partition, BASE), encode_taken(&folded.taken));
+                keys.iter().for_each(|key| batch.delete_cf(cf, key));
+            }
+            known.insert(partition, folded);
+        }
+        self.write_pulled(batch)?;
+        Ok(known)
+    }
+
+    /// Stores where partitions are read from next. What that stands on is durable already: should this be lost, an
+    /// earlier one is as right.
+    pub fn put_frontiers<'a>(
+        &self,
+        topic: &str,
+        frontiers: impl IntoIterator<Item = (u32, &'a Frontier)>,
+    ) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        for (partition, frontier) in frontiers {
+            let mut value = Vec::with_capacity(28);
+            frontier.encode(&mut value);
+            batch.put_cf(self.cf(Table::Pulled), row(topic, partition, FRONTIER), value);
+        }
+        self.write_pulled(batch)
+    }
+
+    /// Forgets how far a partition was taken, and says where it is read from instead.
+    pub fn reset_pulled(&self, topic: &str, partition: u32, frontier: &Frontier) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        let mut value = Vec::new();
+        frontier.encode(&mut value);
+        let cf = self.cf(Table::Pulled);
+        batch.delete_range_cf(cf, row(topic, partition, 0), row(topic, partition, u8::MAX));
+        batch.put_cf(cf, row(topic, partition, FRONTIER), value);
+        self.write_pulled(batch)
+    }
+
+    fn write_pulled(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        if self.is_poisoned() {
+            return Err(StoreError::Poisoned);
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let done = self.db.write_opt(batch, &WriteOptions::default());
+        done.map_err(StoreError::rocks("writing how far a topic was taken")).inspect_err(|_| self.poison())
+    }
+}
+
+impl Turn<'_> {
+    /// Says that a writer's shards have a partition's records up to `next` with this very write.
+    pub fn put_pulled(&mut self, mark: &MarkKey, next: u64) {
+        let mut value = Vec::with_capacity(10);
+        put_varint(&mut value, next);
+        self.batch.put_cf(self.store.cf(Table::Pulled), &mark.0, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreOptions;
+
+    fn store(dir: &tempfile::TempDir) -> Store {
+        Store::open(&StoreOptions { data_dir: dir.path().to_owned(), ..StoreOptions::default() }).unwrap()
+    }
+
+    fn mark(store: &Store, partition: u32, writers: u16, writer: u16, next: u64) {
+        let mut turn = store.turn();
+        turn.put_pulled(&MarkKey::new("t", partition, writers, writer), next);
+        turn.commit().unwrap();
+    }
+
+    #[test]
+    fn the_bytes_of_the_rows_never_change() {
+        let mut out = Vec::new();
+        let last = RecordCheck { offset: 299, ts: -1, hash: 0x0102 };
+        Frontier { next: 300, last: Some(last) }.encode(&mut out);
+        assert_eq!(out, b"\xac\x02\xab\x02\xff\xff\xff\xff\xff\xff\xff\xff\x02\x01\0\0\0\0\0\0");
+        assert_eq!(Frontier::decode(&out), Some(Frontier { next: 300, last: Some(last) }));
+        assert_eq!(Frontier::decode(b"\x05"), Some(Frontier { next: 5, last: None }));
+        for end in [0, 1, 3, out.len() - 1] {
+            assert_eq!(Frontier::decode(&out[..end]), None);
+        }
+        assert_eq!(MarkKey::new("t", 258, 3, 2).0, b"t\0\0\0\x01\x02w\0\x03\0\x02");
+        assert_eq!(row("t", 1, FRONTIER), b"t\0\0\0\0\x01f");
+        let mut taken = [0; SHARDS];
+        (taken[0], taken[255]) = (300, 1);
+        let bytes = encode_taken(&taken);
+        assert_eq!((bytes.len(), &bytes[..3], bytes[256]), (257, &b"\xac\x02\0"[..], 1));
+        assert_eq!(decode_taken(&bytes).as_deref(), Some(&taken));
+        assert_eq!(decode_taken(&bytes[..256]), None);
+    }
+
+    #[test]
+    fn what_was_taken_stays_right_with_every_number_of_writers() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir);
+        mark(&store, 0, 2, 0, 10);
+        mark(&store, 0, 2, 1, 20);
+        store.put_frontiers("t", [(0, &Frontier { next: 7, last: None })]).unwrap();
+        // Another topic, whose name begins alike.
+        store.put_frontiers("tt", [(0, &Frontier { next: 1, last: None })]).unwrap();
+        let known = store.pulled("t").unwrap();
+        assert_eq!((known.len(), known[&0].frontier.unwrap().next), (1, 7));
+        assert_eq!((known[&0].taken[4], known[&0].taken[5]), (10, 20));
+        // The next run has three writers, of which two got on; the base stays for the third.
+        mark(&store, 0, 3, 0, 30);
+        mark(&store, 0, 3, 1, 15);
+        let known = store.pulled("t").unwrap();
+        assert_eq!(known[&0].taken[..6], [30, 20, 10, 30, 15, 20]);
+        // Folding is done once, and gives the same again.
+        assert_eq!(store.pulled("t").unwrap(), known);
+        store.reset_pulled("t", 0, &Frontier::default()).unwrap();
+        let known = store.pulled("t").unwrap();
+        assert_eq!(known[&0], PulledPartition { frontier: Some(Frontier::default()), ..PulledPartition::default() });
+        assert_eq!(store.pulled("tt").unwrap()[&0].frontier.unwrap().next, 1);
+    }
+}
