@@ -60,6 +60,11 @@ impl BlockBuilder {
         Self { blocks, policy, now }
     }
 
+    /// Whether an event's time is not too far ahead.
+    pub fn admits(&self, event: &Event<'_>) -> Result<(), TsInFuture> {
+        admit(&self.policy, event.ts, self.now).map(drop)
+    }
+
     /// Adds an event, unless its time is too far ahead.
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), TsInFuture> {
         let ts = admit(&self.policy, event.ts, self.now)?;

@@ -10,6 +10,7 @@ mod health;
 mod mailbox;
 mod metrics;
 mod progress;
+mod pulled;
 mod reader;
 mod recheck;
 mod reserve;
@@ -27,6 +28,7 @@ mod writer;
 
 pub use block::{BlockBuilder, EventBlock};
 pub use health::{Health, Refusal};
+pub use pulled::Lanes;
 pub use reader::{CandidateVerdict, Reader, ReaderError, UserEvent, UserKind, UserLog, UserPage};
 pub use reserve::{Reserve, ReserveOutcome};
 pub use router::{CappedKey, Counted, Router};

@@ -3,6 +3,7 @@
 use super::block::{BlockBuilder, writer_of_user};
 use super::health::{Health, Refusal};
 use super::mailbox::Mailbox;
+use super::pulled::Lanes;
 use super::reserve::{ReleaseCall, Reserve, ReserveCall, ReserveOutcome, call_row};
 use super::task::{Reply, Task};
 use crate::clock::Clock;
@@ -51,6 +52,11 @@ impl Router {
     /// A builder of blocks for events received now.
     pub fn builder(&self) -> BlockBuilder {
         BlockBuilder::new(self.mailboxes.len(), self.policy.load_full(), self.clock.now())
+    }
+
+    /// The ways of a partition of a Kafka topic into the writers. There must be no second one in this process.
+    pub fn lanes(&self, topic: &str, partition: u32) -> Lanes {
+        Lanes::new(&self.mailboxes, self.health.clone(), topic, partition)
     }
 
     /// Counts events. Returns once all that it counts is durable and visible to every read; a block whose writer has no

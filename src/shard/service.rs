@@ -3,6 +3,7 @@
 use super::health::Health;
 use super::mailbox::mailbox;
 use super::metrics::ShardMetrics;
+use super::pulled::PulledOrder;
 use super::reader::Reader;
 use super::recheck::Recheck;
 use super::router::Router;
@@ -75,6 +76,7 @@ impl Shards {
                 timers: Timers::load(&store, Writer::shards(number, writers))?,
                 recheck: Recheck::load(&store, Writer::shards(number, writers), revision, rulebook.progress().clone())?,
                 tombstones: Tombstones::load(&store, Writer::shards(number, writers))?,
+                pulled: PulledOrder::default(),
                 recheck_left: metrics::gauge!("freqcap_recheck_shards", "writer" => number.to_string()),
                 steps: StepWatch::new(max_skew_ms, clock.now(), Instant::now()),
                 upkeep_after: None,

@@ -2,9 +2,11 @@
 
 use super::block::EventBlock;
 use super::health::Refusal;
+use super::pulled::PulledBlock;
 use super::reserve::{ReleaseCall, ReserveCall, ReserveOutcome};
 use crate::model::TsMs;
 use crate::store::Erasure;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// What a writer made of a block.
@@ -26,6 +28,8 @@ pub(super) type Awaited<T> = oneshot::Receiver<Result<T, Refusal>>;
 /// Something to do for one user or, in a block, for several.
 pub(super) enum Task {
     Events(EventBlock, Reply<BlockOutcome>),
+    /// Shared, for whoever sent it sends it again where it is refused.
+    Pulled(Arc<PulledBlock>, Reply<()>),
     Reserve(Box<ReserveCall>, Reply<ReserveOutcome>),
     Release(Box<ReleaseCall>, Reply<usize>),
     /// A turn of its own: what it removes is not known before.
@@ -35,10 +39,20 @@ pub(super) enum Task {
 }
 
 impl Task {
+    /// The events that it brings, if it is of that sort.
+    pub(super) fn block(&self) -> Option<&EventBlock> {
+        match self {
+            Self::Events(block, _) => Some(block),
+            Self::Pulled(pulled, _) => Some(&pulled.events),
+            _ => None,
+        }
+    }
+
     /// How many events it is worth in a mailbox.
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Events(block, _) => block.len(),
+            Self::Pulled(pulled, _) => pulled.events.len(),
             Self::Reserve(call, _) => 1 + call.candidates.len(),
             Self::Release(..) | Self::Erase(..) => 1,
             Self::Look => 0,
@@ -49,6 +63,7 @@ impl Task {
     pub(super) fn keys(&self) -> usize {
         match self {
             Self::Events(block, _) => block.keys().len(),
+            Self::Pulled(pulled, _) => pulled.events.keys().len(),
             Self::Reserve(call, _) => call.keys.len(),
             _ => 1,
         }
@@ -58,6 +73,7 @@ impl Task {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Events(block, _) => block.keys().bytes(),
+            Self::Pulled(pulled, _) => pulled.events.keys().bytes(),
             Self::Reserve(call, _) => 2 * call.keys.bytes(),
             Self::Release(..) | Self::Erase(..) | Self::Look => 0,
         }
@@ -71,6 +87,7 @@ impl Task {
     pub(super) fn refuse(self, refusal: Refusal) {
         match self {
             Self::Events(_, reply) => refuse(reply, refusal),
+            Self::Pulled(_, reply) => refuse(reply, refusal),
             Self::Reserve(_, reply) => refuse(reply, refusal),
             Self::Release(_, reply) => refuse(reply, refusal),
             Self::Erase(_, reply) => refuse(reply, refusal),
@@ -82,6 +99,7 @@ impl Task {
     pub(super) fn answer(self, done: Done) -> Option<Answer> {
         match (self, done) {
             (Self::Events(_, reply), Done::Events(outcome)) => Some(Answer::Events(reply, outcome)),
+            (Self::Pulled(_, reply), Done::Events(_)) => Some(Answer::Pulled(reply)),
             (Self::Reserve(_, reply), Done::Reserve(outcome)) => Some(Answer::Reserve(reply, outcome)),
             (Self::Release(_, reply), Done::Release(outcome)) => Some(Answer::Release(reply, outcome)),
             (Self::Erase(_, reply), Done::Erase(outcome)) => Some(Answer::Erase(reply, outcome)),
@@ -103,6 +121,7 @@ pub(super) enum Done {
 /// An answer that waits for the disk.
 pub(super) enum Answer {
     Events(Reply<BlockOutcome>, BlockOutcome),
+    Pulled(Reply<()>),
     Reserve(Reply<ReserveOutcome>, ReserveOutcome),
     Release(Reply<usize>, usize),
     Erase(Reply<Erasure>, Erasure),
@@ -113,6 +132,7 @@ impl Answer {
     pub(super) fn send(self) {
         match self {
             Self::Events(reply, outcome) => drop(reply.send(Ok(outcome))),
+            Self::Pulled(reply) => drop(reply.send(Ok(()))),
             Self::Reserve(reply, outcome) => drop(reply.send(Ok(outcome))),
             Self::Release(reply, outcome) => drop(reply.send(Ok(outcome))),
             Self::Erase(reply, outcome) => drop(reply.send(Ok(outcome))),
@@ -122,6 +142,7 @@ impl Answer {
     pub(super) fn refuse(self, refusal: Refusal) {
         match self {
             Self::Events(reply, _) => refuse(reply, refusal),
+            Self::Pulled(reply) => refuse(reply, refusal),
             Self::Reserve(reply, _) => refuse(reply, refusal),
             Self::Release(reply, _) => refuse(reply, refusal),
             Self::Erase(reply, _) => refuse(reply, refusal),

@@ -51,6 +51,12 @@ pub(super) fn run_turn(input: &TurnInput<'_>, turn: &mut Turn<'_>) -> Result<Tur
                 first += slots.len();
                 Done::Events(count_block(input, block, slots, &mut hand)?)
             }
+            Task::Pulled(pulled, _) => {
+                let slots = &slots[first..first + pulled.events.keys().len()];
+                first += slots.len();
+                turn.put_pulled(&pulled.mark, pulled.next);
+                Done::Events(count_block(input, &pulled.events, slots, &mut hand)?)
+            }
             Task::Reserve(call, _) => {
                 let slots = &slots[first..first + call.keys.len()];
                 first += slots.len();
@@ -111,7 +117,10 @@ fn gather<'b>(input: &TurnInput<'b>, calls: &Calls, hand: &mut Hand<'b>) -> Vec<
     let mut slots = Vec::with_capacity(input.tasks.iter().map(Task::keys).sum());
     for task in input.tasks {
         match task {
-            Task::Events(block, _) => slots.extend(block.keys().iter().map(|row_key| hand.take(row_key))),
+            Task::Events(..) | Task::Pulled(..) => {
+                let keys = task.block().into_iter().flat_map(|block| block.keys().iter());
+                slots.extend(keys.map(|row_key| hand.take(row_key)));
+            }
             Task::Reserve(call, _) => slots.extend(call.keys.iter().map(|row_key| hand.take(row_key))),
             Task::Release(call, _) => {
                 // What an earlier call of this very turn reserves is in hand by that.

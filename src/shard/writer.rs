@@ -4,6 +4,7 @@ use super::block::writer_of;
 use super::health::Refusal;
 use super::mailbox::Inbox;
 use super::metrics::ShardMetrics;
+use super::pulled::PulledOrder;
 use super::recheck::{Page, Recheck};
 use super::syncer::{Acknowledger, Written};
 use super::task::{Done, Task};
@@ -30,6 +31,7 @@ pub(super) struct Writer {
     pub timers: Timers,
     pub recheck: Recheck,
     pub tombstones: Tombstones,
+    pub pulled: PulledOrder,
     /// The gauge of what is left of `recheck`.
     pub recheck_left: Gauge,
     pub steps: StepWatch,
@@ -126,6 +128,7 @@ impl Writer {
         if self.store.is_poisoned() {
             return refuse(tasks, Refusal::Poisoned);
         }
+        let tasks = self.pulled.keep(tasks);
         let start = Instant::now();
         let now = self.clock.now();
         self.steps.look(now, start);
@@ -137,6 +140,7 @@ impl Writer {
             Ok(None) => {}
             Ok(Some(TurnDone { done, changes })) => {
                 self.metrics.turn_seconds.record(start.elapsed().as_secs_f64());
+                self.pulled.took(&tasks);
                 let answers = tasks.into_iter().zip(done).filter_map(|(task, done)| task.answer(done)).collect();
                 self.acknowledger.acknowledge(Written { answers, changes });
             }

@@ -1,0 +1,294 @@
+//! Events that are taken from a log that can be read again, each exactly once: with the events a writer stores how far
+//! it is, in one write.
+//!
+//! A partition of such a log has a [`Lanes`]: one way into each writer, on which chunks go in order and stay until they
+//! are durable. A writer takes from a lane only the block that comes next; what follows one that failed is refused, and
+//! sent again after it. So a writer's mark always stands for everything below it.
+
+use super::block::{BlockBuilder, EventBlock};
+use super::health::{Health, Refusal};
+use super::mailbox::Mailbox;
+use super::task::{Awaited, Task};
+use crate::store::MarkKey;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use tokio::sync::oneshot::error::TryRecvError;
+
+/// Events of one chunk for one writer.
+pub(super) struct PulledBlock {
+    pub events: EventBlock,
+    pub mark: Arc<MarkKey>,
+    /// Which block of its lane it is, from 0.
+    pub nth: u64,
+    /// The chunk's end: the offset that the writer takes next.
+    pub next: u64,
+}
+
+/// What of each lane a writer takes next.
+#[derive(Default)]
+pub(super) struct PulledOrder {
+    next: HashMap<Arc<MarkKey>, u64>,
+}
+
+impl PulledOrder {
+    /// Leaves of the tasks of a turn those that are in order, and refuses the others.
+    pub(super) fn keep(&self, tasks: Vec<Task>) -> Vec<Task> {
+        if !tasks.iter().any(|task| matches!(task, Task::Pulled(..))) {
+            return tasks;
+        }
+        let mut ahead: HashMap<Arc<MarkKey>, u64> = HashMap::new();
+        let mut kept = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            if let Task::Pulled(block, _) = &task {
+                let known = self.next.get(&block.mark).copied().unwrap_or(0);
+                let next = ahead.entry(block.mark.clone()).or_insert(known);
+                if *next != block.nth {
+                    task.refuse(Refusal::ReadFailed);
+                    continue;
+                }
+                *next += 1;
+            }
+            kept.push(task);
+        }
+        kept
+    }
+
+    /// Says that tasks were written.
+    pub(super) fn took(&mut self, tasks: &[Task]) {
+        for task in tasks {
+            if let Task::Pulled(block, _) = task {
+                self.next.insert(block.mark.clone(), block.nth + 1);
+            }
+        }
+    }
+}
+
+/// The ways of one partition into the writers.
+pub struct Lanes {
+    lanes: Vec<Lane>,
+    health: Health,
+    events: usize,
+}
+
+struct Lane {
+    mailbox: Mailbox,
+    mark: Arc<MarkKey>,
+    nth: u64,
+    /// In order; what is sent comes first.
+    blocks: VecDeque<Underway>,
+    /// A block was refused: nothing is sent before every answer that is still to come is there.
+    refused: bool,
+}
+
+/// A block that is not durable yet.
+struct Underway {
+    chunk: u64,
+    block: Arc<PulledBlock>,
+    answer: Option<Awaited<()>>,
+}
+
+impl Lanes {
+    pub(super) fn new(mailboxes: &[Mailbox], health: Health, topic: &str, partition: u32) -> Self {
+        let writers = mailboxes.len() as u16;
+        let lane = |(writer, mailbox): (usize, &Mailbox)| Lane {
+            mailbox: mailbox.clone(),
+            mark: Arc::new(MarkKey::new(topic, partition, writers, writer as u16)),
+            nth: 0,
+            blocks: VecDeque::new(),
+            refused: false,
+        };
+        Self { lanes: mailboxes.iter().enumerate().map(lane).collect(), health, events: 0 }
+    }
+
+    /// Takes a chunk's events, which end before offset `next`. Says in how many parts; each is told by [`Lanes::drive`].
+    pub fn put(&mut self, chunk: u64, events: BlockBuilder, next: u64) -> usize {
+        let mut parts = 0;
+        for (writer, events) in events.into_blocks() {
+            let lane = &mut self.lanes[writer];
+            self.events += events.len();
+            let block = Arc::new(PulledBlock { events, mark: lane.mark.clone(), nth: lane.nth, next });
+            lane.nth += 1;
+            lane.blocks.push_back(Underway { chunk, block, answer: None });
+            parts += 1;
+        }
+        parts
+    }
+
+    /// Events that are not durable yet.
+    pub fn events(&self) -> usize {
+        self.events
+    }
+
+    /// Sends what there is room for, and tells `done` the chunk of every part that became durable. Does not wait. What
+    /// is refused stays, to be sent again by a later call; the first refusal is returned.
+    pub fn drive(&mut self, mut done: impl FnMut(u64)) -> Option<Refusal> {
+        let mut refusal = None;
+        for lane in &mut self.lanes {
+            if let Some(why) = lane.answers(&mut self.events, &mut done) {
+                refusal.get_or_insert(why);
+                // Not at once again: who refuses is in trouble.
+                continue;
+            }
+            if lane.refused || lane.blocks.is_empty() {
+                continue;
+            }
+            if let Some(why) = self.health.refusal().or_else(|| lane.send()) {
+                refusal.get_or_insert(why);
+            }
+        }
+        refusal
+    }
+}
+
+impl Lane {
+    fn answers(&mut self, events: &mut usize, done: &mut impl FnMut(u64)) -> Option<Refusal> {
+        let mut refusal = None;
+        while !self.refused {
+            let answer = self.blocks.front_mut().and_then(|front| front.answer.as_mut())?;
+            match answer.try_recv() {
+                Err(TryRecvError::Empty) => return None,
+                Ok(Ok(())) => {
+                    if let Some(front) = self.blocks.pop_front() {
+                        *events -= front.block.events.len();
+                        done(front.chunk);
+                    }
+                }
+                Ok(Err(why)) => refusal = Some(why),
+                Err(TryRecvError::Closed) => refusal = Some(Refusal::Stopping),
+            }
+            if refusal.is_some() {
+                self.refused = true;
+            }
+        }
+        // Whatever was sent after it is refused, too, for it is out of order.
+        for block in &mut self.blocks {
+            match block.answer.as_mut().map(Awaited::try_recv) {
+                Some(Err(TryRecvError::Empty)) => return refusal,
+                _ => block.answer = None,
+            }
+        }
+        self.refused = false;
+        refusal
+    }
+
+    fn send(&mut self) -> Option<Refusal> {
+        for block in self.blocks.iter_mut().filter(|block| block.answer.is_none()) {
+            let sent = block.block.clone();
+            match self.mailbox.send(|reply| Task::Pulled(sent, reply)) {
+                Ok(answer) => block.answer = Some(answer),
+                Err(why) => return Some(why),
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mailbox::{Inbox, mailbox};
+    use super::*;
+    use crate::engine::Policy;
+    use crate::model::{DaId, Event, Kind, RuleSet, TsMs, UserId};
+    use crate::store::{Store, StoreOptions};
+
+    const ROOM: usize = 4;
+
+    struct World {
+        lanes: Lanes,
+        inbox: Inbox,
+        order: PulledOrder,
+        done: Vec<u64>,
+        refusal: Option<Refusal>,
+        _dir: tempfile::TempDir,
+    }
+
+    impl World {
+        /// One writer with room for [`ROOM`] events.
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let options = StoreOptions { data_dir: dir.path().to_owned(), ..StoreOptions::default() };
+            let (mailbox, inbox) = mailbox(ROOM);
+            let lanes = Lanes::new(&[mailbox], Health::new(Arc::new(Store::open(&options).unwrap())), "t", 0);
+            Self { lanes, inbox, order: PulledOrder::default(), done: Vec::new(), refusal: None, _dir: dir }
+        }
+
+        fn put(&mut self, chunk: u64, events: usize) {
+            let policy = Policy::new(RuleSet::new([]), 256, 1_000, 1_000, 0);
+            let mut builder = BlockBuilder::new(1, Arc::new(policy), TsMs(1_732_233_600_000));
+            let (user, da) = (UserId::new("u").unwrap(), DaId::new("1").unwrap());
+            let event = Event { user, da, ts: None, id: None, kind: Kind::IMPRESSION, keys: Default::default() };
+            (0..events).for_each(|_| builder.push(&event).unwrap());
+            assert_eq!(self.lanes.put(chunk, builder, chunk + 1), 1);
+        }
+
+        fn drive(&mut self) {
+            self.refusal = self.lanes.drive(|chunk| self.done.push(chunk));
+        }
+
+        /// The writer takes all that waits for a turn, which fails or not. Says which blocks were in it.
+        fn turn(&mut self, fails: bool) -> Vec<u64> {
+            let tasks: Vec<Task> = self.inbox.receiver.try_iter().inspect(|task| self.inbox.taken(task)).collect();
+            let tasks = self.order.keep(tasks);
+            let number = |task: &Task| if let Task::Pulled(block, _) = task { block.nth } else { 99 };
+            let numbers = tasks.iter().map(number).collect();
+            if !fails {
+                self.order.took(&tasks);
+            }
+            for task in tasks {
+                match task {
+                    Task::Pulled(_, reply) if !fails => reply.send(Ok(())).unwrap(),
+                    task => task.refuse(Refusal::ReadFailed),
+                }
+            }
+            numbers
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_goes_before_what_comes_later() {
+        let mut world = World::new();
+        for chunk in 0..4 {
+            world.put(chunk, 2);
+        }
+        world.drive();
+        assert_eq!((world.refusal, world.lanes.events()), (Some(Refusal::Busy), 8));
+        assert_eq!(world.turn(false), [0, 1]);
+        world.drive();
+        assert_eq!((world.turn(false), world.done.as_slice()), (vec![2, 3], &[0, 1][..]));
+        world.drive();
+        assert_eq!((world.done.as_slice(), world.lanes.events(), world.refusal), (&[0, 1, 2, 3][..], 0, None));
+    }
+
+    #[test]
+    fn what_follows_a_failed_block_waits_for_it() {
+        let mut world = World::new();
+        world.put(0, 1);
+        world.drive();
+        // The first turn fails, and a block that was sent meanwhile comes into the next one.
+        assert_eq!(world.turn(true), [0]);
+        let later = world.lanes.lanes[0].mailbox.clone();
+        world.put(1, 1);
+        let block = world.lanes.lanes[0].blocks[1].block.clone();
+        world.lanes.lanes[0].blocks[1].answer = Some(later.send(|reply| Task::Pulled(block, reply)).unwrap());
+        assert_eq!(world.turn(false), [] as [u64; 0]);
+        world.drive();
+        assert_eq!((world.refusal, world.done.len()), (Some(Refusal::ReadFailed), 0));
+        world.drive();
+        assert_eq!(world.turn(false), [0, 1]);
+        world.drive();
+        assert_eq!(world.done, [0, 1]);
+    }
+
+    #[test]
+    fn blocks_of_one_turn_are_in_order_among_themselves() {
+        let mut world = World::new();
+        (0..3).for_each(|chunk| world.put(chunk, 1));
+        world.drive();
+        assert_eq!(world.turn(true), [0, 1, 2]);
+        world.drive();
+        world.drive();
+        assert_eq!(world.turn(false), [0, 1, 2]);
+        world.drive();
+        assert_eq!(world.done, [0, 1, 2]);
+    }
+}
