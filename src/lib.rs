@@ -1,6 +1,6 @@
 //! freqcap: has this user seen this ad too often?
 //!
-//! The way of an event: [`http`] (or a file, by [`cli`]) -> [`input`] -> [`shard`] -> [`engine`] -> [`store`] -> answer,
+//! The way of an event: [`http`] (or [`kafka`], or a file, by [`cli`]) -> [`input`] -> [`shard`] -> [`engine`] -> [`store`] -> answer,
 //! and beside it [`store`] -> [`mirror`] -> Redis. What a user, a key, a rule or a log is stands in [`model`].
 //! ARCHITECTURE.md tells the rest.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
@@ -11,6 +11,7 @@ pub mod config;
 pub mod engine;
 pub mod http;
 pub mod input;
+pub mod kafka;
 pub mod mirror;
 pub mod model;
 pub mod random;

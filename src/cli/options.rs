@@ -42,6 +42,7 @@ impl ServeOptions {
                 grace: GRACE,
             },
             mirror: config.mirror_options(),
+            kafka: config.kafka_options(),
             drain: config.drain,
         })
     }

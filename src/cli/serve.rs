@@ -1,9 +1,10 @@
-//! `freqcap serve`: opens the store, starts the shards, the mirror and the server, and ends them in order.
+//! `freqcap serve`: opens the store, starts the shards, the mirror, the Kafka adapter and the server, and ends them in order.
 
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::http::{self, App, Limits, Readiness, ServerOptions};
 use crate::input::EventReader;
+use crate::kafka::{self, KafkaError};
 use crate::mirror::{self, Mirror};
 use crate::model::Rule;
 use crate::shard::{self, RulebookError, Shards};
@@ -30,6 +31,8 @@ pub struct ServeOptions {
     pub server: ServerOptions,
     /// `None`: no Redis.
     pub mirror: Option<mirror::Options>,
+    /// `None`: no Kafka.
+    pub kafka: Option<kafka::Options>,
     /// How long requests are still taken after SIGTERM, while `/readyz` says that they should go elsewhere.
     pub drain: Duration,
 }
@@ -47,6 +50,8 @@ pub enum ServeError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Rules(#[from] RulebookError),
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
     #[error("starting the service: {0}")]
     Runtime(std::io::Error),
 }
@@ -58,7 +63,24 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     let store = Arc::new(Store::open(&options.store)?);
     let clock = Clock::system();
     let shards = Shards::start(store.clone(), &options.policy, options.rules, clock.clone(), &options.shards)?;
-    let readiness = Readiness::default();
+    let mut readiness = Readiness::default();
+    let parts = || kafka::Parts {
+        router: shards.router().clone(),
+        store: store.clone(),
+        events: options.events.clone(),
+        clock: clock.clone(),
+        retention_ms: shards.rulebook().in_force().retention_ms(),
+    };
+    let kafka = match options.kafka.map(|kafka| kafka::start(kafka, parts())).transpose() {
+        Ok(kafka) => kafka,
+        Err(error) => {
+            shards.stop()?;
+            return Err(error.into());
+        }
+    };
+    if let Some(kafka) = &kafka {
+        readiness.follow(back_fill(kafka.handle()));
+    }
     let app = App::new(&shards, store.clone(), options.events, options.limits, readiness.clone(), metrics.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
     let mirror = options.mirror.map(|mirror| {
@@ -69,19 +91,46 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         tokio::spawn(drain_histograms(metrics.clone()));
         let stop_mirror = CancellationToken::new();
         let mirror = mirror.map(|mirror| tokio::spawn(mirror.run(stop_mirror.clone())));
-        let served = serve(Arc::new(app), readiness, options.listen, &options.server, options.drain).await;
+        let ends = Ends::of(kafka.as_ref());
+        let served = serve(Arc::new(app), readiness, options.listen, &options.server, options.drain, ends).await;
+        // What it still counts is mirrored, too.
+        let pulled = kafka.map_or(Ok(()), kafka::Running::stop);
         stop_mirror.cancel();
         if let Some(mirror) = mirror
             && mirror.await.is_err()
         {
             tracing::error!("the mirror ended by a panic");
         }
-        served
+        served.and(pulled.map_err(ServeError::from))
     });
     // Ends the tasks that are left, and with them the last routers: only then do the writers end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     shards.stop()?;
     served
+}
+
+/// What `/readyz?kafka` goes by.
+fn back_fill(kafka: kafka::Handle) -> impl Fn() -> http::BackFill + Send + Sync {
+    move || {
+        let kafka::Progress { caught_up, lag, stopped } = kafka.progress();
+        http::BackFill { caught_up, lag, stopped }
+    }
+}
+
+/// How the end of the service and that of the Kafka adapter bring each other about.
+struct Ends {
+    /// Cancelled to stop the adapter.
+    stop: CancellationToken,
+    /// Cancelled where the adapter cannot go on: then the service ends, for it would count only some of the events.
+    failed: CancellationToken,
+}
+
+impl Ends {
+    fn of(kafka: Option<&kafka::Running>) -> Self {
+        let none = || (CancellationToken::new(), CancellationToken::new());
+        let (stop, failed) = kafka.map_or_else(none, |kafka| (kafka.stop_token(), kafka.failed_token()));
+        Self { stop, failed }
+    }
 }
 
 /// The recorder keeps every sample of a histogram until somebody asks, or this does.
@@ -98,6 +147,7 @@ async fn serve(
     listen: SocketAddr,
     server: &ServerOptions,
     drain: Duration,
+    ends: Ends,
 ) -> Result<(), ServeError> {
     let mut signals = Signals::new().map_err(ServeError::Runtime)?;
     let cannot_listen = |source| ServeError::Listen { addr: listen, source };
@@ -105,8 +155,12 @@ async fn serve(
     let addr = listener.local_addr().map_err(cannot_listen)?;
     tracing::info!("listening on http://{addr}");
     let stop = async {
-        signals.next().await;
+        let drain = tokio::select! {
+            () = signals.next() => drain,
+            () = ends.failed.cancelled() => Duration::ZERO,
+        };
         readiness.drain();
+        ends.stop.cancel();
         tracing::info!(?drain, "stopping");
         // Who asks again does not want to wait.
         let _ = tokio::time::timeout(drain, signals.next()).await;

@@ -13,6 +13,7 @@ pub use value::{Count, Writers};
 
 use crate::engine::Policy;
 use crate::input::{EventReader, FieldsConfig};
+use crate::kafka;
 use crate::mirror;
 use crate::model::{Kind, Rule, RuleId, RuleSet};
 use crate::shard::Source;
@@ -66,7 +67,7 @@ impl Sources<'_> {
         let (text, origin) = self.text(name);
         T::read(&text).map_err(|why| match (name, origin.as_str()) {
             // Never a password on a terminal or in a log.
-            ("redis", _) => ConfigError(format!("{origin}: the value {why}")),
+            ("redis" | "kafka_set", _) => ConfigError(format!("{origin}: the value {why}")),
             (_, "PORT") => ConfigError(format!("PORT: {:?} is no port number", text.trim_start_matches("0.0.0.0:"))),
             _ => ConfigError(format!("{origin}: {text:?} {why}")),
         })
@@ -130,6 +131,12 @@ impl Config {
                 "max_bodies",
                 &format!("is less than max-body ({}): no such body would ever be taken", self.max_body),
             );
+        }
+        if self.kafka_brokers.is_some() && self.kafka_topic.is_none() {
+            return at("kafka_brokers", "is of no use without --kafka-topic");
+        }
+        if self.kafka_dlq.is_some() && self.kafka_dlq == self.kafka_topic {
+            return at("kafka_dlq", "is the topic that is read");
         }
         if self.max_skew > Duration::from_secs(86_400) {
             return at("max_skew", "is more than a day");
@@ -207,6 +214,23 @@ impl Config {
             sweep: self.redis_sweep.as_duration().max(Duration::from_secs(1)),
             takeover: self.redis_takeover,
             ..mirror::Options::new(self.redis.clone()?)
+        })
+    }
+
+    /// What the Kafka adapter is set up with, where there is one.
+    pub fn kafka_options(&self) -> Option<kafka::Options> {
+        Some(kafka::Options {
+            brokers: self.kafka_brokers.clone()?,
+            topic: self.kafka_topic.clone()?,
+            group: self.kafka_group.clone(),
+            from: self.kafka_from,
+            dead_letters: self.kafka_dlq.clone(),
+            consumers: self.kafka_consumers.get(),
+            on_change: self.kafka_on_change,
+            takeover: self.kafka_takeover,
+            client: self.kafka_set.clone(),
+            // No more than half of what the mailboxes hold: requests want room, too.
+            in_flight: (self.mailbox_events.get() / 2).clamp(1, 32_768),
         })
     }
 

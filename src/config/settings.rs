@@ -4,6 +4,7 @@
 use super::value::{Count, Writers};
 use super::{ConfigError, RuleConfig, Sources};
 use crate::input::FieldsConfig;
+use crate::kafka::{ClientSettings, OnChange, StartFrom};
 use crate::mirror::{Layout, Servers};
 use crate::model::{Limit, Span, Window};
 use crate::store::{ByteSize, Compression, Durability, StorageKind};
@@ -138,5 +139,22 @@ settings! {
             "A sorted set per user (member = key, score = capped until), or a string per user and key";
         redis_sweep: Span = "1h", "DURATION", "How often everything is compared with what Redis holds";
         redis_takeover: bool = "false", "true|false", "Mirror even if another data directory owns the prefix there";
+    }    "Kafka" {
+        kafka_brokers: Option<String> = "none", "HOST:PORT|none",
+            "Kafka to pull events from: one or more brokers, separated by commas";
+        kafka_topic: Option<String> = "none", "TOPIC", "The topic that is pulled, all of its partitions";
+        kafka_group: String = "freqcap", "GROUP",
+            "The consumer group under which it is told how far the topic was read, and by whom";
+        kafka_from: StartFrom = "retention", "WHEN",
+            "Where a topic is begun that was never read: earliest, a duration ago (2d), a time (ms or RFC 3339), or as \
+             far back as events count (retention)";
+        kafka_dlq: Option<String> = "none", "TOPIC|none",
+            "The topic for records that cannot be used; without one they are counted and logged";
+        kafka_consumers: Count<1, 64> = "1", "N", "Threads that read the topic, its partitions split among them";
+        kafka_on_change: OnChange = "stop", "stop|earliest",
+            "What becomes of a partition whose topic was made anew: it is left alone, or read from its beginning";
+        kafka_takeover: bool = "false", "true|false", "Read the topic even if another data directory does so";
+        kafka_set: ClientSettings = "none", "KEY=VALUE,..|none",
+            "Settings of librdkafka, for TLS and SASL among others (security.protocol=SASL_SSL,sasl.username=me)";
     }
 }

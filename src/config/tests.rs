@@ -114,6 +114,10 @@ fn an_error_names_the_setting_as_its_source_has_it() {
         ("--max-bodies", "1MiB", "less than max-body (16MiB)"),
         ("--history-limit", "0", "1 to 65535"),
         ("--redis-layout", "hash", "is none of zset, string"),
+        ("--kafka-from", "latest", "is none of `retention`, `earliest`, a duration"),
+        ("--kafka-consumers", "65", "1 to 64"),
+        ("--kafka-on-change", "go on", "is none of stop, earliest"),
+        ("--kafka-brokers", "a:9092", "is of no use without --kafka-topic"),
     ] {
         let why = load(&[&format!("{name}={text}")], &[], "").unwrap_err();
         assert!(why.starts_with(&format!("{name}: \"{text}\"")) && why.contains(expected), "{why}");
@@ -131,6 +135,21 @@ fn a_bad_redis_url_is_not_repeated_for_it_may_hold_a_password() {
     assert!(why.starts_with("FREQCAP_REDIS: the value is not of the form redis:") && !why.contains("secret"), "{why}");
     let config = load(&["--redis", "redis://me:secret@host"], &[], "").unwrap();
     assert!(!format!("{config:?}").contains("secret"));
+}
+
+#[test]
+fn kafka_is_set_up_by_flags_and_its_secrets_are_not_repeated() {
+    assert!(load(&[], &[], "").unwrap().kafka_options().is_none());
+    let file = "[kafka]\nbrokers = 'a:1,b:2'\ntopic = 't'\nset = 'sasl.password=secret'";
+    let config = load(&["--kafka-from", "2d"], &[], file).unwrap();
+    let kafka = config.kafka_options().unwrap();
+    assert_eq!((kafka.brokers.as_str(), kafka.topic.as_str(), kafka.group.as_str()), ("a:1,b:2", "t", "freqcap"));
+    assert_eq!(kafka.client.iter().collect::<Vec<_>>(), [("sasl.password", "secret")]);
+    assert!(!format!("{config:?} {kafka:?}").contains("secret"));
+    let why = load(&["--kafka-set", "secret"], &[], "").unwrap_err();
+    assert!(why.starts_with("--kafka-set: the value is not of the form") && !why.contains("secret"), "{why}");
+    let same = load(&["--kafka-brokers", "a:1", "--kafka-topic", "t", "--kafka-dlq", "t"], &[], "").unwrap_err();
+    assert_eq!(same, "--kafka-dlq: \"t\" is the topic that is read");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! How the values of settings are written, in whichever source.
 
+use crate::kafka::{ClientSettings, OnChange, StartFrom};
 use crate::mirror::{Layout, Servers, ServersError};
 use crate::model::{CalendarUnit, Limit, Span, Window, Zone};
 use crate::store::{ByteSize, Compression, Durability, StorageKind};
@@ -57,6 +58,16 @@ impl Value for Option<Servers> {
         match text {
             "none" => Ok(None),
             _ => text.parse().map(Some).map_err(|why: ServersError| format!("{why}, nor `none`")),
+        }
+    }
+}
+
+/// A text that may be left out: `none`.
+impl Value for Option<String> {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("is empty; `none` is none".to_owned()),
+            _ => Ok((text != "none").then(|| text.to_owned())),
         }
     }
 }
@@ -126,7 +137,7 @@ macro_rules! by_own_error {
     )*};
 }
 
-by_own_error!(Span, ByteSize);
+by_own_error!(Span, ByteSize, StartFrom, ClientSettings);
 
 macro_rules! by_name {
     ($($type:ty),*) => {$(
@@ -143,4 +154,4 @@ macro_rules! by_name {
     )*};
 }
 
-by_name!(StorageKind, Durability, Compression, LogFormat, Layout);
+by_name!(StorageKind, Durability, Compression, LogFormat, Layout, OnChange);

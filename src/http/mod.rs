@@ -16,5 +16,5 @@ mod server;
 mod users;
 
 pub use app::{App, Limits, openapi_json, router};
-pub use ops::Readiness;
+pub use ops::{BackFill, Readiness};
 pub use server::{ServerOptions, serve};

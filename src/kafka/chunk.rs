@@ -1,0 +1,92 @@
+//! Records as they are read, until there are enough of them for the writers.
+
+use super::dead::Letter;
+use crate::input::{EventReader, Reject};
+use crate::model::{EventId, ShardId, TsMs};
+use crate::shard::BlockBuilder;
+use crate::store::{Frontier, RecordCheck, Taken};
+use rdkafka::message::{BorrowedMessage, Message};
+use std::fmt::Write;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+/// What a record is known by.
+pub(super) fn check_of(message: &BorrowedMessage<'_>) -> RecordCheck {
+    let seed = xxh3_64(message.key().unwrap_or_default());
+    RecordCheck {
+        offset: message.offset() as u64,
+        ts: message.timestamp().to_millis().unwrap_or(-1),
+        hash: xxh3_64_with_seed(message.payload().unwrap_or_default(), seed),
+    }
+}
+
+/// How the records of a partition are read.
+pub(super) struct Reading {
+    pub partition: u32,
+    /// What the ids of events begin with that have none of their own.
+    prefix: String,
+    id: String,
+}
+
+/// Records read and not yet handed over.
+pub(super) struct Chunk {
+    pub events: BlockBuilder,
+    /// Up to the last record read.
+    pub end: Frontier,
+    /// Letters that must be waited for.
+    pub letters: usize,
+    pub records: u64,
+    pub skipped: u64,
+}
+
+impl Reading {
+    pub(super) fn new(topic: &str, partition: u32) -> Self {
+        // An id has at most 256 bytes, a topic's name up to 249.
+        let long = topic.len() > 200;
+        let name = if long { format!("{:016x}", xxh3_64(topic.as_bytes())) } else { topic.to_owned() };
+        Self { partition, prefix: format!("{name}-{partition}-"), id: String::new() }
+    }
+
+    /// Adds a record to a chunk, unless its user's shard has it already. What cannot be used is returned, for chunk
+    /// number `number` to wait for.
+    pub(super) fn add(
+        &mut self,
+        chunk: &mut Chunk,
+        message: &BorrowedMessage<'_>,
+        reader: &EventReader,
+        taken: &Taken,
+        number: u64,
+    ) -> Option<Letter> {
+        let check = check_of(message);
+        let offset = check.offset;
+        chunk.end = Frontier { next: offset + 1, last: Some(check) };
+        chunk.records += 1;
+        let read = message.payload().ok_or_else(no_value).and_then(|value| reader.event(value));
+        let ahead = |why: crate::engine::TsInFuture| Reject { code: "ts_in_future", detail: why.to_string() };
+        let added = read.and_then(|mut event| {
+            if event.ts.is_none() {
+                event.ts = TsMs::from_millis(check.ts.into()).ok();
+            }
+            if offset < taken[ShardId::of_user(event.user.as_str().as_bytes()).index()] {
+                // What was not counted is no writer's: whether its letter arrived is not known.
+                chunk.events.admits(&event).map_err(ahead)?;
+                chunk.skipped += 1;
+                return Ok(());
+            }
+            if event.id.is_none() {
+                self.id.clear();
+                // Writing to a string cannot fail.
+                let _ = write!(self.id, "{}{offset}", self.prefix);
+                event.id = EventId::new(self.id.as_str()).ok();
+            }
+            chunk.events.push(&event).map_err(ahead)
+        });
+        let Reject { code, detail } = added.err()?;
+        let (key, value) = (message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec));
+        Some(Letter { partition: self.partition, offset, chunk: number, key, value, code, detail })
+    }
+}
+
+#[cold]
+fn no_value() -> Reject {
+    Reject { code: "no_value", detail: "the record has no value".to_owned() }
+}

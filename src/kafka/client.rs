@@ -1,0 +1,115 @@
+//! Clients of librdkafka.
+
+use super::{KafkaError, Options};
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::{KafkaError as ClientError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long the brokers are given to answer one question: short, for whoever asks must also notice that it is to stop.
+pub(super) const ASK: Duration = Duration::from_millis(1_500);
+
+/// What clients tell us.
+#[derive(Clone, Default)]
+pub(super) struct Context {
+    trouble: Arc<Mutex<String>>,
+    commits: Arc<AtomicUsize>,
+}
+
+impl Context {
+    /// The last that went wrong, in librdkafka's words: it knows more than the error of a call ("timed out").
+    pub(super) fn trouble(&self) -> String {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Commits answered so far.
+    pub(super) fn commits(&self) -> usize {
+        self.commits.load(Ordering::Relaxed)
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!("librdkafka: {fac}: {message}");
+            }
+            // A broker that is away is told by us, once.
+            _ => tracing::debug!("librdkafka: {fac}: {message}"),
+        }
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        if matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::AllBrokersDown))
+        {
+            return;
+        }
+        tracing::debug!("librdkafka: {error}: {reason}");
+        reason.clone_into(&mut self.trouble.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl ConsumerContext for Context {
+    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "committing offsets for others to see failed; it is done again");
+        }
+        self.commits.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+pub(super) type Consumer = BaseConsumer<Context>;
+
+/// What every client is set up with: `defaults`, unless `--kafka-set` says otherwise.
+pub(super) fn config(options: &Options, defaults: &[(&str, &str)]) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    let common = [("client.id", "freqcap"), ("log.connection.close", "false"), ("reconnect.backoff.max.ms", "1000")];
+    let settings = common.into_iter().chain(defaults.iter().copied()).chain(options.client.iter());
+    settings.for_each(|(key, value)| {
+        config.set(key, value);
+    });
+    config.set("bootstrap.servers", &options.brokers);
+    config
+}
+
+pub(super) fn make<C: FromClientConfigAndContext<T>, T: ClientContext>(
+    config: &ClientConfig,
+    context: T,
+) -> Result<C, KafkaError> {
+    C::from_config_and_context(config, context).map_err(|error| match error {
+        // Its text would repeat the value, which may be a password.
+        ClientError::ClientConfig(_, _, key, _) => KafkaError::Setting { key },
+        other => KafkaError::Client(other.to_string()),
+    })
+}
+
+/// A consumer that is told what to read and from where. It never decides so itself.
+pub(super) fn consumer(options: &Options) -> Result<Consumer, KafkaError> {
+    let mut config = config(
+        options,
+        &[
+            // Records read ahead, in each consumer; a broker's answer comes on top.
+            ("queued.max.messages.kbytes", "32768"),
+            ("fetch.max.bytes", "16777216"),
+            ("fetch.message.max.bytes", "4194304"),
+            // How soon reading goes on once the queue has room again; by default after a second.
+            ("fetch.queue.backoff.ms", "5"),
+            ("fetch.wait.max.ms", "200"),
+            ("fetch.error.backoff.ms", "200"),
+            ("topic.metadata.refresh.interval.ms", "5000"),
+        ],
+    );
+    config
+        .set("group.id", &options.group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        // An offset that is not there is looked into by us.
+        .set("auto.offset.reset", "error");
+    make(&config, Context::default())
+}

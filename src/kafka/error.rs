@@ -1,0 +1,22 @@
+//! Why the adapter does not start, or cannot go on. What passes by itself (a broker that is away) is no error.
+
+use crate::store::StoreError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum KafkaError {
+    #[error("this freqcap was built without Kafka (cargo feature `kafka`); leave out --kafka-brokers")]
+    NotBuilt,
+    #[error("--kafka-set: librdkafka does not take {key:?} as it is set")]
+    Setting { key: String },
+    #[error("the Kafka client cannot be made: {0}")]
+    Client(String),
+    #[error(
+        "kafka_group_in_use: another data directory (store {owner}) counts this topic under the group {group:?}; \
+         stop that one and use --kafka-takeover, or choose another --kafka-group"
+    )]
+    GroupInUse { group: String, owner: String },
+    #[error("the store failed: {0}")]
+    Store(#[from] StoreError),
+    #[error("a thread of the Kafka adapter ended by a panic")]
+    Panicked,
+}

@@ -1,0 +1,87 @@
+//! Where a partition may be read from again: below the frontier, every chunk is done.
+
+use crate::store::Frontier;
+use std::collections::VecDeque;
+
+/// The chunks of a partition between what is done and what is read.
+#[derive(Debug)]
+pub(super) struct Underway {
+    frontier: Frontier,
+    /// Ends of chunks and how many parts of each are not done, from the oldest on.
+    chunks: VecDeque<(Frontier, usize)>,
+    /// The number of the oldest.
+    first: u64,
+}
+
+impl Underway {
+    pub(super) fn new(frontier: Frontier) -> Self {
+        Self { frontier, chunks: VecDeque::new(), first: 0 }
+    }
+
+    /// The number that the next chunk gets.
+    pub(super) fn next_chunk(&self) -> u64 {
+        self.first + self.chunks.len() as u64
+    }
+
+    /// Adds the next chunk, which is done when so many parts are.
+    pub(super) fn add(&mut self, end: Frontier, parts: usize) {
+        self.chunks.push_back((end, parts));
+        self.advance();
+    }
+
+    /// A part of a chunk is done.
+    pub(super) fn done(&mut self, chunk: u64) {
+        let at = chunk.checked_sub(self.first).and_then(|at| self.chunks.get_mut(at as usize));
+        debug_assert!(at.as_ref().is_some_and(|(_, parts)| *parts > 0), "a part is done once");
+        if let Some((_, parts)) = at {
+            *parts = parts.saturating_sub(1);
+        }
+        self.advance();
+    }
+
+    fn advance(&mut self) {
+        while let Some((end, 0)) = self.chunks.front() {
+            self.frontier = *end;
+            self.first += 1;
+            self.chunks.pop_front();
+        }
+    }
+
+    pub(super) fn frontier(&self) -> Frontier {
+        self.frontier
+    }
+
+    /// Whether all that was read is done.
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(next: u64) -> Frontier {
+        Frontier { next, last: None }
+    }
+
+    #[test]
+    fn the_frontier_stays_before_the_oldest_chunk_that_is_not_done() {
+        let mut underway = Underway::new(end(5));
+        for (number, next, parts) in [(0, 10, 2), (1, 20, 1), (2, 30, 1)] {
+            assert_eq!(underway.next_chunk(), number);
+            underway.add(end(next), parts);
+        }
+        underway.done(0);
+        underway.done(2);
+        assert_eq!(underway.frontier().next, 5);
+        underway.done(0);
+        assert_eq!(underway.frontier().next, 10);
+        assert!(!underway.is_empty());
+        underway.done(1);
+        assert_eq!((underway.frontier().next, underway.is_empty()), (30, true));
+        // Nothing of it was for anybody.
+        underway.add(end(40), 0);
+        assert_eq!((underway.frontier().next, underway.next_chunk()), (40, 4));
+    }
+}

@@ -1,0 +1,100 @@
+//! The Kafka-pull adapter: events from a topic, each counted once.
+//!
+//! ```text
+//! topic --> puller (a thread, some of the partitions): reads, checks, parses, cuts chunks
+//!              |  a chunk: one block a writer, in order (see `shard::Lanes`)       dead letters --> another topic
+//!              v
+//!           writers: count, and store with it how far they are (table `pulled`)
+//!              |  answers, once durable
+//!              v
+//!           frontier: below it all is durable or dead-lettered; stored every second
+//! ```
+//!
+//! Reading starts at the frontier; what a writer already has above it is skipped, by offset. The record before the
+//! frontier is read again first, and must be the one that it was: else the topic is another one under the same name.
+//!
+//! One process holds the counts, so one process reads all partitions: they are assigned, and the group id serves to tell
+//! others whose the topic is (the offsets committed carry the store's id) and lag tools how far it is.
+
+mod options;
+
+#[cfg(not(feature = "kafka"))]
+mod absent;
+#[cfg(feature = "kafka")]
+mod chunk;
+#[cfg(feature = "kafka")]
+mod client;
+#[cfg(feature = "kafka")]
+mod dead;
+mod error;
+#[cfg(feature = "kafka")]
+mod frontier;
+#[cfg(feature = "kafka")]
+mod partition;
+#[cfg(feature = "kafka")]
+mod plan;
+#[cfg(feature = "kafka")]
+mod puller;
+#[cfg(feature = "kafka")]
+mod seldom;
+#[cfg(feature = "kafka")]
+mod service;
+mod status;
+
+#[cfg(not(feature = "kafka"))]
+pub use absent::start;
+pub use error::KafkaError;
+pub use options::{ClientSettings, ClientSettingsError, OnChange, Options, StartFrom, StartFromError};
+#[cfg(feature = "kafka")]
+pub use service::start;
+pub use status::{Handle, Progress};
+
+use crate::clock::Clock;
+use crate::input::EventReader;
+use crate::shard::Router;
+use crate::store::Store;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// What the adapter works on.
+#[derive(Clone)]
+pub struct Parts {
+    pub router: Router,
+    pub store: Arc<Store>,
+    pub events: EventReader,
+    pub clock: Clock,
+    /// How far back it starts reading where nothing else is said.
+    pub retention_ms: u64,
+}
+
+/// The running adapter.
+pub struct Running {
+    handle: Handle,
+    /// Cancelled, it begins to stop.
+    stop: CancellationToken,
+    /// Cancelled when it cannot go on.
+    failed: CancellationToken,
+    thread: JoinHandle<Result<(), KafkaError>>,
+}
+
+impl Running {
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    pub fn failed_token(&self) -> CancellationToken {
+        self.failed.clone()
+    }
+
+    /// Ends reading, waits until what was read is durable and its frontiers are stored, a few seconds at most, and says
+    /// whether it had failed before.
+    pub fn stop(self) -> Result<(), KafkaError> {
+        self.stop.cancel();
+        self.thread.join().unwrap_or(Err(KafkaError::Panicked))
+    }
+}

@@ -1,0 +1,163 @@
+//! What the adapter is set up with.
+
+use crate::model::{Span, TsMs};
+use std::fmt;
+use std::str::FromStr;
+
+/// What the adapter is set up with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Where to find the cluster: `host:port`, several separated by commas.
+    pub brokers: String,
+    pub topic: String,
+    /// The consumer group that offsets are committed under.
+    pub group: String,
+    pub from: StartFrom,
+    /// The topic for what cannot be used.
+    pub dead_letters: Option<String>,
+    /// Threads that read and parse.
+    pub consumers: usize,
+    pub on_change: OnChange,
+    /// Takes the group from another store, once.
+    pub takeover: bool,
+    pub client: ClientSettings,
+    /// Events read and not yet durable, in all.
+    pub in_flight: usize,
+}
+
+/// Where a topic is read from that was never read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFrom {
+    /// As far back as events can count.
+    Retention,
+    Earliest,
+    /// From the first record that Kafka has of this time or later.
+    At(TsMs),
+    /// So far back, in ms.
+    Ago(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("is none of `retention`, `earliest`, a duration (7d), a time in ms since 1970 or in RFC 3339")]
+pub struct StartFromError;
+
+impl FromStr for StartFrom {
+    type Err = StartFromError;
+
+    fn from_str(text: &str) -> Result<Self, StartFromError> {
+        match text {
+            "retention" => return Ok(Self::Retention),
+            "earliest" => return Ok(Self::Earliest),
+            _ => {}
+        }
+        if let Ok(ms) = text.parse::<i64>() {
+            return TsMs::from_millis(ms.into()).map(Self::At).map_err(|_| StartFromError);
+        }
+        let ago = text.parse::<Span>().map(|span| Self::Ago(span.as_millis()));
+        ago.or_else(|_| TsMs::from_rfc3339(text).map(Self::At)).map_err(|_| StartFromError)
+    }
+}
+
+/// What is done with a partition whose topic is another one than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum OnChange {
+    /// It is read no further.
+    #[default]
+    Stop,
+    /// It is read from its beginning, and everything in it is new.
+    Earliest,
+}
+
+/// Settings of librdkafka, handed through. They may hold passwords: never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ClientSettings(Vec<(String, String)>);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClientSettingsError {
+    #[error("is not of the form key=value,key=value with the names of librdkafka's settings")]
+    Form,
+    #[error("sets {0}, which freqcap sets itself")]
+    Ours(String),
+}
+
+impl ClientSettings {
+    /// What exactly-once depends on.
+    const OURS: [&str; 9] = [
+        "auto.offset.reset",
+        "bootstrap.servers",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "enable.idempotence",
+        "enable.partition.eof",
+        "group.id",
+        "group.instance.id",
+        "metadata.broker.list",
+    ];
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+}
+
+impl FromStr for ClientSettings {
+    type Err = ClientSettingsError;
+
+    /// A part without `=` belongs to the value before: lists have commas, too.
+    fn from_str(text: &str) -> Result<Self, ClientSettingsError> {
+        let mut settings: Vec<(String, String)> = Vec::new();
+        for part in text.split(',').filter(|_| text != "none") {
+            match (part.split_once('='), settings.last_mut()) {
+                (Some((key, _)), _) if Self::OURS.contains(&key.trim()) => {
+                    return Err(ClientSettingsError::Ours(key.trim().to_owned()));
+                }
+                (Some((key, value)), _) if !key.trim().is_empty() => {
+                    settings.push((key.trim().to_owned(), value.to_owned()));
+                }
+                (None, Some((_, value))) => {
+                    value.push(',');
+                    value.push_str(part);
+                }
+                _ => return Err(ClientSettingsError::Form),
+            }
+        }
+        Ok(Self(settings))
+    }
+}
+
+impl fmt::Debug for ClientSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(key, _)| key)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_is_a_word_a_span_or_a_time() {
+        let day = 86_400_000;
+        for (text, start) in [
+            ("retention", StartFrom::Retention),
+            ("earliest", StartFrom::Earliest),
+            ("2d", StartFrom::Ago(2 * day)),
+            ("1732233600000", StartFrom::At(TsMs(1_732_233_600_000))),
+            ("2024-11-22T00:00:00Z", StartFrom::At(TsMs(1_732_233_600_000))),
+        ] {
+            assert_eq!(text.parse(), Ok(start), "{text}");
+        }
+        for bad in ["", "latest", "1732233600", "-2d"] {
+            assert_eq!(bad.parse::<StartFrom>(), Err(StartFromError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn client_settings_are_taken_and_their_values_not_printed() {
+        let settings: ClientSettings = "sasl.mechanisms=PLAIN,sasl.password=a=b,c".parse().unwrap();
+        assert_eq!(settings.iter().collect::<Vec<_>>(), [("sasl.mechanisms", "PLAIN"), ("sasl.password", "a=b,c")]);
+        assert_eq!(format!("{settings:?}"), r#"["sasl.mechanisms", "sasl.password"]"#);
+        assert_eq!("none".parse(), Ok(ClientSettings::default()));
+        assert_eq!("x".parse::<ClientSettings>(), Err(ClientSettingsError::Form));
+        assert_eq!("group.id=x".parse::<ClientSettings>(), Err(ClientSettingsError::Ours("group.id".to_owned())));
+    }
+}

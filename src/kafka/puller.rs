@@ -1,0 +1,326 @@
+//! A thread that reads some of the partitions.
+
+use super::client::{ASK, Consumer};
+use super::dead::DeadLetters;
+use super::options::OnChange;
+use super::partition::{Partition, Phase, Taking};
+use super::plan::{Plan, plan};
+use super::seldom::Seldom;
+use super::status::{Handle, State};
+use super::{KafkaError, Options, Parts};
+use crate::store::{Frontier, PulledPartition};
+use crossbeam_channel::Receiver;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError as ClientError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// The most records and bytes of values between two looks at everything else.
+const PULL_RECORDS: usize = 8_192;
+const PULL_BYTES: usize = 8 << 20;
+/// How often frontiers are stored.
+const KEEP: Duration = Duration::from_secs(1);
+/// How long a partition of which nothing could be found out waits.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How long what was read may take to become durable once the adapter is to stop.
+const FINISH: Duration = Duration::from_secs(3);
+
+pub(super) struct Puller {
+    options: Options,
+    parts: Parts,
+    consumer: Consumer,
+    /// Partitions to read from now on.
+    new: Receiver<(u32, PulledPartition)>,
+    partitions: BTreeMap<u32, Partition>,
+    dead: DeadLetters,
+    status: Handle,
+    stop: CancellationToken,
+    kept_at: Instant,
+    ask_at: Instant,
+    /// How often the topic was doubted that this puller knows of.
+    doubts: u64,
+    refusals: Seldom,
+    errors: Seldom,
+}
+
+impl Puller {
+    pub(super) fn new(
+        options: &Options,
+        parts: &Parts,
+        consumer: Consumer,
+        new: Receiver<(u32, PulledPartition)>,
+        status: Handle,
+        stop: CancellationToken,
+    ) -> Result<Self, KafkaError> {
+        let now = Instant::now();
+        Ok(Self {
+            options: options.clone(),
+            parts: parts.clone(),
+            consumer,
+            new,
+            partitions: BTreeMap::new(),
+            dead: DeadLetters::new(options)?,
+            status,
+            stop,
+            kept_at: now,
+            ask_at: now,
+            doubts: 0,
+            refusals: Seldom::default(),
+            errors: Seldom::default(),
+        })
+    }
+
+    pub(super) fn run(mut self) -> Result<(), KafkaError> {
+        while !self.stop.is_cancelled() {
+            for (number, known) in self.new.try_iter() {
+                let partition = Partition::new(&self.parts.router, &self.options.topic, number, known);
+                self.partitions.insert(number, partition);
+            }
+            if self.doubts != self.status.doubts() {
+                self.doubts = self.status.doubts();
+                self.doubt();
+            }
+            let refused = self.drive();
+            self.begin()?;
+            self.keep(KEEP)?;
+            let events: usize = self.partitions.values().map(Partition::events).sum();
+            if refused {
+                std::thread::park_timeout(Duration::from_millis(20));
+            } else if events >= self.options.in_flight / self.options.consumers.max(1) || self.dead.is_full() {
+                std::thread::park_timeout(Duration::from_micros(500));
+            } else {
+                self.pull();
+            }
+        }
+        self.finish()
+    }
+
+    /// Collects what is durable and sends what waits; whether the writers refused anything.
+    fn drive(&mut self) -> bool {
+        let now = Instant::now();
+        let partitions = &mut self.partitions;
+        self.dead.drive(now, |number, chunk| {
+            if let Some(partition) = partitions.get_mut(&number) {
+                partition.underway.done(chunk);
+            }
+        });
+        let mut refused = None;
+        for partition in partitions.values_mut() {
+            refused = refused.or(partition.drive());
+            partition.tell(&self.status);
+        }
+        if let Some(why) = refused
+            && let Some(others) = self.refusals.say(now)
+        {
+            tracing::debug!(%why, others, "reading waits for the writers");
+        }
+        refused.is_some()
+    }
+
+    /// Finds out where to begin, for partitions with nothing under way of which that is not known.
+    fn begin(&mut self) -> Result<(), KafkaError> {
+        let now = Instant::now();
+        for partition in self.partitions.values_mut().filter(|partition| partition.underway.is_empty()) {
+            if let Phase::Changed(why) = &partition.phase {
+                let (topic, number) = (&self.options.topic, partition.number());
+                match self.options.on_change {
+                    OnChange::Stop => {
+                        tracing::error!(
+                            code = "kafka_topic_changed",
+                            topic,
+                            partition = number,
+                            why,
+                            "the topic is not the one that was read before: this partition is left alone; \
+                             --kafka-on-change earliest reads it from its beginning"
+                        );
+                        partition.phase = Phase::Stopped;
+                        self.status.state(number, State::Stopped);
+                        let _ = assign(&self.consumer, topic, number, None);
+                    }
+                    OnChange::Earliest => {
+                        tracing::warn!(
+                            code = "kafka_topic_changed",
+                            topic,
+                            partition = number,
+                            why,
+                            "the topic is not the one that was read before: it is read from its beginning"
+                        );
+                        let frontier = Frontier::default();
+                        self.parts.store.reset_pulled(topic, number, &frontier)?;
+                        partition.forget();
+                        partition.begin(frontier, Phase::Ask);
+                        // What a topic's beginning lacks is no loss of this one.
+                        partition.stored = Some(frontier);
+                    }
+                }
+            }
+            if partition.phase != Phase::Ask || now < self.ask_at {
+                continue;
+            }
+            if let Err(error) = begin(&self.consumer, &self.options.topic, partition, &self.status) {
+                self.ask_at = Instant::now() + ASK_AGAIN;
+                if let Some(others) = self.errors.say(now) {
+                    tracing::info!(partition = partition.number(), %error, others, "Kafka does not say what it has");
+                }
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores the frontiers that changed, if it is time.
+    fn keep(&mut self, every: Duration) -> Result<(), KafkaError> {
+        if self.kept_at.elapsed() < every {
+            return Ok(());
+        }
+        self.kept_at = Instant::now();
+        let changed = self.partitions.values_mut().filter_map(|partition| {
+            let frontier = partition.underway.frontier();
+            (partition.stored.replace(frontier) != Some(frontier)).then(|| (partition.number(), frontier))
+        });
+        let changed: Vec<_> = changed.collect();
+        let rows = changed.iter().map(|(number, frontier)| (*number, frontier));
+        match self.parts.store.put_frontiers(&self.options.topic, rows) {
+            // The process asks to be restarted; until then it reads no further.
+            Err(crate::store::StoreError::Poisoned) => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// Reads what there is, but not too much at once.
+    fn pull(&mut self) {
+        let busy = self.partitions.values().any(|partition| !partition.underway.is_empty());
+        let mut wait = Duration::from_millis(if busy { 2 } else { 50 });
+        let (mut records, mut bytes) = (0, 0);
+        let mut with = Taking {
+            router: &self.parts.router,
+            reader: &self.parts.events,
+            dead: &mut self.dead,
+            now: Instant::now(),
+        };
+        let mut trouble = None;
+        while records < PULL_RECORDS && bytes < PULL_BYTES {
+            match self.consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => {
+                    records += 1;
+                    bytes += message.payload_len();
+                    if let Some(partition) = self.partitions.get_mut(&(message.partition() as u32)) {
+                        partition.take(&message, &mut with);
+                    }
+                }
+                Some(Err(ClientError::PartitionEOF(number))) => {
+                    if let Some(partition) = self.partitions.get_mut(&(number as u32)) {
+                        if matches!(partition.phase, Phase::Check(_)) {
+                            partition.phase = Phase::Read;
+                        }
+                        partition.at_end = true;
+                    }
+                }
+                Some(Err(error)) => {
+                    trouble = Some(error);
+                    break;
+                }
+            }
+            wait = Duration::ZERO;
+        }
+        for partition in self.partitions.values_mut() {
+            partition.cut(&self.status);
+        }
+        if let Some(error) = trouble {
+            self.look_into(&error);
+        }
+    }
+
+    /// Says what went wrong; where the topic may not be what it was, it is looked at anew.
+    fn look_into(&mut self, error: &ClientError) {
+        use RDKafkaErrorCode as Code;
+        let code = error.rdkafka_error_code();
+        if matches!(code, Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve)) {
+            // That the brokers are away is told by who asks them every second.
+            return;
+        }
+        if let Some(others) = self.errors.say(Instant::now()) {
+            tracing::warn!(%error, others, "reading from Kafka");
+        }
+        let doubtful = [
+            Code::AutoOffsetReset,
+            Code::OffsetOutOfRange,
+            Code::UnknownPartition,
+            Code::UnknownTopic,
+            Code::UnknownTopicId,
+            Code::UnknownTopicOrPartition,
+        ];
+        if code.is_some_and(|code| doubtful.contains(&code)) {
+            self.doubt();
+        }
+    }
+
+    /// Has every partition begin anew: with a look at what Kafka has of it, and at the record before.
+    fn doubt(&mut self) {
+        for partition in self.partitions.values_mut() {
+            if matches!(partition.phase, Phase::Read | Phase::Check(_)) {
+                partition.phase = Phase::Ask;
+            }
+        }
+        self.ask_at = Instant::now() + ASK_AGAIN;
+    }
+
+    /// Waits for what was read, and stores how far that is.
+    fn finish(mut self) -> Result<(), KafkaError> {
+        let until = Instant::now() + FINISH;
+        while self.partitions.values().any(|partition| !partition.underway.is_empty()) && Instant::now() < until {
+            if self.drive() && self.parts.router.health().is_poisoned() {
+                break;
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        self.keep(Duration::ZERO)
+    }
+}
+
+/// Asks what Kafka has of a partition, and begins to read it accordingly.
+fn begin(consumer: &Consumer, topic: &str, partition: &mut Partition, status: &Handle) -> KafkaResult<()> {
+    let number = partition.number();
+    let (low, end) = consumer.fetch_watermarks(topic, number as i32, ASK)?;
+    let (low, end) = (low.max(0) as u64, end.max(0) as u64);
+    let frontier = partition.underway.frontier();
+    status.end(number, end);
+    match plan(&frontier, low, end) {
+        Plan::Changed => {
+            let why = format!("it ends at offset {end}, and was read up to {}", frontier.next);
+            partition.phase = Phase::Changed(why);
+        }
+        Plan::Read { at, check, lost } => {
+            assign(consumer, topic, number, Some(at))?;
+            match check {
+                Some(check) => partition.begin(frontier, Phase::Check(check)),
+                None => partition.begin(Frontier { next: at, last: None }, Phase::Read),
+            }
+            // A topic that was never read has lost nothing of ours.
+            if lost > 0 && frontier != Frontier::default() {
+                status.counters().lost.increment(lost);
+                tracing::warn!(topic, partition = number, lost, "records were deleted before they were read");
+            }
+        }
+    }
+    partition.tell(status);
+    Ok(())
+}
+
+/// Reads a partition from an offset on, or no longer.
+fn assign(consumer: &Consumer, topic: &str, partition: u32, from: Option<u64>) -> KafkaResult<()> {
+    let mut which = TopicPartitionList::with_capacity(1);
+    which.add_partition(topic, partition as i32);
+    if consumer.assignment()?.find_partition(topic, partition as i32).is_some() {
+        consumer.incremental_unassign(&which)?;
+    }
+    if let Some(from) = from {
+        which.set_partition_offset(topic, partition as i32, Offset::Offset(from as i64))?;
+        consumer.incremental_assign(&which)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,335 @@
+//! Starts the adapter, and while it runs looks after what concerns the whole topic: whose it is, how many partitions it
+//! has, where they end, what others are told.
+
+use super::client::{ASK, Consumer, consumer};
+use super::options::StartFrom;
+use super::puller::Puller;
+use super::status::Handle;
+use super::{KafkaError, Options, Parts, Running};
+use crate::store::{Frontier, PulledPartition};
+use crossbeam_channel::Sender;
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::KafkaError as ClientError;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// How often partitions are looked for and asked where they end.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often others are told how far it is, and it is made sure that nobody else has the topic.
+const CLAIM: Duration = Duration::from_secs(2);
+/// How long the last of it may take.
+const LAST_COMMIT: Duration = Duration::from_secs(1);
+
+/// Starts the adapter. Brokers that are away are waited for, by its own thread.
+pub fn start(options: Options, parts: Parts) -> Result<Running, KafkaError> {
+    let (stop, failed) = (CancellationToken::new(), CancellationToken::new());
+    let handle = Handle::new();
+    // Made here, so that settings that will not do are told at once.
+    let client = consumer(&options)?;
+    let topic = Topic {
+        client,
+        partitions: BTreeSet::new(),
+        pullers: Vec::new(),
+        halt: stop.child_token(),
+        taken_over: false,
+        options,
+        parts,
+        status: handle.clone(),
+    };
+    let on_failure = failed.clone();
+    let thread = std::thread::Builder::new().name("kafka".to_owned()).spawn(move || {
+        let result = topic.run();
+        if let Err(error) = &result {
+            tracing::error!(%error, "reading from Kafka has ended");
+            on_failure.cancel();
+        }
+        result
+    });
+    let thread = thread.map_err(|error| KafkaError::Client(error.to_string()))?;
+    Ok(Running { handle, stop, failed, thread })
+}
+
+/// A partition to read.
+type New = (u32, PulledPartition);
+type PullerThread = JoinHandle<Result<(), KafkaError>>;
+
+struct Topic {
+    options: Options,
+    parts: Parts,
+    client: Consumer,
+    partitions: BTreeSet<u32>,
+    pullers: Vec<(Sender<New>, PullerThread)>,
+    /// Ends the pullers.
+    halt: CancellationToken,
+    /// The group was taken from another store: that is done once.
+    taken_over: bool,
+    status: Handle,
+}
+
+/// Why a question to Kafka has no answer yet.
+enum Trouble {
+    Away(String),
+    Fatal(KafkaError),
+}
+
+impl From<ClientError> for Trouble {
+    fn from(error: ClientError) -> Self {
+        Self::Away(error.to_string())
+    }
+}
+
+impl From<KafkaError> for Trouble {
+    fn from(error: KafkaError) -> Self {
+        Self::Fatal(error)
+    }
+}
+
+impl Topic {
+    fn run(mut self) -> Result<(), KafkaError> {
+        let result = self.serve();
+        self.halt.cancel();
+        let mut results = vec![result];
+        for (new, thread) in std::mem::take(&mut self.pullers) {
+            drop(new);
+            results.push(thread.join().unwrap_or(Err(KafkaError::Panicked)));
+        }
+        if results.iter().all(Result::is_ok) {
+            self.commit_last();
+        }
+        results.into_iter().collect()
+    }
+
+    fn serve(&mut self) -> Result<(), KafkaError> {
+        for number in 0..self.options.consumers.max(1) {
+            let (sender, new) = crossbeam_channel::unbounded();
+            let (halt, status) = (self.halt.clone(), self.status.clone());
+            let puller = Puller::new(&self.options, &self.parts, consumer(&self.options)?, new, status, halt.clone())?;
+            let run = move || {
+                // However it ends, the others end, too.
+                let _halt = halt.drop_guard();
+                puller.run()
+            };
+            let thread = std::thread::Builder::new().name(format!("kafka-{number}")).spawn(run);
+            self.pullers.push((sender, thread.map_err(|error| KafkaError::Client(error.to_string()))?));
+        }
+        if !self.until_done(Self::begin)? {
+            return Ok(());
+        }
+        let (mut looked, mut claimed) = (Instant::now(), Instant::now());
+        while !self.halt.is_cancelled() {
+            // Serves what the client has to tell.
+            let _ = self.client.poll(Duration::from_millis(50));
+            let look = looked.elapsed() >= LOOK;
+            let claim = claimed.elapsed() >= CLAIM;
+            let mut told = Ok(());
+            if look {
+                looked = Instant::now();
+                told = self.look();
+            }
+            if claim && told.is_ok() {
+                claimed = Instant::now();
+                told = self.claim(self.status.frontiers());
+            }
+            match told {
+                Ok(()) if look => self.status.connected(None),
+                Ok(()) => {}
+                Err(Trouble::Away(why)) => self.away(&why),
+                Err(Trouble::Fatal(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Does it again until it is done; false where the adapter is to stop instead.
+    fn until_done(&mut self, mut work: impl FnMut(&mut Self) -> Result<(), Trouble>) -> Result<bool, KafkaError> {
+        while !self.halt.is_cancelled() {
+            match work(self) {
+                Ok(()) => {
+                    self.status.connected(None);
+                    return Ok(true);
+                }
+                Err(Trouble::Away(why)) => self.away(&why),
+                Err(Trouble::Fatal(error)) => return Err(error),
+            }
+            let _ = self.client.poll(Duration::from_millis(300));
+        }
+        Ok(false)
+    }
+
+    fn away(&self, why: &str) {
+        let trouble = self.client.context().trouble();
+        let why = if trouble.is_empty() { why.to_owned() } else { format!("{why} ({trouble})") };
+        self.status.connected(Some(&why));
+    }
+
+    /// Finds the topic, makes sure that it is nobody else's, and begins to read.
+    fn begin(&mut self) -> Result<(), Trouble> {
+        let numbers = self.numbers()?;
+        self.check_owner(&numbers)?;
+        let topic = &self.options.topic.clone();
+        let mut known = self.parts.store.pulled(topic).map_err(KafkaError::from)?;
+        let is_new = known.values().all(|partition| partition.frontier.is_none());
+        let fresh: Vec<u32> = match is_new {
+            true => numbers.iter().copied().collect(),
+            false => numbers.iter().copied().filter(|number| !known.contains_key(number)).collect(),
+        };
+        // A partition that came later is read from its beginning, like all that a new one brings.
+        let starts = if is_new { self.first_offsets(&fresh)? } else { BTreeMap::new() };
+        let mut rows = Vec::new();
+        for number in fresh {
+            let frontier = Frontier { next: starts.get(&number).copied().unwrap_or(0), last: None };
+            known.entry(number).or_default().frontier = Some(frontier);
+            rows.push((number, frontier));
+        }
+        let stored = self.parts.store.put_frontiers(topic, rows.iter().map(|(number, row)| (*number, row)));
+        stored.map_err(KafkaError::from)?;
+        let gone: Vec<u32> = known.keys().copied().filter(|number| !numbers.contains(number)).collect();
+        if !gone.is_empty() {
+            tracing::error!(
+                code = "kafka_topic_changed",
+                topic,
+                ?gone,
+                "partitions that were read are no longer there"
+            );
+        }
+        known.retain(|number, _| numbers.contains(number));
+        self.claim(known.iter().filter_map(|(number, known)| Some((*number, known.frontier?))).collect())?;
+        tracing::info!(topic, partitions = known.len(), "reading from Kafka");
+        for (number, known) in known {
+            self.add(number, known);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, number: u32, known: PulledPartition) {
+        self.partitions.insert(number);
+        self.status.frontier(number, known.frontier.unwrap_or_default());
+        let puller = number as usize % self.pullers.len();
+        // It is gone only where everything ends.
+        let _ = self.pullers[puller].0.send((number, known));
+    }
+
+    /// The topic's partitions.
+    fn numbers(&self) -> Result<BTreeSet<u32>, Trouble> {
+        let topic = &self.options.topic;
+        let metadata = self.client.fetch_metadata(Some(topic), ASK)?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let partitions = found.filter(|found| found.error().is_none()).map(|found| found.partitions());
+        let Some(partitions) = partitions.filter(|partitions| !partitions.is_empty()) else {
+            // Deleted; and should it come back, it is another one.
+            self.status.doubt();
+            return Err(Trouble::Away(format!("there is no topic {topic:?}")));
+        };
+        Ok(partitions.iter().filter_map(|partition| u32::try_from(partition.id()).ok()).collect())
+    }
+
+    /// Where partitions are read from that were never read.
+    fn first_offsets(&self, numbers: &[u32]) -> Result<BTreeMap<u32, u64>, Trouble> {
+        let now = self.parts.clock.now();
+        let from = match self.options.from {
+            StartFrom::Earliest => return Ok(BTreeMap::new()),
+            StartFrom::At(ts) => ts,
+            StartFrom::Ago(ms) => now.saturating_sub(ms),
+            StartFrom::Retention => now.saturating_sub(self.parts.retention_ms),
+        };
+        let topic = &self.options.topic;
+        let mut asked = TopicPartitionList::with_capacity(numbers.len());
+        for &number in numbers {
+            asked.add_partition_offset(topic, number as i32, Offset::Offset(from.0 as i64))?;
+        }
+        let told = self.client.offsets_for_times(asked, ASK)?;
+        let mut offsets = BTreeMap::new();
+        for partition in told.elements() {
+            partition.error()?;
+            let offset = match partition.offset() {
+                Offset::Offset(offset) => offset,
+                // Nothing of that time or later.
+                _ => self.client.fetch_watermarks(topic, partition.partition(), ASK)?.1,
+            };
+            offsets.insert(partition.partition() as u32, offset.max(0) as u64);
+        }
+        Ok(offsets)
+    }
+
+    /// Looks for new partitions, and where all of them end.
+    fn look(&mut self) -> Result<(), Trouble> {
+        for number in self.numbers()? {
+            if !self.partitions.contains(&number) {
+                let (topic, frontier) = (&self.options.topic, Frontier::default());
+                tracing::info!(topic, partition = number, "a new partition is read from its beginning");
+                let row = (number, &frontier);
+                self.parts.store.put_frontiers(topic, [row]).map_err(KafkaError::from)?;
+                self.add(number, PulledPartition { frontier: Some(frontier), ..PulledPartition::default() });
+            }
+        }
+        for &number in &self.partitions {
+            let (_, end) = self.client.fetch_watermarks(&self.options.topic, number as i32, ASK)?;
+            self.status.end(number, end.max(0) as u64);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that no other store has the group.
+    fn check_owner(&mut self, numbers: &BTreeSet<u32>) -> Result<(), Trouble> {
+        let mut asked = TopicPartitionList::with_capacity(numbers.len());
+        for &number in numbers {
+            asked.add_partition(&self.options.topic, number as i32);
+        }
+        let committed = self.client.committed_offsets(asked, ASK)?;
+        let ours = &self.parts.store.info().id;
+        let elements = committed.elements();
+        let mut owners = elements.iter().filter_map(|partition| partition.metadata().strip_prefix(OWNER));
+        let Some(other) = owners.find(|owner| owner != ours) else { return Ok(()) };
+        if self.options.takeover && !self.taken_over {
+            return Ok(());
+        }
+        let (group, owner) = (self.options.group.clone(), other.to_owned());
+        Err(KafkaError::GroupInUse { group, owner }.into())
+    }
+
+    /// Tells others how far it is and whose it is, unless it has become another's.
+    fn claim(&mut self, frontiers: Vec<(u32, Frontier)>) -> Result<(), Trouble> {
+        let numbers: BTreeSet<u32> = frontiers.iter().map(|(number, _)| *number).collect();
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        self.check_owner(&numbers)?;
+        let mut told = TopicPartitionList::with_capacity(frontiers.len());
+        for (number, frontier) in frontiers {
+            let next = Offset::Offset(frontier.next as i64);
+            told.add_partition_offset(&self.options.topic, number as i32, next)?;
+        }
+        let owner = format!("{OWNER}{}", self.parts.store.info().id);
+        for mut partition in told.elements() {
+            partition.set_metadata(&owner);
+        }
+        let before = self.client.context().commits();
+        self.client.commit(&told, CommitMode::Async)?;
+        if !self.taken_over {
+            // The first time it is waited for: from then on the group is ours.
+            let until = Instant::now() + ASK;
+            while self.client.context().commits() == before && Instant::now() < until {
+                let _ = self.client.poll(Duration::from_millis(20));
+            }
+            self.taken_over = true;
+        }
+        Ok(())
+    }
+
+    fn commit_last(&mut self) {
+        let before = self.client.context().commits();
+        if self.partitions.is_empty() || self.claim(self.status.frontiers()).is_err() {
+            return;
+        }
+        let until = Instant::now() + LAST_COMMIT;
+        while self.client.context().commits() == before && Instant::now() < until {
+            let _ = self.client.poll(Duration::from_millis(10));
+        }
+    }
+}
+
+/// What the metadata of committed offsets begins with; the store's id follows.
+const OWNER: &str = "freqcap:";
