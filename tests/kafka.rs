@@ -1,0 +1,22 @@
+//! The Kafka adapter against a real broker: whatever happens to the broker, the topic or to freqcap, every event counts
+//! once.
+#![cfg(feature = "kafka")]
+
+#[path = "support/kafka_broker.rs"]
+mod broker;
+mod support;
+
+#[path = "kafka/counts.rs"]
+mod counts;
+#[path = "kafka/crash.rs"]
+mod crash;
+#[path = "kafka/measure.rs"]
+mod measure;
+#[path = "kafka/owner.rs"]
+mod owner;
+#[path = "kafka/poison.rs"]
+mod poison;
+#[path = "kafka/topics.rs"]
+mod topics;
+#[path = "kafka/world.rs"]
+mod world;
