@@ -103,10 +103,9 @@ fn wanted(input: &TurnInput<'_>, calls: &Calls) -> HashSet<u64> {
     let mut wanted = HashSet::new();
     for task in input.tasks {
         match task {
-            Task::Events(block, _) => wanted.extend(block.events().iter().map(|event| event.entry.hash)),
             Task::Reserve(call, _) => wanted.extend(call.hashes()),
             Task::Release(call, _) => wanted.extend(call.hashes(calls)),
-            Task::Erase(..) | Task::Look => {}
+            _ => wanted.extend(task.block().into_iter().flat_map(EventBlock::events).map(|event| event.entry.hash)),
         }
     }
     wanted
