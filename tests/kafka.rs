@@ -12,6 +12,8 @@ mod counts;
 mod crash;
 #[path = "kafka/measure.rs"]
 mod measure;
+#[path = "kafka/output.rs"]
+mod output;
 #[path = "kafka/owner.rs"]
 mod owner;
 #[path = "kafka/poison.rs"]

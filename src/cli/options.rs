@@ -43,6 +43,7 @@ impl ServeOptions {
             },
             mirror: config.mirror_options(),
             kafka: config.kafka_options(),
+            output: config.output_options(),
             drain: config.drain,
         })
     }

@@ -31,8 +31,10 @@ pub struct ServeOptions {
     pub server: ServerOptions,
     /// `None`: no Redis.
     pub mirror: Option<mirror::Options>,
-    /// `None`: no Kafka.
+    /// `None`: no events from Kafka.
     pub kafka: Option<kafka::Options>,
+    /// `None`: nothing is told to Kafka.
+    pub output: Option<kafka::OutputOptions>,
     /// How long requests are still taken after SIGTERM, while `/readyz` says that they should go elsewhere.
     pub drain: Duration,
 }
@@ -78,6 +80,15 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
             return Err(error.into());
         }
     };
+    let output = match options.output.map(|output| kafka::start_output(output, store.clone())).transpose() {
+        Ok(output) => output,
+        Err(error) => {
+            // The adapter, if there is one, ends with its router.
+            kafka.map_or(Ok(()), kafka::Running::stop)?;
+            shards.stop()?;
+            return Err(error.into());
+        }
+    };
     if let Some(kafka) = &kafka {
         readiness.follow(back_fill(kafka.handle()));
     }
@@ -96,6 +107,10 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         // What it still counts is mirrored, too.
         let pulled = kafka.map_or(Ok(()), kafka::Running::stop);
         stop_mirror.cancel();
+        // Both at once: the mirror is a task of its own.
+        if let Some(output) = output {
+            output.stop();
+        }
         if let Some(mirror) = mirror
             && mirror.await.is_err()
         {

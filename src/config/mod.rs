@@ -132,8 +132,11 @@ impl Config {
                 &format!("is less than max-body ({}): no such body would ever be taken", self.max_body),
             );
         }
-        if self.kafka_brokers.is_some() && self.kafka_topic.is_none() {
-            return at("kafka_brokers", "is of no use without --kafka-topic");
+        if self.kafka_brokers.is_some() && self.kafka_topic.is_none() && self.kafka_output.is_none() {
+            return at("kafka_brokers", "is of no use without --kafka-topic or --kafka-output");
+        }
+        if self.kafka_output.is_some() && self.kafka_output == self.kafka_topic {
+            return at("kafka_output", "is the topic that is read");
         }
         if self.kafka_dlq.is_some() && self.kafka_dlq == self.kafka_topic {
             return at("kafka_dlq", "is the topic that is read");
@@ -195,7 +198,7 @@ impl Config {
             data_dir: self.data_dir.clone(),
             storage: self.storage,
             durability: self.durability,
-            keep_changes: self.redis.is_some(),
+            keep_changes: self.redis.is_some() || self.output_options().is_some(),
             block_cache: self.block_cache,
             write_buffer: self.write_buffer,
             bloom_bits: self.bloom_bits.get() as f64,
@@ -217,10 +220,23 @@ impl Config {
         })
     }
 
+    fn kafka_cluster(&self) -> Option<kafka::Cluster> {
+        Some(kafka::Cluster { brokers: self.kafka_brokers.clone()?, settings: self.kafka_set.clone() })
+    }
+
+    /// What the output of cap changes is set up with, where there is one.
+    pub fn output_options(&self) -> Option<kafka::OutputOptions> {
+        Some(kafka::OutputOptions {
+            cluster: self.kafka_cluster()?,
+            topic: self.kafka_output.clone()?,
+            mirrored: self.redis.is_some(),
+        })
+    }
+
     /// What the Kafka adapter is set up with, where there is one.
     pub fn kafka_options(&self) -> Option<kafka::Options> {
         Some(kafka::Options {
-            brokers: self.kafka_brokers.clone()?,
+            cluster: self.kafka_cluster()?,
             topic: self.kafka_topic.clone()?,
             group: self.kafka_group.clone(),
             from: self.kafka_from,
@@ -228,7 +244,6 @@ impl Config {
             consumers: self.kafka_consumers.get(),
             on_change: self.kafka_on_change,
             takeover: self.kafka_takeover,
-            client: self.kafka_set.clone(),
             // No more than half of what the mailboxes hold: requests want room, too.
             in_flight: (self.mailbox_events.get() / 2).clamp(1, 32_768),
         })

@@ -139,9 +139,10 @@ settings! {
             "A sorted set per user (member = key, score = capped until), or a string per user and key";
         redis_sweep: Span = "1h", "DURATION", "How often everything is compared with what Redis holds";
         redis_takeover: bool = "false", "true|false", "Mirror even if another data directory owns the prefix there";
-    }    "Kafka" {
+    }
+    "Kafka" {
         kafka_brokers: Option<String> = "none", "HOST:PORT|none",
-            "Kafka to pull events from: one or more brokers, separated by commas";
+            "Kafka to pull events from, or to tell changes of caps: one or more brokers, separated by commas";
         kafka_topic: Option<String> = "none", "TOPIC", "The topic that is pulled, all of its partitions";
         kafka_group: String = "freqcap", "GROUP",
             "The consumer group under which it is told how far the topic was read, and by whom";
@@ -150,6 +151,8 @@ settings! {
              far back as events count (retention)";
         kafka_dlq: Option<String> = "none", "TOPIC|none",
             "The topic for records that cannot be used; without one they are counted and logged";
+        kafka_output: Option<String> = "none", "TOPIC|none",
+            "A topic that is told every change of a cap (capped, extended, shortened, ended), keyed by user";
         kafka_consumers: Count<1, 64> = "1", "N", "Threads that read the topic, its partitions split among them";
         kafka_on_change: OnChange = "stop", "stop|earliest",
             "What becomes of a partition whose topic was made anew: it is left alone, or read from its beginning";

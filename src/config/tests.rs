@@ -143,8 +143,11 @@ fn kafka_is_set_up_by_flags_and_its_secrets_are_not_repeated() {
     let file = "[kafka]\nbrokers = 'a:1,b:2'\ntopic = 't'\nset = 'sasl.password=secret'";
     let config = load(&["--kafka-from", "2d"], &[], file).unwrap();
     let kafka = config.kafka_options().unwrap();
-    assert_eq!((kafka.brokers.as_str(), kafka.topic.as_str(), kafka.group.as_str()), ("a:1,b:2", "t", "freqcap"));
-    assert_eq!(kafka.client.iter().collect::<Vec<_>>(), [("sasl.password", "secret")]);
+    assert_eq!(
+        (kafka.cluster.brokers.as_str(), kafka.topic.as_str(), kafka.group.as_str()),
+        ("a:1,b:2", "t", "freqcap")
+    );
+    assert_eq!(kafka.cluster.settings.iter().collect::<Vec<_>>(), [("sasl.password", "secret")]);
     assert!(!format!("{config:?} {kafka:?}").contains("secret"));
     let why = load(&["--kafka-set", "secret"], &[], "").unwrap_err();
     assert!(why.starts_with("--kafka-set: the value is not of the form") && !why.contains("secret"), "{why}");

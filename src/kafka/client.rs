@@ -1,6 +1,6 @@
 //! Clients of librdkafka.
 
-use super::{KafkaError, Options};
+use super::{Cluster, KafkaError, Options};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
@@ -66,14 +66,14 @@ impl ConsumerContext for Context {
 pub(super) type Consumer = BaseConsumer<Context>;
 
 /// What every client is set up with: `defaults`, unless `--kafka-set` says otherwise.
-pub(super) fn config(options: &Options, defaults: &[(&str, &str)]) -> ClientConfig {
+pub(super) fn config(cluster: &Cluster, defaults: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
     let common = [("client.id", "freqcap"), ("log.connection.close", "false"), ("reconnect.backoff.max.ms", "1000")];
-    let settings = common.into_iter().chain(defaults.iter().copied()).chain(options.client.iter());
+    let settings = common.into_iter().chain(defaults.iter().copied()).chain(cluster.settings.iter());
     settings.for_each(|(key, value)| {
         config.set(key, value);
     });
-    config.set("bootstrap.servers", &options.brokers);
+    config.set("bootstrap.servers", &cluster.brokers);
     config
 }
 
@@ -91,7 +91,7 @@ pub(super) fn make<C: FromClientConfigAndContext<T>, T: ClientContext>(
 /// A consumer that is told what to read and from where. It never decides so itself.
 pub(super) fn consumer(options: &Options) -> Result<Consumer, KafkaError> {
     let mut config = config(
-        options,
+        &options.cluster,
         &[
             // Records read ahead, in each consumer; a broker's answer comes on top.
             ("queued.max.messages.kbytes", "32768"),

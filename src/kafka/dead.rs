@@ -115,7 +115,7 @@ impl DeadLetters {
 
 impl Post {
     fn new(options: &Options, topic: &str) -> Result<Self, KafkaError> {
-        let mut config = config(options, &[("linger.ms", "5"), ("queue.buffering.max.kbytes", "32768")]);
+        let mut config = config(&options.cluster, &[("linger.ms", "5"), ("queue.buffering.max.kbytes", "32768")]);
         // Nothing is given up: a topic that is away makes the reading wait.
         config.set("message.timeout.ms", "0").set("acks", "all");
         let outcomes = Outcomes::default();

@@ -30,6 +30,8 @@ mod error;
 #[cfg(feature = "kafka")]
 mod frontier;
 #[cfg(feature = "kafka")]
+mod output;
+#[cfg(feature = "kafka")]
 mod partition;
 #[cfg(feature = "kafka")]
 mod plan;
@@ -42,9 +44,13 @@ mod service;
 mod status;
 
 #[cfg(not(feature = "kafka"))]
-pub use absent::start;
+pub use absent::{start, start_output};
 pub use error::KafkaError;
-pub use options::{ClientSettings, ClientSettingsError, OnChange, Options, StartFrom, StartFromError};
+pub use options::{
+    ClientSettings, ClientSettingsError, Cluster, OnChange, Options, OutputOptions, StartFrom, StartFromError,
+};
+#[cfg(feature = "kafka")]
+pub use output::start_output;
 #[cfg(feature = "kafka")]
 pub use service::start;
 pub use status::{Handle, Progress};
@@ -66,6 +72,22 @@ pub struct Parts {
     pub clock: Clock,
     /// How far back it starts reading where nothing else is said.
     pub retention_ms: u64,
+}
+
+/// The running output of cap changes.
+pub struct RunningOutput {
+    stop: CancellationToken,
+    thread: JoinHandle<()>,
+}
+
+impl RunningOutput {
+    /// Sends what waits, two seconds at most, and ends.
+    pub fn stop(self) {
+        self.stop.cancel();
+        if self.thread.join().is_err() {
+            tracing::error!("the output of cap changes ended by a panic");
+        }
+    }
 }
 
 /// The running adapter.

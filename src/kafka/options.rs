@@ -4,11 +4,27 @@ use crate::model::{Span, TsMs};
 use std::fmt;
 use std::str::FromStr;
 
+/// A Kafka cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    /// Where to find it: `host:port`, several separated by commas.
+    pub brokers: String,
+    pub settings: ClientSettings,
+}
+
+/// What the output of cap changes is set up with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutputOptions {
+    pub cluster: Cluster,
+    pub topic: String,
+    /// Whether a mirror drops the changes that were told long enough ago; else the output does.
+    pub mirrored: bool,
+}
+
 /// What the adapter is set up with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Where to find the cluster: `host:port`, several separated by commas.
-    pub brokers: String,
+    pub cluster: Cluster,
     pub topic: String,
     /// The consumer group that offsets are committed under.
     pub group: String,
@@ -20,7 +36,6 @@ pub struct Options {
     pub on_change: OnChange,
     /// Takes the group from another store, once.
     pub takeover: bool,
-    pub client: ClientSettings,
     /// Events read and not yet durable, in all.
     pub in_flight: usize,
 }

@@ -62,7 +62,7 @@ impl Relay {
         if self.is_live()
             && let Some(old) = self.trimmer.note(&self.told, Instant::now(), self.options.keep_told)
         {
-            trim.extend(ShardId::all().map(|shard| (shard, old.get(shard))));
+            trim.extend(ShardId::all().map(|shard| (shard, old.get(shard).min(self.store.wanted_after(shard)))));
         }
         let too_many = self.waiting_held() > self.options.max_waiting;
         let overfull = |&shard: &ShardId| too_many || self.waiting_of(shard) > self.options.max_waiting_of_shard;

@@ -18,6 +18,34 @@ pub struct CapPlan {
     pub row_changes: bool,
     pub timer_add: Option<TsMs>,
     pub timer_remove: Option<TsMs>,
-    /// Whether the mirror must be told.
+    /// Whether those outside must be told.
     pub tell: bool,
+    /// Until when it was capped before.
+    pub was: Option<TsMs>,
+}
+
+/// What became of a cap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CapChange {
+    Capped,
+    /// It lasts longer than before.
+    Extended,
+    /// It lasts, but not as long as before.
+    Shortened,
+    Ended,
+}
+
+impl CapPlan {
+    /// What those outside are told, and until when the key is capped now.
+    pub fn change(&self) -> (CapChange, Option<TsMs>) {
+        let until = self.row.map(|row| row.until);
+        let change = match (self.was, until) {
+            (_, None) => CapChange::Ended,
+            (None, Some(_)) => CapChange::Capped,
+            (Some(was), Some(until)) if until < was => CapChange::Shortened,
+            _ => CapChange::Extended,
+        };
+        (change, until)
+    }
 }

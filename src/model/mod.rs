@@ -14,7 +14,7 @@ mod time;
 mod verdict;
 mod window;
 
-pub use cap::{CapPlan, CapRow};
+pub use cap::{CapChange, CapPlan, CapRow};
 pub use event::{Candidate, Event, MAX_KEYS, event_hash};
 pub use held::{Held, MAX_HELD, MAX_HELD_BYTES};
 pub use id::{DaId, EventId, IdError, MAX_ID_BYTES, UserId};

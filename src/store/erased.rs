@@ -117,7 +117,8 @@ impl Turn<'_> {
             Ok(())
         })?;
         for (row_key, row) in &caps {
-            let plan = CapPlan { timer_remove: Some(row.due), tell: true, ..CapPlan::default() };
+            let (was, timer_remove) = (Some(row.until), Some(row.due));
+            let plan = CapPlan { timer_remove, tell: true, was, ..CapPlan::default() };
             self.put_cap(row_key, &plan, now);
         }
         self.remove_rows(Table::Reservations, user, |_, _| Ok(()))?;

@@ -62,10 +62,13 @@ impl Store {
     }
 
     /// Finds the last sequence of every shard: that of its last change, or of what was trimmed.
-    pub(super) fn load_sequences(&self) -> Result<(), StoreError> {
+    ///
+    /// Where `changes_are_void` no change is read any more that was noted before.
+    pub(super) fn load_sequences(&self, changes_are_void: bool) -> Result<(), StoreError> {
         // Changes were noted in every run so far, and none noted was lost: then Redis can be told from where it is.
         // Else every sequence steps into the next epoch, and whoever stands in an earlier one starts anew.
-        let unbroken = self.field(CHANGES_FIELD)?.is_none_or(|kept| kept == "on")
+        let unbroken = !changes_are_void
+            && self.field(CHANGES_FIELD)?.is_none_or(|kept| kept == "on")
             && self.field(RUNNING_FIELD)?.is_none_or(|boot| boot != UNKNOWN_BOOT && boot == boot_id());
         let mut batch = WriteBatch::default();
         for shard in ShardId::all() {

@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | logs | shard, user, 0, key | the counted events | an event |
 //! | caps | shard, user, 0, key | capped until, timer | what makes a cap start, last longer or end |
-//! | changes | shard, sequence | when, row key in caps | the same write |
+//! | changes | shard, sequence | when, what became of it, row key in caps | the same write |
 //! | due | shard, instant, user, 0, key | | the same write |
 //! | reservations | shard, user, 0, id | which ads, the answer | a call of `/reserve` |
 //! | erased | shard, keyed hash of the user | up to when | an erasure |
@@ -130,6 +130,8 @@ pub struct Store {
     durable_seq: Vec<AtomicU64>,
     /// The last sequence that a mirror has taken in, by shard, as far as it says.
     told_seq: Vec<AtomicU64>,
+    /// The changes after this one are wanted by somebody beside the mirror, by shard.
+    wanted_after: Vec<AtomicU64>,
     /// The changes up to here are gone from their table, by shard.
     trimmed_to: Vec<AtomicU64>,
     changed: Arc<Notify>,
@@ -215,8 +217,8 @@ impl Store {
         self.cache.get_usage() as u64
     }
 
-    fn shard_counters() -> Vec<AtomicU64> {
-        (0..SHARDS).map(|_| AtomicU64::new(0)).collect()
+    fn shard_counters(start: u64) -> Vec<AtomicU64> {
+        (0..SHARDS).map(|_| AtomicU64::new(start)).collect()
     }
 
     /// The last change of a shard, durable or about to be; 0 before the first.

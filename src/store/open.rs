@@ -61,10 +61,11 @@ impl Store {
             durability: options.durability,
             keep_changes: options.keep_changes,
             poisoned: AtomicBool::new(false),
-            seq: Store::shard_counters(),
-            durable_seq: Store::shard_counters(),
-            told_seq: Store::shard_counters(),
-            trimmed_to: Store::shard_counters(),
+            seq: Store::shard_counters(0),
+            durable_seq: Store::shard_counters(0),
+            told_seq: Store::shard_counters(u64::MAX),
+            wanted_after: Store::shard_counters(u64::MAX),
+            trimmed_to: Store::shard_counters(0),
             changed: Arc::new(Notify::new()),
             reclaim,
             erasure_key: [0; 16],
@@ -78,7 +79,8 @@ impl Store {
         }
         store.info = store.open_info().map_err(state)?;
         store.upgrade().map_err(state)?;
-        store.load_sequences().map_err(state)?;
+        // The first format's changes say less: nobody is told anything by them.
+        store.load_sequences(format == Some(1)).map_err(state)?;
         store.mark_opened().map_err(state)?;
         Ok(store)
     }

@@ -7,6 +7,9 @@
 //! frontier  f                                                      see `Frontier`
 //! ```
 //!
+//! Beside them, under `0, topic` (no topic's name begins with a zero byte), stands up to where the changes of caps were
+//! sent to an output topic: 256 varints, by shard the last sequence.
+//!
 //! A mark speaks for the shards whose number leaves the writer's when divided by the number of writers, and only where
 //! it is above their base: it is written with the events that it stands for, in one write. Marks of an earlier run,
 //! which may have had another number of writers, are folded into the base before the next run takes anything.
@@ -109,6 +112,10 @@ fn row(topic: &str, partition: u32, tag: u8) -> Vec<u8> {
     key
 }
 
+fn output_row(topic: &str) -> Vec<u8> {
+    [&[0], topic.as_bytes()].concat()
+}
+
 fn encode_taken(taken: &Taken) -> Vec<u8> {
     let mut out = Vec::with_capacity(SHARDS * 4);
     taken.iter().for_each(|&next| put_varint(&mut out, next));
@@ -209,6 +216,20 @@ impl Store {
             frontier.encode(&mut value);
             batch.put_cf(self.cf(Table::Pulled), row(topic, partition, FRONTIER), value);
         }
+        self.write_pulled(batch)
+    }
+
+    /// Up to which change of each shard an output topic was told; `None` of one that never was. Blocks on disk.
+    pub fn output_told(&self, topic: &str) -> Result<Option<Box<Taken>>, StoreError> {
+        let value = self.db.get_cf(self.cf(Table::Pulled), output_row(topic));
+        let value = value.map_err(StoreError::rocks("reading how far an output topic was told"))?;
+        value.map(|value| decode_taken(&value).ok_or(CORRUPT)).transpose()
+    }
+
+    /// Says up to which change of each shard an output topic was told.
+    pub fn put_output_told(&self, topic: &str, told: &Taken) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.cf(Table::Pulled), output_row(topic), encode_taken(told));
         self.write_pulled(batch)
     }
 

@@ -69,7 +69,7 @@ impl Turn<'_> {
             let shard = ShardId(row_key[0]);
             let seq = store.next_seq(shard);
             self.value.clear();
-            changes::value(&mut self.value, now, row_key);
+            changes::value(&mut self.value, now, plan.change(), row_key);
             self.batch.put_cf(store.cf(Table::Changes), changes::row(shard, seq), &self.value);
             self.written[shard.index()] = seq;
         }

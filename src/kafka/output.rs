@@ -1,0 +1,280 @@
+//! The output: every change of a cap goes to a topic, at least once, in order for each user.
+//!
+//! It reads the table `changes` as the mirror does, from where it was; but it tells what each change says, not the state of
+//! now. Where changes are gone that it was not told (it was away for too long, or they were not kept), and at its very
+//! first start, it tells everything that is capped first.
+//!
+//! A record's key is the user, its value `{"user":..,"key":..,"change":"capped|extended|shortened|ended",
+//! "capped_until":MS|null,"at":MS|null}`, and its header `freqcap-seq` the shard and the sequence there (`240-17`): of two
+//! records of a user the one with the higher sequence is the later, and one that comes twice is the same.
+
+use super::client::{config, make};
+use super::seldom::Seldom;
+use super::{KafkaError, OutputOptions, RunningOutput};
+use crate::model::{CapChange, SHARDS, ShardId, TsMs};
+use crate::store::{Store, StoreError, Taken};
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use rdkafka::client::ClientContext;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// So many records are sent and waited for at a time.
+const BATCH: usize = 10_000;
+/// How often it is looked for changes.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often it is stored how far the topic was told.
+const KEEP: Duration = Duration::from_secs(1);
+/// How long a batch that was not taken waits before it is sent again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long the last changes may take at the end.
+const FINISH: Duration = Duration::from_secs(2);
+/// From so many waiting changes on they are given up, and all caps told instead.
+const WAITING_MAX: u64 = 5_000_000;
+
+/// Counts what was not delivered.
+#[derive(Clone, Default)]
+struct Deliveries {
+    failed: Arc<AtomicUsize>,
+}
+
+impl ClientContext for Deliveries {
+    fn error(&self, error: ClientError, reason: &str) {
+        tracing::debug!("librdkafka: {error}: {reason}");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            tracing::debug!(%error, "a change of a cap was not taken");
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A change of a cap, as it is told.
+#[derive(Serialize)]
+struct Told<'a> {
+    user: &'a str,
+    key: &'a str,
+    change: CapChange,
+    capped_until: Option<TsMs>,
+    /// When; null where that is not known.
+    at: Option<TsMs>,
+}
+
+struct Output {
+    store: Arc<Store>,
+    options: OutputOptions,
+    producer: BaseProducer<Deliveries>,
+    deliveries: Deliveries,
+    /// By shard, the last change that the topic was told.
+    told: Box<Taken>,
+    /// Everything that is capped must be told first.
+    must_pass: bool,
+    kept: Option<Box<Taken>>,
+    kept_at: Instant,
+    stop: CancellationToken,
+    trouble: Seldom,
+    sent: Counter,
+    waiting: Gauge,
+}
+
+/// Why something was not told.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("Kafka does not take it")]
+    NotTaken,
+    #[error("Kafka does not take it: {0}")]
+    Client(ClientError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Starts the output. Brokers that are away are waited for, by its own thread.
+pub fn start_output(options: OutputOptions, store: Arc<Store>) -> Result<RunningOutput, KafkaError> {
+    describe_counter!("freqcap_kafka_output_total", "Changes of caps that the output topic has taken");
+    describe_gauge!("freqcap_kafka_output_waiting", "Changes of caps that the output topic was not told yet");
+    let mut config = config(&options.cluster, &[("linger.ms", "5"), ("queue.buffering.max.kbytes", "32768")]);
+    // In order for each user, without gaps, however often a broker fails; what does not get through is sent again by us.
+    config.set("enable.idempotence", "true").set("message.timeout.ms", "10000").set("partitioner", "murmur2_random");
+    let deliveries = Deliveries::default();
+    let producer = make(&config, deliveries.clone())?;
+    let known = store.output_told(&options.topic)?;
+    let stop = CancellationToken::new();
+    let output = Output {
+        must_pass: known.is_none(),
+        told: known.unwrap_or_else(|| Box::new([0; SHARDS])),
+        kept: None,
+        kept_at: Instant::now(),
+        producer,
+        deliveries,
+        options,
+        stop: stop.clone(),
+        trouble: Seldom::default(),
+        sent: counter!("freqcap_kafka_output_total"),
+        waiting: gauge!("freqcap_kafka_output_waiting"),
+        store,
+    };
+    output.want();
+    let thread = std::thread::Builder::new().name("kafka-output".to_owned()).spawn(move || output.run());
+    Ok(RunningOutput { stop, thread: thread.map_err(|error| KafkaError::Client(error.to_string()))? })
+}
+
+impl Output {
+    fn run(mut self) {
+        let mut end = None;
+        loop {
+            let stopping = self.stop.is_cancelled();
+            let until = stopping.then(|| *end.get_or_insert_with(|| Instant::now() + FINISH));
+            if until.is_some_and(|until| Instant::now() >= until) {
+                break;
+            }
+            match self.step() {
+                Ok(true) => {}
+                Ok(false) if stopping => break,
+                Ok(false) => std::thread::park_timeout(LOOK),
+                Err(trouble) => {
+                    if let Some(others) = self.trouble.say(Instant::now()) {
+                        let topic = &self.options.topic;
+                        tracing::warn!(topic, %trouble, others, "changes of caps are not told; it is tried again");
+                    }
+                    std::thread::park_timeout(if stopping { LOOK } else { AGAIN });
+                }
+            }
+        }
+        if let Err(error) = self.keep() {
+            tracing::error!(%error, "how far the output topic was told is not stored: some is told again");
+        }
+    }
+
+    /// Tells a batch; whether there was anything to tell.
+    fn step(&mut self) -> Result<bool, Trouble> {
+        let of_shard = |shard: ShardId| self.store.durable_seq(shard).saturating_sub(self.told[shard.index()]);
+        let waiting: u64 = ShardId::all().map(of_shard).sum();
+        self.waiting.set(waiting as f64);
+        let is_gone = |shard: ShardId| self.store.trimmed_to(shard) > self.told[shard.index()];
+        if self.must_pass || waiting > WAITING_MAX || ShardId::all().any(is_gone) {
+            self.pass()?;
+            return Ok(true);
+        }
+        let any = self.tell_changes()?;
+        if self.kept_at.elapsed() >= KEEP {
+            self.keep()?;
+        }
+        Ok(any)
+    }
+
+    fn tell_changes(&mut self) -> Result<bool, Trouble> {
+        let mut told = self.told.clone();
+        let mut sent = 0;
+        for shard in ShardId::all().filter(|&shard| self.store.durable_seq(shard) > self.told[shard.index()]) {
+            let changes = self.store.changes_after(shard, self.told[shard.index()], BATCH - sent)?;
+            for change in &changes {
+                if let Some((user, key)) = change.user_and_key() {
+                    let (change, capped_until, at, seq) = (change.change, change.until, Some(change.at), change.seq);
+                    self.send(&Told { user, key: &key, change, capped_until, at }, shard, seq)?;
+                }
+                told[shard.index()] = change.seq;
+            }
+            sent += changes.len();
+            if sent == BATCH {
+                break;
+            }
+        }
+        self.acknowledged()?;
+        self.told = told;
+        self.sent.increment(sent as u64);
+        self.want();
+        Ok(sent > 0)
+    }
+
+    /// Tells everything that is capped, and goes on with the changes from where that began.
+    fn pass(&mut self) -> Result<(), Trouble> {
+        // Until it is over nothing is waited for: what is capped by then is in it, or a change after its beginning.
+        let begin: Vec<u64> = ShardId::all().map(|shard| self.store.durable_seq(shard)).collect();
+        self.told.copy_from_slice(&begin);
+        self.must_pass = true;
+        self.want();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.store.caps_after(after.as_deref(), BATCH)?;
+            for cap in &page.caps {
+                let shard = ShardId::of_user(cap.user.as_bytes());
+                let (user, key, capped_until) = (cap.user.as_str(), cap.key.as_str(), Some(cap.until));
+                let told = Told { user, key, change: CapChange::Capped, capped_until, at: None };
+                self.send(&told, shard, begin[shard.index()])?;
+            }
+            self.acknowledged()?;
+            self.sent.increment(page.caps.len() as u64);
+            match page.next {
+                Some(next) if !self.stop.is_cancelled() => after = Some(next),
+                Some(_) => return Ok(()),
+                None => break,
+            }
+        }
+        self.must_pass = false;
+        self.keep()?;
+        Ok(())
+    }
+
+    fn send(&self, told: &Told<'_>, shard: ShardId, seq: u64) -> Result<(), Trouble> {
+        // Writing plain structs to memory cannot fail.
+        let value = serde_json::to_vec(told).unwrap_or_default();
+        let seq = format!("{}-{seq}", shard.0);
+        let headers = OwnedHeaders::new().insert(Header { key: "freqcap-seq", value: Some(&seq) });
+        let mut record = BaseRecord::to(&self.options.topic).key(told.user).payload(&value).headers(headers);
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((error, again)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+                    self.producer.poll(Duration::from_millis(10));
+                    record = again;
+                }
+                Err((error, _)) => return Err(Trouble::Client(error)),
+            }
+        }
+    }
+
+    /// Waits until everything sent is acknowledged, or something is not.
+    fn acknowledged(&self) -> Result<(), Trouble> {
+        let mut end = None;
+        while self.producer.in_flight_count() > 0 {
+            self.producer.poll(Duration::from_millis(10));
+            if self.stop.is_cancelled() && Instant::now() >= *end.get_or_insert_with(|| Instant::now() + FINISH) {
+                // Whoever starts next sends it again.
+                return Err(Trouble::NotTaken);
+            }
+        }
+        if self.deliveries.failed.swap(0, Ordering::Relaxed) > 0 { Err(Trouble::NotTaken) } else { Ok(()) }
+    }
+
+    /// Keeps the mirror from dropping what was not told yet; where there is none, drops what was.
+    fn want(&self) {
+        for shard in ShardId::all() {
+            self.store.set_wanted_after(shard, self.told[shard.index()]);
+        }
+    }
+
+    /// Stores how far the topic was told.
+    fn keep(&mut self) -> Result<(), StoreError> {
+        self.kept_at = Instant::now();
+        if self.must_pass || self.kept.as_ref() == Some(&self.told) {
+            return Ok(());
+        }
+        self.store.put_output_told(&self.options.topic, &self.told)?;
+        if !self.options.mirrored {
+            self.store.trim_changes(ShardId::all().map(|shard| (shard, self.told[shard.index()])))?;
+        }
+        self.kept = Some(self.told.clone());
+        Ok(())
+    }
+}
