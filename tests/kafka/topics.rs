@@ -89,16 +89,20 @@ fn a_topic_made_anew_is_left_alone_until_it_is_to_be_read() {
 #[test]
 fn a_topic_made_anew_under_a_running_service_is_noticed() {
     let broker = Broker::start();
-    make_topic(&broker, TOPIC, 1);
-    produce(&broker, TOPIC, events("a", 0, 30));
-    let site = site(&broker, &["--limit", "none"]);
-    let server = site.start();
-    caught_up(&server);
-    delete_topic(&broker, TOPIC);
-    make_topic(&broker, TOPIC, 1);
-    produce(&broker, TOPIC, events("b", 0, 10));
-    wait_for("it to stop", || (state(&server, 0) == 2.0).then_some(()));
-    assert_eq!((count(&server, "a"), count(&server, "b")), (30, 0));
+    for on_change in ["stop", "earliest"] {
+        make_topic(&broker, TOPIC, 1);
+        produce(&broker, TOPIC, events("a", 0, 30));
+        let site = site(&broker, &["--limit", "none", "--kafka-on-change", on_change, "--kafka-group", on_change]);
+        let server = site.start();
+        caught_up(&server);
+        delete_topic(&broker, TOPIC);
+        make_topic(&broker, TOPIC, 1);
+        produce(&broker, TOPIC, events("b", 0, 10));
+        let (state_after, read) = if on_change == "stop" { (2.0, 0) } else { (1.0, 10) };
+        wait_for(on_change, || (state(&server, 0) == state_after && count(&server, "b") == read).then_some(()));
+        assert_eq!(count(&server, "a"), 30);
+        delete_topic(&broker, TOPIC);
+    }
 }
 
 #[test]
