@@ -42,7 +42,8 @@ fn everything_held_about_a_user_is_told_and_explains_a_cap() {
     assert_eq!((&campaign[0]["leaves"], &campaign[1]["leaves"][0]["at"]), (&json!([]), &json!(new + DAY)));
     let reserved = &logs[1]["kinds"][0]["events"][0];
     assert_eq!((&reserved["expires_at"], &reserved["leaves"][0]["at"]), (&json!(expires_at), &json!(expires_at)));
-    assert_eq!(server.ok("/users/nobody"), json!({"user": "nobody", "logs": [], "cursor": null}));
+    assert_eq!((&held["calls"][0]["id"], &held["calls"][0]["das"]), (&json!("r"), &json!(["b"])));
+    assert_eq!(server.ok("/users/nobody"), json!({"user": "nobody", "logs": [], "calls": [], "cursor": null}));
 }
 
 #[test]
@@ -50,19 +51,24 @@ fn what_is_held_is_told_page_by_page() {
     let (_site, server) = Server::with(&[]);
     let event = |n: usize| json!({"user": "a/b", "da": format!("{n}%&é"), "keys": [format!("c:{n}")]});
     server.count(&json!((0..25).map(event).collect::<Vec<_>>()));
+    for n in 0..6 {
+        server.call("/reserve", &json!({"user": "a/b", "candidates": ["0%&é"], "id": format!("{n}/é")}));
+    }
     let (mut keys, mut path, mut pages) = (Vec::new(), "/users/a%2Fb?limit=7".to_owned(), 0);
     loop {
         let page = server.ok(&path);
         pages += 1;
-        keys.extend(page["logs"].as_array().unwrap().iter().map(|log| log["key"].as_str().unwrap().to_owned()));
+        let list = |name: &str| page[name].as_array().unwrap().clone();
+        keys.extend(list("logs").iter().map(|log| log["key"].as_str().unwrap().to_owned()));
+        keys.extend(list("calls").iter().map(|call| call["id"].as_str().unwrap().to_owned()));
         let Some(cursor) = page["cursor"].as_str() else { break };
-        assert_eq!(page["logs"].as_array().unwrap().len(), 7);
+        assert_eq!(list("logs").len() + list("calls").len(), 7);
         let cursor: String = cursor.bytes().map(|byte| format!("%{byte:02X}")).collect();
         path = format!("/users/a%2Fb?limit=7&cursor={cursor}");
     }
-    assert_eq!((pages, keys.len()), (8, 50));
+    assert_eq!((pages, keys.len()), (8, 56));
     let all: std::collections::BTreeSet<_> = keys.iter().collect();
-    assert_eq!(all.len(), 50);
+    assert_eq!(all.len(), 56);
     for bad in ["limit=0", "limit=1001", "limit=x", "cursor=nonsense"] {
         assert_eq!(server.get(&format!("/users/u?{bad}")).0, 422, "{bad}");
     }
@@ -90,7 +96,7 @@ fn an_erased_user_is_gone_from_everywhere_and_no_replay_brings_them_back() {
     for (field, value) in [("user", json!("u1")), ("logs", json!(201)), ("events", json!(600)), ("caps", json!(200))] {
         assert_eq!(receipt[field], value, "{field}");
     }
-    assert_eq!(receipt["reservations"], 1);
+    assert_eq!((&receipt["reservations"], &receipt["calls"]), (&json!(1), &json!(1)));
     let until = receipt["erased_until"].as_u64().unwrap();
     assert!((now..=now_ms()).contains(&until));
     let is_gone = |server: &Server| {

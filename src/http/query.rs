@@ -3,6 +3,7 @@
 use super::problem::Problem;
 use crate::engine::Question;
 use crate::model::{Candidate, CapKey, DaId, Kind, MAX_KEYS, TsMs, UserId};
+use crate::shard::PageStart;
 use percent_encoding::percent_decode;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -36,15 +37,29 @@ pub(super) fn user_of_path(path: &str) -> Result<UserId<'static>, Problem> {
     user(segments(path)?.into_iter().next().unwrap_or_default())
 }
 
+/// What the cursor of a page that begins among calls begins with; no key does.
+const CALL: char = '/';
+
+/// Where a page begins, as `cursor` has it.
+pub(super) fn cursor(start: &PageStart) -> String {
+    match start {
+        PageStart::Log(key) => key.clone(),
+        PageStart::Call(id) => format!("{CALL}{id}"),
+    }
+}
+
 /// Where a page begins, and how many it holds at most: `cursor` and `limit`.
-pub(super) fn page(query: &str, most: usize) -> Result<(Option<String>, usize), Problem> {
+pub(super) fn page(query: &str, most: usize) -> Result<(Option<PageStart>, usize), Problem> {
     let (mut cursor, mut limit) = (None, most.min(100));
     for pair in pairs(query) {
         let (name, value) = pair?;
         match name.as_str() {
             "cursor" => {
                 let wrong = |_| Problem::unprocessable("invalid_cursor", "cursor is none that an answer has had");
-                cursor = Some(CapKey::new(value.clone()).map(|_| value).map_err(wrong)?);
+                cursor = Some(match value.strip_prefix(CALL) {
+                    Some(id) => PageStart::Call(id.to_owned()),
+                    None => PageStart::Log(CapKey::new(value.clone()).map(|_| value).map_err(wrong)?),
+                });
             }
             "limit" => {
                 let wrong =

@@ -5,7 +5,7 @@ use super::problem::{Problem, answer, json};
 use super::query;
 use crate::engine::Leave;
 use crate::model::{TsMs, UserCap, UserId};
-use crate::shard::{Refusal, UserKind, UserLog, UserPage};
+use crate::shard::{Refusal, UserCall, UserKind, UserLog, UserPage};
 use axum::extract::{OriginalUri, RawQuery, State};
 use axum::response::Response;
 use serde::Serialize;
@@ -56,14 +56,36 @@ async fn caps(app: &App, user: Result<UserId<'static>, Problem>) -> Result<Respo
             {"ts": 1732237200000u64, "hash": "9f86d081884c7d65", "expires_at": 1732237260000u64, "leaves": [{"rule": "default", "at": 1732237260000u64}]}
         ]
     }]}],
+    "calls": [{"id": "req-9", "kind": "impression", "das": ["77"], "kept_until": 1732240860000u64}],
     "cursor": null
 }))]
 struct UserAnswer<'a> {
     user: &'a str,
     /// By key, those of ads first.
     logs: Vec<LogAnswer>,
+    /// Calls of `/reserve` whose answers are kept, by id; after the last log.
+    calls: Vec<CallAnswer>,
     /// Asks for the next page; null at the end.
     cursor: Option<String>,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct CallAnswer {
+    #[schema(example = "req-9")]
+    id: String,
+    #[schema(value_type = String, example = "impression")]
+    kind: crate::model::Kind,
+    /// The ads that it reserved.
+    das: Vec<String>,
+    /// The same call gets the same answer until then.
+    #[schema(value_type = u64)]
+    kept_until: TsMs,
+}
+
+impl From<UserCall> for CallAnswer {
+    fn from(UserCall { id, kind, das, kept_until }: UserCall) -> Self {
+        Self { id, kind, das, kept_until }
+    }
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -116,7 +138,7 @@ impl From<UserLog> for LogAnswer {
 #[into_params(parameter_in = Query)]
 #[allow(dead_code)]
 struct PageParams {
-    /// The most keys of an answer, 1 to 1,000; 100 without it. A page ends sooner where it has 10,000 events
+    /// The most logs and calls of an answer, 1 to 1,000; 100 without it. A page ends sooner where it has 10,000 events
     limit: Option<u32>,
     /// Where to go on: `cursor` of the answer before
     cursor: Option<String>,
@@ -145,9 +167,10 @@ async fn held(app: &App, user: Result<UserId<'static>, Problem>, query: &str) ->
     let user = user?;
     let (after, limit) = query::page(query, MOST)?;
     let name = user.as_str().to_owned();
-    let tell = move |UserPage { logs, next }: UserPage| {
+    let tell = move |UserPage { logs, calls, next }: UserPage| {
         let logs = logs.into_iter().map(LogAnswer::from).collect();
-        json(&UserAnswer { user: &name, logs, cursor: next })
+        let calls = calls.into_iter().map(CallAnswer::from).collect();
+        json(&UserAnswer { user: &name, logs, calls, cursor: next.as_ref().map(query::cursor) })
     };
     Ok(app.reader.user(&user, after, limit, tell).await?)
 }
@@ -167,6 +190,8 @@ struct Receipt<'a> {
     events: u64,
     /// Under way, of ads.
     reservations: u64,
+    /// Answers of `/reserve` that were kept.
+    calls: u64,
     #[schema(example = 1)]
     caps: u64,
 }
@@ -201,6 +226,7 @@ async fn erase(app: &App, user: Result<UserId<'static>, Problem>) -> Result<Resp
         logs: erasure.logs,
         events: erasure.events,
         reservations: erasure.reservations,
+        calls: erasure.calls,
         caps: erasure.caps,
     }))
 }

@@ -29,7 +29,7 @@ mod writer;
 pub use block::{BlockBuilder, EventBlock};
 pub use health::{Health, Refusal};
 pub use pulled::Lanes;
-pub use reader::{CandidateVerdict, Reader, ReaderError, UserEvent, UserKind, UserLog, UserPage};
+pub use reader::{CandidateVerdict, PageStart, Reader, ReaderError, UserCall, UserEvent, UserKind, UserLog, UserPage};
 pub use reserve::{Reserve, ReserveOutcome};
 pub use router::{CappedKey, Counted, Router};
 pub use rulebook::{Expect, MAX_RULES, RuleView, Rulebook, RulebookError, Source};

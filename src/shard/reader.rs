@@ -4,7 +4,7 @@ use super::metrics::would_cap;
 use crate::clock::Clock;
 use crate::engine::{KeyLog, Policy, Question, bind, event_leaves, held_leaves, judge, unbound_count, user_cap};
 use crate::model::{Candidate, CapKey, Kind, Limit, Log, Mode, RuleId, TsMs, UserCap, UserId, Verdict};
-use crate::store::{LogRow, ReadError, RowKeys, Store, StoreError};
+use crate::store::{LogRow, ReadError, ReservationRow, RowKeys, Store, StoreError};
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use serde::Serialize;
@@ -56,8 +56,29 @@ pub struct CandidateVerdict<'a> {
 #[derive(Debug, Default)]
 pub struct UserPage {
     pub logs: Vec<UserLog>,
-    /// The key after which the next page begins; `None` at the end.
-    pub next: Option<String>,
+    /// After the last log.
+    pub calls: Vec<UserCall>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<PageStart>,
+}
+
+/// Where a page of what is held about a user begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PageStart {
+    /// After the log of this key.
+    Log(String),
+    /// After the call with this id; after all logs where it is empty.
+    Call(String),
+}
+
+/// A call of `/reserve` whose answer is kept.
+#[derive(Debug)]
+pub struct UserCall {
+    pub id: String,
+    pub kind: Kind,
+    /// The ads that it reserved.
+    pub das: Vec<String>,
+    pub kept_until: TsMs,
 }
 
 /// What is held of a user under one key.
@@ -192,24 +213,47 @@ impl Reader {
         tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)?
     }
 
-    /// What is held about a user under at most `max` keys, after one of them; fewer where their events are many. `tell` gets
-    /// it on a thread that may take its time.
+    /// What is held about a user: at most `max` logs and calls; fewer where the events are many. `tell` gets it on a thread
+    /// that may take its time.
     pub async fn user<T: Send + 'static>(
         &self,
         user: &UserId<'_>,
-        after: Option<String>,
+        start: Option<PageStart>,
         max: usize,
         tell: impl FnOnce(UserPage) -> T + Send + 'static,
     ) -> Result<T, ReaderError> {
         let (reader, user) = (self.clone(), user.clone().into_owned());
-        let read = move || {
-            let rows = reader.store.logs_of_user_after(user.as_str(), after.as_deref(), max, PAGE_ENTRIES)?;
-            let policy = reader.policy.load_full();
-            let now = reader.clock.now();
-            let logs = rows.logs.into_iter().filter_map(|(key, row)| user_log(&policy, key, row, now)).collect();
-            Ok(tell(UserPage { logs, next: rows.next }))
-        };
+        let read = move || Ok(tell(reader.user_page(user.as_str(), start, max)?));
         tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)?
+    }
+
+    fn user_page(&self, user: &str, start: Option<PageStart>, max: usize) -> Result<UserPage, ReaderError> {
+        let (policy, now) = (self.policy.load_full(), self.clock.now());
+        let mut page = UserPage::default();
+        let mut left = max;
+        let (after_log, after_call) = match start {
+            Some(PageStart::Call(id)) => (None, Some(id)),
+            Some(PageStart::Log(key)) => (Some(key), None),
+            None => (None, None),
+        };
+        if after_call.is_none() {
+            let rows = self.store.logs_of_user_after(user, after_log.as_deref(), max, PAGE_ENTRIES)?;
+            left -= rows.logs.len();
+            page.logs = rows.logs.into_iter().filter_map(|(key, row)| user_log(&policy, key, row, now)).collect();
+            page.next = rows.next.map(PageStart::Log);
+        }
+        if page.next.is_none() {
+            let rows = self.store.calls_of_user_after(user, after_call.as_deref().unwrap_or_default(), left, now)?;
+            let call = |(id, row): (String, ReservationRow)| UserCall {
+                id,
+                kind: row.kind,
+                das: row.das,
+                kept_until: row.kept_until,
+            };
+            page.calls = rows.calls.into_iter().map(call).collect();
+            page.next = rows.next.map(PageStart::Call);
+        }
+        Ok(page)
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Erasure {
     pub events: u64,
     /// Reservations under way, likewise.
     pub reservations: u64,
+    /// Calls of `/reserve` with their answers.
+    pub calls: u64,
     pub caps: u64,
 }
 
@@ -121,7 +123,7 @@ impl Turn<'_> {
             let plan = CapPlan { timer_remove, tell: true, was, ..CapPlan::default() };
             self.put_cap(row_key, &plan, now);
         }
-        self.remove_rows(Table::Reservations, user, |_, _| Ok(()))?;
+        erasure.calls = self.remove_rows(Table::Reservations, user, |_, _| Ok(()))?;
         (erasure.logs, erasure.caps) = (logs, caps.len() as u64);
         // The clock may have stepped back since an earlier erasure: nothing that it refused may come back.
         let (shard, mark) = (ShardId::of_user(user.as_bytes()), store.user_mark(user));

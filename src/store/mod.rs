@@ -42,7 +42,7 @@ pub use open::{OpenError, StoreInfo};
 pub use options::{ByteSize, Compression, Durability, StorageKind, StoreOptions};
 pub use pulled::{Frontier, MarkKey, PulledPartition, RecordCheck, Taken};
 pub use reclaim::{Keep, Reclaim};
-pub use reservations::ReservationRow;
+pub use reservations::{ReservationRow, UserCalls};
 pub use row::{RowKey, RowKeys};
 pub use rules::RulesMark;
 pub use turn::Turn;

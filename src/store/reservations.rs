@@ -1,8 +1,10 @@
 //! The table `reservations`: every call of `/reserve` under its id, with the answer that a repetition gets.
 
 use super::codec::{put_bytes, put_varint, take_bytes, take_varint};
+use super::row::user_rows;
 use super::{Store, StoreError, Table};
 use crate::model::{Kind, TsMs};
+use rocksdb::{IteratorMode, ReadOptions};
 
 /// A call that was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +51,44 @@ pub(super) fn kept_until(mut value: &[u8]) -> Option<TsMs> {
     take_varint(&mut value).map(TsMs)
 }
 
+/// Some calls of a user with their ids, and where to go on.
+#[derive(Debug, Default)]
+pub struct UserCalls {
+    pub calls: Vec<(String, ReservationRow)>,
+    /// The id to go on after; `None` at the end.
+    pub next: Option<String>,
+}
+
 impl Store {
+    /// Up to `max` calls of a user after an id (from the first where that is empty), by id; those no longer kept at `now`
+    /// left out. Blocks on disk.
+    pub fn calls_of_user_after(&self, user: &str, after: &str, max: usize, now: TsMs) -> Result<UserCalls, StoreError> {
+        let mut range = user_rows(user);
+        if !after.is_empty() {
+            range.start.extend_from_slice(after.as_bytes());
+            range.start.push(0);
+        }
+        let prefix = user_rows(user).start.len();
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(range);
+        let mut page = UserCalls::default();
+        let mut last = after.to_owned();
+        for row in self.db.iterator_cf_opt(self.cf(Table::Reservations), options, IteratorMode::Start) {
+            if page.calls.len() == max {
+                page.next = Some(last);
+                break;
+            }
+            let (key, value) = row.map_err(StoreError::rocks("reading the calls of a user"))?;
+            let id = key.get(prefix..).and_then(|id| std::str::from_utf8(id).ok()).ok_or(CORRUPT)?;
+            id.clone_into(&mut last);
+            let row = ReservationRow::decode(&value).ok_or(CORRUPT)?;
+            if row.kept_until > now {
+                page.calls.push((id.to_owned(), row));
+            }
+        }
+        Ok(page)
+    }
+
     /// Reads calls by their row keys (user and id), in the order asked; one that is no longer kept at `now` is none.
     /// Blocks on disk.
     pub fn reservations<'a>(
