@@ -135,6 +135,14 @@ impl Config {
         if self.kafka_brokers.is_some() && self.kafka_topic.is_none() && self.kafka_output.is_none() {
             return at("kafka_brokers", "is of no use without --kafka-topic or --kafka-output");
         }
+        for (name, topic) in [("kafka_topic", &self.kafka_topic), ("kafka_output", &self.kafka_output)] {
+            if topic.is_some() && self.kafka_brokers.is_none() {
+                return at(name, "is of no use without --kafka-brokers");
+            }
+        }
+        if self.kafka_dlq.is_some() && self.kafka_dlq == self.kafka_output {
+            return at("kafka_dlq", "is the topic that changes of caps are told to");
+        }
         if self.kafka_output.is_some() && self.kafka_output == self.kafka_topic {
             return at("kafka_output", "is the topic that is read");
         }

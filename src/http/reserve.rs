@@ -54,7 +54,8 @@ struct ReleaseAnswer {
 /// Goes through the candidates in order, each judged against what those before it took, and counts the first `want` that
 /// are not capped at once, in one step that no other call comes between: a cap of N never lets an N+1-th through. An event
 /// with the same user, ad, kind and id confirms a reservation; unconfirmed it stops counting at `expires_at`. The same call
-/// again gives the stored answer, for 1 h after that (24 h where `ttl` is null).
+/// again gives the stored answer, for 1 h after that (24 h where `ttl` is null). One that lapsed or was released is as if it
+/// had never been, for reads with an `at` before that, too.
 #[utoipa::path(
     post,
     path = "/reserve",

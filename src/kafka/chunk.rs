@@ -22,6 +22,7 @@ pub(super) fn check_of(message: &BorrowedMessage<'_>) -> RecordCheck {
 /// How the records of a partition are read.
 pub(super) struct Reading {
     pub partition: u32,
+    name: String,
     /// What the ids of events begin with that have none of their own.
     prefix: String,
     id: String,
@@ -43,7 +44,18 @@ impl Reading {
         // An id has at most 256 bytes, a topic's name up to 249.
         let long = topic.len() > 200;
         let name = if long { format!("{:016x}", xxh3_64(topic.as_bytes())) } else { topic.to_owned() };
-        Self { partition, prefix: format!("{name}-{partition}-"), id: String::new() }
+        let mut reading = Self { partition, name, prefix: String::new(), id: String::new() };
+        reading.begin(0);
+        reading
+    }
+
+    /// Another topic under the same name has other events at the same offsets.
+    pub(super) fn begin(&mut self, resets: u64) {
+        let Self { name, partition, .. } = self;
+        self.prefix = match resets {
+            0 => format!("{name}-{partition}-"),
+            resets => format!("{name}-{partition}-{resets}-"),
+        };
     }
 
     /// Adds a record to a chunk, unless its user's shard has it already. What cannot be used is returned, for chunk

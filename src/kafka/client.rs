@@ -19,6 +19,7 @@ pub(super) const ASK: Duration = Duration::from_millis(1_500);
 pub(super) struct Context {
     trouble: Arc<Mutex<String>>,
     commits: Arc<AtomicUsize>,
+    refused: Arc<Mutex<Option<String>>>,
 }
 
 impl Context {
@@ -27,21 +28,30 @@ impl Context {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Why the last commit was refused, if it was.
+    pub(super) fn refused(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Commits answered so far.
     pub(super) fn commits(&self) -> usize {
         self.commits.load(Ordering::Relaxed)
     }
 }
 
+/// Passes on what librdkafka logs. A broker that is away is told by us, once.
+pub(super) fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::error!("librdkafka: {fac}: {message}");
+        }
+        _ => tracing::debug!("librdkafka: {fac}: {message}"),
+    }
+}
+
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                tracing::error!("librdkafka: {fac}: {message}");
-            }
-            // A broker that is away is told by us, once.
-            _ => tracing::debug!("librdkafka: {fac}: {message}"),
-        }
+        log(level, fac, message);
     }
 
     fn error(&self, error: ClientError, reason: &str) {
@@ -56,9 +66,8 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        if let Err(error) = result {
-            tracing::debug!(%error, "committing offsets for others to see failed; it is done again");
-        }
+        let refused = result.err().map(|error| error.to_string());
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
         self.commits.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -90,13 +99,17 @@ pub(super) fn make<C: FromClientConfigAndContext<T>, T: ClientContext>(
 
 /// A consumer that is told what to read and from where. It never decides so itself.
 pub(super) fn consumer(options: &Options) -> Result<Consumer, KafkaError> {
+    // Read ahead, by all consumers together. A record takes some hundred bytes beside its own, and what comes compressed
+    // is several times as much unpacked.
+    let share = |all: usize| (all / options.consumers.max(1)).to_string();
+    let (queued_kib, queued, fetched) = (share(16 << 10), share(40_000), share(8 << 20));
     let mut config = config(
         &options.cluster,
         &[
-            // Records read ahead, in each consumer; a broker's answer comes on top.
-            ("queued.max.messages.kbytes", "32768"),
-            ("fetch.max.bytes", "16777216"),
-            ("fetch.message.max.bytes", "4194304"),
+            ("queued.max.messages.kbytes", &queued_kib),
+            ("queued.min.messages", &queued),
+            ("fetch.max.bytes", &fetched),
+            ("fetch.message.max.bytes", "1048576"),
             // How soon reading goes on once the queue has room again; by default after a second.
             ("fetch.queue.backoff.ms", "5"),
             ("fetch.wait.max.ms", "200"),

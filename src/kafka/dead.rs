@@ -1,10 +1,11 @@
 //! What cannot be used: sent to the topic of dead letters and waited for, or counted and logged.
 
-use super::client::{config, make};
+use super::client::{config, log, make};
 use super::seldom::Seldom;
 use super::{KafkaError, Options};
 use metrics::counter;
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext};
@@ -27,6 +28,8 @@ pub(super) struct Letter {
 
 /// From so many letters on their way on, nothing more is read.
 const LETTERS_MAX: usize = 5_000;
+/// Or from so many bytes of them on.
+const BYTES_MAX: usize = 32 << 20;
 /// How long a letter that was refused waits before it is sent again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -37,7 +40,28 @@ type Outcome = (Letter, Option<ClientError>);
 #[derive(Clone, Default)]
 struct Outcomes(Arc<Mutex<Vec<Outcome>>>);
 
+impl Letter {
+    fn bytes(&self) -> usize {
+        self.value.as_ref().map_or(0, Vec::len) + self.key.as_ref().map_or(0, Vec::len)
+    }
+
+    /// With its headers it is larger than it was: then the headers alone must do.
+    fn cut(&mut self) {
+        self.value = None;
+        self.key = None;
+        self.detail.push_str(" (the record itself was too large to be sent)");
+    }
+}
+
+fn is_too_large(error: &ClientError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
+}
+
 impl ClientContext for Outcomes {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        log(level, fac, message);
+    }
+
     fn error(&self, error: ClientError, reason: &str) {
         tracing::debug!("librdkafka: {error}: {reason}");
     }
@@ -69,6 +93,7 @@ struct Post {
     again_at: Option<Instant>,
     /// Not yet acknowledged, those waiting included.
     open: usize,
+    open_bytes: usize,
 }
 
 impl DeadLetters {
@@ -87,24 +112,26 @@ impl DeadLetters {
         }
         let Some(post) = &mut self.post else { return false };
         post.open += 1;
+        post.open_bytes += letter.bytes();
         post.waiting.push_back(letter);
         true
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.post.as_ref().is_some_and(|post| post.open >= LETTERS_MAX)
+        self.post.as_ref().is_some_and(|post| post.open >= LETTERS_MAX || post.open_bytes >= BYTES_MAX)
     }
 
     /// Sends what waits, and tells `done` partition and chunk of every letter that is acknowledged.
     pub(super) fn drive(&mut self, now: Instant, mut done: impl FnMut(u32, u64)) {
         let Some(post) = self.post.as_mut().filter(|post| post.open > 0) else { return };
-        post.send(&self.source, now);
+        post.send(&self.source, now, &mut self.lines);
         post.producer.poll(Duration::ZERO);
         let outcomes = std::mem::take(&mut *post.outcomes.0.lock().unwrap_or_else(PoisonError::into_inner));
         for (letter, error) in outcomes {
             match error {
                 None => {
                     post.open -= 1;
+                    post.open_bytes = post.open_bytes.saturating_sub(letter.bytes());
                     done(letter.partition, letter.chunk);
                 }
                 Some(error) => post.put_back(letter, &error, now, &mut self.lines),
@@ -121,10 +148,10 @@ impl Post {
         let outcomes = Outcomes::default();
         let producer = make(&config, outcomes.clone())?;
         let topic = topic.to_owned();
-        Ok(Self { topic, producer, outcomes, waiting: VecDeque::new(), again_at: None, open: 0 })
+        Ok(Self { topic, producer, outcomes, waiting: VecDeque::new(), again_at: None, open: 0, open_bytes: 0 })
     }
 
-    fn send(&mut self, source: &str, now: Instant) {
+    fn send(&mut self, source: &str, now: Instant, lines: &mut Seldom) {
         if self.again_at.is_some_and(|at| now < at) {
             return;
         }
@@ -136,12 +163,18 @@ impl Post {
             record.key = key.as_deref();
             record.payload = value.as_deref();
             if let Err((error, record)) = self.producer.send::<[u8], [u8]>(record) {
-                let letter = *record.delivery_opaque;
+                let mut letter = *record.delivery_opaque;
+                if is_too_large(&error) && letter.bytes() > 0 {
+                    self.open_bytes = self.open_bytes.saturating_sub(letter.bytes());
+                    letter.cut();
+                    self.waiting.push_front(letter);
+                    continue;
+                }
                 if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
                     self.waiting.push_front(letter);
                     return;
                 }
-                return self.put_back(letter, &error, now, &mut Seldom::default());
+                return self.put_back(letter, &error, now, lines);
             }
         }
     }
@@ -151,11 +184,10 @@ impl Post {
             let topic = &self.topic;
             tracing::warn!(topic, %error, others, "a dead letter was not taken; it is sent again");
         }
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
-            // With its headers it is larger than it was: then the headers alone must do.
-            letter.value = None;
-            letter.key = None;
-            letter.detail.push_str(" (the record itself was too large to be sent)");
+        if is_too_large(error) && letter.bytes() > 0 {
+            self.open_bytes = self.open_bytes.saturating_sub(letter.bytes());
+            letter.cut();
+            return self.waiting.push_back(letter);
         }
         self.waiting.push_back(letter);
         self.again_at = Some(now + AGAIN);

@@ -8,19 +8,20 @@
 //! "capped_until":MS|null,"at":MS|null}`, and its header `freqcap-seq` the shard and the sequence there (`240-17`): of two
 //! records of a user the one with the higher sequence is the later, and one that comes twice is the same.
 
-use super::client::{config, make};
+use super::client::{config, log, make};
 use super::seldom::Seldom;
 use super::{KafkaError, OutputOptions, RunningOutput};
 use crate::model::{CapChange, SHARDS, ShardId, TsMs};
 use crate::store::{Store, StoreError, Taken};
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig};
 use serde::Serialize;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -37,13 +38,17 @@ const FINISH: Duration = Duration::from_secs(2);
 /// From so many waiting changes on they are given up, and all caps told instead.
 const WAITING_MAX: u64 = 5_000_000;
 
-/// Counts what was not delivered.
+/// Why something was not delivered, the last time.
 #[derive(Clone, Default)]
 struct Deliveries {
-    failed: Arc<AtomicUsize>,
+    failed: Arc<Mutex<Option<ClientError>>>,
 }
 
 impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
+        log(level, fac, message);
+    }
+
     fn error(&self, error: ClientError, reason: &str) {
         tracing::debug!("librdkafka: {error}: {reason}");
     }
@@ -54,8 +59,7 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, _)) = result {
-            tracing::debug!(%error, "a change of a cap was not taken");
-            self.failed.fetch_add(1, Ordering::Relaxed);
+            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
         }
     }
 }
@@ -83,6 +87,8 @@ struct Output {
     kept: Option<Box<Taken>>,
     kept_at: Instant,
     stop: CancellationToken,
+    /// Once it is to stop: when it gives up.
+    until: Cell<Option<Instant>>,
     trouble: Seldom,
     sent: Counter,
     waiting: Gauge,
@@ -91,8 +97,8 @@ struct Output {
 /// Why something was not told.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
-    #[error("Kafka does not take it")]
-    NotTaken,
+    #[error("the service stops")]
+    Stopping,
     #[error("Kafka does not take it: {0}")]
     Client(ClientError),
     #[error(transparent)]
@@ -119,6 +125,7 @@ pub fn start_output(options: OutputOptions, store: Arc<Store>) -> Result<Running
         deliveries,
         options,
         stop: stop.clone(),
+        until: Cell::new(None),
         trouble: Seldom::default(),
         sent: counter!("freqcap_kafka_output_total"),
         waiting: gauge!("freqcap_kafka_output_waiting"),
@@ -131,40 +138,51 @@ pub fn start_output(options: OutputOptions, store: Arc<Store>) -> Result<Running
 
 impl Output {
     fn run(mut self) {
-        let mut end = None;
-        loop {
-            let stopping = self.stop.is_cancelled();
-            let until = stopping.then(|| *end.get_or_insert_with(|| Instant::now() + FINISH));
-            if until.is_some_and(|until| Instant::now() >= until) {
-                break;
-            }
+        while !self.gives_up() {
             match self.step() {
                 Ok(true) => {}
-                Ok(false) if stopping => break,
+                Ok(false) if self.is_stopping() => break,
                 Ok(false) => std::thread::park_timeout(LOOK),
                 Err(trouble) => {
                     if let Some(others) = self.trouble.say(Instant::now()) {
                         let topic = &self.options.topic;
                         tracing::warn!(topic, %trouble, others, "changes of caps are not told; it is tried again");
                     }
-                    std::thread::park_timeout(if stopping { LOOK } else { AGAIN });
+                    let again = Instant::now() + AGAIN;
+                    while Instant::now() < again && !self.gives_up() && !self.is_stopping() {
+                        std::thread::park_timeout(LOOK);
+                    }
                 }
             }
         }
+        // Whoever starts next sends it again.
+        self.producer.purge(PurgeConfig::default().queue().inflight());
         if let Err(error) = self.keep() {
             tracing::error!(%error, "how far the output topic was told is not stored: some is told again");
         }
     }
 
-    /// Tells a batch; whether there was anything to tell.
+    /// Whether it is to stop, and the time for that is over.
+    fn gives_up(&self) -> bool {
+        if !self.is_stopping() && self.stop.is_cancelled() {
+            self.until.set(Some(Instant::now() + FINISH));
+        }
+        self.until.get().is_some_and(|until| Instant::now() >= until)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.until.get().is_some()
+    }
+
+    /// Tells a batch; whether there was anything to tell, and there may be more.
     fn step(&mut self) -> Result<bool, Trouble> {
         let of_shard = |shard: ShardId| self.store.durable_seq(shard).saturating_sub(self.told[shard.index()]);
         let waiting: u64 = ShardId::all().map(of_shard).sum();
         self.waiting.set(waiting as f64);
         let is_gone = |shard: ShardId| self.store.trimmed_to(shard) > self.told[shard.index()];
         if self.must_pass || waiting > WAITING_MAX || ShardId::all().any(is_gone) {
-            self.pass()?;
-            return Ok(true);
+            // One that cannot end is not begun.
+            return if self.is_stopping() { Ok(false) } else { self.pass() };
         }
         let any = self.tell_changes()?;
         if self.kept_at.elapsed() >= KEEP {
@@ -197,13 +215,17 @@ impl Output {
         Ok(sent > 0)
     }
 
-    /// Tells everything that is capped, and goes on with the changes from where that began.
-    fn pass(&mut self) -> Result<(), Trouble> {
+    /// Tells everything that is capped, and goes on with the changes from where that began. Whether it came to its end.
+    fn pass(&mut self) -> Result<bool, Trouble> {
         // Until it is over nothing is waited for: what is capped by then is in it, or a change after its beginning.
         let begin: Vec<u64> = ShardId::all().map(|shard| self.store.durable_seq(shard)).collect();
         self.told.copy_from_slice(&begin);
         self.must_pass = true;
         self.want();
+        if !self.options.mirrored {
+            // Nobody else wants them, and they must not pile up while the topic takes nothing.
+            self.store.trim_changes(ShardId::all().map(|shard| (shard, begin[shard.index()])))?;
+        }
         let mut after: Option<Vec<u8>> = None;
         loop {
             let page = self.store.caps_after(after.as_deref(), BATCH)?;
@@ -216,14 +238,14 @@ impl Output {
             self.acknowledged()?;
             self.sent.increment(page.caps.len() as u64);
             match page.next {
-                Some(next) if !self.stop.is_cancelled() => after = Some(next),
-                Some(_) => return Ok(()),
+                Some(_) if self.stop.is_cancelled() => return Ok(false),
+                Some(next) => after = Some(next),
                 None => break,
             }
         }
         self.must_pass = false;
         self.keep()?;
-        Ok(())
+        Ok(true)
     }
 
     fn send(&self, told: &Told<'_>, shard: ShardId, seq: u64) -> Result<(), Trouble> {
@@ -236,6 +258,9 @@ impl Output {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((error, again)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+                    if self.gives_up() {
+                        return Err(Trouble::Stopping);
+                    }
                     self.producer.poll(Duration::from_millis(10));
                     record = again;
                 }
@@ -246,18 +271,19 @@ impl Output {
 
     /// Waits until everything sent is acknowledged, or something is not.
     fn acknowledged(&self) -> Result<(), Trouble> {
-        let mut end = None;
         while self.producer.in_flight_count() > 0 {
             self.producer.poll(Duration::from_millis(10));
-            if self.stop.is_cancelled() && Instant::now() >= *end.get_or_insert_with(|| Instant::now() + FINISH) {
-                // Whoever starts next sends it again.
-                return Err(Trouble::NotTaken);
+            if self.gives_up() {
+                return Err(Trouble::Stopping);
             }
         }
-        if self.deliveries.failed.swap(0, Ordering::Relaxed) > 0 { Err(Trouble::NotTaken) } else { Ok(()) }
+        match self.deliveries.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(Trouble::Client(error)),
+            None => Ok(()),
+        }
     }
 
-    /// Keeps the mirror from dropping what was not told yet; where there is none, drops what was.
+    /// Keeps the mirror from dropping what was not told yet.
     fn want(&self) {
         for shard in ShardId::all() {
             self.store.set_wanted_after(shard, self.told[shard.index()]);

@@ -37,6 +37,10 @@ pub(super) struct Partition {
     pub at_end: bool,
     /// The frontier last stored.
     pub stored: Option<Frontier>,
+    /// How often it turned out to be another topic's.
+    resets: u64,
+    /// Kafka is not asked before.
+    pub ask_at: Option<Instant>,
 }
 
 /// What a record needs to be taken.
@@ -50,16 +54,20 @@ pub(super) struct Taking<'t> {
 impl Partition {
     pub(super) fn new(router: &Router, topic: &str, partition: u32, known: PulledPartition) -> Self {
         let frontier = known.frontier.unwrap_or_default();
+        let mut reading = Reading::new(topic, partition);
+        reading.begin(known.resets);
         Self {
             phase: Phase::Ask,
             underway: Underway::new(frontier),
-            reading: Reading::new(topic, partition),
+            reading,
             taken: known.taken,
             lanes: router.lanes(topic, partition),
             chunk: None,
             position: frontier.next,
             at_end: false,
             stored: None,
+            resets: known.resets,
+            ask_at: None,
         }
     }
 
@@ -75,9 +83,12 @@ impl Partition {
         self.phase = phase;
     }
 
-    /// Forgets what was taken: it was another topic's.
-    pub(super) fn forget(&mut self) {
+    /// Forgets what was taken: it was another topic's. Says how often that was so by now.
+    pub(super) fn forget(&mut self) -> u64 {
         *self.taken = [0; SHARDS];
+        self.resets += 1;
+        self.reading.begin(self.resets);
+        self.resets
     }
 
     /// Takes a record.

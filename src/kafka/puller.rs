@@ -25,21 +25,34 @@ const PULL_BYTES: usize = 8 << 20;
 const KEEP: Duration = Duration::from_secs(1);
 /// How long a partition of which nothing could be found out waits.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How long in a row is asked what Kafka has of partitions.
+const ASK_FOR: Duration = Duration::from_millis(100);
 /// How long what was read may take to become durable once the adapter is to stop.
 const FINISH: Duration = Duration::from_secs(3);
+
+/// What a puller is told of a partition.
+pub(super) enum Word {
+    /// It is to be read.
+    Read(u32, PulledPartition),
+    /// It is no longer there.
+    Gone(u32),
+    /// It is there again, as another one.
+    Back(u32),
+}
 
 pub(super) struct Puller {
     options: Options,
     parts: Parts,
     consumer: Consumer,
-    /// Partitions to read from now on.
-    new: Receiver<(u32, PulledPartition)>,
+    /// Asks what Kafka has: on the connections of the one that reads, an answer would wait for the read under way.
+    asker: Consumer,
+    /// What becomes of partitions.
+    words: Receiver<Word>,
     partitions: BTreeMap<u32, Partition>,
     dead: DeadLetters,
     status: Handle,
     stop: CancellationToken,
     kept_at: Instant,
-    ask_at: Instant,
     /// How often the topic was doubted that this puller knows of.
     doubts: u64,
     refusals: Seldom,
@@ -51,7 +64,7 @@ impl Puller {
         options: &Options,
         parts: &Parts,
         consumer: Consumer,
-        new: Receiver<(u32, PulledPartition)>,
+        words: Receiver<Word>,
         status: Handle,
         stop: CancellationToken,
     ) -> Result<Self, KafkaError> {
@@ -60,13 +73,13 @@ impl Puller {
             options: options.clone(),
             parts: parts.clone(),
             consumer,
-            new,
+            asker: super::client::consumer(options)?,
+            words,
             partitions: BTreeMap::new(),
             dead: DeadLetters::new(options)?,
             status,
             stop,
             kept_at: now,
-            ask_at: now,
             doubts: 0,
             refusals: Seldom::default(),
             errors: Seldom::default(),
@@ -75,9 +88,8 @@ impl Puller {
 
     pub(super) fn run(mut self) -> Result<(), KafkaError> {
         while !self.stop.is_cancelled() {
-            for (number, known) in self.new.try_iter() {
-                let partition = Partition::new(&self.parts.router, &self.options.topic, number, known);
-                self.partitions.insert(number, partition);
+            for word in self.words.try_iter().collect::<Vec<_>>() {
+                self.hear(word);
             }
             if self.doubts != self.status.doubts() {
                 self.doubts = self.status.doubts();
@@ -96,6 +108,26 @@ impl Puller {
             }
         }
         self.finish()
+    }
+
+    fn hear(&mut self, word: Word) {
+        match word {
+            Word::Read(number, known) => {
+                let partition = Partition::new(&self.parts.router, &self.options.topic, number, known);
+                self.partitions.insert(number, partition);
+            }
+            Word::Gone(number) => {
+                if let Some(partition) = self.partitions.get_mut(&number) {
+                    partition.phase = Phase::Stopped;
+                    let _ = assign(&self.consumer, &self.options.topic, number, None);
+                }
+            }
+            Word::Back(number) => {
+                if let Some(partition) = self.partitions.get_mut(&number) {
+                    partition.phase = Phase::Changed("it was gone, and is there again".to_owned());
+                }
+            }
+        }
     }
 
     /// Collects what is durable and sends what waits; whether the writers refused anything.
@@ -124,6 +156,10 @@ impl Puller {
     fn begin(&mut self) -> Result<(), KafkaError> {
         let now = Instant::now();
         for partition in self.partitions.values_mut().filter(|partition| partition.underway.is_empty()) {
+            // The others at the next turn: what is read already must not wait for them.
+            if self.stop.is_cancelled() || now.elapsed() >= ASK_FOR {
+                break;
+            }
             if let Phase::Changed(why) = &partition.phase {
                 let (topic, number) = (&self.options.topic, partition.number());
                 match self.options.on_change {
@@ -149,23 +185,25 @@ impl Puller {
                             "the topic is not the one that was read before: it is read from its beginning"
                         );
                         let frontier = Frontier::default();
-                        self.parts.store.reset_pulled(topic, number, &frontier)?;
-                        partition.forget();
+                        let resets = partition.forget();
+                        self.parts.store.reset_pulled(topic, number, &frontier, resets)?;
+                        self.status.reset(number);
                         partition.begin(frontier, Phase::Ask);
                         // What a topic's beginning lacks is no loss of this one.
                         partition.stored = Some(frontier);
                     }
                 }
             }
-            if partition.phase != Phase::Ask || now < self.ask_at {
+            if partition.phase != Phase::Ask || partition.ask_at.is_some_and(|at| now < at) {
                 continue;
             }
-            if let Err(error) = begin(&self.consumer, &self.options.topic, partition, &self.status) {
-                self.ask_at = Instant::now() + ASK_AGAIN;
+            partition.ask_at = None;
+            let clients = (&self.asker, &self.consumer);
+            if let Err(error) = begin(clients, &self.options.topic, partition, &self.status) {
+                partition.ask_at = Some(Instant::now() + ASK_AGAIN);
                 if let Some(others) = self.errors.say(now) {
                     tracing::info!(partition = partition.number(), %error, others, "Kafka does not say what it has");
                 }
-                break;
             }
         }
         Ok(())
@@ -184,8 +222,8 @@ impl Puller {
         let changed: Vec<_> = changed.collect();
         let rows = changed.iter().map(|(number, frontier)| (*number, frontier));
         match self.parts.store.put_frontiers(&self.options.topic, rows) {
-            // The process asks to be restarted; until then it reads no further.
-            Err(crate::store::StoreError::Poisoned) => Ok(()),
+            // The process asks to be restarted; until then it reads no further, and others do.
+            Err(_) if self.parts.store.is_poisoned() => Ok(()),
             result => Ok(result?),
         }
     }
@@ -210,6 +248,9 @@ impl Puller {
                     bytes += message.payload_len();
                     if let Some(partition) = self.partitions.get_mut(&(message.partition() as u32)) {
                         partition.take(&message, &mut with);
+                    }
+                    if with.dead.is_full() {
+                        break;
                     }
                 }
                 Some(Err(ClientError::PartitionEOF(number))) => {
@@ -264,16 +305,17 @@ impl Puller {
         for partition in self.partitions.values_mut() {
             if matches!(partition.phase, Phase::Read | Phase::Check(_)) {
                 partition.phase = Phase::Ask;
+                partition.ask_at = Some(Instant::now() + ASK_AGAIN);
             }
         }
-        self.ask_at = Instant::now() + ASK_AGAIN;
     }
 
     /// Waits for what was read, and stores how far that is.
     fn finish(mut self) -> Result<(), KafkaError> {
         let until = Instant::now() + FINISH;
         while self.partitions.values().any(|partition| !partition.underway.is_empty()) && Instant::now() < until {
-            if self.drive() && self.parts.router.health().is_poisoned() {
+            // What is refused for good now is read again by whoever starts next.
+            if self.drive() && self.parts.router.health().refusal().is_some() {
                 break;
             }
             std::thread::park_timeout(Duration::from_millis(1));
@@ -283,9 +325,14 @@ impl Puller {
 }
 
 /// Asks what Kafka has of a partition, and begins to read it accordingly.
-fn begin(consumer: &Consumer, topic: &str, partition: &mut Partition, status: &Handle) -> KafkaResult<()> {
+fn begin(
+    (asker, consumer): (&Consumer, &Consumer),
+    topic: &str,
+    partition: &mut Partition,
+    status: &Handle,
+) -> KafkaResult<()> {
     let number = partition.number();
-    let (low, end) = consumer.fetch_watermarks(topic, number as i32, ASK)?;
+    let (low, end) = asker.fetch_watermarks(topic, number as i32, ASK)?;
     let (low, end) = (low.max(0) as u64, end.max(0) as u64);
     let frontier = partition.underway.frontier();
     status.end(number, end);

@@ -3,13 +3,14 @@
 
 use super::client::{ASK, Consumer, consumer};
 use super::options::StartFrom;
-use super::puller::Puller;
-use super::status::Handle;
+use super::puller::{Puller, Word};
+use super::seldom::Seldom;
+use super::status::{Handle, State};
 use super::{KafkaError, Options, Parts, Running};
 use crate::store::{Frontier, PulledPartition};
 use crossbeam_channel::Sender;
 use rdkafka::consumer::{CommitMode, Consumer as _};
-use rdkafka::error::KafkaError as ClientError;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread::JoinHandle;
@@ -34,6 +35,10 @@ pub fn start(options: Options, parts: Parts) -> Result<Running, KafkaError> {
         partitions: BTreeSet::new(),
         pullers: Vec::new(),
         halt: stop.child_token(),
+        gone: BTreeSet::new(),
+        left: BTreeMap::new(),
+        look_from: 0,
+        uncommitted: Seldom::default(),
         taken_over: false,
         options,
         parts,
@@ -52,8 +57,6 @@ pub fn start(options: Options, parts: Parts) -> Result<Running, KafkaError> {
     Ok(Running { handle, stop, failed, thread })
 }
 
-/// A partition to read.
-type New = (u32, PulledPartition);
 type PullerThread = JoinHandle<Result<(), KafkaError>>;
 
 struct Topic {
@@ -61,7 +64,13 @@ struct Topic {
     parts: Parts,
     client: Consumer,
     partitions: BTreeSet<u32>,
-    pullers: Vec<(Sender<New>, PullerThread)>,
+    /// Those that were there once: in this run, and in an earlier one.
+    gone: BTreeSet<u32>,
+    left: BTreeMap<u32, PulledPartition>,
+    /// Whose end is asked for first, the next time.
+    look_from: u32,
+    pullers: Vec<(Sender<Word>, PullerThread)>,
+    uncommitted: Seldom,
     /// Ends the pullers.
     halt: CancellationToken,
     /// The group was taken from another store: that is done once.
@@ -92,8 +101,8 @@ impl Topic {
         let result = self.serve();
         self.halt.cancel();
         let mut results = vec![result];
-        for (new, thread) in std::mem::take(&mut self.pullers) {
-            drop(new);
+        for (words, thread) in std::mem::take(&mut self.pullers) {
+            drop(words);
             results.push(thread.join().unwrap_or(Err(KafkaError::Panicked)));
         }
         if results.iter().all(Result::is_ok) {
@@ -104,9 +113,10 @@ impl Topic {
 
     fn serve(&mut self) -> Result<(), KafkaError> {
         for number in 0..self.options.consumers.max(1) {
-            let (sender, new) = crossbeam_channel::unbounded();
+            let (sender, words) = crossbeam_channel::unbounded();
             let (halt, status) = (self.halt.clone(), self.status.clone());
-            let puller = Puller::new(&self.options, &self.parts, consumer(&self.options)?, new, status, halt.clone())?;
+            let puller =
+                Puller::new(&self.options, &self.parts, consumer(&self.options)?, words, status, halt.clone())?;
             let run = move || {
                 // However it ends, the others end, too.
                 let _halt = halt.drop_guard();
@@ -129,9 +139,10 @@ impl Topic {
                 looked = Instant::now();
                 told = self.look();
             }
-            if claim && told.is_ok() {
+            if claim && !matches!(told, Err(Trouble::Fatal(_))) {
                 claimed = Instant::now();
-                told = self.claim(self.status.frontiers());
+                // That one partition has no leader is no reason to say nothing of the others.
+                told = told.and(self.claim(self.status.frontiers()));
             }
             match told {
                 Ok(()) if look => self.status.connected(None),
@@ -195,7 +206,7 @@ impl Topic {
                 "partitions that were read are no longer there"
             );
         }
-        known.retain(|number, _| numbers.contains(number));
+        (known, self.left) = known.into_iter().partition(|(number, _)| numbers.contains(number));
         self.claim(known.iter().filter_map(|(number, known)| Some((*number, known.frontier?))).collect())?;
         tracing::info!(topic, partitions = known.len(), "reading from Kafka");
         for (number, known) in known {
@@ -207,9 +218,14 @@ impl Topic {
     fn add(&mut self, number: u32, known: PulledPartition) {
         self.partitions.insert(number);
         self.status.frontier(number, known.frontier.unwrap_or_default());
+        self.tell(number, Word::Read(number, known));
+    }
+
+    /// Tells the puller of a partition.
+    fn tell(&self, number: u32, word: Word) {
         let puller = number as usize % self.pullers.len();
         // It is gone only where everything ends.
-        let _ = self.pullers[puller].0.send((number, known));
+        let _ = self.pullers[puller].0.send(word);
     }
 
     /// The topic's partitions.
@@ -217,6 +233,10 @@ impl Topic {
         let topic = &self.options.topic;
         let metadata = self.client.fetch_metadata(Some(topic), ASK)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let trouble = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
+        if let Some(trouble) = trouble.filter(|code| *code != RDKafkaErrorCode::UnknownTopicOrPartition) {
+            return Err(Trouble::Away(format!("the topic {topic:?} cannot be read: {trouble}")));
+        }
         let partitions = found.filter(|found| found.error().is_none()).map(|found| found.partitions());
         let Some(partitions) = partitions.filter(|partitions| !partitions.is_empty()) else {
             // Deleted; and should it come back, it is another one.
@@ -256,8 +276,23 @@ impl Topic {
 
     /// Looks for new partitions, and where all of them end.
     fn look(&mut self) -> Result<(), Trouble> {
-        for number in self.numbers()? {
-            if !self.partitions.contains(&number) {
+        let numbers = self.numbers()?;
+        for &number in self.partitions.difference(&numbers) {
+            let topic = &self.options.topic;
+            tracing::error!(code = "kafka_topic_changed", topic, partition = number, "a partition is no longer there");
+            self.status.state(number, State::Stopped);
+            self.tell(number, Word::Gone(number));
+            self.gone.insert(number);
+        }
+        self.partitions.retain(|number| numbers.contains(number));
+        for number in numbers {
+            if self.gone.remove(&number) {
+                self.partitions.insert(number);
+                self.tell(number, Word::Back(number));
+            } else if let Some(known) = self.left.remove(&number) {
+                // Whether it is the one that it was is found out as at every start.
+                self.add(number, known);
+            } else if !self.partitions.contains(&number) {
                 let (topic, frontier) = (&self.options.topic, Frontier::default());
                 tracing::info!(topic, partition = number, "a new partition is read from its beginning");
                 let row = (number, &frontier);
@@ -265,11 +300,26 @@ impl Topic {
                 self.add(number, PulledPartition { frontier: Some(frontier), ..PulledPartition::default() });
             }
         }
-        for &number in &self.partitions {
-            let (_, end) = self.client.fetch_watermarks(&self.options.topic, number as i32, ASK)?;
-            self.status.end(number, end.max(0) as u64);
+        self.look_for_ends()
+    }
+
+    /// Asks where the partitions end; not for too long, and the next time from where it was. The first trouble is returned.
+    fn look_for_ends(&mut self) -> Result<(), Trouble> {
+        let (started, mut trouble) = (Instant::now(), Ok(()));
+        let from = self.look_from;
+        let in_turn = self.partitions.range(from..).chain(self.partitions.range(..from));
+        for &number in in_turn {
+            if self.halt.is_cancelled() || started.elapsed() >= ASK {
+                self.look_from = number;
+                break;
+            }
+            match self.client.fetch_watermarks(&self.options.topic, number as i32, ASK) {
+                Ok((_, end)) => self.status.end(number, end.max(0) as u64),
+                Err(error) if trouble.is_ok() => trouble = Err(error.into()),
+                Err(_) => {}
+            }
         }
-        Ok(())
+        trouble
     }
 
     /// Makes sure that no other store has the group.
@@ -283,7 +333,9 @@ impl Topic {
         let elements = committed.elements();
         let mut owners = elements.iter().filter_map(|partition| partition.metadata().strip_prefix(OWNER));
         let Some(other) = owners.find(|owner| owner != ours) else { return Ok(()) };
-        if self.options.takeover && !self.taken_over {
+        // A store in memory is another one after every start: it is nobody's rival.
+        let may_take = self.options.takeover || self.parts.store.dir().is_none();
+        if may_take && !self.taken_over {
             return Ok(());
         }
         let (group, owner) = (self.options.group.clone(), other.to_owned());
@@ -314,7 +366,18 @@ impl Topic {
             while self.client.context().commits() == before && Instant::now() < until {
                 let _ = self.client.poll(Duration::from_millis(20));
             }
-            self.taken_over = true;
+            self.taken_over = self.client.context().commits() != before && self.client.context().refused().is_none();
+        }
+        if let Some(why) = self.client.context().refused()
+            && let Some(others) = self.uncommitted.say(Instant::now())
+        {
+            let group = &self.options.group;
+            tracing::warn!(
+                group,
+                why,
+                others,
+                "offsets are not committed, so nobody else is kept from counting the topic: do other consumers use the group?"
+            );
         }
         Ok(())
     }

@@ -135,6 +135,11 @@ impl Handle {
         self.change(partition, |figures| figures.frontier = frontier);
     }
 
+    /// Nothing is known of the partition any more: it is another topic's.
+    pub(super) fn reset(&self, partition: u32) {
+        self.change(partition, |figures| *figures = Figures::default());
+    }
+
     /// The partition's end, as the broker tells it. One that is less than before is no end of the same topic.
     pub(super) fn end(&self, partition: u32, end: u64) {
         let mut before = 0;

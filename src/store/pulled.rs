@@ -5,6 +5,7 @@
 //! base      b                                                      256 varints: by shard, the offset to take next
 //! mark      w, number of writers (u16 BE), writer (u16 BE)         varint: the offset to take next
 //! frontier  f                                                      see `Frontier`
+//! reset     g                                                      varint: how often it was forgotten; none is never
 //! ```
 //!
 //! Beside them, under `0, topic` (no topic's name begins with a zero byte), stands up to where the changes of caps were
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 const BASE: u8 = b'b';
 const MARK: u8 = b'w';
 const FRONTIER: u8 = b'f';
+const RESET: u8 = b'g';
 
 /// By shard, the offset from which on nothing of a partition is taken yet.
 pub type Taken = [u64; SHARDS];
@@ -77,11 +79,13 @@ impl Frontier {
 pub struct PulledPartition {
     pub frontier: Option<Frontier>,
     pub taken: Box<Taken>,
+    /// How often it turned out to be another topic's, and was begun anew.
+    pub resets: u64,
 }
 
 impl Default for PulledPartition {
     fn default() -> Self {
-        Self { frontier: None, taken: Box::new([0; SHARDS]) }
+        Self { frontier: None, taken: Box::new([0; SHARDS]), resets: 0 }
     }
 }
 
@@ -137,6 +141,7 @@ const CORRUPT: StoreError = StoreError::Corrupt { table: "pulled", what: "a row 
 struct Rows {
     frontier: Option<Frontier>,
     base: Option<Box<Taken>>,
+    resets: u64,
     /// Writers, writer, the offset that writer takes next.
     marks: Vec<(u16, u16, u64)>,
     /// The keys of the marks.
@@ -148,6 +153,10 @@ impl Rows {
         match *rest {
             [BASE] => self.base = Some(decode_taken(value)?),
             [FRONTIER] => self.frontier = Some(Frontier::decode(value)?),
+            [RESET] => {
+                let mut value = value;
+                self.resets = take_varint(&mut value)?;
+            }
             [MARK, a, b, c, d] => {
                 let mut value = value;
                 let (writers, writer) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
@@ -166,7 +175,7 @@ impl Rows {
             let next = mine.map(|&(_, _, next)| next).max().unwrap_or(0);
             taken[shard.index()] = taken[shard.index()].max(next);
         }
-        PulledPartition { frontier: self.frontier, taken }
+        PulledPartition { frontier: self.frontier, taken, resets: self.resets }
     }
 }
 
@@ -233,14 +242,23 @@ impl Store {
         self.write_pulled(batch)
     }
 
-    /// Forgets how far a partition was taken, and says where it is read from instead.
-    pub fn reset_pulled(&self, topic: &str, partition: u32, frontier: &Frontier) -> Result<(), StoreError> {
+    /// Forgets how far a partition was taken, and says where it is read from instead, and how often that was so by now.
+    pub fn reset_pulled(
+        &self,
+        topic: &str,
+        partition: u32,
+        frontier: &Frontier,
+        resets: u64,
+    ) -> Result<(), StoreError> {
         let mut batch = WriteBatch::default();
         let mut value = Vec::new();
         frontier.encode(&mut value);
         let cf = self.cf(Table::Pulled);
         batch.delete_range_cf(cf, row(topic, partition, 0), row(topic, partition, u8::MAX));
         batch.put_cf(cf, row(topic, partition, FRONTIER), value);
+        let mut value = Vec::new();
+        put_varint(&mut value, resets);
+        batch.put_cf(cf, row(topic, partition, RESET), value);
         self.write_pulled(batch)
     }
 
@@ -320,9 +338,10 @@ mod tests {
         assert_eq!(known[&0].taken[..6], [30, 20, 10, 30, 15, 20]);
         // Folding is done once, and gives the same again.
         assert_eq!(store.pulled("t").unwrap(), known);
-        store.reset_pulled("t", 0, &Frontier::default()).unwrap();
+        store.reset_pulled("t", 0, &Frontier::default(), 3).unwrap();
         let known = store.pulled("t").unwrap();
-        assert_eq!(known[&0], PulledPartition { frontier: Some(Frontier::default()), ..PulledPartition::default() });
+        let reset = PulledPartition { frontier: Some(Frontier::default()), resets: 3, ..PulledPartition::default() };
+        assert_eq!(known[&0], reset);
         assert_eq!(store.pulled("tt").unwrap()[&0].frontier.unwrap().next, 1);
     }
 }
