@@ -6,6 +6,7 @@ use crate::model::{EventId, ShardId, TsMs};
 use crate::shard::BlockBuilder;
 use crate::store::{Frontier, RecordCheck, Taken};
 use rdkafka::message::{BorrowedMessage, Message};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -18,6 +19,9 @@ pub(super) fn check_of(message: &BorrowedMessage<'_>) -> RecordCheck {
         hash: xxh3_64_with_seed(message.payload().unwrap_or_default(), seed),
     }
 }
+
+/// Why a record is not taken that may be, later.
+pub(super) const EARLY: &str = "ts_in_future";
 
 /// How the records of a partition are read.
 pub(super) struct Reading {
@@ -65,7 +69,7 @@ impl Reading {
         chunk: &mut Chunk,
         message: &BorrowedMessage<'_>,
         reader: &EventReader,
-        taken: &Taken,
+        (taken, early): (&Taken, &BTreeSet<u64>),
         number: u64,
     ) -> Option<Letter> {
         let check = check_of(message);
@@ -73,13 +77,17 @@ impl Reading {
         chunk.end = Frontier { next: offset + 1, last: Some(check) };
         chunk.records += 1;
         let read = message.payload().ok_or_else(no_value).and_then(|value| reader.event(value));
-        let ahead = |why: crate::engine::TsInFuture| Reject { code: "ts_in_future", detail: why.to_string() };
+        let ahead = |why: crate::engine::TsInFuture| Reject { code: EARLY, detail: why.to_string() };
         let added = read.and_then(|mut event| {
             if event.ts.is_none() {
                 event.ts = TsMs::from_millis(check.ts.into()).ok();
             }
             if offset < taken[ShardId::of_user(event.user.as_str().as_bytes()).index()] {
                 // What was not counted is no writer's: whether its letter arrived is not known.
+                if early.contains(&offset) {
+                    let detail = "ts lay ahead of this server's clock when the record was read".to_owned();
+                    return Err(Reject { code: EARLY, detail });
+                }
                 chunk.events.admits(&event).map_err(ahead)?;
                 chunk.skipped += 1;
                 return Ok(());

@@ -121,8 +121,8 @@ impl DeadLetters {
         self.post.as_ref().is_some_and(|post| post.open >= LETTERS_MAX || post.open_bytes >= BYTES_MAX)
     }
 
-    /// Sends what waits, and tells `done` partition and chunk of every letter that is acknowledged.
-    pub(super) fn drive(&mut self, now: Instant, mut done: impl FnMut(u32, u64)) {
+    /// Sends what waits, and tells `done` every letter that is acknowledged.
+    pub(super) fn drive(&mut self, now: Instant, mut done: impl FnMut(&Letter)) {
         let Some(post) = self.post.as_mut().filter(|post| post.open > 0) else { return };
         post.send(&self.source, now, &mut self.lines);
         post.producer.poll(Duration::ZERO);
@@ -132,7 +132,7 @@ impl DeadLetters {
                 None => {
                     post.open -= 1;
                     post.open_bytes = post.open_bytes.saturating_sub(letter.bytes());
-                    done(letter.partition, letter.chunk);
+                    done(&letter);
                 }
                 Some(error) => post.put_back(letter, &error, now, &mut self.lines),
             }

@@ -1,14 +1,15 @@
 //! One partition: where it is, and what of it is under way.
 
-use super::chunk::{Chunk, Reading, check_of};
+use super::chunk::{Chunk, EARLY, Reading, check_of};
 use super::dead::DeadLetters;
 use super::frontier::Underway;
 use super::status::{Handle, State};
 use crate::input::EventReader;
 use crate::model::SHARDS;
 use crate::shard::{Lanes, Refusal, Router};
-use crate::store::{Frontier, PulledPartition, RecordCheck, Taken};
+use crate::store::{Frontier, PulledPartition, RecordCheck, Store, StoreError, Taken};
 use rdkafka::message::{BorrowedMessage, Message};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// What is done with a partition.
@@ -39,6 +40,9 @@ pub(super) struct Partition {
     pub stored: Option<Frontier>,
     /// How often it turned out to be another topic's.
     resets: u64,
+    /// Records that lay too far ahead, whose letters are open; and whether that is stored as it is.
+    early: BTreeSet<u64>,
+    early_is_stored: bool,
     /// Kafka is not asked before.
     pub ask_at: Option<Instant>,
 }
@@ -67,6 +71,8 @@ impl Partition {
             at_end: false,
             stored: None,
             resets: known.resets,
+            early: known.early,
+            early_is_stored: true,
             ask_at: None,
         }
     }
@@ -86,6 +92,7 @@ impl Partition {
     /// Forgets what was taken: it was another topic's. Says how often that was so by now.
     pub(super) fn forget(&mut self) -> u64 {
         *self.taken = [0; SHARDS];
+        self.early.clear();
         self.resets += 1;
         self.reading.begin(self.resets);
         self.resets
@@ -122,13 +129,33 @@ impl Partition {
             records: 0,
             skipped: 0,
         });
-        let letter = self.reading.add(chunk, message, with.reader, &self.taken, number);
+        let letter = self.reading.add(chunk, message, with.reader, (&self.taken, &self.early), number);
         self.position = chunk.end.next;
-        if let Some(letter) = letter
-            && with.dead.bury(letter, with.now)
-        {
-            chunk.letters += 1;
+        if let Some(letter) = letter {
+            let (offset, is_early) = (letter.offset, letter.code == EARLY);
+            if with.dead.bury(letter, with.now) {
+                chunk.letters += 1;
+                if is_early {
+                    self.early.insert(offset);
+                    self.early_is_stored = false;
+                }
+            }
         }
+    }
+
+    /// Says that a letter has arrived.
+    pub(super) fn buried(&mut self, chunk: u64, offset: u64) {
+        self.underway.done(chunk);
+        self.early_is_stored &= !self.early.remove(&offset);
+    }
+
+    /// Stores which letters are open of records that lay too far ahead.
+    pub(super) fn keep_early(&mut self, store: &Store, topic: &str) -> Result<(), StoreError> {
+        if !self.early_is_stored {
+            store.put_early(topic, self.number(), &self.early)?;
+            self.early_is_stored = true;
+        }
+        Ok(())
     }
 
     /// Hands over what was read since the last time.

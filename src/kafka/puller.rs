@@ -104,7 +104,7 @@ impl Puller {
             } else if events >= self.options.in_flight / self.options.consumers.max(1) || self.dead.is_full() {
                 std::thread::park_timeout(Duration::from_micros(500));
             } else {
-                self.pull();
+                self.pull()?;
             }
         }
         self.finish()
@@ -134,9 +134,9 @@ impl Puller {
     fn drive(&mut self) -> bool {
         let now = Instant::now();
         let partitions = &mut self.partitions;
-        self.dead.drive(now, |number, chunk| {
-            if let Some(partition) = partitions.get_mut(&number) {
-                partition.underway.done(chunk);
+        self.dead.drive(now, |letter| {
+            if let Some(partition) = partitions.get_mut(&letter.partition) {
+                partition.buried(letter.chunk, letter.offset);
             }
         });
         let mut refused = None;
@@ -215,6 +215,7 @@ impl Puller {
             return Ok(());
         }
         self.kept_at = Instant::now();
+        self.keep_early()?;
         let changed = self.partitions.values_mut().filter_map(|partition| {
             let frontier = partition.underway.frontier();
             (partition.stored.replace(frontier) != Some(frontier)).then(|| (partition.number(), frontier))
@@ -229,7 +230,7 @@ impl Puller {
     }
 
     /// Reads what there is, but not too much at once.
-    fn pull(&mut self) {
+    fn pull(&mut self) -> Result<(), KafkaError> {
         let busy = self.partitions.values().any(|partition| !partition.underway.is_empty());
         let mut wait = Duration::from_millis(if busy { 2 } else { 50 });
         let (mut records, mut bytes) = (0, 0);
@@ -268,12 +269,25 @@ impl Puller {
             }
             wait = Duration::ZERO;
         }
+        // Before any mark of a writer goes beyond them.
+        self.keep_early()?;
         for partition in self.partitions.values_mut() {
             partition.cut(&self.status);
         }
         if let Some(error) = trouble {
             self.look_into(&error);
         }
+        Ok(())
+    }
+
+    fn keep_early(&mut self) -> Result<(), KafkaError> {
+        for partition in self.partitions.values_mut() {
+            match partition.keep_early(&self.parts.store, &self.options.topic) {
+                Err(_) if self.parts.store.is_poisoned() => {}
+                result => result?,
+            }
+        }
+        Ok(())
     }
 
     /// Says what went wrong; where the topic may not be what it was, it is looked at anew.

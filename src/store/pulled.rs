@@ -6,6 +6,7 @@
 //! mark      w, number of writers (u16 BE), writer (u16 BE)         varint: the offset to take next
 //! frontier  f                                                      see `Frontier`
 //! reset     g                                                      varint: how often it was forgotten; none is never
+//! early     e                                                      varints: see `PulledPartition::early`
 //! ```
 //!
 //! Beside them, under `0, topic` (no topic's name begins with a zero byte), stands up to where the changes of caps were
@@ -19,12 +20,13 @@ use super::codec::{put_varint, take_varint};
 use super::{Store, StoreError, Table, Turn};
 use crate::model::{SHARDS, ShardId};
 use rocksdb::{IteratorMode, ReadOptions, WriteBatch, WriteOptions};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const BASE: u8 = b'b';
 const MARK: u8 = b'w';
 const FRONTIER: u8 = b'f';
 const RESET: u8 = b'g';
+const EARLY: u8 = b'e';
 
 /// By shard, the offset from which on nothing of a partition is taken yet.
 pub type Taken = [u64; SHARDS];
@@ -81,11 +83,14 @@ pub struct PulledPartition {
     pub taken: Box<Taken>,
     /// How often it turned out to be another topic's, and was begun anew.
     pub resets: u64,
+    /// The offsets of records that lay too far ahead when they were read, and whose letters may not have arrived: once
+    /// their time has come they must not be taken for records that were counted.
+    pub early: BTreeSet<u64>,
 }
 
 impl Default for PulledPartition {
     fn default() -> Self {
-        Self { frontier: None, taken: Box::new([0; SHARDS]), resets: 0 }
+        Self { frontier: None, taken: Box::new([0; SHARDS]), resets: 0, early: BTreeSet::new() }
     }
 }
 
@@ -142,6 +147,7 @@ struct Rows {
     frontier: Option<Frontier>,
     base: Option<Box<Taken>>,
     resets: u64,
+    early: BTreeSet<u64>,
     /// Writers, writer, the offset that writer takes next.
     marks: Vec<(u16, u16, u64)>,
     /// The keys of the marks.
@@ -153,6 +159,12 @@ impl Rows {
         match *rest {
             [BASE] => self.base = Some(decode_taken(value)?),
             [FRONTIER] => self.frontier = Some(Frontier::decode(value)?),
+            [EARLY] => {
+                let mut value = value;
+                while !value.is_empty() {
+                    self.early.insert(take_varint(&mut value)?);
+                }
+            }
             [RESET] => {
                 let mut value = value;
                 self.resets = take_varint(&mut value)?;
@@ -175,7 +187,7 @@ impl Rows {
             let next = mine.map(|&(_, _, next)| next).max().unwrap_or(0);
             taken[shard.index()] = taken[shard.index()].max(next);
         }
-        PulledPartition { frontier: self.frontier, taken, resets: self.resets }
+        PulledPartition { frontier: self.frontier, taken, resets: self.resets, early: self.early }
     }
 }
 
@@ -225,6 +237,16 @@ impl Store {
             frontier.encode(&mut value);
             batch.put_cf(self.cf(Table::Pulled), row(topic, partition, FRONTIER), value);
         }
+        self.write_pulled(batch)
+    }
+
+    /// Says which records of a partition lay too far ahead and are not known to be dead-lettered. It is written before any
+    /// mark that goes beyond them.
+    pub fn put_early(&self, topic: &str, partition: u32, early: &BTreeSet<u64>) -> Result<(), StoreError> {
+        let mut value = Vec::with_capacity(early.len() * 5);
+        early.iter().for_each(|&offset| put_varint(&mut value, offset));
+        let mut batch = WriteBatch::default();
+        batch.put_cf(self.cf(Table::Pulled), row(topic, partition, EARLY), value);
         self.write_pulled(batch)
     }
 
@@ -338,6 +360,8 @@ mod tests {
         assert_eq!(known[&0].taken[..6], [30, 20, 10, 30, 15, 20]);
         // Folding is done once, and gives the same again.
         assert_eq!(store.pulled("t").unwrap(), known);
+        store.put_early("t", 0, &BTreeSet::from([9, 300])).unwrap();
+        assert_eq!(store.pulled("t").unwrap()[&0].early, BTreeSet::from([9, 300]));
         store.reset_pulled("t", 0, &Frontier::default(), 3).unwrap();
         let known = store.pulled("t").unwrap();
         let reset = PulledPartition { frontier: Some(Frontier::default()), resets: 3, ..PulledPartition::default() };

@@ -1,7 +1,7 @@
 //! Records that cannot be used stop nothing.
 
 use crate::broker::Broker;
-use crate::support::now_ms;
+use crate::support::{now_ms, wait_for};
 use crate::world::{Record, TOPIC, caught_up, config, counted, make_topic, produce, record, site};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -112,4 +112,32 @@ fn letters(broker: &Broker) -> BTreeMap<String, Letter> {
         letters.insert(text(message.key().unwrap()), Letter { value: message.payload().map(text), headers });
     }
     letters
+}
+
+#[test]
+fn a_letter_that_did_not_arrive_before_a_crash_is_sent_though_the_time_of_its_event_has_come() {
+    let broker = Broker::start();
+    make_topic(&broker, TOPIC, 1);
+    let due = now_ms() + 8_000;
+    let event = |ts: u64| record("u", json!({"user": "u", "da": "1", "ts": ts}).to_string());
+    produce(&broker, TOPIC, [event(due), event(now_ms())]);
+    // The topic for dead letters is not there yet.
+    let site = site(&broker, &["--max-skew", "1s", "--kafka-dlq", "dead"]);
+    let server = site.start();
+    counted(&server, 1);
+    assert!(now_ms() < due - 1_000, "too slow to put anything to the test");
+    server.kill();
+    wait_for("the time of the event", || (now_ms() > due).then_some(()));
+    make_topic(&broker, "dead", 1);
+    let server = site.start();
+    caught_up(&server);
+    assert_eq!(server.ok("/cap/u/1")["count"], 1);
+    let dead = server.metric("freqcap_kafka_dead_letters_total{reason=\"ts_in_future\"}");
+    assert_eq!(dead, 1.0);
+    assert_eq!(letters(&broker).len(), 1);
+    // It is done with.
+    assert!(server.terminate().success());
+    let server = site.start();
+    caught_up(&server);
+    assert_eq!(server.metric("freqcap_kafka_records_total"), 0.0);
 }
