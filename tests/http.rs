@@ -128,8 +128,10 @@ fn a_body_that_cannot_be_used_is_a_problem_with_a_code_and_counts_nothing() {
         ("application/x-ndjson", lines.as_str(), 413, "too_many_events"),
         (json, huge.as_str(), 413, "body_too_large"),
         ("text/plain", event, 415, "unsupported_content_type"),
+        ("text/plain", huge.as_str(), 415, "unsupported_content_type"),
     ];
-    for (content_type, body, status, code) in cases {
+    // Several times: an answer that gets lost does so only now and then.
+    for (content_type, body, status, code) in (0..10).flat_map(|_| cases) {
         let shown = &body[..body.len().min(60)];
         let response = server.http.post(format!("{}/events", server.url)).header("content-type", content_type);
         let response = response.body(body.to_owned()).send().unwrap();

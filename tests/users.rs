@@ -128,6 +128,17 @@ fn an_erased_user_is_gone_from_everywhere_and_no_replay_brings_them_back() {
     assert_eq!((status.as_u16(), &nobody["logs"]), (200, &json!(0)));
 }
 
+#[test]
+fn whoever_comes_back_after_the_answer_counts() {
+    let (_site, server) = Server::with(&["--limit", "none", "--storage", "memory"]);
+    for n in 0..200 {
+        let (status, _, _) = server.send("DELETE", "/users/u", &[], None);
+        assert_eq!(status, 200);
+        let back = server.count(&json!({"user": "u", "da": "a"}));
+        assert_eq!((&back["result"], &back["cap"]["count"]), (&json!("counted"), &json!(1)), "round {n}");
+    }
+}
+
 /// The data directory does not say who was erased.
 #[test]
 fn a_tombstone_does_not_name_whom_it_is_for() {

@@ -6,6 +6,7 @@ mod body;
 mod cap;
 mod check;
 mod events;
+mod leftover;
 mod observe;
 mod ops;
 mod problem;

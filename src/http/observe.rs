@@ -1,6 +1,7 @@
 //! What every request goes through: measured, bounded in its header, and answered even where a handler panics.
 
 use super::app::App;
+use super::leftover;
 use super::problem::Problem;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
@@ -16,10 +17,12 @@ use std::time::Instant;
 pub(super) async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let start = Instant::now();
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let (request, leftover) = leftover::lend(request);
     let response = match header_fits(&request, app.limits.max_header) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
+    leftover.discard().await;
     let route = route.map_or_else(|| "none".to_owned(), |route| route.as_str().to_owned());
     let status = response.status();
     counter!("freqcap_http_requests_total", "route" => route.clone(), "status" => status.as_str().to_owned())
