@@ -154,10 +154,11 @@ fn verify(server: &Server, loads: &[Load]) {
 
 #[test]
 fn after_kill_9_every_acknowledged_event_is_counted_once_with_fsync() {
-    crash(&["--durability", "fsync"]);
+    // An overlay so small that files are written all the while.
+    crash(&["--durability", "fsync", "--overlay-size", "192KiB"]);
 }
 
 #[test]
 fn after_kill_9_every_acknowledged_event_is_counted_once_with_wal() {
-    crash(&["--durability", "wal"]);
+    crash(&["--durability", "wal", "--overlay-size", "192KiB"]);
 }

@@ -119,6 +119,7 @@ impl Config {
         }
         for (name, size, least) in [
             ("write_buffer", self.write_buffer, 64 << 10),
+            ("overlay_size", self.overlay_size, 64 << 10),
             ("max_header", self.max_header, 1 << 10),
             ("max_body", self.max_body, 1 << 10),
         ] {
@@ -208,6 +209,7 @@ impl Config {
             durability: self.durability,
             keep_changes: self.redis.is_some() || self.output_options().is_some(),
             block_cache: self.block_cache,
+            overlay_size: self.overlay_size,
             write_buffer: self.write_buffer,
             bloom_bits: self.bloom_bits.get() as f64,
             compression: self.compression,

@@ -112,7 +112,8 @@ settings! {
             "Events that may wait for one writer; more are answered 503";
         min_free_disk: ByteSize = "256MiB", "SIZE", "With less free in the data directory, events are answered 503";
         block_cache: ByteSize = "256MiB", "SIZE", "Memory for blocks read from disk";
-        write_buffer: ByteSize = "32MiB", "SIZE", "Memory of one write buffer; there are up to a dozen at the worst";
+        overlay_size: ByteSize = "128MiB", "SIZE", "Memory for logs that changed and are not in a file yet";
+        write_buffer: ByteSize = "32MiB", "SIZE", "Memory of the journal's write buffer; the other tables have a quarter";
         bloom_bits: Count<0, 64> = "10", "N", "Bits per row of the filters that spare reads for what is not there";
         compression: Compression = "lz4", "lz4|zstd|snappy|none",
             "How rows are compressed; lz4 uses Zstd at the last level";

@@ -40,6 +40,7 @@ pub struct Shards {
     rulebook: Rulebook,
     store: Arc<Store>,
     threads: Vec<JoinHandle<()>>,
+    flusher: JoinHandle<()>,
     watch: (Sender<()>, JoinHandle<()>),
 }
 
@@ -89,6 +90,8 @@ impl Shards {
             }));
         }
         drop(acknowledger);
+        let guard = PoisonOnPanic(store.clone());
+        let flusher = spawn("flusher".to_owned(), move || guard.0.run_flusher());
         if let Some(written) = written {
             let (guard, metrics) = (PoisonOnPanic(store.clone()), metrics.clone());
             threads.push(spawn("syncer".to_owned(), move || syncer::run(&guard.0, &written, &metrics)));
@@ -110,6 +113,7 @@ impl Shards {
             rulebook,
             store,
             threads,
+            flusher,
             watch,
         })
     }
@@ -133,6 +137,8 @@ impl Shards {
         for thread in self.threads {
             join(thread);
         }
+        self.store.end_flusher();
+        join(self.flusher);
         drop(self.watch.0);
         join(self.watch.1);
         self.store.close()

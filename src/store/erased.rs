@@ -4,7 +4,7 @@ use super::codec::{put_varint, take_varint};
 use super::row::{shard_rows, user_rows};
 use super::turn::RANGE_FROM;
 use super::{LogRow, RowKey, Store, StoreError, Table, Turn};
-use crate::model::{CapPlan, CapRow, ShardId, TsMs};
+use crate::model::{CapPlan, CapRow, Log, ShardId, TsMs};
 use rocksdb::{IteratorMode, ReadOptions};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
@@ -102,7 +102,9 @@ impl Turn<'_> {
     pub fn erase(&mut self, user: &str, now: TsMs) -> Result<Erasure, StoreError> {
         let store = self.store;
         let mut erasure = Erasure { until: now, ..Erasure::default() };
-        let logs = self.remove_rows(Table::Logs, user, |key, value| {
+        let mut logs = 0;
+        let mut rows = store.rows_of_user(user);
+        while let Some((key, value)) = rows.next()? {
             let LogRow { log, .. } = super::codec::decode_log(value)?;
             // A clock that stepped back may have left events ahead of now: they must not come back either.
             erasure.until = erasure.until.max(log.newest().unwrap_or_default());
@@ -111,8 +113,9 @@ impl Turn<'_> {
                 erasure.events += section.entries.len() as u64;
                 erasure.reservations += section.held.iter().filter(|held| held.expires_at > now).count() as u64;
             }
-            Ok(())
-        })?;
+            logs += 1;
+            self.put_log(key, &Log::empty(), false);
+        }
         let mut caps: Vec<(Vec<u8>, CapRow)> = Vec::new();
         self.remove_rows(Table::Caps, user, |key, value| {
             caps.push((key.to_vec(), super::codec::decode_cap(value)?));

@@ -4,11 +4,10 @@
 //! when they reach the disk can change behind them.
 
 use super::codec::decode_log;
-use super::row::{RowKey, RowKeys, after_prefix, shard_rows, user_prefix, user_rows};
+use super::row::{RowKey, RowKeys, after_prefix, user_prefix, user_rows};
 use super::{LogRow, Store, StoreError, Table};
 use crate::model::{Log, ShardId};
-use rocksdb::{DBPinnableSlice, ErrorKind, IteratorMode, ReadOptions, ReadTier};
-use std::ops::Range;
+use rocksdb::{DBPinnableSlice, ErrorKind, ReadOptions, ReadTier};
 
 /// From so many keys of a user on, all of the user's rows are looked through rather than each key searched.
 const SCAN_FROM: usize = 8;
@@ -36,8 +35,21 @@ pub enum ReadError {
 impl Store {
     /// Reads the logs of many row keys in one go. Blocks on disk.
     pub fn logs<'a>(&self, keys: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Option<LogRow>>, StoreError> {
+        let mut logs = Vec::new();
+        let mut on_file: Vec<(usize, &[u8])> = Vec::new();
+        for (number, key) in keys.into_iter().enumerate() {
+            let found = self.overlay.find(key, decode);
+            if found.is_none() {
+                on_file.push((number, key));
+            }
+            logs.push(found.transpose()?.flatten());
+        }
+        let keys = on_file.iter().map(|(_, key)| key);
         let rows = self.db.batched_multi_get_cf(self.cf(Table::Logs), keys, false);
-        rows.into_iter().map(|row| decode(row.map_err(StoreError::rocks("reading logs"))?)).collect()
+        for ((number, _), row) in on_file.iter().zip(rows) {
+            logs[*number] = decode_row(row.map_err(StoreError::rocks("reading logs"))?)?;
+        }
+        Ok(logs)
     }
 
     /// Gives up to `max` logs of a shard to `each`, from the one after a row key (the first where that is `None`), in the
@@ -49,25 +61,15 @@ impl Store {
         max: usize,
         mut each: impl FnMut(&[u8], LogRow),
     ) -> Result<(Option<Vec<u8>>, bool), StoreError> {
-        let Range { start, end } = shard_rows(shard);
-        // The least key after a key is that key and a zero byte.
-        let start = after.map_or(start, |after| [after, &[0]].concat());
-        let mut options = ReadOptions::default();
-        options.set_iterate_range(start..end);
-        options.fill_cache(false);
-        let mut rows = self.db.raw_iterator_cf_opt(self.cf(Table::Logs), options);
-        rows.seek_to_first();
-        let (mut last, mut count) = (Vec::new(), 0);
-        while let Some((key, value)) = rows.item() {
+        let mut rows = self.rows_of_shard(shard, after);
+        let mut count = 0;
+        while let Some((key, value)) = rows.next()? {
             each(key, decode_log(value)?);
             count += 1;
             if count == max {
-                last.extend_from_slice(key);
-                return Ok((Some(last), false));
+                return Ok((Some(key.to_vec()), false));
             }
-            rows.next();
         }
-        rows.status().map_err(StoreError::rocks("reading the logs of a shard"))?;
         Ok((None, true))
     }
 
@@ -80,52 +82,84 @@ impl Store {
         }
     }
 
-    /// The same from memory alone: the write buffers and the block cache.
+    /// The same from memory alone: the overlay, the write buffers and the block cache.
     pub fn logs_at_once_in_memory(&self, keys: &RowKeys) -> Result<Vec<Option<LogRow>>, ReadError> {
         self.view(keys, ReadTier::BlockCache)
     }
 
     fn view(&self, keys: &RowKeys, tier: ReadTier) -> Result<Vec<Option<LogRow>>, ReadError> {
-        if keys.len() >= SCAN_FROM
-            && let Some(logs) = self.scan_for(keys, tier)?
-        {
-            return Ok(logs);
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        loop {
+            let mut logs = vec![None; keys.len()];
+            let mut on_file = Vec::new();
+            let view = self.overlay.view(ShardId(keys.get(0)[0]));
+            for (number, key) in keys.iter().enumerate() {
+                match view.find(key) {
+                    Some(row) => logs[number] = decode(row)?,
+                    None => on_file.push(number),
+                }
+            }
+            let freezes = self.overlay.freezes();
+            drop(view);
+            self.read_files(keys, &on_file, tier, &mut logs)?;
+            // What was not in the overlay then may be another by now only if it got there and was frozen meanwhile. (One
+            // row is consistent by itself.)
+            if keys.len() == 1 || self.overlay.freezes() == freezes {
+                return Ok(logs);
+            }
+        }
+    }
+
+    /// Reads those of the keys of a user that are not in the overlay.
+    fn read_files(
+        &self,
+        keys: &RowKeys,
+        numbers: &[usize],
+        tier: ReadTier,
+        logs: &mut [Option<LogRow>],
+    ) -> Result<(), ReadError> {
+        if numbers.len() >= SCAN_FROM && self.scan_for(keys, numbers, tier, logs)? {
+            return Ok(());
         }
         let mut options = ReadOptions::default();
         options.set_read_tier(tier);
-        // One row is consistent by itself.
-        let snapshot = (keys.len() > 1).then(|| self.db.snapshot());
-        if let Some(snapshot) = &snapshot {
-            options.set_snapshot(snapshot);
+        for &number in numbers {
+            // Key by key: RocksDB's batched multi-get has been seen to answer "found, empty" from memory where it should
+            // say that it would have to read a block. No log is empty, so such an answer is taken for what it means.
+            logs[number] = match self.db.get_pinned_cf_opt(self.cf(Table::Logs), keys.get(number), &options) {
+                Ok(Some(row)) if row.is_empty() => return Err(ReadError::WouldBlock),
+                Ok(row) => decode_row(row)?,
+                Err(error) if error.kind() == ErrorKind::Incomplete => return Err(ReadError::WouldBlock),
+                Err(error) => return Err(ReadError::Store(StoreError::rocks("reading logs")(error))),
+            };
         }
-        // Key by key: RocksDB's batched multi-get has been seen to answer "found, empty" from memory where it should
-        // say that it would have to read a block. No log is empty, so such an answer is taken for what it means.
-        let read = |key| match self.db.get_pinned_cf_opt(self.cf(Table::Logs), key, &options) {
-            Ok(Some(row)) if row.is_empty() => Err(ReadError::WouldBlock),
-            Ok(row) => Ok(decode(row)?),
-            Err(error) if error.kind() == ErrorKind::Incomplete => Err(ReadError::WouldBlock),
-            Err(error) => Err(ReadError::Store(StoreError::rocks("reading logs")(error))),
-        };
-        keys.iter().map(read).collect()
+        Ok(())
     }
 
     /// Finds the keys among all rows of their user, if there are not many more of those: one pass over neighbours costs
-    /// less than a search for each.
-    fn scan_for(&self, keys: &RowKeys, tier: ReadTier) -> Result<Option<Vec<Option<LogRow>>>, ReadError> {
+    /// less than a search for each. Whether it did.
+    fn scan_for(
+        &self,
+        keys: &RowKeys,
+        numbers: &[usize],
+        tier: ReadTier,
+        logs: &mut [Option<LogRow>],
+    ) -> Result<bool, ReadError> {
         let prefix = user_prefix(keys.get(0));
-        let mut wanted: Vec<usize> = (0..keys.len()).collect();
+        let mut wanted = numbers.to_vec();
         wanted.sort_unstable_by_key(|&number| keys.get(number));
         let mut options = ReadOptions::default();
         options.set_read_tier(tier);
         options.set_iterate_range(prefix.to_vec()..after_prefix(prefix));
         let mut rows = self.db.raw_iterator_cf_opt(self.cf(Table::Logs), options);
         rows.seek(keys.get(wanted[0]));
-        let mut logs = vec![None; keys.len()];
         let mut wanted = wanted.into_iter().peekable();
-        for _ in 0..SCAN_ROWS_PER_KEY * keys.len() {
+        for _ in 0..SCAN_ROWS_PER_KEY * numbers.len() {
             let Some((key, value)) = rows.item() else {
                 return match rows.status() {
-                    Ok(()) => Ok(Some(logs)),
+                    Ok(()) => Ok(true),
                     Err(error) if error.kind() == ErrorKind::Incomplete => Err(ReadError::WouldBlock),
                     Err(error) => Err(ReadError::Store(StoreError::rocks("reading the logs of a user")(error))),
                 };
@@ -139,11 +173,12 @@ impl Store {
                 wanted.next();
             }
             if wanted.peek().is_none() {
-                return Ok(Some(logs));
+                return Ok(true);
             }
             rows.next();
         }
-        Ok(None)
+        // What was found is read once more: it is the same.
+        Ok(false)
     }
 
     /// Up to `max` logs of one user after a key (from the first where that is `None`), in the order of the row keys; fewer
@@ -160,18 +195,16 @@ impl Store {
             range.start = RowKey::beside(&range.start, after);
             range.start.push(0);
         }
-        let mut options = ReadOptions::default();
-        options.set_iterate_range(range);
         let mut page = UserLogs::default();
         let mut entries = 0;
-        for row in self.db.iterator_cf_opt(self.cf(Table::Logs), options, IteratorMode::Start) {
+        let mut rows = self.log_rows(ShardId::of_user(user.as_bytes()), range, true);
+        while let Some((key, value)) = rows.next()? {
             if page.logs.len() == max || entries >= max_entries {
                 page.next = page.logs.last().map(|(key, _)| key.clone());
                 break;
             }
-            let (key, value) = row.map_err(StoreError::rocks("reading the logs of a user"))?;
-            let key = RowKey::key_of(&key).ok_or(StoreError::Corrupt { table: "logs", what: "a row key is none" })?;
-            let row = decode_log(&value)?;
+            let key = RowKey::key_of(key).ok_or(NO_ROW_KEY)?;
+            let row = decode_log(value)?;
             entries += row.log.sections.iter().map(|it| it.entries.len() + it.held.len()).sum::<usize>();
             page.logs.push((key.into_owned(), row));
         }
@@ -180,18 +213,22 @@ impl Store {
 
     /// Every log of one user with its key, in the order of the row keys, on one consistent view. Blocks on disk.
     pub fn logs_of_user(&self, user: &str, mut each: impl FnMut(&str, Log)) -> Result<(), StoreError> {
-        let mut options = ReadOptions::default();
-        options.set_iterate_range(user_rows(user));
-        for row in self.db.iterator_cf_opt(self.cf(Table::Logs), options, IteratorMode::Start) {
-            let (key, value) = row.map_err(StoreError::rocks("reading the logs of a user"))?;
-            let key = RowKey::key_of(&key).ok_or(StoreError::Corrupt { table: "logs", what: "a row key is none" })?;
-            each(&key, decode_log(&value)?.log);
+        let mut rows = self.rows_of_user(user);
+        while let Some((key, value)) = rows.next()? {
+            each(&RowKey::key_of(key).ok_or(NO_ROW_KEY)?, decode_log(value)?.log);
         }
         Ok(())
     }
 }
 
-fn decode(row: Option<DBPinnableSlice<'_>>) -> Result<Option<LogRow>, StoreError> {
+const NO_ROW_KEY: StoreError = StoreError::Corrupt { table: "logs", what: "a row key is none" };
+
+/// A row of the overlay: none where the log was removed.
+fn decode(row: &[u8]) -> Result<Option<LogRow>, StoreError> {
+    if row.is_empty() { Ok(None) } else { decode_log(row).map(Some) }
+}
+
+fn decode_row(row: Option<DBPinnableSlice<'_>>) -> Result<Option<LogRow>, StoreError> {
     row.map(|row| decode_log(&row)).transpose()
 }
 
@@ -213,7 +250,7 @@ mod tests {
         let options = StoreOptions {
             data_dir: dir.path().to_owned(),
             block_cache: ByteSize(64 << 10),
-            write_buffer: ByteSize(64 << 10),
+            overlay_size: ByteSize(64 << 10),
             ..StoreOptions::default()
         };
         let store = Store::open(&options).unwrap();
@@ -232,9 +269,9 @@ mod tests {
                 turn.commit().unwrap();
                 for n in 0..500u64 {
                     let mut keys = RowKeys::default();
-                    for user in [n * 7_919 % USERS, n * 104_729 % USERS + 1] {
-                        keys.push(&format!("user-{user}"), "da:1");
-                    }
+                    let user = format!("user-{}", n * 7_919 % USERS);
+                    keys.push(&user, "da:1");
+                    keys.push(&user, "da:2");
                     match store.logs_at_once_in_memory(&keys) {
                         Ok(rows) => {
                             read += 1;
@@ -264,7 +301,11 @@ mod tests {
                 turn.put_log(row_key.as_bytes(), &log, false);
             }
             turn.commit().unwrap();
-            for asked in [1, SCAN_FROM as u64, 300] {
+            for asked in [1, SCAN_FROM as u64, 300, 301] {
+                // At last from a file.
+                if asked == 301 {
+                    store.flush_overlay().unwrap();
+                }
                 let mut keys = RowKeys::default();
                 for n in 0..asked {
                     keys.push(&user, &format!("da:{}", n * 7 % 2_500));

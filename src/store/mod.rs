@@ -2,7 +2,8 @@
 //!
 //! | table | key | value | written by |
 //! | --- | --- | --- | --- |
-//! | logs | shard, user, 0, key | the counted events | an event |
+//! | logs | shard, user, 0, key | the counted events | the overlay, when it is full |
+//! | journal | place | logs of the overlay | an event |
 //! | caps | shard, user, 0, key | capped until, timer | what makes a cap start, last longer or end |
 //! | changes | shard, sequence | when, what became of it, row key in caps | the same write |
 //! | due | shard, instant, user, 0, key | | the same write |
@@ -19,10 +20,12 @@ mod codec;
 mod due;
 mod erased;
 mod lock;
+mod log_rows;
 mod logs;
 mod meta;
 mod open;
 mod options;
+mod overlay;
 mod pulled;
 mod reclaim;
 mod reservations;
@@ -40,6 +43,7 @@ pub use erased::{Erasure, UserMark};
 pub use logs::{ReadError, UserLogs};
 pub use open::{OpenError, StoreInfo};
 pub use options::{ByteSize, Compression, Durability, StorageKind, StoreOptions};
+pub use overlay::OverlayFigures;
 pub use pulled::{Frontier, MarkKey, PulledPartition, RecordCheck, Taken};
 pub use reclaim::{Keep, Reclaim};
 pub use reservations::{ReservationRow, UserCalls};
@@ -55,12 +59,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 /// The version of everything on disk. A newer one is refused.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// The tables, each a column family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Table {
     Logs,
+    Journal,
     Caps,
     Changes,
     Due,
@@ -72,8 +77,9 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    pub(crate) const ALL: [Table; 9] = [
+    pub(crate) const ALL: [Table; 10] = [
         Table::Logs,
+        Table::Journal,
         Table::Caps,
         Table::Changes,
         Table::Due,
@@ -87,6 +93,7 @@ impl Table {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Table::Logs => "logs",
+            Table::Journal => "journal",
             Table::Caps => "caps",
             Table::Changes => "changes",
             Table::Due => "due",
@@ -120,6 +127,14 @@ impl StoreError {
 pub struct Store {
     db: DB,
     dir: Option<PathBuf>,
+    /// Logs that are not in a file yet.
+    overlay: overlay::Overlay,
+    /// Where files are written before RocksDB takes them in, and how.
+    folder: PathBuf,
+    file_options: rocksdb::Options,
+    /// Called at each step by which logs get into a file.
+    #[cfg(test)]
+    at_step: std::sync::OnceLock<Box<dyn Fn(overlay::Step) + Send + Sync>>,
     info: StoreInfo,
     durability: Durability,
     keep_changes: bool,
@@ -175,6 +190,12 @@ impl Store {
 
     pub fn poison(&self) {
         self.poisoned.store(true, Ordering::Release);
+        self.overlay.wake();
+    }
+
+    /// What the logs that are not in a file yet need of memory.
+    pub fn overlay_figures(&self) -> OverlayFigures {
+        self.overlay.figures()
     }
 
     /// Makes every write so far survive a power cut. Any number of writers share one call. Poisons the store where it
@@ -191,6 +212,10 @@ impl Store {
 
     /// Ends background work and leaves the mark of a clean end. What was committed is durable afterwards.
     pub fn close(&self) -> Result<(), StoreError> {
+        if self.is_poisoned() {
+            return Err(StoreError::Poisoned);
+        }
+        self.flush_overlay()?;
         self.sync()?;
         self.mark_closed()?;
         self.sync()?;

@@ -1,8 +1,9 @@
 //! Opening: the directory is ours alone, its format is known, and the sequences go on where they ended.
 
 use super::lock::{DirLock, LockError};
+use super::overlay::Overlay;
 use super::{FORMAT, Reclaim, StorageKind, Store, StoreError, StoreOptions, Table};
-use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Options};
+use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Env, Options};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -44,7 +45,8 @@ impl Store {
         let dir = if in_memory { PathBuf::from("/freqcap") } else { options.data_dir.clone() };
         let lock = if in_memory { None } else { Some(lock_dir(&dir)?) };
         let rocks = |source| OpenError::RocksDb { dir: dir.clone(), source };
-        let database = options.of_database().map_err(rocks)?;
+        let env = if in_memory { Some(Env::mem_env().map_err(rocks)?) } else { None };
+        let database = options.of_database(env.as_ref());
         if !in_memory {
             refuse_unknown_tables(&dir, &database)?;
         }
@@ -54,9 +56,16 @@ impl Store {
         let descriptor =
             |table: Table| ColumnFamilyDescriptor::new(table.name(), options.of_table(table, &cache, &reclaim));
         let db = DB::open_cf_descriptors(&database, &dir, Table::ALL.map(descriptor)).map_err(rocks)?;
+        let folder = Store::folder_of(&dir, in_memory);
+        let folder = folder.map_err(|source| OpenError::Directory { dir: dir.clone(), source })?;
         let mut store = Store {
             db,
             dir: (!in_memory).then(|| dir.clone()),
+            overlay: Overlay::new(options.overlay_size.as_usize()),
+            folder,
+            file_options: options.of_files(&cache, &reclaim, env.as_ref()),
+            #[cfg(test)]
+            at_step: std::sync::OnceLock::new(),
             info: StoreInfo { id: String::new() },
             durability: options.durability,
             keep_changes: options.keep_changes,
@@ -81,6 +90,7 @@ impl Store {
         store.upgrade().map_err(state)?;
         // The first format's changes say less: nobody is told anything by them.
         store.load_sequences(format == Some(1)).map_err(state)?;
+        store.recover_journal().map_err(state)?;
         store.mark_opened().map_err(state)?;
         Ok(store)
     }

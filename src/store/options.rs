@@ -121,7 +121,9 @@ pub struct StoreOptions {
     /// Whether changes of caps are noted for a mirror.
     pub keep_changes: bool,
     pub block_cache: ByteSize,
-    /// Size of one write buffer; `logs` has up to four, every other table up to two.
+    /// Memory for logs that are not in a file yet: half of it is filled while the other half is written.
+    pub overlay_size: ByteSize,
+    /// Size of the journal's write buffer; every other table has a quarter. Up to two of each.
     pub write_buffer: ByteSize,
     pub bloom_bits: f64,
     pub compression: Compression,
@@ -138,6 +140,7 @@ impl Default for StoreOptions {
             durability: Durability::Fsync,
             keep_changes: false,
             block_cache: ByteSize::mib(256),
+            overlay_size: ByteSize::mib(128),
             write_buffer: ByteSize::mib(32),
             bloom_bits: 10.0,
             compression: Compression::Lz4,
@@ -148,7 +151,8 @@ impl Default for StoreOptions {
 }
 
 impl StoreOptions {
-    pub(super) fn of_database(&self) -> Result<Options, rocksdb::Error> {
+    /// In memory where `env` is given.
+    pub(super) fn of_database(&self, env: Option<&Env>) -> Options {
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
@@ -161,10 +165,21 @@ impl StoreOptions {
         options.set_stats_dump_period_sec(0);
         options.set_bytes_per_sync(1 << 20);
         options.set_avoid_unnecessary_blocking_io(true);
-        if self.storage == StorageKind::Memory {
-            options.set_env(&Env::mem_env()?);
+        if let Some(env) = env {
+            options.set_env(env);
         }
-        Ok(options)
+        options
+    }
+
+    /// Of files of logs that RocksDB takes in.
+    pub(super) fn of_files(&self, cache: &Cache, reclaim: &Arc<Reclaim>, env: Option<&Env>) -> Options {
+        let mut options = self.of_table(Table::Logs, cache, reclaim);
+        // The file comes first into the upper levels. (The writer of files would compress it as for the last.)
+        options.set_bottommost_compression_type(self.compression.of_levels().0);
+        if let Some(env) = env {
+            options.set_env(env);
+        }
+        options
     }
 
     pub(super) fn of_table(&self, table: Table, cache: &Cache, reclaim: &Arc<Reclaim>) -> Options {
@@ -176,19 +191,21 @@ impl StoreOptions {
         options.set_level_compaction_dynamic_level_bytes(true);
         options.set_target_file_size_base(32 << 20);
         options.set_max_bytes_for_level_base(128 << 20);
-        // What is not a log is written less, and kept smaller.
-        let share = if table == Table::Logs { 1 } else { 4 };
+        // All others are written less.
+        let share = if table == Table::Journal { 1 } else { 4 };
         options.set_write_buffer_size(self.write_buffer.as_usize() / share);
-        options.set_max_write_buffer_number(if table == Table::Logs { 4 } else { 2 });
+        options.set_max_write_buffer_number(2);
         match table {
             Table::Logs => {
-                // Most keys of a batch are new: the filter says so without walking the skip list.
-                options.set_memtable_prefix_bloom_ratio(0.1);
-                options.set_memtable_whole_key_filtering(true);
                 options.set_periodic_compaction_seconds(self.rewrite_after_s);
                 let reclaim = reclaim.clone();
                 options
                     .set_compaction_filter(c"freqcap.void_logs", move |_level, key, value| reclaim.decide(key, value));
+            }
+            // Mostly gone by the time its write buffer is full.
+            Table::Journal => {
+                options.set_compression_type(DBCompressionType::None);
+                options.set_bottommost_compression_type(DBCompressionType::None);
             }
             // Rows here come and go: files that are mostly tombstones are rewritten at once.
             Table::Caps | Table::Changes | Table::Due => {

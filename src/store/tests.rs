@@ -100,7 +100,7 @@ fn void_logs_leave_the_disk_an_hour_later_and_only_while_the_clock_is_believed()
         // Rewritten each time: a row that was compacted to the bottom is not looked at again.
         put(&store, &log(newest)).unwrap();
         store.reclaim().set_now(now.map(TsMs));
-        store.db.flush_cf(store.cf(Table::Logs)).unwrap();
+        store.flush_overlay().unwrap();
         store.db.compact_range_cf(store.cf(Table::Logs), None::<&[u8]>, None::<&[u8]>);
         store.logs([row_key().as_bytes()]).unwrap().remove(0).is_some()
     };

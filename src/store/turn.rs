@@ -1,6 +1,7 @@
 //! One turn of a writer: everything it changes, in one atomic write.
 
 use super::codec::{encode_cap, encode_log};
+use super::overlay::{Step, put_row};
 use super::{DueRow, ReservationRow, Store, StoreError, Table, changes, due};
 use crate::model::{CapPlan, Log, SHARDS, ShardId, TsMs};
 use rocksdb::{WriteBatch, WriteOptions};
@@ -9,6 +10,8 @@ use rocksdb::{WriteBatch, WriteOptions};
 pub struct Turn<'s> {
     pub(super) store: &'s Store,
     pub(super) batch: WriteBatch,
+    /// The logs that changed: a row of the journal.
+    journal: Vec<u8>,
     /// The last change written, by shard; 0 where there is none.
     written: Vec<u64>,
     key: Vec<u8>,
@@ -24,6 +27,7 @@ impl Store {
         Turn {
             store: self,
             batch: WriteBatch::default(),
+            journal: Vec::new(),
             written: vec![0; SHARDS],
             key: Vec::with_capacity(512),
             value: Vec::with_capacity(512),
@@ -32,14 +36,11 @@ impl Store {
 }
 
 impl Turn<'_> {
-    /// Writes a log; an empty one is removed.
+    /// Writes a log, once; an empty one is removed. Logs of one shard come one after another, or it takes longer.
     pub fn put_log(&mut self, row_key: &[u8], log: &Log, may_cap: bool) {
-        if log.is_empty() {
-            return self.batch.delete_cf(self.store.cf(Table::Logs), row_key);
-        }
         self.value.clear();
         encode_log(&mut self.value, log, may_cap);
-        self.batch.put_cf(self.store.cf(Table::Logs), row_key, &self.value);
+        put_row(&mut self.journal, row_key, &self.value);
     }
 
     /// Brings the cap, the timer and the changes of a key in line with a plan.
@@ -109,23 +110,35 @@ impl Turn<'_> {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.batch.is_empty()
+        self.batch.is_empty() && self.journal.is_empty()
     }
 
     /// Writes all of it or nothing. It is visible at once, and survives the end of the process; a power cut only once
     /// [`Store::sync`] has returned after it. The changes written are returned, to be published when durable. Poisons
     /// the store where it fails.
-    pub fn commit(self) -> Result<Vec<(ShardId, u64)>, StoreError> {
-        if self.store.is_poisoned() {
+    pub fn commit(mut self) -> Result<Vec<(ShardId, u64)>, StoreError> {
+        let store = self.store;
+        if store.is_poisoned() {
             return Err(StoreError::Poisoned);
         }
-        if self.batch.is_empty() {
+        if self.is_empty() {
             return Ok(Vec::new());
+        }
+        if !self.journal.is_empty() {
+            store.make_room()?;
+        }
+        let entered = store.overlay.enter();
+        if !self.journal.is_empty() {
+            let position = store.overlay.next_position().to_be_bytes();
+            self.batch.put_cf(store.cf(Table::Journal), position, &self.journal);
         }
         let mut options = WriteOptions::default();
         options.set_memtable_insert_hint_per_batch(true);
-        let done = self.store.db.write_opt(self.batch, &options);
-        done.map_err(StoreError::rocks("writing a batch")).inspect_err(|_| self.store.poison())?;
+        let done = store.db.write_opt(self.batch, &options);
+        done.map_err(StoreError::rocks("writing a batch")).inspect_err(|_| store.poison())?;
+        store.at(Step::Journalled);
+        store.overlay.take_in(&self.journal).inspect_err(|_| store.poison())?;
+        drop(entered);
         let written = ShardId::all().zip(self.written).filter(|(_, seq)| *seq > 0);
         Ok(written.collect())
     }

@@ -1,0 +1,91 @@
+//! Passes over logs in the order of their row keys, wherever they are.
+
+use super::overlay::OwnedRows;
+use super::row::{shard_rows, user_rows};
+use super::{Store, StoreError, Table};
+use crate::model::ShardId;
+use rocksdb::{DBRawIterator, ReadOptions};
+use std::ops::Range;
+
+/// Rows of `logs` on one consistent view: those of RocksDB, and in their place those of the overlay.
+pub(super) struct LogRows<'s> {
+    overlay: std::iter::Peekable<std::vec::IntoIter<(Vec<u8>, Vec<u8>)>>,
+    files: DBRawIterator<'s>,
+    /// The row of the overlay that was given last.
+    current: (Vec<u8>, Vec<u8>),
+    /// Whether the row at which `files` stands is done with.
+    is_past: bool,
+}
+
+/// A row key and the bytes of its log.
+pub(super) type RawRow<'a> = (&'a [u8], &'a [u8]);
+
+/// Where the next row is.
+enum At {
+    Overlay,
+    Files,
+    End,
+}
+
+impl Store {
+    /// The logs of a user. Blocks on disk.
+    pub(super) fn rows_of_user(&self, user: &str) -> LogRows<'_> {
+        self.log_rows(ShardId::of_user(user.as_bytes()), user_rows(user), true)
+    }
+
+    /// The logs of a shard after a row key, from the first where that is `None`. Blocks on disk.
+    pub(super) fn rows_of_shard(&self, shard: ShardId, after: Option<&[u8]>) -> LogRows<'_> {
+        let Range { start, end } = shard_rows(shard);
+        // The least key after a key is that key and a zero byte.
+        let start = after.map_or(start, |after| [after, &[0]].concat());
+        self.log_rows(shard, start..end, false)
+    }
+
+    /// The logs of a shard in a range.
+    pub(super) fn log_rows(&self, shard: ShardId, range: Range<Vec<u8>>, fill_cache: bool) -> LogRows<'_> {
+        let view = self.overlay.view(shard);
+        let overlay: OwnedRows = view.sorted(|key| range.start.as_slice() <= key && key < range.end.as_slice());
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(range);
+        options.fill_cache(fill_cache);
+        // While the view stands, nothing of the shard leaves the overlay.
+        let mut files = self.db.raw_iterator_cf_opt(self.cf(Table::Logs), options);
+        drop(view);
+        files.seek_to_first();
+        LogRows { overlay: overlay.into_iter().peekable(), files, current: Default::default(), is_past: false }
+    }
+}
+
+impl LogRows<'_> {
+    /// The next row.
+    pub(super) fn next(&mut self) -> Result<Option<RawRow<'_>>, StoreError> {
+        match self.step()? {
+            At::Overlay => Ok(Some((&self.current.0, &self.current.1))),
+            At::Files => Ok(self.files.item()),
+            At::End => Ok(None),
+        }
+    }
+
+    fn step(&mut self) -> Result<At, StoreError> {
+        loop {
+            if std::mem::take(&mut self.is_past) {
+                self.files.next();
+            }
+            let on_file = self.files.key();
+            if on_file.is_none() {
+                self.files.status().map_err(StoreError::rocks("reading logs in their order"))?;
+            }
+            let overlay = self.overlay.next_if(|(key, _)| on_file.is_none_or(|on_file| key.as_slice() <= on_file));
+            let Some(row) = overlay else {
+                self.is_past = on_file.is_some();
+                return Ok(if self.is_past { At::Files } else { At::End });
+            };
+            self.is_past = on_file == Some(&row.0);
+            // Where it was removed there is none.
+            if !row.1.is_empty() {
+                self.current = row;
+                return Ok(At::Overlay);
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! From the overlay to files.
+//!
+//! What can be lost is lost in an order that does no harm:
+//!
+//! 1. the write-ahead log is synced, so that no file has a log of which the rest of its turn might be lost;
+//! 2. the frozen rows are written to a file, which is nobody's yet: after a crash it is removed;
+//! 3. RocksDB takes the file in, whole or not at all, and durably;
+//! 4. the journal up to there is removed. If that is lost, the same rows are taken from the journal once more;
+//! 5. the frozen rows are forgotten.
+
+use super::super::{Store, StoreError, Table};
+use crate::model::ShardId;
+use rocksdb::{IngestExternalFileOptions, SstFileWriter, WriteBatch};
+use std::path::PathBuf;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+/// The folder of files that RocksDB has not taken in yet, beside its own.
+const FOLDER: &str = "overlay";
+
+/// The steps of a flush that is done, for tests of what a crash leaves after each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Step {
+    Journalled,
+    Frozen,
+    Synced,
+    Written,
+    Ingested,
+    Trimmed,
+    Thawed,
+}
+
+impl Store {
+    /// Waits until the overlay has room for a turn.
+    pub(in super::super) fn make_room(&self) -> Result<(), StoreError> {
+        if !self.overlay.is_full() {
+            return Ok(());
+        }
+        let mut progress = self.overlay.progress();
+        let mut waited: Option<Instant> = None;
+        while self.overlay.is_full() {
+            if self.is_poisoned() {
+                return Err(StoreError::Poisoned);
+            }
+            if progress.frozen_to.is_none() {
+                self.overlay.freeze(&mut progress);
+                self.at(Step::Frozen);
+            }
+            if !progress.has_flusher {
+                drop(progress);
+                return self.flush_frozen();
+            }
+            if self.overlay.is_full() {
+                waited.get_or_insert_with(Instant::now);
+                progress = self.overlay.wait(progress);
+            }
+        }
+        drop(progress);
+        if let Some(since) = waited {
+            metrics::histogram!("freqcap_overlay_wait_seconds").record(since.elapsed().as_secs_f64());
+        }
+        Ok(())
+    }
+
+    /// Writes what is frozen to files, until [`Store::end_flusher`] is called. For a thread of its own: without one,
+    /// whoever writes a turn does it.
+    pub fn run_flusher(&self) {
+        self.overlay.progress().has_flusher = true;
+        loop {
+            let mut progress = self.overlay.progress();
+            while progress.frozen_to.is_none() && !progress.ends {
+                progress = self.overlay.wait(progress);
+            }
+            if progress.frozen_to.is_none() || self.is_poisoned() {
+                progress.has_flusher = false;
+                self.overlay.progressed.notify_all();
+                return;
+            }
+            drop(progress);
+            if let Err(error) = self.flush_frozen() {
+                tracing::error!(%error, "logs cannot be written to a file: events are refused from now on");
+            }
+        }
+    }
+
+    pub fn end_flusher(&self) {
+        self.overlay.progress().ends = true;
+        self.overlay.progressed.notify_all();
+    }
+
+    /// Writes the whole overlay to files. Nobody may write meanwhile, and the flusher must have ended.
+    pub(in super::super) fn flush_overlay(&self) -> Result<(), StoreError> {
+        if self.overlay.progress().frozen_to.is_some() {
+            self.flush_frozen()?;
+        }
+        if self.overlay.figures().active_bytes == 0 {
+            return Ok(());
+        }
+        self.overlay.freeze(&mut self.overlay.progress());
+        self.flush_frozen()
+    }
+
+    /// Poisons the store where it fails: the journal would grow without end.
+    fn flush_frozen(&self) -> Result<(), StoreError> {
+        let _flushing = self.overlay.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(frozen_to) = self.overlay.progress().frozen_to else { return Ok(()) };
+        let start = Instant::now();
+        self.flush_to(frozen_to).inspect_err(|_| self.poison())?;
+        metrics::histogram!("freqcap_overlay_flush_seconds").record(start.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn flush_to(&self, frozen_to: u64) -> Result<(), StoreError> {
+        self.sync()?;
+        self.at(Step::Synced);
+        if let Some(file) = self.write_frozen()? {
+            self.at(Step::Written);
+            let mut options = IngestExternalFileOptions::default();
+            options.set_move_files(true);
+            let taken = self.db.ingest_external_file_cf_opts(self.cf(Table::Logs), &options, vec![file]);
+            taken.map_err(StoreError::rocks("taking in a file of logs"))?;
+        }
+        self.at(Step::Ingested);
+        let mut batch = WriteBatch::default();
+        batch.delete_range_cf(self.cf(Table::Journal), 0u64.to_be_bytes(), (frozen_to + 1).to_be_bytes());
+        self.db.write(batch).map_err(StoreError::rocks("trimming the journal"))?;
+        self.at(Step::Trimmed);
+        self.overlay.thaw();
+        self.at(Step::Thawed);
+        Ok(())
+    }
+
+    /// Writes the frozen rows to a file, in the order of their keys; none if there are none.
+    fn write_frozen(&self) -> Result<Option<PathBuf>, StoreError> {
+        let failed = |source| StoreError::RocksDb { doing: "writing a file of logs", source };
+        let path = self.folder.join(format!("{}.sst", self.overlay.freezes()));
+        let mut file = SstFileWriter::create(&self.file_options);
+        let mut rows = 0usize;
+        for shard in ShardId::all() {
+            let Some(frozen) = self.overlay.frozen(shard) else { continue };
+            for (key, value) in frozen.sorted() {
+                if rows == 0 {
+                    file.open(&path).map_err(failed)?;
+                }
+                rows += 1;
+                if value.is_empty() { file.delete(key) } else { file.put(key, value) }.map_err(failed)?;
+            }
+        }
+        if rows == 0 {
+            return Ok(None);
+        }
+        file.finish().map_err(failed)?;
+        Ok(Some(path))
+    }
+
+    /// The folder for files that are not taken in yet; what an earlier run left there is removed.
+    pub(in super::super) fn folder_of(dir: &std::path::Path, in_memory: bool) -> std::io::Result<PathBuf> {
+        let folder = dir.join(FOLDER);
+        if !in_memory {
+            match std::fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => std::fs::create_dir_all(&folder)?,
+            }
+        }
+        Ok(folder)
+    }
+
+    /// Where tests look in.
+    #[cfg(test)]
+    pub(in super::super) fn at(&self, step: Step) {
+        if let Some(look) = self.at_step.get() {
+            look(step);
+        }
+    }
+
+    #[cfg(not(test))]
+    #[inline]
+    pub(in super::super) fn at(&self, _step: Step) {}
+}

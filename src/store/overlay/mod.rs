@@ -1,0 +1,266 @@
+//! The overlay: logs that changed since they were last written to a file, in memory, bounded.
+//!
+//! ```text
+//!  turn ──▶ journal (one row, in the turn's write) ──▶ active rows ──freeze──▶ frozen rows ──flush──▶ a file of `logs`
+//! ```
+//!
+//! A log that changes is written to the `journal` as it is then, in the same atomic write as everything else of the turn,
+//! and put into the active rows of its shard. Once these have used half of the overlay they are frozen, and new ones take
+//! their place; the frozen ones are written to a file in the order of their keys, which RocksDB takes in as it is, and the
+//! journal up to there is removed. After a crash, what the journal still has is put into the active rows again, in its
+//! order: rows as they were, so it does not matter if some of them are in a file already.
+//!
+//! Whoever reads a log looks at the active rows, then the frozen ones, then RocksDB. Rows leave the frozen ones only once
+//! RocksDB has them.
+
+mod flush;
+mod journal;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+pub(super) use flush::Step;
+pub(super) use journal::put_row;
+
+use crate::model::{SHARDS, ShardId};
+use hashbrown::DefaultHashBuilder;
+use rows::Rows;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// The rows of one shard.
+#[derive(Debug, Default)]
+pub(super) struct ShardRows {
+    active: Rows,
+    frozen: Option<Arc<Rows>>,
+    /// Memory for the next active rows.
+    spare: Rows,
+}
+
+impl ShardRows {
+    /// The newest value of a key, if it is here; empty where the log was removed.
+    fn get(&self, hash: u32, key: &[u8]) -> Option<&[u8]> {
+        self.active.get(hash, key).or_else(|| self.frozen.as_ref()?.get(hash, key))
+    }
+}
+
+/// What is being written to a file.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Up to which row of the journal the frozen rows go, while there are any.
+    frozen_to: Option<u64>,
+    /// Whether a thread waits to flush; without one, whoever writes does it.
+    has_flusher: bool,
+    /// Whether that thread is to end.
+    ends: bool,
+}
+
+pub(super) struct Overlay {
+    shards: Box<[RwLock<ShardRows>]>,
+    hasher: DefaultHashBuilder,
+    /// Shared by whoever writes a turn, from its place in the journal until its rows are here; taken alone to freeze.
+    gate: RwLock<()>,
+    /// The place in the journal given out last.
+    position: AtomicU64,
+    /// How often rows were frozen.
+    freezes: AtomicU64,
+    active_bytes: AtomicUsize,
+    frozen_bytes: AtomicUsize,
+    /// What the journal grew by since rows were frozen.
+    journal_bytes: AtomicUsize,
+    /// From so many bytes on the active rows are frozen; and from twice as many in the journal, for rows that change again
+    /// and again take no more room here.
+    freeze_at: usize,
+    progress: Mutex<Progress>,
+    progressed: Condvar,
+    /// Held while frozen rows are written to a file.
+    flushing: Mutex<()>,
+}
+
+/// Figures of the overlay, for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverlayFigures {
+    pub active_bytes: usize,
+    pub frozen_bytes: usize,
+    pub freezes: u64,
+}
+
+/// The rows of one shard, none of which can change.
+pub(super) struct View<'a> {
+    overlay: &'a Overlay,
+    rows: RwLockReadGuard<'a, ShardRows>,
+}
+
+/// Row keys and values.
+pub(super) type OwnedRows = Vec<(Vec<u8>, Vec<u8>)>;
+
+impl View<'_> {
+    /// The newest value of a key, if it is here; empty where the log was removed.
+    pub(super) fn find(&self, row_key: &[u8]) -> Option<&[u8]> {
+        self.rows.get(self.overlay.hash(row_key), row_key)
+    }
+
+    /// The rows whose keys are wanted, in their order.
+    pub(super) fn sorted(&self, wanted: impl Fn(&[u8]) -> bool) -> OwnedRows {
+        let owned = |(key, value): (&[u8], &[u8])| (key.to_vec(), value.to_vec());
+        let active = &self.rows.active;
+        let mut found: OwnedRows = active.iter().filter(|(key, _)| wanted(key)).map(owned).collect();
+        if let Some(frozen) = &self.rows.frozen {
+            let is_newest = |key: &[u8]| wanted(key) && active.get(self.overlay.hash(key), key).is_none();
+            found.extend(frozen.iter().filter(|(key, _)| is_newest(key)).map(owned));
+        }
+        found.sort_unstable();
+        found
+    }
+}
+
+/// A panic under one of these locks poisons the store besides; reads go on.
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Overlay {
+    /// Of so many bytes, frozen rows included.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            hasher: DefaultHashBuilder::default(),
+            gate: RwLock::default(),
+            position: AtomicU64::new(0),
+            freezes: AtomicU64::new(0),
+            active_bytes: AtomicUsize::new(0),
+            frozen_bytes: AtomicUsize::new(0),
+            journal_bytes: AtomicUsize::new(0),
+            freeze_at: bytes / 2,
+            progress: Mutex::default(),
+            progressed: Condvar::new(),
+            flushing: Mutex::default(),
+        }
+    }
+
+    fn hash(&self, key: &[u8]) -> u32 {
+        self.hasher.hash_one(key) as u32
+    }
+
+    fn shard_of(&self, row_key: &[u8]) -> &RwLock<ShardRows> {
+        &self.shards[usize::from(row_key[0])]
+    }
+
+    /// Looks at one row: gives its bytes to `found`, none where the log was removed. `None` if it is not here.
+    pub(super) fn find<T>(&self, row_key: &[u8], found: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let hash = self.hash(row_key);
+        read(self.shard_of(row_key)).get(hash, row_key).map(found)
+    }
+
+    /// The rows of one shard as they are at one instant, until the view is dropped.
+    pub(super) fn view(&self, shard: ShardId) -> View<'_> {
+        View { overlay: self, rows: read(&self.shards[shard.index()]) }
+    }
+
+    /// How often rows were frozen. As long as this says the same as when a [`View`] stood, what that did not have is in
+    /// RocksDB as it was then.
+    pub(super) fn freezes(&self) -> u64 {
+        self.freezes.load(Ordering::Acquire)
+    }
+
+    pub(super) fn figures(&self) -> OverlayFigures {
+        OverlayFigures {
+            active_bytes: self.active_bytes.load(Ordering::Relaxed),
+            frozen_bytes: self.frozen_bytes.load(Ordering::Relaxed),
+            freezes: self.freezes(),
+        }
+    }
+
+    /// Bars freezing while a turn is on its way from the journal to here.
+    pub(super) fn enter(&self) -> RwLockReadGuard<'_, ()> {
+        read(&self.gate)
+    }
+
+    /// The next place in the journal. Only between [`Overlay::enter`] and the end of its guard.
+    pub(super) fn next_position(&self) -> u64 {
+        self.position.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Takes in a row of the journal. Damage in it is an error, and what came before it is taken in.
+    pub(super) fn take_in(&self, journal: &[u8]) -> Result<(), super::StoreError> {
+        let mut grown = 0;
+        let mut held: Option<(u8, RwLockWriteGuard<'_, ShardRows>)> = None;
+        for row in journal::rows(journal) {
+            let (key, value) = row?;
+            // Rows come in the order of their keys, so a shard is locked once.
+            let rows = match &mut held {
+                Some((shard, rows)) if *shard == key[0] => rows,
+                _ => {
+                    held = None;
+                    &mut held.insert((key[0], write(self.shard_of(key)))).1
+                }
+            };
+            grown += rows.active.put(self.hash(key), key, value);
+        }
+        drop(held);
+        self.active_bytes.fetch_add(grown, Ordering::Relaxed);
+        self.journal_bytes.fetch_add(journal.len(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Wakes whoever waits for room: nothing more is written.
+    pub(super) fn wake(&self) {
+        let _progress = self.progress();
+        self.progressed.notify_all();
+    }
+
+    fn is_full(&self) -> bool {
+        self.active_bytes.load(Ordering::Relaxed) >= self.freeze_at
+            || self.journal_bytes.load(Ordering::Relaxed) >= 2 * self.freeze_at
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, progress: MutexGuard<'a, Progress>) -> MutexGuard<'a, Progress> {
+        self.progressed.wait(progress).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the active rows the frozen ones, of which there must be none.
+    fn freeze(&self, progress: &mut Progress) {
+        // Every turn that has a place in the journal up to here has its rows here, too.
+        let _gate = write(&self.gate);
+        self.freezes.fetch_add(1, Ordering::AcqRel);
+        for shard in &self.shards {
+            let mut rows = write(shard);
+            if !rows.active.is_empty() {
+                let spare = std::mem::take(&mut rows.spare);
+                rows.frozen = Some(Arc::new(std::mem::replace(&mut rows.active, spare)));
+            }
+        }
+        progress.frozen_to = Some(self.position.load(Ordering::Relaxed));
+        self.journal_bytes.store(0, Ordering::Relaxed);
+        self.frozen_bytes.store(self.active_bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
+        self.progressed.notify_all();
+    }
+
+    /// The frozen rows of a shard.
+    fn frozen(&self, shard: ShardId) -> Option<Arc<Rows>> {
+        read(&self.shards[shard.index()]).frozen.clone()
+    }
+
+    /// Forgets the frozen rows: RocksDB has them.
+    fn thaw(&self) {
+        for shard in &self.shards {
+            let frozen = write(shard).frozen.take();
+            if let Some(mut spare) = frozen.and_then(Arc::into_inner) {
+                spare.clear();
+                write(shard).spare = spare;
+            }
+        }
+        self.frozen_bytes.store(0, Ordering::Relaxed);
+        self.progress().frozen_to = None;
+        self.progressed.notify_all();
+    }
+}

@@ -1,0 +1,173 @@
+//! Rows in one piece of memory, found by the hash of their keys.
+
+use hashbrown::HashTable;
+
+/// What stands before a row: how much room its value has, how long it is, how long the key is.
+const HEAD: usize = 4 + 4 + 2;
+
+/// Where a row is, with enough of its hash to seldom look there in vain.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    hash: u32,
+    at: u32,
+}
+
+impl Slot {
+    /// The table wants 64 bits, with the highest as good as the lowest.
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+}
+
+/// Rows of one shard: the newest value of each key. A value that grows beyond its room is put anew at the end, with room
+/// to grow; what it leaves behind counts as used until the rows are cleared.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    index: HashTable<Slot>,
+    bytes: Vec<u8>,
+}
+
+impl Rows {
+    /// The value of a key.
+    pub(super) fn get(&self, hash: u32, key: &[u8]) -> Option<&[u8]> {
+        let slot = self.index.find(Slot::spread(hash), |slot| slot.hash == hash && self.key_at(slot.at) == key)?;
+        Some(self.value_at(slot.at))
+    }
+
+    /// Sets the value of a key. Returns by how many bytes the rows grew.
+    pub(super) fn put(&mut self, hash: u32, key: &[u8], value: &[u8]) -> usize {
+        let found = self.index.find(Slot::spread(hash), |slot| slot.hash == hash && self.key_at(slot.at) == key);
+        let Some(at) = found.map(|slot| slot.at) else {
+            let at = self.append(key, value, value.len());
+            self.index.insert_unique(Slot::spread(hash), Slot { hash, at }, |slot| Slot::spread(slot.hash));
+            return HEAD + key.len() + value.len() + size_of::<Slot>();
+        };
+        let start = at as usize;
+        if value.len() <= self.room_at(at) {
+            let value_at = start + HEAD + key.len();
+            self.bytes[start + 4..start + 8].copy_from_slice(&(value.len() as u32).to_le_bytes());
+            self.bytes[value_at..value_at + value.len()].copy_from_slice(value);
+            return 0;
+        }
+        let room = value.len() + value.len() / 2;
+        let moved = self.append(key, value, room);
+        if let Some(slot) = self.index.find_mut(Slot::spread(hash), |slot| slot.at == at) {
+            slot.at = moved;
+        }
+        HEAD + key.len() + room
+    }
+
+    fn append(&mut self, key: &[u8], value: &[u8], room: usize) -> u32 {
+        // A shard's rows are frozen long before they have 4 GiB.
+        let at = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(&(room as u32).to_le_bytes());
+        self.bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(&(key.len() as u16).to_le_bytes());
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        self.bytes.resize(at as usize + HEAD + key.len() + room, 0);
+        at
+    }
+
+    fn u32_at(&self, at: usize) -> usize {
+        u32::from_le_bytes([self.bytes[at], self.bytes[at + 1], self.bytes[at + 2], self.bytes[at + 3]]) as usize
+    }
+
+    fn room_at(&self, at: u32) -> usize {
+        self.u32_at(at as usize)
+    }
+
+    fn key_at(&self, at: u32) -> &[u8] {
+        let at = at as usize;
+        let len = usize::from(u16::from_le_bytes([self.bytes[at + 8], self.bytes[at + 9]]));
+        &self.bytes[at + HEAD..at + HEAD + len]
+    }
+
+    fn value_at(&self, at: u32) -> &[u8] {
+        let len = self.u32_at(at as usize + 4);
+        let start = at as usize + HEAD + self.key_at(at).len();
+        &self.bytes[start..start + len]
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// The rows in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.index.iter().map(|slot| (self.key_at(slot.at), self.value_at(slot.at)))
+    }
+
+    /// The rows in the order of their keys.
+    pub(super) fn sorted(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        // Most comparisons are decided by the bytes after the shard, without a look at the rows.
+        let mut order: Vec<(u64, u32)> =
+            self.index.iter().map(|slot| (leading(self.key_at(slot.at)), slot.at)).collect();
+        order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| self.key_at(a.1).cmp(self.key_at(b.1))));
+        order.into_iter().map(|(_, at)| (self.key_at(at), self.value_at(at)))
+    }
+
+    /// Forgets the rows, and keeps about as much memory as they had in use.
+    pub(super) fn clear(&mut self) {
+        let used = self.bytes.len();
+        self.bytes.clear();
+        self.bytes.shrink_to(used);
+        let rows = self.index.len();
+        self.index.clear();
+        self.index.shrink_to(rows, |slot| Slot::spread(slot.hash));
+    }
+}
+
+/// The eight bytes after the first, so that they compare as the key does.
+fn leading(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let rest = key.get(1..).unwrap_or_default();
+    let len = rest.len().min(8);
+    bytes[..len].copy_from_slice(&rest[..len]);
+    u64::from_be_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        /// Hashes of two bits, so that keys collide.
+        #[test]
+        fn rows_are_a_map(
+            puts in prop::collection::vec(
+                (prop::collection::vec(0u8..3, 0..12), prop::collection::vec(any::<u8>(), 0..40)),
+                0..200,
+            ),
+        ) {
+            // A shard's rows all begin with its number.
+            let puts: Vec<_> = puts.into_iter().map(|(key, value)| ([vec![7], key].concat(), value)).collect();
+            let hash = |key: &[u8]| u32::from(key.get(1).copied().unwrap_or(3)) << 30;
+            let (mut rows, mut model) = (Rows::default(), BTreeMap::new());
+            for round in 0..2 {
+                for (key, value) in &puts {
+                    rows.put(hash(key), key, value);
+                    model.insert(key.clone(), value.clone());
+                }
+                prop_assert_eq!(rows.len(), model.len());
+                for key in puts.iter().map(|(key, _)| key).chain([&vec![9]]) {
+                    prop_assert_eq!(rows.get(hash(key), key), model.get(key).map(|value| &value[..]));
+                }
+                let sorted: Vec<_> = rows.sorted().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
+                prop_assert_eq!(sorted, model.clone().into_iter().collect::<Vec<_>>());
+                if round == 0 {
+                    rows.clear();
+                    model.clear();
+                    prop_assert!(rows.is_empty());
+                }
+            }
+        }
+    }
+}

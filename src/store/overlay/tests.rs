@@ -1,0 +1,326 @@
+//! Wherever a log is, in the overlay or in a file, it is found, and after a crash at any step it still is.
+
+use super::Step;
+use crate::model::{Entry, Kind, Log, ShardId, TsMs};
+use crate::store::{ByteSize, LogRow, RowKey, RowKeys, StorageKind, Store, StoreError, StoreOptions, Table};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+const USERS: u64 = 40;
+const KEYS: u64 = 12;
+
+/// What is held, by row key: how many events.
+type Model = BTreeMap<Vec<u8>, usize>;
+
+fn options(dir: &Path, overlay_kib: u64) -> StoreOptions {
+    StoreOptions { data_dir: dir.to_owned(), overlay_size: ByteSize(overlay_kib << 10), ..StoreOptions::default() }
+}
+
+fn user(number: u64) -> String {
+    format!("user-{number}")
+}
+
+fn key(number: u64) -> String {
+    // Some of them longer than what is compared first.
+    if number.is_multiple_of(3) { format!("campaign:{number}") } else { format!("da:{number}") }
+}
+
+fn row_key(user_number: u64, key_number: u64) -> Vec<u8> {
+    let mut row_key = Vec::new();
+    RowKey::write(&mut row_key, &user(user_number), &key(key_number));
+    row_key
+}
+
+fn log(events: usize) -> Log {
+    let mut log = Log::default();
+    for n in 0..events as u64 {
+        log.insert(Kind::IMPRESSION, Entry { ts: TsMs(1_732_233_600_000 + n), hash: n + 1 }, 256);
+    }
+    log
+}
+
+fn events_of(row: Option<LogRow>) -> usize {
+    row.map_or(0, |row| row.log.sections[0].entries.len())
+}
+
+/// Writes a turn: how many events each row has from now on; none removes it.
+fn put(store: &Store, model: &mut Model, rows: &BTreeMap<Vec<u8>, usize>) -> Result<(), StoreError> {
+    let mut turn = store.turn();
+    for (row_key, &events) in rows {
+        turn.put_log(row_key, &log(events), false);
+        if events == 0 {
+            model.remove(row_key);
+        } else {
+            model.insert(row_key.clone(), events);
+        }
+    }
+    turn.commit().map(drop)
+}
+
+/// Every way to read says what the model says.
+fn check(store: &Store, model: &Model) {
+    let mut scanned = Model::new();
+    for shard in ShardId::all() {
+        let (mut after, mut is_last) = (None, false);
+        while !is_last {
+            let page = store.scan_logs(shard, after.as_deref(), 3, |row_key, row| {
+                assert!(scanned.insert(row_key.to_vec(), events_of(Some(row))).is_none(), "{row_key:?} came twice");
+            });
+            (after, is_last) = page.unwrap();
+        }
+    }
+    assert_eq!(&scanned, model);
+    for number in 0..USERS {
+        let mut keys = RowKeys::default();
+        (0..KEYS).for_each(|n| keys.push(&user(number), &key(n)));
+        let expected: Vec<usize> = keys.iter().map(|key| model.get(key).copied().unwrap_or(0)).collect();
+        for rows in [store.logs(keys.iter()).unwrap(), store.logs_at_once(&keys).unwrap()] {
+            assert_eq!(rows.into_iter().map(events_of).collect::<Vec<_>>(), expected);
+        }
+        for n in 0..KEYS {
+            let mut one = RowKeys::default();
+            one.push(&user(number), &key(n));
+            assert_eq!(events_of(store.logs_at_once(&one).unwrap().remove(0)), expected[n as usize]);
+        }
+        let mut paged = Model::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = store.logs_of_user_after(&user(number), after.as_deref(), 5, 1_000).unwrap();
+            for (key, row) in page.logs {
+                let mut row_key = Vec::new();
+                RowKey::write(&mut row_key, &user(number), &key);
+                paged.insert(row_key, events_of(Some(row)));
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let of_user = |row_key: &Vec<u8>| RowKey::user_of(row_key) == Some(&user(number));
+        let expected: Model = model.iter().filter(|(key, _)| of_user(key)).map(|(k, v)| (k.clone(), *v)).collect();
+        assert_eq!(paged, expected);
+        let mut at_once = 0;
+        store.logs_of_user(&user(number), |_, _| at_once += 1).unwrap();
+        assert_eq!(at_once, expected.len());
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Put(Vec<(u64, u64, usize)>),
+    Flush,
+    /// Closed and opened again.
+    Restart,
+    /// Opened again without having been closed.
+    Crash,
+}
+
+fn turns() -> impl Strategy<Value = Vec<(u64, u64, usize)>> {
+    prop::collection::vec((0..USERS, 0..KEYS, prop_oneof![Just(0), 1..4usize, 200..256usize]), 1..30)
+}
+
+fn run(options: &StoreOptions, ops: &[Op]) {
+    let (mut store, mut model) = (Store::open(options).unwrap(), Model::new());
+    for op in ops {
+        match op {
+            Op::Put(rows) => {
+                let rows = rows.iter().map(|&(user, key, events)| (row_key(user, key), events)).collect();
+                put(&store, &mut model, &rows).unwrap();
+            }
+            Op::Flush => store.flush_overlay().unwrap(),
+            Op::Restart | Op::Crash if options.storage == StorageKind::Memory => {}
+            Op::Restart | Op::Crash => {
+                if matches!(op, Op::Restart) {
+                    store.close().unwrap();
+                }
+                drop(store);
+                store = Store::open(options).unwrap();
+            }
+        }
+    }
+    check(&store, &model);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn logs_are_a_map_wherever_they_are(
+        ops in prop::collection::vec(
+            prop_oneof![6 => turns().prop_map(Op::Put), 1 => Just(Op::Flush), 1 => Just(Op::Restart), 1 => Just(Op::Crash)],
+            1..30,
+        ),
+        in_memory: bool,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = if in_memory { StorageKind::Memory } else { StorageKind::Rocksdb };
+        run(&StoreOptions { storage, ..options(dir.path(), 64) }, &ops);
+    }
+}
+
+/// What kill -9 leaves of the directory, taken after each step of writing and flushing.
+#[test]
+fn after_a_crash_at_any_step_every_turn_is_whole() {
+    let (dir, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = Store::open(&options(dir.path(), 16)).unwrap();
+    // Nothing but the steps may change the directory while it is copied.
+    for table in ["logs", "journal"] {
+        let cf = store.db.cf_handle(table).unwrap();
+        store.db.set_options_cf(cf, &[("disable_auto_compactions", "true")]).unwrap();
+    }
+    // The model before the turn that is being written, and after it.
+    let models = Arc::new(Mutex::new((Model::new(), Model::new())));
+    let taken: Arc<Mutex<Vec<(Step, Model)>>> = Arc::default();
+    let look = {
+        let (models, taken, from, to) =
+            (models.clone(), taken.clone(), dir.path().to_owned(), copies.path().to_owned());
+        move |step| {
+            let models = models.lock().unwrap();
+            let model = if step == Step::Journalled { models.1.clone() } else { models.0.clone() };
+            let mut taken = taken.lock().unwrap();
+            copy(&from, &to.join(taken.len().to_string()));
+            taken.push((step, model));
+        }
+    };
+    assert!(store.at_step.set(Box::new(look)).is_ok());
+    let mut model = Model::new();
+    for turn in 0..60u64 {
+        let rows = (0..40).map(|n| {
+            let n = turn * 7_919 + n * 104_729;
+            (row_key(n / 3 % USERS, n % KEYS), if n % 11 == 0 { 0 } else { 1 + (n % 5) as usize })
+        });
+        let rows: Model = rows.collect();
+        let mut after = model.clone();
+        for (key, &events) in &rows {
+            after.remove(key);
+            if events > 0 {
+                after.insert(key.clone(), events);
+            }
+        }
+        models.lock().unwrap().1 = after;
+        put(&store, &mut model, &rows).unwrap();
+        models.lock().unwrap().0 = model.clone();
+    }
+    let taken = std::mem::take(&mut *taken.lock().unwrap());
+    for step in [Step::Frozen, Step::Synced, Step::Written, Step::Ingested, Step::Trimmed, Step::Thawed] {
+        let times = taken.iter().filter(|(at, _)| *at == step).count();
+        assert!(times > 2, "{step:?} came {times} times: too seldom to test anything");
+    }
+    for (number, (step, mut model)) in taken.into_iter().enumerate() {
+        // Each turn leaves the same kind of directory: some of them are enough.
+        if step == Step::Journalled && number % 5 > 0 {
+            continue;
+        }
+        let options = options(&copies.path().join(number.to_string()), 16);
+        let store = Store::open(&options).unwrap_or_else(|error| panic!("after {step:?}: {error}"));
+        check(&store, &model);
+        // And it goes on from there.
+        put(&store, &mut model, &Model::from([(row_key(1, 1), 0), (row_key(2, 2), 9)])).unwrap();
+        store.flush_overlay().unwrap();
+        drop(store);
+        check(&Store::open(&options).unwrap(), &model);
+    }
+}
+
+/// Every turn of the writer gives all keys of its user as many events; whoever reads several sees no turn half.
+#[test]
+fn who_reads_several_logs_of_a_user_sees_whole_turns_while_files_are_written() {
+    const READ: [u64; 3] = [1, 2, 3];
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(dir.path(), 64)).unwrap();
+    let (done, reads) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let flusher = scope.spawn(|| store.run_flusher());
+        let mut readers = Vec::new();
+        for reader in 0..2 {
+            let (store, done, reads) = (&store, &done, &reads);
+            readers.push(scope.spawn(move || {
+                let mut last = [0; USERS as usize];
+                while !done.load(Ordering::Relaxed) {
+                    for number in 0..USERS {
+                        let mut keys = RowKeys::default();
+                        // With more keys they are looked for in another way.
+                        let more = if reader == 0 { 0 } else { 9 };
+                        READ.into_iter().chain(100..100 + more).for_each(|n| keys.push(&user(number), &key(n)));
+                        let rows = store.logs_at_once(&keys).unwrap();
+                        let counts: Vec<usize> = rows.into_iter().take(3).map(events_of).collect();
+                        assert!(counts.iter().all(|&count| count == counts[0]), "a turn was seen half: {counts:?}");
+                        assert!(counts[0] >= last[number as usize], "it went back");
+                        last[number as usize] = counts[0];
+                        reads.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }));
+        }
+        for events in 1..=200 {
+            for number in 0..USERS {
+                let rows = READ.into_iter().map(|n| (row_key(number, n), events)).collect();
+                put(&store, &mut Model::new(), &rows).unwrap();
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        store.end_flusher();
+        flusher.join().unwrap();
+    });
+    let (freezes, reads) = (store.overlay_figures().freezes, reads.load(Ordering::Relaxed));
+    assert!(freezes > 10 && reads > 1_000, "{freezes} freezes, {reads} reads: nothing was put to the test");
+}
+
+/// A row that changes again and again takes no more room in the overlay, but in the journal it does.
+#[test]
+fn the_journal_is_bounded_however_few_logs_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(dir.path(), 64)).unwrap();
+    let mut model = Model::new();
+    for _ in 0..200 {
+        put(&store, &mut model, &Model::from([(row_key(1, 1), 200)])).unwrap();
+        let journal = store.db.iterator_cf(store.cf(Table::Journal), rocksdb::IteratorMode::Start);
+        let bytes: usize = journal.map(|row| row.unwrap().1.len()).sum();
+        assert!(bytes <= 70 << 10, "{bytes} bytes");
+    }
+    assert!(store.overlay_figures().freezes > 2);
+}
+
+#[test]
+fn where_no_file_can_be_written_nothing_is_written_and_reads_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(dir.path(), 64)).unwrap();
+    std::fs::remove_dir_all(dir.path().join("overlay")).unwrap();
+    let mut model = Model::new();
+    std::thread::scope(|scope| {
+        let flusher = scope.spawn(|| store.run_flusher());
+        let mut refused = 0;
+        for n in 0..2_000u64 {
+            let rows = Model::from([(row_key(n % USERS, n % KEYS), 200)]);
+            let mut after = model.clone();
+            match put(&store, &mut after, &rows) {
+                Ok(()) => model = after,
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(refused > 0 && store.is_poisoned());
+        flusher.join().unwrap();
+    });
+    check(&store, &model);
+    assert_eq!(store.close(), Err(StoreError::Poisoned));
+    drop(store);
+    // Nothing was lost, for the journal has it.
+    check(&Store::open(&options(dir.path(), 64)).unwrap(), &model);
+}
