@@ -35,6 +35,8 @@ pub(super) struct Hand<'a> {
     slots: Vec<Slot<'a>>,
     /// The slots before this one have their logs.
     loaded: usize,
+    /// The slots that have their logs, in the order of their row keys.
+    order: Vec<u32>,
     /// The slots by their row keys.
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
@@ -51,6 +53,7 @@ impl<'a> Hand<'a> {
             now,
             slots: Vec::with_capacity(room),
             loaded: 0,
+            order: Vec::new(),
             index: HashTable::with_capacity(room),
             hasher: DefaultHashBuilder::default(),
             newly_capped: Vec::new(),
@@ -133,19 +136,20 @@ impl<'a> Hand<'a> {
     }
 
     fn load_taken(&mut self, store: &Store) -> Result<(), StoreError> {
-        let new = &mut self.slots[self.loaded..];
-        if new.is_empty() {
-            return Ok(());
-        }
-        let rows = store.logs(new.iter().map(|slot| &*slot.row_key))?;
-        for (slot, row) in new.iter_mut().zip(rows) {
+        // In the order of their keys: neighbours are found beside each other, in memory and in files.
+        let new = in_order(&self.slots, self.loaded);
+        let rows = store.logs_in_order(new.iter().map(|&slot| &*self.slots[slot as usize].row_key))?;
+        for (&slot, row) in new.iter().zip(rows) {
             let Some(LogRow { log, may_cap }) = row else { continue };
+            let slot = &mut self.slots[slot as usize];
             slot.may_cap = may_cap;
             slot.log = log;
             key_text(&slot.row_key, &mut self.key);
             self.policy.refresh(&self.key, &mut slot.log, self.now);
             slot.until = capped_until(self.policy, &self.key, &slot.log, self.now);
         }
+        // Almost always all are new.
+        self.order = if new.len() == self.slots.len() { new } else { in_order(&self.slots, 0) };
         self.loaded = self.slots.len();
         Ok(())
     }
@@ -168,10 +172,8 @@ impl<'a> Hand<'a> {
         turn: &mut Turn<'_>,
         outcome: &mut TurnOutcome,
     ) -> Result<(), StoreError> {
-        let mut touched: Vec<_> = self.slots.iter().filter(|slot| slot.dirty || slot.fired || slot.recheck).collect();
-        // In the order of their keys: the write buffer finds the place of the next beside that of the last, which is
-        // worth 14 % of the rate of large batches.
-        touched.sort_unstable_by_key(|slot| &slot.row_key);
+        let slots = self.order.iter().map(|&slot| &self.slots[slot as usize]);
+        let touched: Vec<_> = slots.filter(|slot| slot.dirty || slot.fired || slot.recheck).collect();
         let may_hold = touched.iter().copied().filter(|slot| slot.may_hold());
         let mut held = store.cap_rows(may_hold.map(|slot| &*slot.row_key))?.into_iter();
         for slot in touched {
@@ -220,6 +222,22 @@ impl Logs for Hand<'_> {
     fn beside(&self, at: u32, key: &str) -> Option<u32> {
         self.find_row(&RowKey::beside(&self.slots[at as usize].row_key, key))
     }
+}
+
+/// The numbers of the slots from one on, in the order of their row keys.
+fn in_order(slots: &[Slot<'_>], from: usize) -> Vec<u32> {
+    // Most comparisons are decided by the first bytes, without a look at the rows.
+    let leading = |row_key: &[u8]| {
+        let mut bytes = [0; 8];
+        let len = row_key.len().min(8);
+        bytes[..len].copy_from_slice(&row_key[..len]);
+        u64::from_be_bytes(bytes)
+    };
+    let number = |slot: usize| (leading(&slots[slot].row_key), slot as u32);
+    let mut order: Vec<_> = (from..slots.len()).map(number).collect();
+    let row_key = |slot: u32| &slots[slot as usize].row_key;
+    order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| row_key(a.1).cmp(row_key(b.1))));
+    order.into_iter().map(|(_, slot)| slot).collect()
 }
 
 fn key_text(row_key: &[u8], out: &mut String) {

@@ -35,6 +35,22 @@ pub enum ReadError {
 impl Store {
     /// Reads the logs of many row keys in one go. Blocks on disk.
     pub fn logs<'a>(&self, keys: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Option<LogRow>>, StoreError> {
+        self.many_logs(keys, false)
+    }
+
+    /// The same of row keys in ascending order, each once, which takes less time.
+    pub fn logs_in_order<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Vec<Option<LogRow>>, StoreError> {
+        self.many_logs(keys, true)
+    }
+
+    fn many_logs<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a [u8]>,
+        in_order: bool,
+    ) -> Result<Vec<Option<LogRow>>, StoreError> {
         let mut logs = Vec::new();
         let mut on_file: Vec<(usize, &[u8])> = Vec::new();
         for (number, key) in keys.into_iter().enumerate() {
@@ -45,7 +61,7 @@ impl Store {
             logs.push(found.transpose()?.flatten());
         }
         let keys = on_file.iter().map(|(_, key)| key);
-        let rows = self.db.batched_multi_get_cf(self.cf(Table::Logs), keys, false);
+        let rows = self.db.batched_multi_get_cf(self.cf(Table::Logs), keys, in_order);
         for ((number, _), row) in on_file.iter().zip(rows) {
             logs[*number] = decode_row(row.map_err(StoreError::rocks("reading logs"))?)?;
         }
