@@ -33,6 +33,8 @@ impl ReadBody {
 /// The largest window that a zstd body may ask memory for, as a power of two: 8 MiB, what RFC 8878 recommends decoders
 /// to support.
 const ZSTD_WINDOW_LOG: u32 = 23;
+/// The most memory that is taken for a body before it has arrived.
+const RESERVED: usize = 256 << 10;
 /// Bytes unpacked at a time.
 const PIECE: usize = 64 << 10;
 
@@ -67,7 +69,7 @@ pub(super) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<R
         return Err(too_large(most));
     }
     let mut room = app.admission.room();
-    let collected = tokio::time::timeout(app.limits.request_timeout, collect(app, body, &mut room)).await;
+    let collected = tokio::time::timeout(app.limits.request_timeout, collect(app, body, declared, &mut room)).await;
     let packed = collected.map_err(|_| {
         Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body did not arrive in time")
     })??;
@@ -117,7 +119,12 @@ fn unsupported_content_type(headers: &HeaderMap, why: &str) -> Problem {
     )
 }
 
-async fn collect(app: &App, mut body: Body, room: &mut Room) -> Result<Bytes, Problem> {
+async fn collect(
+    app: &App,
+    mut body: Body,
+    declared: Option<usize>,
+    room: &mut Room,
+) -> Result<Bytes, Problem> {
     let most = app.limits.max_body;
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
@@ -138,6 +145,8 @@ async fn collect(app: &App, mut body: Body, room: &mut Room) -> Result<Bytes, Pr
             first = data;
         } else {
             if all.is_empty() {
+                // As much at once as was declared, within reason: nobody gets memory by words alone.
+                all.reserve(declared.unwrap_or_default().min(RESERVED));
                 all.extend_from_slice(&first);
             }
             all.extend_from_slice(&data);

@@ -1,5 +1,6 @@
 //! JSON taken apart one level at a time. What is in a value stays text until somebody asks for it.
 
+use super::plain;
 use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Deserializer;
 use serde_json::value::RawValue;
@@ -30,6 +31,8 @@ impl NotJson {
 pub(super) enum Raw<'a> {
     /// Valid JSON without white space around it.
     Json(&'a str),
+    /// The same of a string without escapes, with its quotes.
+    Plain(&'a str),
     /// The cell of a table, which says nothing of types.
     Cell(&'a str),
 }
@@ -42,7 +45,7 @@ impl<'a> Raw<'a> {
 
     pub fn source(self) -> &'a str {
         match self {
-            Self::Json(source) | Self::Cell(source) => source,
+            Self::Json(source) | Self::Plain(source) | Self::Cell(source) => source,
         }
     }
 
@@ -51,6 +54,7 @@ impl<'a> Raw<'a> {
     pub fn text(self) -> Option<Cow<'a, str>> {
         match self {
             Self::Cell(text) => Some(Cow::Borrowed(text)),
+            Self::Plain(json) => Some(Cow::Borrowed(&json[1..json.len() - 1])),
             Self::Json(json) => match json.strip_prefix('"')?.strip_suffix('"')? {
                 escaped if escaped.contains('\\') => serde_json::from_str(json).ok().map(Cow::Owned),
                 plain => Some(Cow::Borrowed(plain)),
@@ -70,7 +74,7 @@ impl<'a> Raw<'a> {
     /// What it is, for people.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Cell(_) => "a string",
+            Self::Cell(_) | Self::Plain(_) => "a string",
             Self::Json(json) => match json.as_bytes().first() {
                 Some(b'"') => "a string",
                 Some(b'{') => "an object",
@@ -105,6 +109,18 @@ pub(super) fn elements<'a>(json: &'a str, each: impl FnMut(Raw<'a>)) -> Result<(
 /// Reads a text that is one object. `look` says by its name whether a member is wanted, and `keep` gets those.
 #[inline]
 pub(super) fn members<'a, T>(
+    json: &'a str,
+    look: impl Fn(&str) -> Option<T>,
+    mut keep: impl FnMut(T, Raw<'a>) -> Result<(), NotJson>,
+) -> Result<(), NotJson> {
+    match plain::members(json, &look) {
+        Some(members) => members.into_iter().try_for_each(|(meaning, value)| keep(meaning, value)),
+        None => members_by_library(json, look, keep),
+    }
+}
+
+/// The same, of any object.
+pub(super) fn members_by_library<'a, T>(
     json: &'a str,
     look: impl Fn(&str) -> Option<T>,
     keep: impl FnMut(T, Raw<'a>) -> Result<(), NotJson>,

@@ -9,6 +9,7 @@ mod decision;
 mod fields;
 mod find;
 mod json;
+mod plain;
 mod read;
 mod rule;
 mod table;

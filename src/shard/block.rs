@@ -69,12 +69,13 @@ impl BlockBuilder {
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), TsInFuture> {
         let ts = admit(&self.policy, event.ts, self.now)?;
         let user = event.user.as_str();
-        let writer = writer_of_user(user, self.blocks.len());
+        let shard = ShardId::of_user(user.as_bytes());
+        let writer = writer_of(shard, self.blocks.len());
         let block = &mut self.blocks[writer];
         let first = block.keys.len() as u32;
-        block.keys.push_da(user, event.da.as_str());
+        block.keys.push_da_in(shard, user, event.da.as_str());
         for key in &event.keys {
-            block.keys.push(user, key.as_str());
+            block.keys.push_beside(first as usize, key.as_str());
         }
         let keys = (first, block.keys.len() as u32);
         block.events.push(Packed { entry: Entry { ts, hash: event.hash() }, kind: event.kind, keys });

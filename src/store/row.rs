@@ -111,7 +111,24 @@ impl RowKeys {
 
     /// Adds the row key of an ad itself.
     pub fn push_da(&mut self, user: &str, da: &str) {
-        RowKey::write_da(&mut self.bytes, user, da);
+        self.push_da_in(ShardId::of_user(user.as_bytes()), user, da);
+    }
+
+    /// The same of a user whose shard is known.
+    pub fn push_da_in(&mut self, shard: ShardId, user: &str, da: &str) {
+        self.bytes.push(shard.0);
+        self.bytes.extend_from_slice(user.as_bytes());
+        self.bytes.extend_from_slice(&[0, DA]);
+        self.bytes.extend_from_slice(da.as_bytes());
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// Adds the row key of another key of the user of a row key that is here: one that is not an ad's own.
+    pub fn push_beside(&mut self, number: usize, key: &str) {
+        let start = number.checked_sub(1).map_or(0, |before| self.ends[before]) as usize;
+        let len = user_prefix(self.get(number)).len();
+        self.bytes.extend_from_within(start..start + len);
+        self.bytes.extend_from_slice(key.as_bytes());
         self.ends.push(self.bytes.len() as u32);
     }
 
@@ -202,6 +219,9 @@ mod tests {
         keys.push("u1", "c:1");
         keys.push_da("u2", "77");
         assert_eq!((keys.get(0), keys.get(1)), (row("u1", "c:1").as_bytes(), row("u2", "da:77").as_bytes()));
+        keys.push_beside(1, "c:2");
+        keys.push_beside(0, "c:3");
+        assert_eq!((keys.get(2), keys.get(3)), (row("u2", "c:2").as_bytes(), row("u1", "c:3").as_bytes()));
         assert_eq!(RowKey::parse(b""), None);
         assert_eq!(RowKey::parse(b"\x05user"), None);
     }
