@@ -119,12 +119,7 @@ fn unsupported_content_type(headers: &HeaderMap, why: &str) -> Problem {
     )
 }
 
-async fn collect(
-    app: &App,
-    mut body: Body,
-    declared: Option<usize>,
-    room: &mut Room,
-) -> Result<Bytes, Problem> {
+async fn collect(app: &App, mut body: Body, declared: Option<usize>, room: &mut Room) -> Result<Bytes, Problem> {
     let most = app.limits.max_body;
     let mut first = Bytes::new();
     let mut all = BytesMut::new();

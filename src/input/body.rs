@@ -1,7 +1,7 @@
 //! Bodies that hold events: one object, an array, lines.
 
 use super::fields::{FieldsConfig, FieldsError, Mapping};
-use super::find::find;
+use super::find::{Found, find};
 use super::json::{NotJson, Raw, elements};
 use super::read::{Reject, read};
 use crate::model::Event;
@@ -49,7 +49,7 @@ impl EventReader {
 
     /// Reads one event: a message, or a line.
     pub fn event<'a>(&self, json: &'a [u8]) -> Result<Event<'a>, Reject> {
-        self.text(utf8(json)?)
+        self.text(utf8(json)?, &mut self.found())
     }
 
     /// Reads a body that is an array, giving each element's index and event to `sink`. An error makes void what
@@ -65,9 +65,10 @@ impl EventReader {
             return Raw::new(text).map_err(BodyError::from).and(Err(BodyError::Scalar));
         }
         let mut count = 0;
+        let mut found = self.found();
         elements(text, |element| {
             if count < max {
-                sink(count, self.text(element.source()));
+                sink(count, self.text(element.source(), &mut found));
             }
             count += 1;
         })?;
@@ -85,6 +86,7 @@ impl EventReader {
         // Checking the text as a whole is several times faster than line by line; bad UTF-8 condemns its line alone.
         let whole = std::str::from_utf8(body).ok();
         let (mut start, mut index, mut count) = (0, 0, 0);
+        let mut found = self.found();
         while start < body.len() {
             let end = memchr::memchr(b'\n', &body[start..]).map_or(body.len(), |at| start + at);
             if !body[start..end].trim_ascii().is_empty() {
@@ -92,7 +94,7 @@ impl EventReader {
                     return Err(BodyError::TooMany { max });
                 }
                 let event = match whole {
-                    Some(text) => self.text(&text[start..end]),
+                    Some(text) => self.text(&text[start..end], &mut found),
                     None => self.event(&body[start..end]),
                 };
                 sink(index, event);
@@ -103,19 +105,19 @@ impl EventReader {
         Ok(count)
     }
 
-    #[inline]
-    fn text<'a>(&self, text: &'a str) -> Result<Event<'a>, Reject> {
-        self.one(text)?
+    fn found<'a>(&self) -> Found<'a> {
+        Found::new(self.mapping.as_deref())
     }
 
-    /// Reads a text that is one value.
+    /// Reads a text that is one value, by way of `found`.
     #[inline]
-    fn one<'a>(&self, text: &'a str) -> Result<Result<Event<'a>, Reject>, NotJson> {
+    fn text<'a>(&self, text: &'a str, found: &mut Found<'a>) -> Result<Event<'a>, Reject> {
         if Body::peek(text.as_bytes()) != Body::Object {
-            return Raw::new(text).map(|value| Err(Reject::not_an_object(value)));
+            return Err(Raw::new(text).map_or_else(Reject::from, Reject::not_an_object));
         }
         let mapping = self.mapping.as_deref();
-        Ok(read(&find(text, mapping)?, mapping))
+        find(text, mapping, found)?;
+        read(found, mapping)
     }
 }
 

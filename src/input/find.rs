@@ -1,7 +1,8 @@
 //! Finding an event's fields among the members of an object.
 
 use super::fields::{Mapping, Node};
-use super::json::{NotJson, Raw, members};
+use super::json::{NotJson, Raw, members, members_by_library};
+use super::plain;
 
 /// The fields of an event in the order in which they are judged, each with the standard names that it goes by: the
 /// canonical one first, then the aliases. A name's place here is the index of its slot.
@@ -45,6 +46,11 @@ impl<'a> Found<'a> {
         Self { standard: [None; STANDARD.len()], mapped }
     }
 
+    fn clear(&mut self) {
+        self.standard = [None; STANDARD.len()];
+        self.mapped.fill(None);
+    }
+
     /// The field's value under the first of its standard names that has one.
     pub fn first(&self, names: std::ops::Range<usize>) -> Option<Raw<'a>> {
         self.standard[names].iter().copied().flatten().next()
@@ -72,35 +78,34 @@ pub(super) fn slot(name: &[u8]) -> Option<usize> {
     })
 }
 
-/// Reads an object and keeps the values of the names that mean something; of two members of one name the last.
+/// Reads an object and keeps in `found`, in place of what was there, the values of the names that mean something; of two
+/// members of one name the last.
 #[inline]
-pub(super) fn find<'a>(json: &'a str, mapping: Option<&Mapping>) -> Result<Found<'a>, NotJson> {
-    let mut found = Found::new(mapping);
-    match mapping {
-        None => members(
-            json,
-            |name| slot(name.as_bytes()),
-            |slot, value| {
-                found.standard[slot] = present(value);
-                Ok(())
-            },
-        ),
-        Some(mapping) => {
-            let look = |name: &str| match (mapping.root.child(name), mapping.slot(name)) {
-                (None, None) => None,
-                meaning => Some(meaning),
-            };
-            members(json, look, |(node, slot), value| {
-                // `user.id` may be mapped where some events have a plain `user`: an object is the former alone.
-                let inside = node.map_or(Ok(false), |node| mapped(node, value, &mut found))?;
-                if let Some(slot) = slot {
-                    found.standard[slot] = present(value).filter(|_| !inside);
-                }
-                Ok(())
-            })
+pub(super) fn find<'a>(json: &'a str, mapping: Option<&Mapping>, found: &mut Found<'a>) -> Result<(), NotJson> {
+    found.clear();
+    let Some(mapping) = mapping else {
+        let look = |name: &str| slot(name.as_bytes());
+        if plain::each(json, look, |slot, value| found.standard[slot] = present(value)).is_some() {
+            return Ok(());
         }
-    }?;
-    Ok(found)
+        found.clear();
+        return members_by_library(json, look, |slot, value| {
+            found.standard[slot] = present(value);
+            Ok(())
+        });
+    };
+    let look = |name: &str| match (mapping.root.child(name), mapping.slot(name)) {
+        (None, None) => None,
+        meaning => Some(meaning),
+    };
+    members(json, look, |(node, slot), value| {
+        // `user.id` may be mapped where some events have a plain `user`: an object is the former alone.
+        let inside = node.map_or(Ok(false), |node| mapped(node, value, found))?;
+        if let Some(slot) = slot {
+            found.standard[slot] = present(value).filter(|_| !inside);
+        }
+        Ok(())
+    })
 }
 
 /// Keeps the value of a member that a mapped path leads to or through; says whether there was something inside.

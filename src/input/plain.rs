@@ -9,9 +9,19 @@ use smallvec::SmallVec;
 pub(super) type Members<'a, T> = SmallVec<[(T, Raw<'a>); 8]>;
 
 /// The members of an object that `look` wants; `None` if the text is not such an object and nothing else.
-#[inline]
 pub(super) fn members<'a, T>(json: &'a str, look: impl Fn(&str) -> Option<T>) -> Option<Members<'a, T>> {
     let mut wanted = Members::new();
+    each(json, look, |meaning, value| wanted.push((meaning, value)))?;
+    Some(wanted)
+}
+
+/// Gives those members to `keep` one by one. Where it returns `None`, what `keep` was given is void.
+#[inline]
+pub(super) fn each<'a, T>(
+    json: &'a str,
+    look: impl Fn(&str) -> Option<T>,
+    mut keep: impl FnMut(T, Raw<'a>),
+) -> Option<()> {
     let mut scan = Scan { json, bytes: json.as_bytes(), at: 0 };
     scan.expect(b'{')?;
     if !scan.take(b'}') {
@@ -22,7 +32,7 @@ pub(super) fn members<'a, T>(json: &'a str, look: impl Fn(&str) -> Option<T>) ->
             scan.space();
             let value = scan.value()?;
             if let Some(meaning) = look(&name[1..name.len() - 1]) {
-                wanted.push((meaning, value));
+                keep(meaning, value);
             }
             if !scan.take(b',') {
                 break;
@@ -31,7 +41,7 @@ pub(super) fn members<'a, T>(json: &'a str, look: impl Fn(&str) -> Option<T>) ->
         scan.expect(b'}')?;
     }
     scan.space();
-    (scan.at == scan.bytes.len()).then_some(wanted)
+    (scan.at == scan.bytes.len()).then_some(())
 }
 
 struct Scan<'a> {
