@@ -5,6 +5,15 @@
 # clone, branch and script share the one that is there, and `git clean` keeps it.
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/freqcap/target}"
 
+# Cargo takes the crates of two clones for the same, and which is built by the age of its files: the older clone would run
+# the other's code. So whenever the clone changes, our own crates (not RocksDB) are built anew.
+clone=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+if [[ -d $CARGO_TARGET_DIR/release && $(cat "$CARGO_TARGET_DIR/clone" 2>/dev/null) != "$clone" ]]; then
+  rm -rf -- "$CARGO_TARGET_DIR"/release/.fingerprint/freqcap-*
+fi
+mkdir -p -- "$CARGO_TARGET_DIR"
+printf '%s\n' "$clone" >"$CARGO_TARGET_DIR/clone"
+
 # rustup puts cargo on the PATH of login shells only; services and CI runners have no such shell.
 if ! command -v cargo >/dev/null && [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]]; then
   PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"

@@ -41,7 +41,7 @@ mod help_and_errors {
     #[test]
     fn help_names_the_commands_and_every_setting_with_its_default() {
         let help = out(&freqcap(&["--help"]));
-        for command in ["serve", "replay", "backtest", "openapi", "healthcheck"] {
+        for command in ["serve", "replay", "backtest", "openapi", "compact", "healthcheck"] {
             assert!(help.contains(command), "{help}");
         }
         let help = out(&freqcap(&["serve", "--help"]));

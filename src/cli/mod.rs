@@ -1,6 +1,7 @@
 //! The command line: one command a file.
 
 mod backtest;
+mod compact;
 mod files;
 mod healthcheck;
 mod options;
@@ -32,6 +33,7 @@ enum Command {
     Backtest(backtest::BacktestArgs),
     /// Prints the description of the HTTP interface (OpenAPI 3.1, JSON)
     Openapi,
+    Compact(compact::CompactArgs),
     Healthcheck(healthcheck::HealthcheckArgs),
 }
 
@@ -55,6 +57,8 @@ enum CliError {
     #[error(transparent)]
     Backtest(#[from] backtest::BacktestError),
     #[error(transparent)]
+    Compact(#[from] compact::CompactError),
+    #[error(transparent)]
     Healthcheck(#[from] healthcheck::HealthcheckError),
 }
 
@@ -69,6 +73,7 @@ impl CliError {
             | Self::Telemetry(_)
             | Self::Backtest(BacktestError::Config(_) | BacktestError::Rules(_)) => 2,
             Self::Serve(serve::ServeError::Open(_)) => 2,
+            Self::Compact(compact::CompactError::Config(_) | compact::CompactError::Open(_)) => 2,
             Self::Replay(ReplayError::Config(_) | ReplayError::Url(_) | ReplayError::ShiftOfStdin) => 2,
             Self::Replay(ReplayError::File(why)) | Self::Backtest(BacktestError::File(why)) if why.is_usage() => 2,
             Self::Healthcheck(HealthcheckError::Config(_)) => 2,
@@ -108,6 +113,7 @@ impl Command {
             Self::Replay(args) => return Ok(replay::run(&args)?),
             Self::Backtest(args) => backtest::run(&args)?,
             Self::Openapi => print!("{}", crate::http::openapi_json()),
+            Self::Compact(args) => compact::run(&args)?,
             Self::Healthcheck(args) => healthcheck::run(&args)?,
         }
         Ok(true)

@@ -52,7 +52,7 @@ pub use rules::RulesMark;
 pub use turn::Turn;
 
 use crate::model::{SHARDS, ShardId};
-use rocksdb::{ColumnFamily, DB};
+use rocksdb::{BottommostLevelCompaction, ColumnFamily, CompactOptions, DB};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -208,6 +208,18 @@ impl Store {
             return Ok(());
         }
         self.db.flush_wal(true).map_err(StoreError::rocks("syncing the write-ahead log")).inspect_err(|_| self.poison())
+    }
+
+    /// Writes what is in memory to files, and rewrites every file. Nobody may write meanwhile. Blocks on disk, for long.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        self.flush_overlay()?;
+        let mut options = CompactOptions::default();
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        for table in Table::ALL {
+            self.db.flush_cf(self.cf(table)).map_err(StoreError::rocks("flushing a table"))?;
+            self.db.compact_range_cf_opt(self.cf(table), None::<&[u8]>, None::<&[u8]>, &options);
+        }
+        Ok(())
     }
 
     /// Ends background work and leaves the mark of a clean end. What was committed is durable afterwards.
