@@ -38,6 +38,9 @@ mod turn;
 pub use caps::{CapEntry, CapsPage};
 pub use changes::Change;
 pub use codec::LogRow;
+// For benches/instructions.rs, which measures them alone.
+#[doc(hidden)]
+pub use codec::{decode_log, encode_log};
 pub use due::DueRow;
 pub use erased::{Erasure, UserMark};
 pub use logs::{ReadError, UserLogs};
