@@ -180,7 +180,7 @@ async fn serve(
         // Who asks again does not want to wait.
         let _ = tokio::time::timeout(drain, signals.next()).await;
     };
-    let finished = http::serve(listener, http::router(&app), server, stop).await;
+    let finished = http::serve(listener, http::Front::new(&app), server, stop).await;
     if !finished {
         tracing::warn!("some requests were still under way when the service ended");
     }

@@ -2,18 +2,17 @@
 
 use super::admission::{self, Admission};
 use super::ops::Readiness;
-use super::{cap, check, events, observe, ops, reserve, rules, users};
+use super::{cap, check, events, front, ops, reserve, rules, users};
 use crate::input::EventReader;
 use crate::shard::{Reader, Router as ShardRouter, Rulebook, Shards};
 use crate::store::Store;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use metrics::Counter;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 use std::time::Duration;
-use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -138,17 +137,16 @@ pub fn openapi_json() -> String {
     text
 }
 
-/// Every path of the service.
-pub fn router(app: &Arc<App>) -> Router {
+/// Every path of the service, for [`super::Front`].
+pub(super) fn router(app: &Arc<App>) -> Router {
     let reads = reads().layer(from_fn_with_state(app.clone(), admission::read));
     let (routes, _) = OpenApiRouter::new().merge(reads).merge(writes()).merge(operation()).split_for_parts();
     routes
         .with_state(app.clone())
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document()))
-        .fallback(observe::not_found)
-        .method_not_allowed_fallback(observe::method_not_allowed)
-        .layer(CatchPanicLayer::custom(observe::panicked))
-        .layer(from_fn_with_state(app.clone(), observe::measure))
+        .fallback(front::not_found)
+        .method_not_allowed_fallback(front::method_not_allowed)
+        .layer(from_fn(front::note_route))
         // Bodies are bounded where they are read.
         .layer(DefaultBodyLimit::disable())
 }

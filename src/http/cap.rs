@@ -5,7 +5,8 @@ use super::problem::{Problem, answer, json};
 use super::query::{self, AdQuery};
 use crate::model::Verdict;
 use axum::extract::{OriginalUri, RawQuery, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use http::Uri;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -67,13 +68,22 @@ async fn judge(app: &App, query: Result<AdQuery, Problem>) -> Result<Response, P
         (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get_by_path(State(app): State<Arc<App>>, uri: OriginalUri, RawQuery(raw): RawQuery) -> Response {
-    let query = query::segments(uri.path()).and_then(|segments| {
-        let mut segments = segments.into_iter();
-        let path = segments.next().zip(segments.next());
-        query::ad_query(path, raw.as_deref().unwrap_or_default())
-    });
-    answer(judge(&app, query).await)
+pub(super) async fn get_by_path(State(app): State<Arc<App>>, uri: OriginalUri) -> Response {
+    answer(judge(&app, of_path(&uri)).await)
+}
+
+/// The same by the short way, where nobody has asked yet whether there is room for one more read.
+pub(super) async fn get_admitted(app: &App, uri: &Uri) -> Response {
+    match app.admission.read() {
+        Ok(_permit) => answer(judge(app, of_path(uri)).await),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn of_path(uri: &Uri) -> Result<AdQuery, Problem> {
+    let mut segments = query::segments(uri.path())?.into_iter();
+    let path = segments.next().zip(segments.next());
+    query::ad_query(path, uri.query().unwrap_or_default())
 }
 
 /// The same call for ids that proxies rewrite

@@ -6,8 +6,8 @@ mod body;
 mod cap;
 mod check;
 mod events;
+mod front;
 mod leftover;
-mod observe;
 mod ops;
 mod problem;
 mod query;
@@ -16,6 +16,7 @@ mod rules;
 mod server;
 mod users;
 
-pub use app::{App, Limits, openapi_json, router};
+pub use app::{App, Limits, openapi_json};
+pub use front::Front;
 pub use ops::{BackFill, Readiness};
 pub use server::{ServerOptions, serve};

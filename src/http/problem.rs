@@ -126,7 +126,9 @@ pub(super) fn answer(result: Result<Response, Problem>) -> Response {
 
 /// A 200 with a body that is JSON already.
 pub(super) fn json_bytes(body: Vec<u8>) -> Response {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// A 200 with a JSON body.

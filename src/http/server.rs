@@ -1,9 +1,10 @@
 //! Connections: so many and no more, none that keeps us waiting for ever, and an orderly end.
 
+use super::Front;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use socket2::SockRef;
 use std::future::Future;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub struct ServerOptions {
 /// whether all of them finished.
 pub async fn serve(
     listener: TcpListener,
-    app: axum::Router,
+    front: Front,
     options: &ServerOptions,
     stop: impl Future<Output = ()>,
 ) -> bool {
@@ -59,7 +60,9 @@ pub async fn serve(
         if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD)) {
             tracing::debug!(%error, "TCP_USER_TIMEOUT was refused");
         }
-        let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()));
+        let front = front.clone();
+        let answer = service_fn(move |request| front.clone().answer(request));
+        let connection = builder.serve_connection(TokioIo::new(stream), answer);
         let connection = graceful.watch(connection.into_owned());
         let open = open.clone();
         tokio::spawn(async move {

@@ -1,0 +1,226 @@
+//! What every request goes through: bounded in its header, measured, and answered even where a handler panics. And the
+//! short way to the calls that ad servers make all day: they are known by their method and path, without the router and its
+//! layers, which cost as much as such a call itself.
+
+use super::app::{self, App};
+use super::leftover;
+use super::problem::Problem;
+use super::{cap, check, events, reserve};
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::{Method, StatusCode};
+use metrics::{Counter, Histogram, counter, histogram};
+use std::any::Any;
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+use tower::ServiceExt;
+
+const REQUESTS: &str = "freqcap_http_requests_total";
+const SECONDS: &str = "freqcap_http_request_seconds";
+
+/// Answers requests. Cheap to clone.
+#[derive(Clone)]
+pub struct Front {
+    app: Arc<App>,
+    figures: Arc<[Figures; Hot::ALL.len()]>,
+    rest: axum::Router,
+}
+
+/// A call with a short way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hot {
+    Events,
+    Check,
+    Reserve,
+    Cap,
+}
+
+/// What is counted of a call with a short way.
+struct Figures {
+    ok: Counter,
+    seconds: Histogram,
+}
+
+impl Hot {
+    const ALL: [Self; 4] = [Self::Events, Self::Check, Self::Reserve, Self::Cap];
+
+    fn of(request: &Request) -> Option<Self> {
+        match (request.method(), request.uri().path()) {
+            (&Method::POST, "/events") => Some(Self::Events),
+            (&Method::POST, "/check") => Some(Self::Check),
+            (&Method::POST, "/reserve") => Some(Self::Reserve),
+            (&Method::GET, path) => {
+                let (user, da) = path.strip_prefix("/cap/")?.split_once('/')?;
+                (!user.is_empty() && !da.is_empty() && !da.contains('/')).then_some(Self::Cap)
+            }
+            _ => None,
+        }
+    }
+
+    /// As the router has it.
+    fn route(self) -> &'static str {
+        match self {
+            Self::Events => "/events",
+            Self::Check => "/check",
+            Self::Reserve => "/reserve",
+            Self::Cap => "/cap/{user}/{da}",
+        }
+    }
+}
+
+impl Front {
+    pub fn new(app: &Arc<App>) -> Self {
+        let figures = |hot: Hot| Figures {
+            ok: counter!(REQUESTS, "route" => hot.route(), "status" => "200"),
+            seconds: histogram!(SECONDS, "route" => hot.route()),
+        };
+        Self { app: app.clone(), figures: Arc::new(Hot::ALL.map(figures)), rest: app::router(app) }
+    }
+
+    /// Answers one request.
+    pub async fn answer<B>(self, request: http::Request<B>) -> Result<Response, Infallible>
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        let start = Instant::now();
+        let (request, leftover) = leftover::lend(request.map(Body::new));
+        let hot = Hot::of(&request);
+        let response = match header_fits(&request, self.app.limits.max_header) {
+            Ok(()) => caught(self.dispatch(hot, request)).await,
+            Err(problem) => problem.into_response(),
+        };
+        leftover.discard().await;
+        self.measure(hot, &response, start);
+        Ok(response)
+    }
+
+    async fn dispatch(&self, hot: Option<Hot>, request: Request) -> Response {
+        let Some(hot) = hot else {
+            let Ok(response) = self.rest.clone().oneshot(request).await;
+            return response;
+        };
+        let (parts, body) = request.into_parts();
+        let app = State(self.app.clone());
+        match hot {
+            Hot::Events => events::post(app, parts.headers, body).await,
+            Hot::Check => check::post(app, parts.headers, body).await,
+            Hot::Reserve => reserve::reserve(app, parts.headers, body).await,
+            Hot::Cap => cap::get_admitted(&app, &parts.uri).await,
+        }
+    }
+
+    fn measure(&self, hot: Option<Hot>, response: &Response, start: Instant) {
+        let status = response.status();
+        let seconds = start.elapsed().as_secs_f64();
+        match hot {
+            Some(hot) => {
+                let figures = &self.figures[hot as usize];
+                figures.seconds.record(seconds);
+                if status == StatusCode::OK {
+                    figures.ok.increment(1);
+                } else {
+                    counter!(REQUESTS, "route" => hot.route(), "status" => status.as_str().to_owned()).increment(1);
+                }
+            }
+            None => {
+                let route = response.extensions().get::<MatchedPath>();
+                let route = route.map_or_else(|| "none".to_owned(), |route| route.as_str().to_owned());
+                histogram!(SECONDS, "route" => route.clone()).record(seconds);
+                counter!(REQUESTS, "route" => route, "status" => status.as_str().to_owned()).increment(1);
+            }
+        }
+    }
+}
+
+/// Leaves with an answer by which route it came.
+pub(super) async fn note_route(route: Option<MatchedPath>, request: Request, next: axum::middleware::Next) -> Response {
+    let mut response = next.run(request).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
+}
+
+fn header_fits(request: &Request, most: usize) -> Result<(), Problem> {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if target + headers > most {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        let detail = format!("the request line and header have more than {most} bytes");
+        return Err(Problem::new(status, "header_too_large", detail));
+    }
+    Ok(())
+}
+
+/// Runs a handler, and answers for it where it panics.
+async fn caught(handler: impl Future<Output = Response>) -> Response {
+    let mut handler = pin!(handler);
+    std::future::poll_fn(|context| {
+        // A handler that panicked is not polled again, and what it shares with others is not left half done by a panic.
+        match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(context))) {
+            Ok(polled) => polled,
+            Err(panic) => Poll::Ready(panicked(&*panic)),
+        }
+    })
+    .await
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Response {
+    let what = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    tracing::error!(panic = what.unwrap_or("not a text"), "a handler panicked");
+    Problem::internal().into_response()
+}
+
+pub(super) async fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such resource; /docs tells what there is")
+}
+
+pub(super) async fn method_not_allowed() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "the resource does not have this method; see /docs",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_short_ways_are_those_of_the_router() {
+        let hot = |method: &str, uri: &str| {
+            Hot::of(&http::Request::builder().method(method).uri(uri).body(Body::empty()).unwrap())
+        };
+        for (method, uri, expected) in [
+            ("POST", "/events", Some(Hot::Events)),
+            ("POST", "/events?x=1", Some(Hot::Events)),
+            ("GET", "/events", None),
+            ("POST", "/events/", None),
+            ("POST", "/check", Some(Hot::Check)),
+            ("POST", "/reserve", Some(Hot::Reserve)),
+            ("GET", "/cap/u1/77?key=c:1", Some(Hot::Cap)),
+            ("GET", "/cap/a%2Fb/77", Some(Hot::Cap)),
+            ("HEAD", "/cap/u1/77", None),
+            ("GET", "/cap/u1/77/8", None),
+            ("GET", "/cap//77", None),
+            ("GET", "/cap/u1/", None),
+            ("GET", "/cap/u1", None),
+            ("GET", "/cap", None),
+        ] {
+            assert_eq!(hot(method, uri), expected, "{method} {uri}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_for() {
+        let response = caught(async { panic!("as planned") }).await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+}
