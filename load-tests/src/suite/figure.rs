@@ -1,0 +1,48 @@
+//! What was measured, by name.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// One figure of one run.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    pub value: f64,
+    /// Peak of the measured process, in bytes.
+    pub memory: Option<u64>,
+    /// Everything else that is known of the run.
+    pub details: Value,
+}
+
+/// Figures by name, each as often as it was measured.
+#[derive(Default)]
+pub struct Figures(BTreeMap<&'static str, Vec<Figure>>);
+
+impl Figures {
+    pub fn add(&mut self, name: &'static str, figure: Figure) {
+        self.0.entry(name).or_default().push(figure);
+    }
+
+    /// The median of its runs (of two, the first).
+    pub fn get(&self, name: &str) -> Option<f64> {
+        let mut values: Vec<_> = self.0.get(name)?.iter().map(|figure| figure.value).collect();
+        values.sort_by(f64::total_cmp);
+        values.get((values.len() - 1) / 2).copied()
+    }
+
+    /// The highest peak of its runs.
+    pub fn memory(&self, name: &str) -> Option<u64> {
+        self.0.get(name)?.iter().filter_map(|figure| figure.memory).max()
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.keys().copied()
+    }
+
+    pub fn to_json(&self) -> Value {
+        let runs = |figures: &Vec<Figure>| {
+            let run = |figure: &Figure| serde_json::json!({"value": figure.value, "memory": figure.memory, "details": figure.details});
+            figures.iter().map(run).collect::<Vec<_>>()
+        };
+        self.0.iter().map(|(name, figures)| ((*name).to_owned(), Value::from(runs(figures)))).collect()
+    }
+}

@@ -1,0 +1,121 @@
+//! The suite: starts the service and its peers, runs scenarios, judges, prints one table.
+
+mod bench;
+mod child;
+mod figure;
+mod goal;
+mod peer;
+mod scenario;
+mod service;
+mod size;
+mod table;
+mod watch;
+mod workplace;
+
+use bench::Bench;
+use figure::Figures;
+use goal::GOALS;
+use scenario::Scenario;
+use serde_json::json;
+use size::Size;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+#[derive(clap::Args)]
+pub struct SuiteArgs {
+    /// Scenarios to run; all of them if none is named
+    scenarios: Vec<String>,
+    /// The service to measure
+    #[arg(long, env = "FREQCAP_BIN", value_name = "FILE")]
+    bin: PathBuf,
+    /// Another build of the service: every scenario runs alternately with both, and their ratio is printed
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// How often each scenario runs; figures are medians
+    #[arg(long, default_value_t = 1)]
+    rounds: usize,
+    /// The same lines from smaller counts, in minutes
+    #[arg(long)]
+    quick: bool,
+    /// Without the empty handler, Redis and the others
+    #[arg(long)]
+    no_peers: bool,
+    /// A directory on a disk; what is made in it is deleted afterwards [default: that for temporary files]
+    #[arg(long, value_name = "DIR")]
+    work_dir: Option<PathBuf>,
+    /// JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// What went wrong, by scenario.
+type Failures = BTreeMap<&'static str, String>;
+
+pub fn run(args: &SuiteArgs) -> anyhow::Result<ExitCode> {
+    let scenarios = chosen(&args.scenarios)?;
+    let work = workplace::make(args.work_dir.as_deref())?;
+    let size = if args.quick { Size::QUICK } else { Size::FULL };
+    let bench = |bin: &PathBuf| Bench::new(bin.clone(), work.path(), size, !args.no_peers);
+    let mut benches = vec![bench(&args.bin)];
+    benches.extend(args.compare.as_ref().map(bench));
+    let mut failures = Failures::new();
+    for round in 0..args.rounds {
+        for scenario in &scenarios {
+            for bench in &mut benches {
+                run_one(scenario, bench, round, &mut failures);
+            }
+        }
+        benches.iter_mut().for_each(Bench::end);
+    }
+    print(args, &benches, &scenarios, &failures);
+    Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
+    let known = || scenario::ALL.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
+    for name in names {
+        anyhow::ensure!(
+            scenario::ALL.iter().any(|known| known.name == name),
+            "no scenario {name}. There are: {}",
+            known()
+        );
+    }
+    let is_chosen = |scenario: &&Scenario| {
+        if names.is_empty() { true } else { names.iter().any(|name| name == scenario.name) }
+    };
+    Ok(scenario::ALL.iter().filter(is_chosen).collect())
+}
+
+/// A scenario that fails says so, and the others go on.
+fn run_one(scenario: &Scenario, bench: &mut Bench, round: usize, failures: &mut Failures) {
+    let start = Instant::now();
+    eprint!("{:<16} {} (round {}) ", scenario.name, bench.bin.display(), round + 1);
+    match (scenario.run)(bench) {
+        Ok(()) => eprintln!("{:.1} s", start.elapsed().as_secs_f64()),
+        Err(error) => {
+            eprintln!("FAILED after {:.1} s: {error:#}", start.elapsed().as_secs_f64());
+            failures.entry(scenario.name).or_insert_with(|| format!("failed: {error:#}"));
+            // What it left is not trusted.
+            bench.end();
+        }
+    }
+}
+
+fn print(args: &SuiteArgs, benches: &[Bench], scenarios: &[&Scenario], failures: &Failures) {
+    let peers = Figures::default();
+    let ran = |goal: &&goal::Goal| scenarios.iter().any(|scenario| scenario.name == goal.scenario);
+    let why = |scenario: &str| failures.get(scenario).cloned();
+    let rows: Vec<_> = GOALS.iter().filter(ran).map(|goal| goal.judge(&benches[0].figures, &peers, why)).collect();
+    if args.json {
+        let figures: Vec<_> = benches.iter().map(|bench| bench.figures.to_json()).collect();
+        println!("{}", json!({"goals": rows, "figures": figures, "failures": failures}));
+        return;
+    }
+    println!("{}", table::goals(&rows));
+    if let [one, other, ..] = benches {
+        println!("one:   {}\nother: {}\n", one.bin.display(), other.bin.display());
+        println!("{}", table::comparison(&one.figures, &other.figures));
+    }
+}

@@ -1,0 +1,3 @@
+//! What freqcap is measured beside, on the same machine in the same run.
+
+pub mod empty;

@@ -1,0 +1,64 @@
+//! The table, as Markdown.
+
+use super::figure::Figures;
+use super::goal::{GOALS, Row};
+
+/// Lines of cells, columns padded so that it can be read as it is.
+pub fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let cells = cells.zip(&widths).map(|(cell, &width)| format!(" {cell:width$} |"));
+        format!("|{}\n", cells.collect::<String>())
+    };
+    let mut text = line(&mut head.iter().copied());
+    text += &format!("|{}\n", widths.iter().map(|width| format!("{}|", "-".repeat(width + 2))).collect::<String>());
+    for row in rows {
+        text += &line(&mut row.iter().map(String::as_str));
+    }
+    text
+}
+
+pub fn goals(rows: &[Row]) -> String {
+    let cells = |row: &Row| {
+        vec![
+            row.what.to_owned(),
+            row.goal.clone(),
+            if row.note.is_empty() || row.freqcap.is_some() { row.freqcap_text.clone() } else { row.note.clone() },
+            if row.freqcap.is_some() && !row.note.is_empty() { row.note.clone() } else { row.peer_text.clone() },
+            row.ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
+            match row.reached {
+                Some(true) => "yes".to_owned(),
+                Some(false) => "no".to_owned(),
+                None => String::new(),
+            },
+            row.memory.map_or_else(String::new, |memory| format!("{} MiB", memory >> 20)),
+        ]
+    };
+    let rows: Vec<_> = rows.iter().map(cells).collect();
+    markdown(&["what", "goal", "freqcap", "beside", "ratio", "reached", "memory"], &rows)
+}
+
+/// Two binaries side by side, all that both gave.
+pub fn comparison(one: &Figures, other: &Figures) -> String {
+    let mut rows = Vec::new();
+    for name in one.names() {
+        let Some((a, b)) = one.get(name).zip(other.get(name)) else { continue };
+        let goal = GOALS.iter().find(|goal| goal.figure == name || goal.peer.is_some_and(|(_, peer)| peer == name));
+        let unit = goal.map(|goal| goal.unit);
+        let text = |value: f64| unit.map_or_else(|| format!("{value:.3}"), |unit| unit.text(value));
+        let better = match (unit, goal.is_some_and(|goal| goal.figure == name)) {
+            (Some(unit), true) if unit.more_is_better() => format!("{:.2}", a / b),
+            (Some(_), true) => format!("{:.2}", b / a),
+            _ => String::new(),
+        };
+        let mib = |memory: Option<u64>| memory.map_or_else(String::new, |memory| format!("{} MiB", memory >> 20));
+        let (mine, theirs) = (mib(one.memory(name)), mib(other.memory(name)));
+        rows.push(vec![name.to_owned(), text(a), text(b), format!("{:.2}", a / b), better, mine, theirs]);
+    }
+    markdown(&["figure", "one", "other", "one / other", "times better", "memory of one", "of the other"], &rows)
+}
