@@ -14,12 +14,19 @@ pub trait Calls: Send {
 
 const LENGTH_DIGITS: usize = 8;
 
-/// A POST whose body `write` writes. The length is filled in behind it, as digits with leading zeros.
 pub fn post(out: &mut Vec<u8>, target: &str, content_type: &str, write: impl FnOnce(&mut Vec<u8>)) {
-    out.extend_from_slice(b"POST ");
-    out.extend_from_slice(target.as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\nhost: localhost\r\ncontent-type: ");
-    out.extend_from_slice(content_type.as_bytes());
+    with_body(out, "POST", target, content_type, write);
+}
+
+pub fn put(out: &mut Vec<u8>, target: &str, content_type: &str, write: impl FnOnce(&mut Vec<u8>)) {
+    with_body(out, "PUT", target, content_type, write);
+}
+
+/// A request whose body `write` writes. The length is filled in behind it, as digits with leading zeros.
+fn with_body(out: &mut Vec<u8>, method: &str, target: &str, content_type: &str, write: impl FnOnce(&mut Vec<u8>)) {
+    for part in [method, " ", target, " HTTP/1.1\r\nhost: localhost\r\ncontent-type: ", content_type] {
+        out.extend_from_slice(part.as_bytes());
+    }
     out.extend_from_slice(b"\r\ncontent-length: ");
     let length_at = out.len();
     out.extend_from_slice(b"00000000\r\n\r\n");
@@ -52,19 +59,6 @@ impl Calls for Batches {
 
     fn done(&mut self, body: &[u8]) -> u64 {
         number_after(body, b"\"counted\":") + number_after(body, b"\"duplicate\":")
-    }
-}
-
-/// The same batches to a handler that answers nothing of use: what was sent counts.
-pub struct BatchesToNobody(pub Batches);
-
-impl Calls for BatchesToNobody {
-    fn next(&mut self, out: &mut Vec<u8>) {
-        self.0.next(out);
-    }
-
-    fn done(&mut self, _body: &[u8]) -> u64 {
-        self.0.batch as u64
     }
 }
 
@@ -175,13 +169,19 @@ fn push_candidates(out: &mut Vec<u8>, draws: &mut Part, count: usize) {
     out.extend_from_slice(b"\"]");
 }
 
-/// One of two at a time: the first with a chance of `first` in ten.
+/// One of two at a time: the first with a chance of so many in ten.
 pub struct Mixed<A, B> {
-    pub first: A,
-    pub second: B,
-    pub in_ten: u64,
-    pub draws: Part,
-    pub last_was_first: bool,
+    first: A,
+    in_ten: u64,
+    second: B,
+    draws: Part,
+    last_was_first: bool,
+}
+
+impl<A, B> Mixed<A, B> {
+    pub fn new(first: A, in_ten: u64, second: B, draws: Part) -> Self {
+        Self { first, in_ten, second, draws, last_was_first: false }
+    }
 }
 
 impl<A: Calls, B: Calls> Calls for Mixed<A, B> {

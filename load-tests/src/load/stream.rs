@@ -142,7 +142,7 @@ impl Part {
         push_number(out, event.ad);
         if self.stream.ids {
             out.extend_from_slice(b"\",\"id\":\"");
-            push_hex(out, event.id ^ self.salt);
+            self.push_id(out, event);
         }
         if self.stream.shape == Shape::Real {
             out.extend_from_slice(b"\",\"keys\":[\"campaign:");
@@ -151,6 +151,11 @@ impl Part {
         } else {
             out.extend_from_slice(b"\"}");
         }
+    }
+
+    /// The id of an event: 16 bytes.
+    pub fn push_id(&self, out: &mut Vec<u8>, event: Event) {
+        push_hex(out, event.id ^ self.salt);
     }
 
     pub fn push_lines(&mut self, out: &mut Vec<u8>, count: usize) {

@@ -9,6 +9,7 @@ use crate::load::calls::Batches;
 use crate::load::stream::Stream;
 use crate::load::{Calls, Load, Outcome};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +19,13 @@ pub struct Bench {
     pub size: Size,
     /// Are peers measured, too?
     pub peers: bool,
+    /// How long the soak takes.
+    pub soak: Duration,
     pub figures: Figures,
+    /// Why there is no figure, by scenario.
+    pub skipped: BTreeMap<&'static str, String>,
+    /// Where throttlecrab-server is.
+    pub throttlecrab: Option<PathBuf>,
     /// The service that holds many logs, once a scenario has asked for it.
     loaded: Option<Loaded>,
 }
@@ -40,8 +47,18 @@ pub const BATCH: usize = 1_000;
 pub const LONG: Duration = Duration::from_secs(900);
 
 impl Bench {
-    pub fn new(bin: PathBuf, work: &Path, size: Size, peers: bool) -> Self {
-        Self { bin, work: work.to_owned(), size, peers, figures: Figures::default(), loaded: None }
+    pub fn new(bin: PathBuf, work: &Path, size: Size, peers: bool, soak: Duration) -> Self {
+        Self {
+            bin,
+            work: work.to_owned(),
+            size,
+            peers,
+            soak,
+            figures: Figures::default(),
+            skipped: BTreeMap::new(),
+            throttlecrab: None,
+            loaded: None,
+        }
     }
 
     pub fn start(&self, flags: &[&str]) -> anyhow::Result<Service> {
@@ -50,6 +67,11 @@ impl Bench {
 
     pub fn add(&mut self, name: &'static str, value: f64, memory: Option<u64>, details: Value) {
         self.figures.add(name, Figure { value, memory, details });
+    }
+
+    /// Says why a scenario gives no figure here.
+    pub fn skip(&mut self, scenario: &'static str, why: &str) {
+        self.skipped.insert(scenario, why.to_owned());
     }
 
     /// Takes the service that holds many logs, or makes it. Whoever can leave it as it was gives it back.

@@ -13,15 +13,14 @@ mod watch;
 mod workplace;
 
 use bench::Bench;
-use figure::Figures;
 use goal::GOALS;
-use scenario::Scenario;
+use scenario::{Kind, Scenario};
 use serde_json::json;
 use size::Size;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
 pub struct SuiteArgs {
@@ -42,6 +41,12 @@ pub struct SuiteArgs {
     /// Without the empty handler, Redis and the others
     #[arg(long)]
     no_peers: bool,
+    /// throttlecrab-server [default: where PATH has it]
+    #[arg(long, env = "THROTTLECRAB_BIN", value_name = "FILE")]
+    throttlecrab: Option<PathBuf>,
+    /// How long `soak` takes; it runs only if it is named
+    #[arg(long, env = "FREQCAP_SOAK_MINUTES", default_value_t = 10.0)]
+    minutes: f64,
     /// A directory on a disk; what is made in it is deleted afterwards [default: that for temporary files]
     #[arg(long, value_name = "DIR")]
     work_dir: Option<PathBuf>,
@@ -54,16 +59,20 @@ pub struct SuiteArgs {
 type Failures = BTreeMap<&'static str, String>;
 
 pub fn run(args: &SuiteArgs) -> anyhow::Result<ExitCode> {
-    let scenarios = chosen(&args.scenarios)?;
+    let scenarios = chosen(&args.scenarios, args.no_peers)?;
     let work = workplace::make(args.work_dir.as_deref())?;
     let size = if args.quick { Size::QUICK } else { Size::FULL };
-    let bench = |bin: &PathBuf| Bench::new(bin.clone(), work.path(), size, !args.no_peers);
+    let bench = |bin: &PathBuf| {
+        Bench::new(bin.clone(), work.path(), size, !args.no_peers, Duration::from_secs_f64(args.minutes * 60.0))
+    };
     let mut benches = vec![bench(&args.bin)];
+    benches[0].throttlecrab.clone_from(&args.throttlecrab);
     benches.extend(args.compare.as_ref().map(bench));
     let mut failures = Failures::new();
     for round in 0..args.rounds {
         for scenario in &scenarios {
-            for bench in &mut benches {
+            let measured = if scenario.kind == Kind::Peer { 1 } else { benches.len() };
+            for bench in &mut benches[..measured] {
                 run_one(scenario, bench, round, &mut failures);
             }
         }
@@ -73,7 +82,7 @@ pub fn run(args: &SuiteArgs) -> anyhow::Result<ExitCode> {
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
+fn chosen(names: &[String], no_peers: bool) -> anyhow::Result<Vec<&'static Scenario>> {
     let known = || scenario::ALL.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
     for name in names {
         anyhow::ensure!(
@@ -82,8 +91,10 @@ fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
             known()
         );
     }
-    let is_chosen = |scenario: &&Scenario| {
-        if names.is_empty() { true } else { names.iter().any(|name| name == scenario.name) }
+    let is_chosen = |scenario: &&Scenario| match scenario.kind {
+        Kind::Peer if no_peers => false,
+        Kind::OnlyNamed if names.is_empty() => false,
+        _ => names.is_empty() || names.iter().any(|name| name == scenario.name),
     };
     Ok(scenario::ALL.iter().filter(is_chosen).collect())
 }
@@ -104,10 +115,9 @@ fn run_one(scenario: &Scenario, bench: &mut Bench, round: usize, failures: &mut 
 }
 
 fn print(args: &SuiteArgs, benches: &[Bench], scenarios: &[&Scenario], failures: &Failures) {
-    let peers = Figures::default();
     let ran = |goal: &&goal::Goal| scenarios.iter().any(|scenario| scenario.name == goal.scenario);
-    let why = |scenario: &str| failures.get(scenario).cloned();
-    let rows: Vec<_> = GOALS.iter().filter(ran).map(|goal| goal.judge(&benches[0].figures, &peers, why)).collect();
+    let why = |scenario: &str| failures.get(scenario).or_else(|| benches[0].skipped.get(scenario)).cloned();
+    let rows: Vec<_> = GOALS.iter().filter(ran).map(|goal| goal.judge(&benches[0].figures, why)).collect();
     if args.json {
         let figures: Vec<_> = benches.iter().map(|bench| bench.figures.to_json()).collect();
         println!("{}", json!({"goals": rows, "figures": figures, "failures": failures}));

@@ -67,11 +67,6 @@ impl Service {
         }
     }
 
-    /// GET of a target that must be there.
-    pub fn read(&self, target: &str) -> anyhow::Result<String> {
-        self.request(|out| get(out, |out| out.extend_from_slice(target.as_bytes())))
-    }
-
     /// A request that must succeed.
     pub fn request(&self, write: impl FnOnce(&mut Vec<u8>)) -> anyhow::Result<String> {
         let mut request = Vec::new();

@@ -6,6 +6,19 @@ use std::time::Duration;
 pub struct Size {
     pub quick: bool,
     pub ingest_events: u64,
+    pub real_events: u64,
+    pub redis_events: u64,
+    pub flink_events: u64,
+    pub disk_events: u64,
+    /// Logs held at the first and at the second measurement of growth, and how many events each is.
+    pub growth_few: u64,
+    pub growth_many: u64,
+    pub growth_window: u64,
+    /// Caps that end in one second, and how long before that they begin to be counted.
+    pub storm_caps: u64,
+    pub storm_lead: Duration,
+    /// Events watched until they are visible.
+    pub watched: u64,
     /// Logs held where reads are measured, and at a restart.
     pub held: u64,
     /// A measurement of single requests.
@@ -18,6 +31,16 @@ impl Size {
     pub const FULL: Self = Self {
         quick: false,
         ingest_events: 20_000_000,
+        real_events: 10_000_000,
+        redis_events: 2_000_000,
+        flink_events: 5_000_000,
+        disk_events: 5_000_000,
+        growth_few: 1_000_000,
+        growth_many: 50_000_000,
+        growth_window: 2_000_000,
+        storm_caps: 1_000_000,
+        storm_lead: Duration::from_secs(60),
+        watched: 2_000,
         held: 10_000_000,
         time: Duration::from_secs(10),
         open_time: Duration::from_secs(20),
@@ -25,6 +48,16 @@ impl Size {
     pub const QUICK: Self = Self {
         quick: true,
         ingest_events: 2_000_000,
+        real_events: 1_000_000,
+        redis_events: 400_000,
+        flink_events: 1_000_000,
+        disk_events: 500_000,
+        growth_few: 200_000,
+        growth_many: 3_000_000,
+        growth_window: 400_000,
+        storm_caps: 100_000,
+        storm_lead: Duration::from_secs(20),
+        watched: 500,
         held: 500_000,
         time: Duration::from_secs(3),
         open_time: Duration::from_secs(5),

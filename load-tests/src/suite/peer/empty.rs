@@ -16,7 +16,8 @@ impl Empty {
     /// One that answers `answer` bytes.
     pub fn start(work: &Path, answer: u64) -> anyhow::Result<Self> {
         let addr = free_addr()?;
-        let mut command = Command::new(std::env::current_exe()?);
+        // This very file, even if a build has put another in its place meanwhile.
+        let mut command = Command::new("/proc/self/exe");
         command.args(["empty", "--listen", &addr.to_string(), "--answer", &answer.to_string()]);
         let mut child = Child::start(command, &work.join("empty.log"))?;
         child.wait_until(Duration::from_secs(10), || status_of(addr, "/healthz") == Some(200))?;
