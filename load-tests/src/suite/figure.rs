@@ -34,6 +34,17 @@ impl Figures {
         self.0.get(name)?.iter().filter_map(|figure| figure.memory).max()
     }
 
+    /// The share of the machine that neither the generator nor what was measured had, at the most; steal included.
+    pub fn others(&self, name: &str) -> Option<f64> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        let share = |figure: &Figure| {
+            let cpu = &figure.details["cpu"];
+            let used = cpu["others"].as_f64()? + cpu["steal"].as_f64()?;
+            Some(used / cpu["seconds"].as_f64()? / cores)
+        };
+        self.0.get(name)?.iter().filter_map(share).max_by(f64::total_cmp)
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.0.keys().copied()
     }

@@ -1,12 +1,14 @@
 //! The goals: which figures they speak of, and when they are reached.
 
 use super::figure::Figures;
+use super::size::Size;
 use serde::Serialize;
 
 /// A line of the table.
 pub struct Goal {
     /// The scenario that measures it.
     pub scenario: &'static str,
+    /// Counts in braces are those of the run: `{held}`.
     pub what: &'static str,
     pub unit: Unit,
     /// The figure of freqcap.
@@ -44,7 +46,7 @@ pub const MEMORY_MAX: u64 = 1 << 30;
 #[derive(Serialize)]
 pub struct Row {
     pub scenario: &'static str,
-    pub what: &'static str,
+    pub what: String,
     pub goal: String,
     pub freqcap: Option<f64>,
     pub freqcap_text: String,
@@ -53,14 +55,17 @@ pub struct Row {
     pub ratio: Option<f64>,
     /// Null where nothing is judged, or where a figure is missing.
     pub reached: Option<bool>,
+    /// The peak of the process, in bytes.
     pub memory: Option<u64>,
+    /// The share of the cores that others had: neither the generator nor what was measured.
+    pub others: Option<f64>,
     /// Why a figure is missing.
     pub note: String,
 }
 
 impl Goal {
     /// Judges; `why` says of a scenario why it gave no figure.
-    pub fn judge(&self, figures: &Figures, why: impl Fn(&str) -> Option<String>) -> Row {
+    pub fn judge(&self, figures: &Figures, size: &Size, why: impl Fn(&str) -> Option<String>) -> Row {
         let value = figures.get(self.figure);
         let (who, peer_figure) = self.peer.unwrap_or_default();
         let peer = figures.get(peer_figure);
@@ -87,7 +92,7 @@ impl Goal {
         let too_large = memory.is_some_and(|memory| memory >= MEMORY_MAX);
         Row {
             scenario: self.scenario,
-            what: self.what,
+            what: size.fill(self.what),
             goal: self.goal_text(who),
             freqcap: value,
             freqcap_text: value.map_or_else(|| "-".to_owned(), |value| self.unit.text(value)),
@@ -96,6 +101,7 @@ impl Goal {
             ratio,
             reached: reached.map(|reached| reached && !too_large),
             memory,
+            others: figures.others(self.figure),
             note,
         }
     }
@@ -129,7 +135,7 @@ impl Unit {
     }
 }
 
-fn thousands(value: f64) -> String {
+pub fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -161,7 +167,8 @@ impl Goal {
 }
 
 pub const GOALS: &[Goal] = &[
-    shown("ingest", "ingest-fsync", EVENTS, "NDJSON x 1,000, 1 M users x 1,000 ads, fsync").test(Test::AtLeast(1e6)),
+    shown("ingest", "ingest-fsync", EVENTS, "NDJSON x 1,000, 1 M users x 1,000 ads, fsync, {ingest} events")
+        .test(Test::AtLeast(1e6)),
     shown("ingest", "ingest-fsync", EVENTS, "the same beside the Flink job")
         .beside("Flink", "flink")
         .test(Test::RatioAtLeast(8.0)),
@@ -170,7 +177,8 @@ pub const GOALS: &[Goal] = &[
         .test(Test::RatioAtLeast(6.0)),
     shown("ingest", "ingest-wal", EVENTS, "the same in wal, beside the script in memory")
         .beside("Redis", "redis-memory"),
-    shown("real", "real", EVENTS, "Zipf, 5 % twice, campaigns, two rules, Redis").test(Test::AtLeast(5e5)),
+    shown("real", "real", EVENTS, "Zipf, 5 % twice, campaigns, two rules, Redis, {real} events")
+        .test(Test::AtLeast(5e5)),
     shown("hot", "hot", EVENTS, "200,000 events of 100 hot users").beside("cold", "cold").test(Test::RatioAtLeast(1.0)),
     shown("single", "single-wal", REQUESTS, "POST of one event, wal")
         .beside("empty", "single-empty")
@@ -184,7 +192,9 @@ pub const GOALS: &[Goal] = &[
     shown("single", "single-fsync", REQUESTS, "POST of one event, fsync")
         .beside("throttlecrab", "throttlecrab")
         .test(Test::RatioAtLeast(1.0)),
-    shown("get", "get", REQUESTS, "GET /cap").beside("empty", "get-empty").test(Test::RatioAtLeast(0.85)),
+    shown("get", "get", REQUESTS, "GET /cap, {held} logs held")
+        .beside("empty", "get-empty")
+        .test(Test::RatioAtLeast(0.85)),
     shown("get-under-load", "get-p99-busy", Unit::Ms, "GET p99 under half-rate ingest")
         .beside("idle", "get-p99-idle")
         .test(Test::RatioAtMost(2.0)),
@@ -196,7 +206,7 @@ pub const GOALS: &[Goal] = &[
         .test(Test::AtMost(0.0)),
     shown("visible", "visible-redis", Unit::Ms, "acknowledged -> in Redis, p99").test(Test::AtMost(5.0)),
     shown("visible", "visible-redis-busy", Unit::Ms, "the same under 50,000 events/s").test(Test::AtMost(5.0)),
-    shown("storm", "storm-p99", Unit::Ms, "GET p99 while many caps end in a second")
+    shown("storm", "storm-p99", Unit::Ms, "GET p99 while {caps} caps end in a second")
         .beside("before", "storm-p99-before")
         .test(Test::RatioAtMost(2.0)),
     shown("storm", "storm-gone", Unit::Seconds, "the same, until all are gone from Redis").test(Test::AtMost(10.0)),
@@ -204,9 +214,10 @@ pub const GOALS: &[Goal] = &[
         .beside("Redis, memory", "redis-bytes")
         .test(Test::AtMost(24.0)),
     shown("disk", "disk-with-id", Unit::Bytes, "the same, the event with an id").test(Test::AtMost(24.0)),
-    shown("restart", "restart-read", Unit::Seconds, "kill -9 under load, until it reads").test(Test::AtMost(1.0)),
-    shown("restart", "restart-event", Unit::Seconds, "kill -9 under load, until it counts").test(Test::AtMost(2.0)),
-    shown("growth", "growth-many", EVENTS, "many logs held, against few")
+    shown("restart", "restart-read", Unit::Seconds, "kill -9 under load, {held} logs, until it reads")
+        .test(Test::AtMost(1.0)),
+    shown("restart", "restart-event", Unit::Seconds, "the same, until it counts").test(Test::AtMost(2.0)),
+    shown("growth", "growth-many", EVENTS, "ingest with {many} logs held, against {few}")
         .beside("few", "growth-few")
         .test(Test::RatioAtLeast(0.7)),
     shown("soak", "soak-wrong", Unit::Count, "soak: counts that are wrong at the end").test(Test::AtMost(0.0)),

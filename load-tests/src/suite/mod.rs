@@ -5,6 +5,7 @@ mod child;
 mod figure;
 mod goal;
 mod peer;
+mod report;
 mod scenario;
 mod service;
 mod size;
@@ -13,9 +14,7 @@ mod watch;
 mod workplace;
 
 use bench::Bench;
-use goal::GOALS;
 use scenario::{Kind, Scenario};
-use serde_json::json;
 use size::Size;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -50,6 +49,9 @@ pub struct SuiteArgs {
     /// A directory on a disk; what is made in it is deleted afterwards [default: that for temporary files]
     #[arg(long, value_name = "DIR")]
     work_dir: Option<PathBuf>,
+    /// Where FILE.md and FILE.json are written, if no scenario was named
+    #[arg(long, value_name = "FILE")]
+    results: Option<PathBuf>,
     /// JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -78,7 +80,7 @@ pub fn run(args: &SuiteArgs) -> anyhow::Result<ExitCode> {
         }
         benches.iter_mut().for_each(Bench::end);
     }
-    print(args, &benches, &scenarios, &failures);
+    report::report(args, &benches, &scenarios, &failures)?;
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -107,25 +109,10 @@ fn run_one(scenario: &Scenario, bench: &mut Bench, round: usize, failures: &mut 
         Ok(()) => eprintln!("{:.1} s", start.elapsed().as_secs_f64()),
         Err(error) => {
             eprintln!("FAILED after {:.1} s: {error:#}", start.elapsed().as_secs_f64());
-            failures.entry(scenario.name).or_insert_with(|| format!("failed: {error:#}"));
+            let which = bench.bin.file_name().unwrap_or_default().to_string_lossy();
+            failures.entry(scenario.name).or_insert_with(|| format!("{which} failed: {error:#}"));
             // What it left is not trusted.
             bench.end();
         }
-    }
-}
-
-fn print(args: &SuiteArgs, benches: &[Bench], scenarios: &[&Scenario], failures: &Failures) {
-    let ran = |goal: &&goal::Goal| scenarios.iter().any(|scenario| scenario.name == goal.scenario);
-    let why = |scenario: &str| failures.get(scenario).or_else(|| benches[0].skipped.get(scenario)).cloned();
-    let rows: Vec<_> = GOALS.iter().filter(ran).map(|goal| goal.judge(&benches[0].figures, why)).collect();
-    if args.json {
-        let figures: Vec<_> = benches.iter().map(|bench| bench.figures.to_json()).collect();
-        println!("{}", json!({"goals": rows, "figures": figures, "failures": failures}));
-        return;
-    }
-    println!("{}", table::goals(&rows));
-    if let [one, other, ..] = benches {
-        println!("one:   {}\nother: {}\n", one.bin.display(), other.bin.display());
-        println!("{}", table::comparison(&one.figures, &other.figures));
     }
 }

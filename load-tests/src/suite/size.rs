@@ -4,7 +4,6 @@ use std::time::Duration;
 
 #[derive(Clone, Copy)]
 pub struct Size {
-    pub quick: bool,
     pub ingest_events: u64,
     pub real_events: u64,
     pub redis_events: u64,
@@ -29,7 +28,6 @@ pub struct Size {
 
 impl Size {
     pub const FULL: Self = Self {
-        quick: false,
         ingest_events: 20_000_000,
         real_events: 10_000_000,
         redis_events: 2_000_000,
@@ -46,7 +44,6 @@ impl Size {
         open_time: Duration::from_secs(20),
     };
     pub const QUICK: Self = Self {
-        quick: true,
         ingest_events: 2_000_000,
         real_events: 1_000_000,
         redis_events: 400_000,
@@ -62,4 +59,26 @@ impl Size {
         time: Duration::from_secs(3),
         open_time: Duration::from_secs(5),
     };
+
+    /// A text with the counts of this run in the place of their names.
+    pub fn fill(&self, text: &str) -> String {
+        let counts = [
+            ("{ingest}", self.ingest_events),
+            ("{real}", self.real_events),
+            ("{held}", self.held),
+            ("{caps}", self.storm_caps),
+            ("{many}", self.growth_many),
+            ("{few}", self.growth_few),
+        ];
+        counts.iter().fold(text.to_owned(), |text, (name, count)| text.replace(name, &short(*count)))
+    }
+}
+
+/// `20 M`, `500 k`.
+fn short(count: u64) -> String {
+    match count {
+        0..1_000 => count.to_string(),
+        1_000..1_000_000 => format!("{} k", count as f64 / 1e3),
+        _ => format!("{} M", count as f64 / 1e6),
+    }
 }

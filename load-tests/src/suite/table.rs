@@ -25,22 +25,32 @@ pub fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
 
 pub fn goals(rows: &[Row]) -> String {
     let cells = |row: &Row| {
+        let note = one_line(&row.note);
+        // A note says why the figure is missing, or that beside it.
+        let (freqcap, beside) = match (row.freqcap, note.is_empty()) {
+            (_, true) => (row.freqcap_text.clone(), row.peer_text.clone()),
+            (Some(_), false) => (row.freqcap_text.clone(), note),
+            (None, false) => (note, row.peer_text.clone()),
+        };
         vec![
-            row.what.to_owned(),
+            row.what.clone(),
             row.goal.clone(),
-            if row.note.is_empty() || row.freqcap.is_some() { row.freqcap_text.clone() } else { row.note.clone() },
-            if row.freqcap.is_some() && !row.note.is_empty() { row.note.clone() } else { row.peer_text.clone() },
+            freqcap,
+            beside,
             row.ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
-            match row.reached {
-                Some(true) => "yes".to_owned(),
-                Some(false) => "no".to_owned(),
-                None => String::new(),
-            },
+            row.reached.map_or("", |reached| if reached { "yes" } else { "no" }).to_owned(),
             row.memory.map_or_else(String::new, |memory| format!("{} MiB", memory >> 20)),
+            row.others.map_or_else(String::new, |others| format!("{:.0} %", others * 100.0)),
         ]
     };
     let rows: Vec<_> = rows.iter().map(cells).collect();
-    markdown(&["what", "goal", "freqcap", "beside", "ratio", "reached", "memory"], &rows)
+    markdown(&["what", "goal", "freqcap", "beside", "ratio", "reached", "memory", "CPU of others"], &rows)
+}
+
+/// An error fits its cell.
+fn one_line(text: &str) -> String {
+    const LENGTH_MAX: usize = 160;
+    text.replace('|', "/").split_whitespace().collect::<Vec<_>>().join(" ").chars().take(LENGTH_MAX).collect()
 }
 
 /// Two binaries side by side, all that both gave.
@@ -61,4 +71,11 @@ pub fn comparison(one: &Figures, other: &Figures) -> String {
         rows.push(vec![name.to_owned(), text(a), text(b), format!("{:.2}", a / b), better, mine, theirs]);
     }
     markdown(&["figure", "one", "other", "one / other", "times better", "memory of one", "of the other"], &rows)
+}
+
+/// Every figure by its name.
+pub fn figures(figures: &Figures) -> String {
+    let row =
+        |name: &str| vec![name.to_owned(), figures.get(name).map_or_else(String::new, |value| format!("{value:.1}"))];
+    markdown(&["figure", "value"], &figures.names().map(row).collect::<Vec<_>>())
 }
