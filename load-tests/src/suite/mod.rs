@@ -49,7 +49,7 @@ pub struct SuiteArgs {
     /// A directory on a disk; what is made in it is deleted afterwards [default: that for temporary files]
     #[arg(long, value_name = "DIR")]
     work_dir: Option<PathBuf>,
-    /// Where FILE.md and FILE.json are written, if no scenario was named
+    /// Where FILE.md and FILE.json are written, if all of one build is measured
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
     /// JSON instead of a table

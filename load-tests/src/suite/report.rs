@@ -21,7 +21,7 @@ pub fn report(args: &SuiteArgs, benches: &[Bench], scenarios: &[&Scenario], fail
         "goals": rows, "figures": figures, "failures": failures,
     });
     let text = text(args, benches, scenarios, &rows);
-    if let Some(results) = args.results.as_deref().filter(|_| args.scenarios.is_empty()) {
+    if let Some(results) = args.results.as_deref().filter(|_| args.scenarios.is_empty() && args.compare.is_none()) {
         write(results, &machine, &text, &all)?;
     }
     if args.json {

@@ -1,7 +1,7 @@
 //! The table, as Markdown.
 
 use super::figure::Figures;
-use super::goal::{GOALS, Row};
+use super::goal::{GOALS, Goal, Row};
 
 /// Lines of cells, columns padded so that it can be read as it is.
 pub fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
@@ -58,19 +58,29 @@ pub fn comparison(one: &Figures, other: &Figures) -> String {
     let mut rows = Vec::new();
     for name in one.names() {
         let Some((a, b)) = one.get(name).zip(other.get(name)) else { continue };
-        let goal = GOALS.iter().find(|goal| goal.figure == name || goal.peer.is_some_and(|(_, peer)| peer == name));
-        let unit = goal.map(|goal| goal.unit);
+        let is_own = |goal: &&Goal| goal.figure == name;
+        let is_beside = |goal: &&Goal| goal.peer.is_some_and(|(_, peer)| peer == name);
+        let own = GOALS.iter().find(is_own);
+        let unit = own.or_else(|| GOALS.iter().find(is_beside)).map(|goal| goal.unit);
         let text = |value: f64| unit.map_or_else(|| format!("{value:.3}"), |unit| unit.text(value));
-        let better = match (unit, goal.is_some_and(|goal| goal.figure == name)) {
-            (Some(unit), true) if unit.more_is_better() => format!("{:.2}", a / b),
-            (Some(_), true) => format!("{:.2}", b / a),
+        let times_better = match own {
+            Some(goal) if goal.unit.more_is_better() => format!("{:.2}", a / b),
+            Some(_) if a > 0.0 => format!("{:.2}", b / a),
             _ => String::new(),
         };
-        let mib = |memory: Option<u64>| memory.map_or_else(String::new, |memory| format!("{} MiB", memory >> 20));
-        let (mine, theirs) = (mib(one.memory(name)), mib(other.memory(name)));
-        rows.push(vec![name.to_owned(), text(a), text(b), format!("{:.2}", a / b), better, mine, theirs]);
+        let cpu = |figures: &Figures| figures.cpu_us(name).map_or_else(String::new, |us| format!("{us:.2}"));
+        let memory =
+            |figures: &Figures| figures.memory(name).map_or_else(String::new, |memory| format!("{}", memory >> 20));
+        rows.push(vec![
+            name.to_owned(),
+            text(a),
+            text(b),
+            times_better,
+            format!("{} / {}", cpu(one), cpu(other)),
+            format!("{} / {}", memory(one), memory(other)),
+        ]);
     }
-    markdown(&["figure", "one", "other", "one / other", "times better", "memory of one", "of the other"], &rows)
+    markdown(&["figure", "one", "other", "one is x times better", "CPU µs each", "memory MiB"], &rows)
 }
 
 /// Every figure by its name.
