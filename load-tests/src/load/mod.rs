@@ -93,19 +93,31 @@ impl Load {
 
     fn run_thread<C: Calls + 'static>(&self, thread: usize, threads: usize, calls: Vec<C>) -> anyhow::Result<Outcome> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // A service that stops answering ends the load.
+        let within = self.time + Duration::from_secs(30);
         runtime.block_on(async {
-            let mut connections = Vec::new();
-            for calls in calls {
-                connections.push((Connection::open(self.addr).await?, calls));
-            }
-            match self.pace {
-                Pace::Closed { requests } => self.run_closed(thread, threads, requests, connections).await,
-                Pace::Open { per_second } => {
-                    let arrivals = open::Arrivals { per_second: per_second / threads as f64, time: self.time };
-                    open::run(arrivals, self.stop.clone(), connections).await
-                }
-            }
+            let load = tokio::time::timeout(within, self.run_paced(thread, threads, calls)).await;
+            load.with_context(|| format!("answers did not come within {within:?}"))?
         })
+    }
+
+    async fn run_paced<C: Calls + 'static>(
+        &self,
+        thread: usize,
+        threads: usize,
+        calls: Vec<C>,
+    ) -> anyhow::Result<Outcome> {
+        let mut connections = Vec::new();
+        for calls in calls {
+            connections.push((Connection::open(self.addr).await?, calls));
+        }
+        match self.pace {
+            Pace::Closed { requests } => self.run_closed(thread, threads, requests, connections).await,
+            Pace::Open { per_second } => {
+                let arrivals = open::Arrivals { per_second: per_second / threads as f64, time: self.time };
+                open::run(arrivals, self.stop.clone(), connections).await
+            }
+        }
     }
 
     async fn run_closed<C: Calls + 'static>(
