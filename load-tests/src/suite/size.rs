@@ -47,7 +47,7 @@ impl Size {
         ingest_events: 2_000_000,
         real_events: 1_000_000,
         redis_events: 400_000,
-        flink_events: 1_000_000,
+        flink_events: 2_000_000,
         disk_events: 500_000,
         growth_few: 200_000,
         growth_many: 3_000_000,
