@@ -8,8 +8,8 @@ use crate::suite::watch::Watch;
 
 pub fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let redis = Redis::start(&bench.work, false)?;
-    let service = bench.start(&["--redis", &redis.url(), "--limit", "5", "--window", "5d"])?;
-    let rule = br#"{"key":"campaign:*","limit":10,"window":"24h"}"#;
+    let service = bench.start(&["--redis", &redis.url(), "--limit", "3", "--window", "24h"])?;
+    let rule = br#"{"key":"campaign:*","limit":5,"window":"5d"}"#;
     service.request(|out| put(out, "/rules/campaigns", JSON, |out| out.extend_from_slice(rule)))?;
     let watch = Watch::start(&[("service", &service.child), ("redis", &redis.child)])?;
     let outcome = batches(&service, bench.size.real_events)
