@@ -73,7 +73,6 @@ impl Load {
     /// Runs until the time or the requests are used up. `calls` makes those of each connection.
     pub fn run<C: Calls + 'static>(&self, calls: impl Fn(usize) -> C + Sync) -> anyhow::Result<Outcome> {
         let threads = self.threads.clamp(1, self.connections.max(1));
-        let start = Instant::now();
         let parts = std::thread::scope(|scope| {
             let part = |thread: usize| {
                 let calls = (thread..self.connections).step_by(threads).map(&calls).collect();
@@ -87,7 +86,6 @@ impl Load {
         for part in parts {
             whole.add(part?)?;
         }
-        whole.elapsed = start.elapsed();
         Ok(whole)
     }
 
@@ -135,7 +133,9 @@ impl Load {
             let requests = requests / all + u64::from(number < requests % all);
             tasks.spawn(closed_loop(connection, calls, requests, start, self.time, self.stop.clone()));
         }
-        sum(tasks).await
+        let mut whole = sum(tasks).await?;
+        whole.elapsed = start.elapsed();
+        Ok(whole)
     }
 }
 

@@ -58,7 +58,13 @@ pub async fn run<C: Calls + 'static>(
     // Those who wait are sent away; those who are being served finish.
     queue.due.close();
     let mut whole = sum(tasks).await?;
-    whole.unsent = let_go - queue.taken.load(Ordering::Relaxed).min(let_go);
+    whole.elapsed = queue.start.elapsed();
+    // What is still waiting has waited for so long at the least.
+    for number in queue.taken.load(Ordering::Relaxed)..let_go {
+        whole.unsent += 1;
+        let waited = whole.elapsed.saturating_sub(queue.arrivals.instant(number));
+        whole.latency.record(u64::try_from(waited.as_nanos())?)?;
+    }
     Ok(whole)
 }
 

@@ -19,7 +19,7 @@ pub struct Outcome {
     pub latency: Histogram<u64>,
     /// Open loop: arrivals that were sent more than 1 ms after their instant, as all connections were waiting.
     pub late: u64,
-    /// Open loop: arrivals that were not sent at all before the time was up.
+    /// Open loop: arrivals that were not sent at all before the time was up. Their wait until then is in the latencies.
     pub unsent: u64,
     /// What was done in each second.
     pub seconds: Vec<u64>,

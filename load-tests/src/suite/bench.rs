@@ -112,6 +112,9 @@ pub fn measure<C: Calls + 'static>(
     let watch = Watch::start(&[("service", child)])?;
     let outcome = load.run(calls)?;
     let cpu = watch.finish()?;
+    // A refusal is quick and costs nothing: with many of them rates and latencies are of something else.
+    let (ok, busy) = (outcome.ok, outcome.busy);
+    anyhow::ensure!(busy * 100 <= ok, "{busy} requests were answered 503, {ok} with success");
     let mut details = outcome.to_json();
     details["cpu"] = cpu;
     Ok(Measured { outcome, memory: child.peak_memory()?, details })
