@@ -9,6 +9,7 @@ use crate::load::{Load, Outcome};
 use crate::suite::bench::{Bench, CONNECTIONS, LONG, with};
 use crate::suite::child::pause;
 use crate::suite::peer::redis::{Redis, now_ms};
+use crate::suite::watch::Watch;
 use anyhow::Context;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -103,22 +104,21 @@ pub fn run(bench: &mut Bench) -> anyhow::Result<()> {
     };
     service.settle(Duration::from_millis(ready.saturating_sub(now_ms())))?;
     let before = watch()?;
+    let filling = service.child.peak_memory()?;
+    let processes = Watch::start(&[("service", &service.child), ("redis", &redis.child)])?;
     pause(Duration::from_millis(end_ms.saturating_sub(now_ms())));
     let (during, gone) = std::thread::scope(|scope| {
         let gone = scope.spawn(|| until_gone(&redis, users));
         (watch(), gone.join().expect("the watch does not panic"))
     });
     let (during, gone) = (during?, gone?);
-    let memory = Some(service.child.peak_memory()?);
-    let caps = bench.size.storm_caps;
+    let cpu = processes.finish()?;
+    let memory = Some(service.child.peak_memory()?.max(filling));
+    let details =
+        json!({"caps": bench.size.storm_caps, "mirrored_at_events_per_second": sent.per_second(), "cpu": cpu.clone()});
     bench.add("storm-p99-before", before.ms(0.99), None, before.to_json());
-    bench.add("storm-p99", during.ms(0.99), memory, with(during.to_json(), "caps", caps));
-    bench.add(
-        "storm-gone",
-        gone.as_secs_f64(),
-        memory,
-        json!({"caps": caps, "mirrored_at_events_per_second": sent.per_second()}),
-    );
+    bench.add("storm-p99", during.ms(0.99), memory, with(during.to_json(), "cpu", cpu));
+    bench.add("storm-gone", gone.as_secs_f64(), memory, details);
     Ok(())
 }
 

@@ -4,9 +4,10 @@ use crate::load::calls::{Batches, JSON, get, post, put};
 use crate::load::stream::Stream;
 use crate::load::text::{number_after, push_number};
 use crate::load::{Connection, Load, Stop};
-use crate::suite::bench::{BATCH, Bench, CONNECTIONS, LONG};
+use crate::suite::bench::{BATCH, Bench, CONNECTIONS, LONG, with};
 use crate::suite::peer::redis::Redis;
 use crate::suite::service::Service;
+use crate::suite::watch::Watch;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ pub fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let rule = br#"{"key":"campaign:*","limit":1,"window":"1h"}"#;
     service.request(|out| put(out, "/rules/once", JSON, |out| out.extend_from_slice(rule)))?;
 
+    let processes = Watch::start(&[("service", &service.child), ("redis", &redis.child)])?;
     let idle = watch(&service, &redis, "a", bench.size.watched)?;
     let stop = Stop::default();
     let load = Load::open(service.addr, CONNECTIONS, LONG, MEANWHILE / BATCH as f64);
@@ -31,11 +33,17 @@ pub fn run(bench: &mut Bench) -> anyhow::Result<()> {
         (busy, events.join().expect("the load does not panic"))
     });
     let (busy, events) = (busy?, events?);
+    let cpu = processes.finish()?;
     let memory = Some(service.child.peak_memory()?);
-    bench.add("visible-get", (idle.unseen + busy.unseen) as f64, memory, json!({"asked": bench.size.watched * 2}));
-    bench.add("visible-redis", idle.p99(), memory, idle.details());
-    let details = json!({"latencies": busy.details(), "events": events.to_json()});
+    bench.add("visible-redis", idle.p99(), memory, with(idle.details(), "cpu", cpu.clone()));
+    let details = with(with(busy.details(), "events", events.to_json()), "cpu", cpu.clone());
     bench.add("visible-redis-busy", busy.p99(), memory, details);
+    bench.add(
+        "visible-get",
+        (idle.unseen + busy.unseen) as f64,
+        memory,
+        json!({"asked": bench.size.watched * 2, "cpu": cpu}),
+    );
     Ok(())
 }
 
