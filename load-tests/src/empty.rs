@@ -1,17 +1,26 @@
-//! A handler that does nothing: the ceiling of what HTTP allows on this machine.
+//! A handler that does nothing: the ceiling of what HTTP allows on this machine, on the same kind of runtime as the
+//! service, in a process of its own.
 
 use axum::Router;
+use axum::http::header::CONTENT_TYPE;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use std::net::SocketAddr;
 
-pub async fn serve(listen: SocketAddr, answer: usize) -> anyhow::Result<()> {
+pub fn serve(listen: SocketAddr, answer: usize) -> anyhow::Result<()> {
     anyhow::ensure!(listen.ip().is_loopback(), "an empty handler is for this machine only");
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve_on(listen, answer))
+}
+
+async fn serve_on(listen: SocketAddr, answer: usize) -> anyhow::Result<()> {
     let text = Bytes::from(vec![b'x'; answer]);
-    let (for_get, for_post) = (text.clone(), text);
-    let answer = move |_body: Bytes| async move { for_post };
+    let for_get = text.clone();
+    let for_get = move || async move { ([(CONTENT_TYPE, "application/json")], for_get) };
+
+    let answer = move |_body: Bytes| async move { ([(CONTENT_TYPE, "application/json")], text) };
     let app = Router::new()
-        .route("/cap/{user}/{da}", get(move || async move { for_get }))
+        .route("/healthz", get(|| async { "{}" }))
+        .route("/cap/{user}/{da}", get(for_get))
         .route("/check", post(answer.clone()))
         .route("/reserve", post(answer.clone()))
         .route("/events", post(answer));
@@ -19,7 +28,7 @@ pub async fn serve(listen: SocketAddr, answer: usize) -> anyhow::Result<()> {
     let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
         let _ = stream.set_nodelay(true);
     });
-    println!("listening on http://{listen}");
+    eprintln!("listening on http://{listen}");
     axum::serve(listener, app).await?;
     Ok(())
 }
