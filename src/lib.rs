@@ -14,6 +14,7 @@ pub mod input;
 pub mod kafka;
 pub mod mirror;
 pub mod model;
+pub mod priority;
 pub mod random;
 pub mod shard;
 pub mod store;

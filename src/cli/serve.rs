@@ -7,6 +7,7 @@ use crate::input::EventReader;
 use crate::kafka::{self, KafkaError};
 use crate::mirror::{self, Mirror};
 use crate::model::Rule;
+use crate::priority::give_way;
 use crate::shard::{self, RulebookError, Shards};
 use crate::store::{OpenError, Store, StoreError, StoreOptions};
 use crate::telemetry;
@@ -94,6 +95,14 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     }
     let app = App::new(&shards, store.clone(), options.events, options.limits, readiness.clone(), metrics.clone());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
+    // The mirror has much to do at times, and nobody waits for it: not on the threads that answer.
+    let aside = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("mirror")
+        .on_thread_start(give_way)
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)?;
     let mirror = options.mirror.map(|mirror| {
         let clock = clock.clone();
         Mirror::new(store.clone(), mirror, Arc::new(move || clock.now()))
@@ -101,7 +110,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     let served = runtime.block_on(async {
         tokio::spawn(drain_histograms(metrics.clone()));
         let stop_mirror = CancellationToken::new();
-        let mirror = mirror.map(|mirror| tokio::spawn(mirror.run(stop_mirror.clone())));
+        let mirror = mirror.map(|mirror| aside.spawn(mirror.run(stop_mirror.clone())));
         let ends = Ends::of(kafka.as_ref());
         let served = serve(Arc::new(app), readiness, options.listen, &options.server, options.drain, ends).await;
         // What it still counts is mirrored, too.
@@ -120,6 +129,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     });
     // Ends the tasks that are left, and with them the last routers: only then do the writers end.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    aside.shutdown_timeout(Duration::from_secs(1));
     shards.stop()?;
     served
 }

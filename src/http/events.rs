@@ -7,6 +7,7 @@ use super::problem::{Problem, answer, json};
 use crate::engine::Question;
 use crate::input::{BodyError, Reject};
 use crate::model::{Candidate, Event};
+use crate::priority::give_way;
 use crate::shard::{BlockBuilder, Counted, Refusal};
 use axum::body::Body;
 use axum::extract::State;
@@ -15,6 +16,8 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use std::sync::Arc;
 
+/// From so many bytes on a body is read on a thread that does nothing else, and gives way to those that answer.
+const LARGE: usize = 16 << 10;
 /// How many rejected events an answer tells of.
 const ERRORS_TOLD: usize = 100;
 
@@ -110,22 +113,24 @@ pub(super) async fn post(State(app): State<Arc<App>>, headers: HeaderMap, body: 
     answer(take(&app, &headers, body).await)
 }
 
-async fn take(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn take(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
     let form = body::form(headers)?;
     let body = body::read(app, headers, body).await?;
     let first = body.bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     if form == Form::Json && first == Some(&b'{') {
         return one(app, &body.bytes).await;
     }
-    let mut batch = Batch { builder: app.router.builder(), answer: BatchAnswer::default() };
-    let most = app.limits.max_batch;
-    let read = match form {
-        Form::Json => app.events.array(&body.bytes, most, |index, event| batch.add(index, event)),
-        Form::Lines => app.events.lines(&body.bytes, most, |index, event| batch.add(index, event)),
+    let batch = if body.bytes.len() < LARGE {
+        Batch::read(app, form, &body.bytes)
+    } else {
+        let app = app.clone();
+        let read = move || {
+            give_way();
+            Batch::read(&app, form, &body.bytes)
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|_| Problem::internal())?
     };
-    read.map_err(|why| refuse_body(&why))?;
-    drop(body);
-    let Batch { builder, mut answer } = batch;
+    let Batch { builder, mut answer } = batch.map_err(|why| refuse_body(&why))?;
     app.rejected.increment(answer.rejected as u64);
     let counted = count(app, builder).await;
     answer.counted = counted.counted;
@@ -158,6 +163,16 @@ struct Batch {
 }
 
 impl Batch {
+    fn read(app: &App, form: Form, body: &[u8]) -> Result<Self, BodyError> {
+        let mut batch = Self { builder: app.router.builder(), answer: BatchAnswer::default() };
+        let most = app.limits.max_batch;
+        match form {
+            Form::Json => app.events.array(body, most, |index, event| batch.add(index, event)),
+            Form::Lines => app.events.lines(body, most, |index, event| batch.add(index, event)),
+        }?;
+        Ok(batch)
+    }
+
     fn add(&mut self, index: usize, event: Result<Event<'_>, Reject>) {
         let added = event.and_then(|event| add(&mut self.builder, &event));
         if let Err(Reject { code, detail }) = added {

@@ -15,6 +15,7 @@ use super::writer::Writer;
 use crate::clock::{Clock, Step, StepWatch};
 use crate::engine::Policy;
 use crate::model::Rule;
+use crate::priority::give_way;
 use crate::store::{Store, StoreError};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::path::Path;
@@ -86,12 +87,16 @@ impl Shards {
             let guard = PoisonOnPanic(store.clone());
             threads.push(spawn(format!("writer-{number}"), move || {
                 let _guard = guard;
+                give_way();
                 writer.run();
             }));
         }
         drop(acknowledger);
         let guard = PoisonOnPanic(store.clone());
-        let flusher = spawn("flusher".to_owned(), move || guard.0.run_flusher());
+        let flusher = spawn("flusher".to_owned(), move || {
+            give_way();
+            guard.0.run_flusher();
+        });
         if let Some(written) = written {
             let (guard, metrics) = (PoisonOnPanic(store.clone()), metrics.clone());
             threads.push(spawn("syncer".to_owned(), move || syncer::run(&guard.0, &written, &metrics)));

@@ -5,6 +5,9 @@ use hashbrown::HashTable;
 /// What stands before a row: how much room its value has, how long it is, how long the key is.
 const HEAD: usize = 4 + 4 + 2;
 
+/// Bytes by which the rows of a shard grow at least.
+const LEAST: usize = 4 << 10;
+
 /// Where a row is, with enough of its hash to seldom look there in vain.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
@@ -60,6 +63,11 @@ impl Rows {
     fn append(&mut self, key: &[u8], value: &[u8], room: usize) -> u32 {
         // A shard's rows are frozen long before they have 4 GiB.
         let at = self.bytes.len() as u32;
+        let more = HEAD + key.len() + room;
+        if self.bytes.capacity() - self.bytes.len() < more {
+            // By an eighth, not to twice as much: memory is what bounds the overlay.
+            self.bytes.reserve_exact(more.max(self.bytes.capacity() / 8).max(LEAST));
+        }
         self.bytes.extend_from_slice(&(room as u32).to_le_bytes());
         self.bytes.extend_from_slice(&(value.len() as u32).to_le_bytes());
         self.bytes.extend_from_slice(&(key.len() as u16).to_le_bytes());
