@@ -114,7 +114,7 @@ settings! {
         block_cache: ByteSize = "256MiB", "SIZE", "Memory for blocks read from disk";
         overlay_size: ByteSize = "128MiB", "SIZE", "Memory for logs that changed and are not in a file yet";
         write_buffer: ByteSize = "32MiB", "SIZE", "Memory of the journal's write buffer; the other tables have a quarter";
-        bloom_bits: Count<0, 64> = "14", "N", "Bits per row of the filters that spare reads for what is not there";
+        bloom_bits: Count<0, 64> = "10", "N", "Bits per row of the filters that spare reads for what is not there";
         compression: Compression = "lz4", "lz4|zstd|snappy|none",
             "How rows are compressed; lz4 uses Zstd at the last level";
         background_jobs: Count<2, 1_024> = "2", "N", "Threads that flush and compact";

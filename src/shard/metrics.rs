@@ -47,6 +47,7 @@ impl ShardMetrics {
         metrics::describe_histogram!("freqcap_turn_seconds", "Time of one turn, from its first read to its write");
         metrics::describe_histogram!("freqcap_fsync_seconds", "Time of one sync of the write-ahead log");
         metrics::describe_gauge!("freqcap_overlay_bytes", "Logs that changed and are not in a file yet");
+        metrics::describe_gauge!("freqcap_known_logs_filter_bytes", "Filters of which logs RocksDB may have");
         metrics::describe_histogram!("freqcap_overlay_flush_seconds", "Time to write the frozen logs to a file");
         metrics::describe_histogram!("freqcap_overlay_wait_seconds", "Time that a turn waited for room in the overlay");
         metrics::describe_counter!("freqcap_timers_fired_total", "Timers that fired");

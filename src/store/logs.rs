@@ -4,6 +4,7 @@
 //! when they reach the disk can change behind them.
 
 use super::codec::decode_log;
+use super::overlay::Place;
 use super::row::{RowKey, RowKeys, after_prefix, user_prefix, user_rows};
 use super::{LogRow, Store, StoreError, Table};
 use crate::model::{Log, ShardId};
@@ -54,11 +55,17 @@ impl Store {
         let mut logs = Vec::new();
         let mut on_file: Vec<(usize, &[u8])> = Vec::new();
         for (number, key) in keys.into_iter().enumerate() {
-            let found = self.overlay.find(key, decode);
-            if found.is_none() {
-                on_file.push((number, key));
-            }
-            logs.push(found.transpose()?.flatten());
+            logs.push(match self.overlay.find(key, decode) {
+                Place::Here(log) => log?,
+                Place::Nowhere => None,
+                Place::OnFile => {
+                    on_file.push((number, key));
+                    None
+                }
+            });
+        }
+        if on_file.is_empty() {
+            return Ok(logs);
         }
         let keys = on_file.iter().map(|(_, key)| key);
         let rows = self.db.batched_multi_get_cf(self.cf(Table::Logs), keys, in_order);
@@ -113,8 +120,9 @@ impl Store {
             let view = self.overlay.view(ShardId(keys.get(0)[0]));
             for (number, key) in keys.iter().enumerate() {
                 match view.find(key) {
-                    Some(row) => logs[number] = decode(row)?,
-                    None => on_file.push(number),
+                    Place::Here(row) => logs[number] = decode(row)?,
+                    Place::Nowhere => {}
+                    Place::OnFile => on_file.push(number),
                 }
             }
             let freezes = self.overlay.freezes();

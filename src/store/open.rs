@@ -90,6 +90,7 @@ impl Store {
         store.upgrade().map_err(state)?;
         // The first format's changes say less: nobody is told anything by them.
         store.load_sequences(format == Some(1)).map_err(state)?;
+        store.know_if_empty().map_err(state)?;
         store.recover_journal().map_err(state)?;
         store.mark_opened().map_err(state)?;
         Ok(store)

@@ -142,7 +142,7 @@ impl Default for StoreOptions {
             block_cache: ByteSize::mib(256),
             overlay_size: ByteSize::mib(128),
             write_buffer: ByteSize::mib(32),
-            bloom_bits: 14.0,
+            bloom_bits: 10.0,
             compression: Compression::Lz4,
             background_jobs: 2,
             rewrite_after_s: 86_400,

@@ -8,9 +8,11 @@
 //! 4. the journal up to there is removed. If that is lost, the same rows are taken from the journal once more;
 //! 5. the frozen rows are forgotten.
 
+use super::super::row::shard_rows;
 use super::super::{Store, StoreError, Table};
 use crate::model::ShardId;
-use rocksdb::{IngestExternalFileOptions, SstFileWriter, WriteBatch};
+use rocksdb::{IngestExternalFileOptions, ReadOptions, SstFileWriter, WriteBatch};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -62,14 +64,24 @@ impl Store {
         Ok(())
     }
 
-    /// Writes what is frozen to files, until [`Store::end_flusher`] is called. For a thread of its own: without one,
-    /// whoever writes a turn does it.
+    /// Writes what is frozen to files, until [`Store::end_flusher`] is called; and meanwhile finds out what RocksDB has. For
+    /// a thread of its own: without one, whoever writes a turn does it.
     pub fn run_flusher(&self) {
         self.overlay.progress().has_flusher = true;
+        let mut unknown = self.overlay.unknown();
         loop {
             let mut progress = self.overlay.progress();
             while progress.frozen_to.is_none() && !progress.ends {
-                progress = self.overlay.wait(progress);
+                let Some(shard) = unknown.pop() else {
+                    progress = self.overlay.wait(progress);
+                    continue;
+                };
+                drop(progress);
+                if let Err(error) = self.look_through(shard) {
+                    // Nothing is lost by it but time: RocksDB is asked for every log of the shard.
+                    tracing::warn!(%error, shard = shard.0, "a shard could not be looked through");
+                }
+                progress = self.overlay.progress();
             }
             if progress.frozen_to.is_none() || self.is_poisoned() {
                 progress.has_flusher = false;
@@ -81,6 +93,37 @@ impl Store {
                 tracing::error!(%error, "logs cannot be written to a file: events are refused from now on");
             }
         }
+    }
+
+    /// Finds out which logs RocksDB has of a shard.
+    pub(super) fn look_through(&self, shard: ShardId) -> Result<(), StoreError> {
+        // What a flush adds meanwhile would be missed.
+        let _flushing = self.overlay.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Range { start, end } = shard_rows(shard);
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(start..end);
+        options.fill_cache(false);
+        let mut rows = self.db.raw_iterator_cf_opt(self.cf(Table::Logs), options);
+        rows.seek_to_first();
+        let mut hashes = Vec::new();
+        while let Some(key) = rows.key() {
+            hashes.push(self.overlay.hash(key));
+            rows.next();
+        }
+        rows.status().map_err(StoreError::rocks("looking through a shard"))?;
+        self.overlay.know(shard, &hashes);
+        Ok(())
+    }
+
+    /// Where RocksDB has no logs at all, that is known at once.
+    pub(in super::super) fn know_if_empty(&self) -> Result<(), StoreError> {
+        let mut rows = self.db.raw_iterator_cf(self.cf(Table::Logs));
+        rows.seek_to_first();
+        rows.status().map_err(StoreError::rocks("looking for logs"))?;
+        if !rows.valid() {
+            ShardId::all().for_each(|shard| self.overlay.know(shard, &[]));
+        }
+        Ok(())
     }
 
     pub fn end_flusher(&self) {

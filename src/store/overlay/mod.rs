@@ -10,11 +10,12 @@
 //! journal up to there is removed. After a crash, what the journal still has is put into the active rows again, in its
 //! order: rows as they were, so it does not matter if some of them are in a file already.
 //!
-//! Whoever reads a log looks at the active rows, then the frozen ones, then RocksDB. Rows leave the frozen ones only once
-//! RocksDB has them.
+//! Whoever reads a log looks at the active rows, then the frozen ones, then RocksDB, if that may have it. Rows leave the
+//! frozen ones only once RocksDB has them.
 
 mod flush;
 mod journal;
+mod known;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub(super) use journal::put_row;
 
 use crate::model::{SHARDS, ShardId};
 use hashbrown::DefaultHashBuilder;
+use known::Known;
 use rows::Rows;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -36,12 +38,27 @@ pub(super) struct ShardRows {
     frozen: Option<Arc<Rows>>,
     /// Memory for the next active rows.
     spare: Rows,
+    /// What RocksDB may have; `None` as long as nobody has looked.
+    known: Option<Known>,
+}
+
+/// Where a log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place<T> {
+    /// Here: its bytes, none where it was removed.
+    Here(T),
+    /// In RocksDB, if anywhere.
+    OnFile,
+    Nowhere,
 }
 
 impl ShardRows {
-    /// The newest value of a key, if it is here; empty where the log was removed.
-    fn get(&self, hash: u32, key: &[u8]) -> Option<&[u8]> {
-        self.active.get(hash, key).or_else(|| self.frozen.as_ref()?.get(hash, key))
+    fn get(&self, hash: u32, key: &[u8]) -> Place<&[u8]> {
+        match self.active.get(hash, key).or_else(|| self.frozen.as_ref()?.get(hash, key)) {
+            Some(row) => Place::Here(row),
+            None if self.known.as_ref().is_some_and(|known| !known.may_have(hash)) => Place::Nowhere,
+            None => Place::OnFile,
+        }
     }
 }
 
@@ -83,6 +100,8 @@ pub(super) struct Overlay {
 pub struct OverlayFigures {
     pub active_bytes: usize,
     pub frozen_bytes: usize,
+    /// Of the filters of what RocksDB has.
+    pub known_bytes: usize,
     pub freezes: u64,
 }
 
@@ -96,8 +115,8 @@ pub(super) struct View<'a> {
 pub(super) type OwnedRows = Vec<(Vec<u8>, Vec<u8>)>;
 
 impl View<'_> {
-    /// The newest value of a key, if it is here; empty where the log was removed.
-    pub(super) fn find(&self, row_key: &[u8]) -> Option<&[u8]> {
+    /// Where the log of a row key is.
+    pub(super) fn find(&self, row_key: &[u8]) -> Place<&[u8]> {
         self.rows.get(self.overlay.hash(row_key), row_key)
     }
 
@@ -151,10 +170,14 @@ impl Overlay {
         &self.shards[usize::from(row_key[0])]
     }
 
-    /// Looks at one row: gives its bytes to `found`, none where the log was removed. `None` if it is not here.
-    pub(super) fn find<T>(&self, row_key: &[u8], found: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    /// Finds one log; if it is here, its bytes are given to `found`.
+    pub(super) fn find<T>(&self, row_key: &[u8], found: impl FnOnce(&[u8]) -> T) -> Place<T> {
         let hash = self.hash(row_key);
-        read(self.shard_of(row_key)).get(hash, row_key).map(found)
+        match read(self.shard_of(row_key)).get(hash, row_key) {
+            Place::Here(row) => Place::Here(found(row)),
+            Place::OnFile => Place::OnFile,
+            Place::Nowhere => Place::Nowhere,
+        }
     }
 
     /// The rows of one shard as they are at one instant, until the view is dropped.
@@ -172,6 +195,7 @@ impl Overlay {
         OverlayFigures {
             active_bytes: self.active_bytes.load(Ordering::Relaxed),
             frozen_bytes: self.frozen_bytes.load(Ordering::Relaxed),
+            known_bytes: self.shards.iter().map(|shard| read(shard).known.as_ref().map_or(0, Known::bytes)).sum(),
             freezes: self.freezes(),
         }
     }
@@ -250,9 +274,31 @@ impl Overlay {
         read(&self.shards[shard.index()]).frozen.clone()
     }
 
+    /// The shards of which nobody knows what RocksDB has.
+    fn unknown(&self) -> Vec<ShardId> {
+        ShardId::all().filter(|shard| read(&self.shards[shard.index()]).known.is_none()).collect()
+    }
+
+    /// Says what RocksDB has of a shard: the hashes of the row keys. Nothing may leave the frozen rows meanwhile.
+    fn know(&self, shard: ShardId, hashes: &[u32]) {
+        let mut known = Known::default();
+        known.reserve(hashes.len());
+        hashes.iter().for_each(|&hash| known.add(hash));
+        write(&self.shards[shard.index()]).known = Some(known);
+    }
+
     /// Forgets the frozen rows: RocksDB has them.
     fn thaw(&self) {
         for shard in &self.shards {
+            let Some(frozen) = read(shard).frozen.clone() else { continue };
+            if let Some(known) = &mut write(shard).known {
+                known.reserve(frozen.len());
+            }
+            // Nobody waits for this; who finds the rows gone has had the lock after it, and sees all of it.
+            if let Some(known) = &read(shard).known {
+                frozen.hashes().for_each(|hash| known.add(hash));
+            }
+            drop(frozen);
             let frozen = write(shard).frozen.take();
             if let Some(mut spare) = frozen.and_then(Arc::into_inner) {
                 spare.clear();

@@ -97,8 +97,12 @@ impl Rows {
         &self.bytes[start..start + len]
     }
 
-    #[cfg(test)]
-    fn len(&self) -> usize {
+    /// The hashes of the keys.
+    pub(super) fn hashes(&self) -> impl Iterator<Item = u32> {
+        self.index.iter().map(|slot| slot.hash)
+    }
+
+    pub(super) fn len(&self) -> usize {
         self.index.len()
     }
 

@@ -125,6 +125,8 @@ fn copy(from: &Path, to: &Path) {
 enum Op {
     Put(Vec<(u64, u64, usize)>),
     Flush,
+    /// What RocksDB has is found out, as by the flusher.
+    Look,
     /// Closed and opened again.
     Restart,
     /// Opened again without having been closed.
@@ -144,6 +146,7 @@ fn run(options: &StoreOptions, ops: &[Op]) {
                 put(&store, &mut model, &rows).unwrap();
             }
             Op::Flush => store.flush_overlay().unwrap(),
+            Op::Look => ShardId::all().for_each(|shard| store.look_through(shard).unwrap()),
             Op::Restart | Op::Crash if options.storage == StorageKind::Memory => {}
             Op::Restart | Op::Crash => {
                 if matches!(op, Op::Restart) {
@@ -163,7 +166,7 @@ proptest! {
     #[test]
     fn logs_are_a_map_wherever_they_are(
         ops in prop::collection::vec(
-            prop_oneof![6 => turns().prop_map(Op::Put), 1 => Just(Op::Flush), 1 => Just(Op::Restart), 1 => Just(Op::Crash)],
+            prop_oneof![6 => turns().prop_map(Op::Put), 1 => Just(Op::Flush), 1 => Just(Op::Look), 1 => Just(Op::Restart), 1 => Just(Op::Crash)],
             1..30,
         ),
         in_memory: bool,
@@ -281,6 +284,33 @@ fn who_reads_several_logs_of_a_user_sees_whole_turns_while_files_are_written() {
     });
     let (freezes, reads) = (store.overlay_figures().freezes, reads.load(Ordering::Relaxed));
     assert!(freezes > 10 && reads > 1_000, "{freezes} freezes, {reads} reads: nothing was put to the test");
+}
+
+/// While logs go in and files are written, a directory that held others already is looked through.
+#[test]
+fn what_was_held_before_is_found_while_it_is_looked_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut model = Model::new();
+    let rows_of =
+        |turn: u64| (0..40).map(|n| (row_key((turn + n) % USERS, turn % KEYS), 1 + (turn % 7) as usize)).collect();
+    let store = Store::open(&options(dir.path(), 64)).unwrap();
+    (0..60).for_each(|turn| put(&store, &mut model, &rows_of(turn)).unwrap());
+    store.close().unwrap();
+    drop(store);
+    let store = Store::open(&options(dir.path(), 64)).unwrap();
+    std::thread::scope(|scope| {
+        let flusher = scope.spawn(|| store.run_flusher());
+        for turn in 60..1_500 {
+            put(&store, &mut model, &rows_of(turn)).unwrap();
+            let asked = row_key(turn % USERS, (turn + 5) % KEYS);
+            let found = store.logs([&*asked]).unwrap().remove(0);
+            assert_eq!(events_of(found), model.get(&asked).copied().unwrap_or(0));
+        }
+        store.end_flusher();
+        flusher.join().unwrap();
+    });
+    assert!(store.overlay.unknown().is_empty(), "it was not looked through to the end");
+    check(&store, &model);
 }
 
 /// A row that changes again and again takes no more room in the overlay, but in the journal it does.
