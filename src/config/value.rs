@@ -32,7 +32,7 @@ impl<const MIN: usize, const MAX: usize> Value for Count<MIN, MAX> {
     }
 }
 
-/// A number of threads; `cores` is as many as the machine has for us.
+/// A number of threads; `cores` is as many as the machine has for us, `half` half as many, at least one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Writers(usize);
 
@@ -44,11 +44,15 @@ impl Writers {
 
 impl Value for Writers {
     fn read(text: &str) -> Result<Self, String> {
-        if text == "cores" {
-            return Ok(Self(std::thread::available_parallelism().map_or(1, usize::from).min(256)));
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(256);
+        match text {
+            "cores" => Ok(Self(cores())),
+            "half" => Ok(Self(cores().div_ceil(2))),
+            _ => match Count::<1, 256>::read(text) {
+                Ok(count) => Ok(Self(count.get())),
+                Err(_) => Err("is neither an integer from 1 to 256 nor `cores` or `half`".to_owned()),
+            },
         }
-        let count = Count::<1, 256>::read(text).map_err(|_| "is neither an integer from 1 to 256 nor `cores`")?;
-        Ok(Self(count.get()))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Connections: so many and no more, none that keeps us waiting for ever, and an orderly end.
 
 use super::Front;
+use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use socket2::SockRef;
 use std::future::Future;
@@ -37,12 +37,8 @@ pub async fn serve(
 ) -> bool {
     let permits = Arc::new(Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
     let graceful = GracefulShutdown::new();
-    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.header_timeout)
-        .max_buf_size(options.header_buffer);
+    let mut builder = Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(options.header_timeout).max_buf_size(options.header_buffer);
     let open = metrics::gauge!("freqcap_http_connections");
     tokio::pin!(stop);
     loop {
@@ -63,12 +59,12 @@ pub async fn serve(
         let front = front.clone();
         let answer = service_fn(move |request| front.clone().answer(request));
         let connection = builder.serve_connection(TokioIo::new(stream), answer);
-        let connection = graceful.watch(connection.into_owned());
+        let connection = graceful.watch(connection);
         let open = open.clone();
         tokio::spawn(async move {
             open.increment(1.0);
             if let Err(error) = connection.await {
-                tracing::debug!(error, "a connection ended badly");
+                tracing::debug!(%error, "a connection ended badly");
             }
             open.decrement(1.0);
             drop(permit);
