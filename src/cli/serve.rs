@@ -93,16 +93,25 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     if let Some(kafka) = &kafka {
         readiness.follow(back_fill(kafka.handle()));
     }
-    let app = App::new(&shards, store.clone(), options.events, options.limits, readiness.clone(), metrics.clone());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
-    // The mirror has much to do at times, and nobody waits for it: not on the threads that answer.
+    // The mirror has much to do at times, and large bodies take long to read: not on the threads that answer.
     let aside = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        .thread_name("mirror")
+        .thread_name("aside")
+        .max_blocking_threads(2 * std::thread::available_parallelism().map_or(1, usize::from))
         .on_thread_start(give_way)
         .enable_all()
         .build()
         .map_err(ServeError::Runtime)?;
+    let app = App::new(
+        &shards,
+        store.clone(),
+        options.events,
+        options.limits,
+        readiness.clone(),
+        metrics.clone(),
+        aside.handle().clone(),
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
     let mirror = options.mirror.map(|mirror| {
         let clock = clock.clone();
         Mirror::new(store.clone(), mirror, Arc::new(move || clock.now()))

@@ -127,6 +127,10 @@ impl Config {
                 return at(name, &format!("is less than {}KiB", least >> 10));
             }
         }
+        // Rows of the overlay are found by 32 bits.
+        if self.overlay_size.0 > 4 << 30 {
+            return at("overlay_size", "is more than 4GiB");
+        }
         if self.max_bodies < self.max_body {
             return at(
                 "max_bodies",

@@ -112,7 +112,7 @@ settings! {
         mailbox_events: Count<1, 100_000_000> = "65536", "N",
             "Events that may wait for one writer; more are answered 503";
         min_free_disk: ByteSize = "256MiB", "SIZE", "With less free in the data directory, events are answered 503";
-        block_cache: ByteSize = "256MiB", "SIZE", "Memory for blocks read from disk";
+        block_cache: ByteSize = "384MiB", "SIZE", "Memory for blocks read from disk";
         overlay_size: ByteSize = "128MiB", "SIZE", "Memory for logs that changed and are not in a file yet";
         write_buffer: ByteSize = "32MiB", "SIZE", "Memory of the journal's write buffer; the other tables have a quarter";
         bloom_bits: Count<0, 64> = "10", "N", "Bits per row of the filters that spare reads for what is not there";

@@ -13,6 +13,7 @@ use metrics::Counter;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -48,6 +49,8 @@ pub struct App {
     pub(super) admission: Admission,
     pub(super) readiness: Readiness,
     pub(super) metrics: PrometheusHandle,
+    /// Has threads for what takes long, which give way to those that answer.
+    pub(super) aside: Handle,
     pub(super) rejected: Counter,
     pub(super) unavailable: Counter,
 }
@@ -60,6 +63,7 @@ impl App {
         limits: Limits,
         readiness: Readiness,
         metrics: PrometheusHandle,
+        aside: Handle,
     ) -> Self {
         metrics::describe_counter!("freqcap_http_requests_total", "Requests by route and status");
         metrics::describe_histogram!("freqcap_http_request_seconds", "Time from a request's header to its answer");
@@ -74,6 +78,7 @@ impl App {
             admission,
             readiness,
             metrics,
+            aside,
             rejected: metrics::counter!("freqcap_events_total", "result" => "rejected"),
             unavailable: metrics::counter!("freqcap_events_total", "result" => "unavailable"),
         }

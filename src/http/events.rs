@@ -7,7 +7,6 @@ use super::problem::{Problem, answer, json};
 use crate::engine::Question;
 use crate::input::{BodyError, Reject};
 use crate::model::{Candidate, Event};
-use crate::priority::give_way;
 use crate::shard::{BlockBuilder, Counted, Refusal};
 use axum::body::Body;
 use axum::extract::State;
@@ -16,7 +15,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use std::sync::Arc;
 
-/// From so many bytes on a body is read on a thread that does nothing else, and gives way to those that answer.
+/// From so many bytes on a body is read on a thread that gives way to those that answer.
 const LARGE: usize = 16 << 10;
 /// How many rejected events an answer tells of.
 const ERRORS_TOLD: usize = 100;
@@ -123,12 +122,9 @@ async fn take(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<Respons
     let batch = if body.bytes.len() < LARGE {
         Batch::read(app, form, &body.bytes)
     } else {
-        let app = app.clone();
-        let read = move || {
-            give_way();
-            Batch::read(&app, form, &body.bytes)
-        };
-        tokio::task::spawn_blocking(read).await.map_err(|_| Problem::internal())?
+        let (reader, app) = (app.aside.clone(), app.clone());
+        let read = move || Batch::read(&app, form, &body.bytes);
+        reader.spawn_blocking(read).await.map_err(|_| Problem::internal())?
     };
     let Batch { builder, mut answer } = batch.map_err(|why| refuse_body(&why))?;
     app.rejected.increment(answer.rejected as u64);

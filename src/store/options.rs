@@ -139,7 +139,7 @@ impl Default for StoreOptions {
             storage: StorageKind::Rocksdb,
             durability: Durability::Fsync,
             keep_changes: false,
-            block_cache: ByteSize::mib(256),
+            block_cache: ByteSize::mib(384),
             overlay_size: ByteSize::mib(128),
             write_buffer: ByteSize::mib(32),
             bloom_bits: 10.0,

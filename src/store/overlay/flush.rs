@@ -10,6 +10,7 @@
 
 use super::super::row::shard_rows;
 use super::super::{Store, StoreError, Table};
+use super::Overlay;
 use crate::model::ShardId;
 use rocksdb::{IngestExternalFileOptions, ReadOptions, SstFileWriter, WriteBatch};
 use std::ops::Range;
@@ -38,26 +39,25 @@ impl Store {
         if !self.overlay.is_full() {
             return Ok(());
         }
-        let mut progress = self.overlay.progress();
         let mut waited: Option<Instant> = None;
         while self.overlay.is_full() {
+            if self.overlay.freeze(Overlay::is_full) {
+                self.at(Step::Frozen);
+            }
+            let progress = self.overlay.progress();
+            // Asked with this locked: who poisons the store wakes whoever waits.
             if self.is_poisoned() {
                 return Err(StoreError::Poisoned);
-            }
-            if progress.frozen_to.is_none() {
-                self.overlay.freeze(&mut progress);
-                self.at(Step::Frozen);
             }
             if !progress.has_flusher {
                 drop(progress);
                 return self.flush_frozen();
             }
-            if self.overlay.is_full() {
+            if progress.frozen_to.is_some() && self.overlay.is_full() {
                 waited.get_or_insert_with(Instant::now);
-                progress = self.overlay.wait(progress);
+                drop(self.overlay.wait(progress));
             }
         }
-        drop(progress);
         if let Some(since) = waited {
             metrics::histogram!("freqcap_overlay_wait_seconds").record(since.elapsed().as_secs_f64());
         }
@@ -89,7 +89,11 @@ impl Store {
                 return;
             }
             drop(progress);
-            if let Err(error) = self.flush_frozen() {
+            let flushed = self.flush_frozen();
+            if unknown.is_empty() {
+                unknown = self.overlay.unknown();
+            }
+            if let Err(error) = flushed {
                 tracing::error!(%error, "logs cannot be written to a file: events are refused from now on");
             }
         }
@@ -139,7 +143,7 @@ impl Store {
         if self.overlay.figures().active_bytes == 0 {
             return Ok(());
         }
-        self.overlay.freeze(&mut self.overlay.progress());
+        self.overlay.freeze(|_| true);
         self.flush_frozen()
     }
 

@@ -81,14 +81,20 @@ impl Known {
         self.0.iter().rev().any(|level| level.may_have(mixed))
     }
 
-    /// Makes room for so many more keys.
-    pub(super) fn reserve(&mut self, more: usize) {
-        let left: usize =
-            self.0.iter().map(|level| level.room().saturating_sub(level.count.load(Ordering::Relaxed))).sum();
-        if left < more {
-            let all: usize = self.0.iter().map(Level::room).sum();
-            self.0.push(Level::new((more - left).max(all).max(FIRST)));
+    /// Makes room for so many more keys, if that takes no more than `max` bytes in all. Whether it did.
+    pub(super) fn reserve(&mut self, more: usize, max: usize) -> bool {
+        let free = |level: &Level| level.room().saturating_sub(level.count.load(Ordering::Relaxed));
+        let left: usize = self.0.iter().map(free).sum();
+        if left >= more {
+            return true;
         }
+        let all: usize = self.0.iter().map(Level::room).sum();
+        let room = (more - left).max(all).max(FIRST);
+        if self.bytes() + room.div_ceil(LINE_KEYS) * size_of::<Line>() > max {
+            return false;
+        }
+        self.0.push(Level::new(room));
+        true
     }
 
     /// Adds a key for which there is room. May run beside [`Known::may_have`]; who must see the key needs to be told so by
@@ -121,7 +127,7 @@ mod tests {
         // Neighbouring numbers: the worst that hashes can be.
         const KEYS: u32 = 200_000;
         for first in (0..KEYS).step_by(5_000) {
-            known.reserve(5_000);
+            assert!(known.reserve(5_000, 1 << 20));
             // Some of them come again.
             (first.saturating_sub(1_000)..first + 5_000).for_each(|hash| known.add(hash));
         }
@@ -129,5 +135,7 @@ mod tests {
         let wrong = (KEYS..2 * KEYS).filter(|&hash| known.may_have(hash)).count();
         assert!(wrong < KEYS as usize / 25, "{wrong} of {KEYS} others");
         assert!(known.bytes() < 3 * KEYS as usize, "{} bytes", known.bytes());
+        let bytes = known.bytes();
+        assert!(!known.reserve(KEYS as usize, bytes + 1_000) && known.bytes() == bytes);
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct ShardRows {
     spare: Rows,
     /// What RocksDB may have; `None` as long as nobody has looked.
     known: Option<Known>,
+    /// More than may be known in memory.
+    has_too_many: bool,
 }
 
 /// Where a log is.
@@ -89,11 +91,16 @@ pub(super) struct Overlay {
     /// From so many bytes on the active rows are frozen; and from twice as many in the journal, for rows that change again
     /// and again take no more room here.
     freeze_at: usize,
+    /// Bytes that the filter of one shard may have.
+    known_max: usize,
     progress: Mutex<Progress>,
     progressed: Condvar,
     /// Held while frozen rows are written to a file.
     flushing: Mutex<()>,
 }
+
+/// What the filter of a shard may have however small the overlay is: enough for 40,000 keys, and 16 MiB in all.
+const KNOWN_LEAST: usize = 64 << 10;
 
 /// Figures of the overlay, for operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +151,7 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 impl Overlay {
-    /// Of so many bytes, frozen rows included.
+    /// Of so many bytes, frozen rows included; and as many at most for the filters of what RocksDB has.
     pub(super) fn new(bytes: usize) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
@@ -156,6 +163,7 @@ impl Overlay {
             frozen_bytes: AtomicUsize::new(0),
             journal_bytes: AtomicUsize::new(0),
             freeze_at: bytes / 2,
+            known_max: (bytes / SHARDS).max(KNOWN_LEAST),
             progress: Mutex::default(),
             progressed: Condvar::new(),
             flushing: Mutex::default(),
@@ -251,22 +259,29 @@ impl Overlay {
         self.progressed.wait(progress).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the active rows the frozen ones, of which there must be none.
-    fn freeze(&self, progress: &mut Progress) {
+    /// Makes the active rows the frozen ones, if there are none and `wanted` still says so. Whoever holds the gate may
+    /// lock what is told of progress, not the other way round: a turn that fails does so.
+    fn freeze(&self, wanted: impl FnOnce(&Self) -> bool) -> bool {
         // Every turn that has a place in the journal up to here has its rows here, too.
         let _gate = write(&self.gate);
+        let mut progress = self.progress();
+        if progress.frozen_to.is_some() || !wanted(self) {
+            return false;
+        }
         self.freezes.fetch_add(1, Ordering::AcqRel);
         for shard in &self.shards {
             let mut rows = write(shard);
-            if !rows.active.is_empty() {
-                let spare = std::mem::take(&mut rows.spare);
-                rows.frozen = Some(Arc::new(std::mem::replace(&mut rows.active, spare)));
-            }
+            // (Where nothing was written the spare memory goes, too: it may be much, and may never be wanted again.)
+            let spare = std::mem::take(&mut rows.spare);
+            let next = if rows.active.is_empty() { Rows::default() } else { spare };
+            let active = std::mem::replace(&mut rows.active, next);
+            rows.frozen = (!active.is_empty()).then(|| Arc::new(active));
         }
         progress.frozen_to = Some(self.position.load(Ordering::Relaxed));
         self.journal_bytes.store(0, Ordering::Relaxed);
         self.frozen_bytes.store(self.active_bytes.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         self.progressed.notify_all();
+        true
     }
 
     /// The frozen rows of a shard.
@@ -276,13 +291,18 @@ impl Overlay {
 
     /// The shards of which nobody knows what RocksDB has.
     fn unknown(&self) -> Vec<ShardId> {
-        ShardId::all().filter(|shard| read(&self.shards[shard.index()]).known.is_none()).collect()
+        let is_unknown = |rows: &ShardRows| rows.known.is_none() && !rows.has_too_many;
+        ShardId::all().filter(|shard| is_unknown(&read(&self.shards[shard.index()]))).collect()
     }
 
     /// Says what RocksDB has of a shard: the hashes of the row keys. Nothing may leave the frozen rows meanwhile.
     fn know(&self, shard: ShardId, hashes: &[u32]) {
         let mut known = Known::default();
-        known.reserve(hashes.len());
+        // With room to grow: looking through a shard again and again would cost more than it spares.
+        if !known.reserve(hashes.len(), self.known_max / 4 * 3) {
+            write(&self.shards[shard.index()]).has_too_many = true;
+            return;
+        }
         hashes.iter().for_each(|&hash| known.add(hash));
         write(&self.shards[shard.index()]).known = Some(known);
     }
@@ -291,9 +311,12 @@ impl Overlay {
     fn thaw(&self) {
         for shard in &self.shards {
             let Some(frozen) = read(shard).frozen.clone() else { continue };
-            if let Some(known) = &mut write(shard).known {
-                known.reserve(frozen.len());
+            let mut rows = write(shard);
+            if rows.known.as_mut().is_some_and(|known| !known.reserve(frozen.len(), self.known_max)) {
+                // Much of it may be gone from RocksDB by now: the flusher looks once more.
+                rows.known = None;
             }
+            drop(rows);
             // Nobody waits for this; who finds the rows gone has had the lock after it, and sees all of it.
             if let Some(known) = &read(shard).known {
                 frozen.hashes().for_each(|hash| known.add(hash));

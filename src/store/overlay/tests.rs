@@ -108,17 +108,30 @@ fn check(store: &Store, model: &Model) {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
         let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?;
         } else {
-            std::fs::copy(entry.path(), to).unwrap();
+            std::fs::copy(entry.path(), to)?;
         }
     }
+    Ok(())
+}
+
+/// Copies a directory as it is: where RocksDB removes a file meanwhile that it no longer needs, once more.
+fn take(from: &Path, to: &Path) {
+    for _ in 0..100 {
+        match copy(from, to) {
+            Ok(()) => return,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::fs::remove_dir_all(to).unwrap(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the directory does not come to rest");
 }
 
 #[derive(Debug, Clone)]
@@ -197,7 +210,7 @@ fn after_a_crash_at_any_step_every_turn_is_whole() {
             let models = models.lock().unwrap();
             let model = if step == Step::Journalled { models.1.clone() } else { models.0.clone() };
             let mut taken = taken.lock().unwrap();
-            copy(&from, &to.join(taken.len().to_string()));
+            take(&from, &to.join(taken.len().to_string()));
             taken.push((step, model));
         }
     };
@@ -311,6 +324,53 @@ fn what_was_held_before_is_found_while_it_is_looked_through() {
     });
     assert!(store.overlay.unknown().is_empty(), "it was not looked through to the end");
     check(&store, &model);
+}
+
+/// A write fails while another writer waits for its end to freeze: both come back.
+#[test]
+fn a_turn_that_fails_while_another_freezes_holds_up_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(dir.path(), 64)).unwrap();
+    let mut model = Model::new();
+    while !store.overlay.is_full() {
+        let n = model.len() as u64;
+        put(&store, &mut model, &Model::from([(row_key(n % USERS, n / USERS), 250)])).unwrap();
+    }
+    let entered = store.overlay.enter();
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| put(&store, &mut Model::new(), &Model::from([(row_key(1, 1), 1)])));
+        // Until it waits for the gate, as far as that can be seen from here: nobody else gets in.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while store.overlay.gate.try_read().is_ok() {
+            assert!(std::time::Instant::now() < deadline, "it never came to freeze");
+            std::thread::yield_now();
+        }
+        store.poison();
+        drop(entered);
+        assert_eq!(other.join().unwrap(), Err(StoreError::Poisoned));
+    });
+    check(&store, &model);
+}
+
+/// What is known is forgotten where it would take too much, and found out anew.
+#[test]
+fn filters_take_no_more_memory_than_they_may() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(dir.path(), 64)).unwrap();
+    let mut model = Model::new();
+    for round in 0..60u64 {
+        // One user's shard alone, with more keys than its filter may have.
+        let rows = (0..1_000).map(|n| (row_key(1, round * 1_000 + n), 1)).collect();
+        put(&store, &mut model, &rows).unwrap();
+        assert!(store.overlay.figures().known_bytes <= 64 << 10);
+    }
+    let shard = ShardId::of_user(user(1).as_bytes());
+    assert_eq!(store.overlay.unknown(), [shard]);
+    store.look_through(shard).unwrap();
+    assert!(store.overlay.unknown().is_empty() && store.overlay.figures().known_bytes == 0);
+    let keys: Vec<Vec<u8>> = (0..60_000).step_by(777).map(|n| row_key(1, n)).collect();
+    let found = store.logs(keys.iter().map(|key| &key[..])).unwrap();
+    assert!(found.into_iter().all(|row| events_of(row) == 1));
 }
 
 /// A row that changes again and again takes no more room in the overlay, but in the journal it does.
