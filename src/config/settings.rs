@@ -107,8 +107,8 @@ settings! {
         storage: StorageKind = "rocksdb", "rocksdb|memory", "RocksDB in the data directory, or in memory alone";
         durability: Durability = "fsync", "fsync|wal",
             "What an acknowledged event survives: loss of power (fsync), or the end of the process only (wal)";
-        writers: Writers = "half", "N|half|cores",
-            "Writer threads, free to differ from one start to the next; half as many as cores leave room for the rest";
+        writers: Writers = "cores", "N|half|cores",
+            "Writer threads, free to differ from one start to the next; half is half as many as cores";
         mailbox_events: Count<1, 100_000_000> = "65536", "N",
             "Events that may wait for one writer; more are answered 503";
         min_free_disk: ByteSize = "256MiB", "SIZE", "With less free in the data directory, events are answered 503";
