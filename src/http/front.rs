@@ -1,6 +1,6 @@
 //! What every request goes through: bounded in its header, measured, and answered even where a handler panics. And the
 //! short way to the calls that ad servers make all day: they are known by their method and path, without the router and its
-//! layers, which cost as much as such a call itself.
+//! layers.
 
 use super::app::{self, App};
 use super::leftover;
