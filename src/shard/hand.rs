@@ -226,14 +226,7 @@ impl Logs for Hand<'_> {
 
 /// The numbers of the slots from one on, in the order of their row keys.
 fn in_order(slots: &[Slot<'_>], from: usize) -> Vec<u32> {
-    // Most comparisons are decided by the first bytes, without a look at the rows.
-    let leading = |row_key: &[u8]| {
-        let mut bytes = [0; 8];
-        let len = row_key.len().min(8);
-        bytes[..len].copy_from_slice(&row_key[..len]);
-        u64::from_be_bytes(bytes)
-    };
-    let number = |slot: usize| (leading(&slots[slot].row_key), slot as u32);
+    let number = |slot: usize| (RowKey::leading(&slots[slot].row_key), slot as u32);
     let mut order: Vec<_> = (from..slots.len()).map(number).collect();
     let row_key = |slot: u32| &slots[slot as usize].row_key;
     order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| row_key(a.1).cmp(row_key(b.1))));

@@ -83,6 +83,14 @@ impl RowKey {
         Some(())
     }
 
+    /// The first eight bytes, which compare as the whole does: most comparisons need no more.
+    pub fn leading(bytes: &[u8]) -> u64 {
+        let mut leading = [0; 8];
+        let len = bytes.len().min(8);
+        leading[..len].copy_from_slice(&bytes[..len]);
+        u64::from_be_bytes(leading)
+    }
+
     /// The user alone of a row key.
     pub fn user_of(bytes: &[u8]) -> Option<&str> {
         let rest = bytes.get(1..)?;

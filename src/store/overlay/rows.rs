@@ -1,5 +1,6 @@
 //! Rows in one piece of memory, found by the hash of their keys.
 
+use super::super::row::RowKey;
 use hashbrown::HashTable;
 
 /// What stands before a row: how much room its value has, how long it is, how long the key is.
@@ -118,8 +119,11 @@ impl Rows {
     /// The rows in the order of their keys.
     pub(super) fn sorted(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         // Most comparisons are decided by the bytes after the shard, without a look at the rows.
-        let mut order: Vec<(u64, u32)> =
-            self.index.iter().map(|slot| (leading(self.key_at(slot.at)), slot.at)).collect();
+        let mut order: Vec<(u64, u32)> = self
+            .index
+            .iter()
+            .map(|slot| (RowKey::leading(self.key_at(slot.at).get(1..).unwrap_or_default()), slot.at))
+            .collect();
         order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| self.key_at(a.1).cmp(self.key_at(b.1))));
         order.into_iter().map(|(_, at)| (self.key_at(at), self.value_at(at)))
     }
@@ -133,15 +137,6 @@ impl Rows {
         self.index.clear();
         self.index.shrink_to(rows, |slot| Slot::spread(slot.hash));
     }
-}
-
-/// The eight bytes after the first, so that they compare as the key does.
-fn leading(key: &[u8]) -> u64 {
-    let mut bytes = [0; 8];
-    let rest = key.get(1..).unwrap_or_default();
-    let len = rest.len().min(8);
-    bytes[..len].copy_from_slice(&rest[..len]);
-    u64::from_be_bytes(bytes)
 }
 
 #[cfg(test)]
