@@ -16,6 +16,9 @@ pub(super) struct Recheck {
     own: Vec<ShardId>,
     /// Of the rules in force: a shard with this mark is done.
     revision: u64,
+    /// Of the rules in force when the first shard was begun. What is judged later is judged by these rules or newer ones,
+    /// so this is what the shard is marked with.
+    begun_by: u64,
     shards: VecDeque<ShardId>,
     /// Which table of the first shard is gone through.
     stage: Stage,
@@ -74,27 +77,35 @@ impl Recheck {
                 left.push_back(shard);
             }
         }
-        Ok(Self { own, revision, shards: left, stage: Stage::Caps, after: None, progress })
+        Ok(Self { own, revision, begun_by: revision, shards: left, stage: Stage::Caps, after: None, progress })
     }
 
-    /// Goes round once more where other rules have come into force: from the shard where it is, so that rules that change
-    /// again and again keep no shard waiting for ever.
+    /// Goes round once more where other rules have come into force, from the shard where it is. A shard that is under way
+    /// is finished first, and comes again at the end of the round: however often the rules change, each shard is judged
+    /// once in every round, by rules at most a round old.
     pub(super) fn follow(&mut self, revision: u64) {
-        if revision != self.revision {
-            self.revision = revision;
-            let is_at = |shard: &ShardId| self.shards.front() == Some(shard);
-            let at = self.own.iter().position(is_at).unwrap_or(0);
-            self.shards = self.own.iter().copied().cycle().skip(at).take(self.own.len()).collect();
-            (self.stage, self.after) = (Stage::Caps, None);
+        if revision == self.revision {
+            return;
+        }
+        self.revision = revision;
+        let first = self.shards.front().copied();
+        let at = self.own.iter().position(|shard| Some(*shard) == first).unwrap_or(0);
+        let is_under_way = self.stage == Stage::Logs || self.after.is_some();
+        self.shards = self.own.iter().copied().cycle().skip(at).take(self.own.len()).collect();
+        if is_under_way {
+            self.shards.extend(first);
+        } else {
+            self.begun_by = revision;
         }
     }
 
-    pub(super) fn revision(&self) -> u64 {
-        self.revision
+    /// By which revision the shard that ends next is judged.
+    pub(super) fn begun_by(&self) -> u64 {
+        self.begun_by
     }
 
     pub(super) fn shards_left(&self) -> usize {
-        self.shards.len()
+        self.shards.len().min(self.own.len())
     }
 
     /// Looks at the next rows, at most `max`: the keys that are held to be capped, then those that are. Blocks on disk.
@@ -121,8 +132,9 @@ impl Recheck {
     /// Says that a page was written.
     pub(super) fn advance(&mut self, store: &Store, page: Page) {
         if let Some(shard) = page.ends {
-            self.progress.judged(shard, self.revision, store.last_seq(shard));
+            self.progress.judged(shard, self.begun_by, store.last_seq(shard));
             self.shards.pop_front();
+            self.begun_by = self.revision;
         }
         match page {
             Page { is_last: true, ends: None, .. } => (self.stage, self.after) = (Stage::Logs, None),

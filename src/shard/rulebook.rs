@@ -226,6 +226,19 @@ impl Rulebook {
         next.remove(&rule_id);
         inner.bring_into_force(next, &mut mark, (id, None), router)
     }
+
+    /// Has every cap judged anew by the rules as they are, as after a change: where what is held to be capped may be wrong,
+    /// as after a time of day that was. Begins within a second; goes on after a restart. Blocks on disk.
+    pub fn judge_anew(&self) -> Result<(), StoreError> {
+        let inner = &self.0;
+        let mut mark = inner.changing();
+        let policy = inner.policy.load().with_rules(rule_set(&inner.entries.load()), mark.revision + 1);
+        let next_mark = next_mark(Some(*mark), &policy, inner.clock.now());
+        inner.store.put_rules_in_force(next_mark, None)?;
+        *mark = next_mark;
+        inner.policy.store(Arc::new(policy));
+        Ok(())
+    }
 }
 
 impl Inner {

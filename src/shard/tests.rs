@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::Clock;
-use crate::engine::Policy;
+use crate::engine::{Policy, plan_cap};
 use crate::model::*;
 use crate::store::{RowKey, Store, StoreOptions};
 use std::sync::Arc;
@@ -29,6 +29,17 @@ fn rule(id: &str, limit: u64, window: &str) -> Rule {
     }
 }
 
+fn event(user: &str, ts: u64) -> Event<'_> {
+    Event {
+        user: UserId::new(user).unwrap(),
+        da: DaId::new("a").unwrap(),
+        ts: Some(TsMs(ts)),
+        id: None,
+        kind: Kind::IMPRESSION,
+        keys: [].into_iter().collect(),
+    }
+}
+
 impl Running {
     fn start(dir: &std::path::Path, rules: &[Rule], clock: &Arc<AtomicU64>) -> Self {
         let options = StoreOptions { data_dir: dir.to_owned(), keep_changes: true, ..StoreOptions::default() };
@@ -42,21 +53,19 @@ impl Running {
     }
 
     fn count(&self, user: &str, ts: u64) -> usize {
-        let event = Event {
-            user: UserId::new(user).unwrap(),
-            da: DaId::new("a").unwrap(),
-            ts: Some(TsMs(ts)),
-            id: None,
-            kind: Kind::IMPRESSION,
-            keys: [].into_iter().collect(),
-        };
         let mut block = self.shards.router().builder();
-        block.push(&event).unwrap();
+        block.push(&event(user, ts)).unwrap();
         self.runtime.block_on(self.shards.router().count(block)).counted
     }
 
     fn erase(&self, user: &str) -> u64 {
         self.runtime.block_on(self.shards.router().erase(&UserId::new(user).unwrap())).unwrap().until.0
+    }
+
+    /// Whether the caps of every shard are judged by the rules in force.
+    fn is_judged(&self) -> bool {
+        let mark = self.store.rules_in_force().unwrap().unwrap().revision;
+        ShardId::all().all(|shard| self.store.rules_mark(shard).unwrap() == Some(mark))
     }
 
     fn caps(&self) -> usize {
@@ -120,6 +129,66 @@ fn rules_that_change_without_end_keep_no_shard_waiting() {
         running.caps() == users.len()
     });
     assert!(changes.get() > 1, "it was all done at once");
+    running.stop();
+}
+
+#[test]
+fn rules_that_change_without_end_keep_no_large_shard_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(AtomicU64::new(NOW));
+    let running = Running::start(dir.path(), &[], &clock);
+    let ads: Vec<String> = (0..30_000).map(|n| format!("a{n}")).collect();
+    for some in ads.chunks(5_000) {
+        let mut block = running.shards.router().builder();
+        for ad in some {
+            block.push(&Event { da: DaId::new(ad.as_str()).unwrap(), ..event("u", NOW - 1) }).unwrap();
+        }
+        assert_eq!(running.runtime.block_on(running.shards.router().count(block)).counted, some.len());
+    }
+    let (book, router) = (running.shards.rulebook(), running.shards.router());
+    let (_, first) = book.put(rule("first", 1, "1d"), &Expect::Anything, router).unwrap();
+    assert!(first.done < first.total);
+    let changes = std::cell::Cell::new(0u64);
+    running.wait_for("every shard to be judged by the first rule", |running| {
+        changes.set(changes.get() + 1);
+        book.put(rule("other", 100 + changes.get() % 2, "1d"), &Expect::Anything, router).unwrap();
+        let first = book.get("first").unwrap();
+        running.store.caps_after(None, 100_000).unwrap().caps.len() == ads.len() && first.done > 0
+    });
+    assert!(changes.get() > 1, "it was all done at once");
+    // And without another change all is judged by the newest.
+    running.wait_for("every shard to be judged by the last rule", Running::is_judged);
+    running.stop();
+}
+
+#[test]
+fn caps_are_judged_anew_where_that_is_asked_for_and_a_restart_goes_on_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(AtomicU64::new(NOW));
+    let rules = [rule("day", 1, "1d")];
+    let mut running = Running::start(dir.path(), &rules, &clock);
+    let users: Vec<String> = (0..600).map(|n| format!("u{n}")).collect();
+    for user in &users {
+        assert_eq!(running.count(user, NOW - 1), 1);
+    }
+    for restart in [false, true] {
+        running.wait_for("all to be judged", Running::is_judged);
+        // As if a clock that was days ahead had ended them all.
+        let mut turn = running.store.turn();
+        for user in &users {
+            let row_key = RowKey::new(&UserId::new(user.as_str()).unwrap(), &CapKey::new("da:a").unwrap());
+            let held = running.store.cap_rows(std::iter::once(row_key.as_bytes())).unwrap()[0];
+            turn.put_cap(row_key.as_bytes(), &plan_cap(held, None, false), TsMs(NOW));
+        }
+        turn.commit().unwrap();
+        assert_eq!(running.caps(), 0);
+        running.shards.rulebook().judge_anew().unwrap();
+        if restart {
+            running.stop();
+            running = Running::start(dir.path(), &rules, &clock);
+        }
+        running.wait_for("every cap to be back", |running| running.caps() == users.len());
+    }
     running.stop();
 }
 

@@ -191,7 +191,7 @@ impl Writer {
         for rows in &upkeep.due.rows {
             turn.remove_fired(rows);
         }
-        upkeep.page.mark(&mut turn, self.recheck.revision());
+        upkeep.page.mark(&mut turn, self.recheck.begun_by());
         let fired = upkeep.due.rows.concat();
         let input = TurnInput {
             store: &self.store,
