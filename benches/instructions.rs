@@ -116,7 +116,7 @@ fn engine(policy: &Policy, length: usize) {
         &format!("engine::count/{length}"),
         || OneLog(log(length)),
         |logs| {
-            let ts = admit(policy, None, NOW).expect("now is not ahead of now");
+            let ts = admit(policy, None, NOW, NOW).expect("now is not ahead of now");
             let entry = Entry { ts, hash: u64::MAX };
             count(policy, logs, &[()], (Kind::IMPRESSION, entry), None, NOW)
         },

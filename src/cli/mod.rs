@@ -1,6 +1,7 @@
 //! The command line: one command a file.
 
 mod backtest;
+mod clock;
 mod compact;
 mod files;
 mod healthcheck;
@@ -33,6 +34,8 @@ enum Command {
     Backtest(backtest::BacktestArgs),
     /// Prints the description of the HTTP interface (OpenAPI 3.1, JSON)
     Openapi,
+    /// Says that the clock is right
+    Clock(clock::ClockArgs),
     Compact(compact::CompactArgs),
     Healthcheck(healthcheck::HealthcheckArgs),
 }
@@ -57,6 +60,8 @@ enum CliError {
     #[error(transparent)]
     Backtest(#[from] backtest::BacktestError),
     #[error(transparent)]
+    Clock(#[from] clock::ClockError),
+    #[error(transparent)]
     Compact(#[from] compact::CompactError),
     #[error(transparent)]
     Healthcheck(#[from] healthcheck::HealthcheckError),
@@ -72,7 +77,7 @@ impl CliError {
             Self::Config(_)
             | Self::Telemetry(_)
             | Self::Backtest(BacktestError::Config(_) | BacktestError::Rules(_)) => 2,
-            Self::Serve(serve::ServeError::Open(_)) => 2,
+            Self::Serve(serve::ServeError::Open(_)) | Self::Clock(_) => 2,
             Self::Compact(compact::CompactError::Config(_) | compact::CompactError::Open(_)) => 2,
             Self::Replay(ReplayError::Config(_) | ReplayError::Url(_) | ReplayError::ShiftOfStdin) => 2,
             Self::Replay(ReplayError::File(why)) | Self::Backtest(BacktestError::File(why)) if why.is_usage() => 2,
@@ -113,6 +118,7 @@ impl Command {
             Self::Replay(args) => return Ok(replay::run(&args)?),
             Self::Backtest(args) => backtest::run(&args)?,
             Self::Openapi => print!("{}", crate::http::openapi_json()),
+            Self::Clock(args) => clock::run(&args)?,
             Self::Compact(args) => compact::run(&args)?,
             Self::Healthcheck(args) => healthcheck::run(&args)?,
         }

@@ -24,6 +24,8 @@ impl ServeOptions {
                 writers: config.writers.get(),
                 mailbox_events: config.mailbox_events.get(),
                 min_free_disk: config.min_free_disk.0,
+                max_offline: config.max_offline,
+                accept_clock: config.accept_clock,
             },
             events: config.event_reader(),
             limits: Limits {

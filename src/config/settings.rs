@@ -99,6 +99,10 @@ settings! {
             "How long a log under a lifetime rule is held after its newest event";
         max_skew: Duration = "60s", "DURATION",
             "How far ahead of this clock an event may be; one further ahead is rejected";
+        max_offline: Duration = "7d", "DURATION",
+            "How long the service may have been off for the clock to be believed at a start; longer, and no cap ends until \
+             another clock says the same or `freqcap clock accept` does";
+        accept_clock: bool = "false", "true|false", "Believe the clock at this start, whatever is known of the time";
         history_limit: Count<1, 65_535> = "256", "N",
             "Events of each kind held per user and key; no limit over a window can be higher";
     }

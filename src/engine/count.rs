@@ -24,11 +24,14 @@ pub struct TsInFuture {
     pub ahead_ms: u64,
 }
 
-/// The time under which an event counts: its own, or now where it has none or is a little ahead.
-pub fn admit(policy: &Policy, ts: Option<TsMs>, now: TsMs) -> Result<TsMs, TsInFuture> {
+/// The time under which an event counts: its own, or now where it has none or is a little ahead. `latest` is the latest
+/// that it may be: now, where the clock is believed.
+pub fn admit(policy: &Policy, ts: Option<TsMs>, now: TsMs, latest: TsMs) -> Result<TsMs, TsInFuture> {
     match ts {
-        Some(ts) if ts.0 > now.0.saturating_add(policy.max_skew_ms()) => Err(TsInFuture { ahead_ms: ts.0 - now.0 }),
-        Some(ts) => Ok(ts.min(now)),
+        Some(ts) if ts.0 > latest.0.saturating_add(policy.max_skew_ms()) => {
+            Err(TsInFuture { ahead_ms: ts.0 - latest.0 })
+        }
+        Some(ts) => Ok(ts.min(latest)),
         None => Ok(now),
     }
 }

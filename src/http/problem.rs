@@ -85,6 +85,7 @@ impl From<Refusal> for Problem {
             Refusal::Poisoned => "store_failed",
             Refusal::DiskFull => "disk_full",
             Refusal::ReadFailed => "store_read_failed",
+            Refusal::ClockNotBelieved => "clock_not_believed",
             Refusal::Stopping => "stopping",
         };
         Self::unavailable(code, refusal.to_string())

@@ -1,5 +1,6 @@
 //! Events on their way to a writer: packed into one piece of memory, with the row keys they touch.
 
+use crate::clock::Clock;
 use crate::engine::{Policy, TsInFuture, admit};
 use crate::model::{Entry, Event, Kind, ShardId, TsMs};
 use crate::store::RowKeys;
@@ -50,24 +51,33 @@ impl EventBlock {
 pub struct BlockBuilder {
     blocks: Vec<EventBlock>,
     policy: Arc<Policy>,
+    /// The time of receipt, for events without one; and the latest that it may be.
     now: TsMs,
+    latest: TsMs,
+    clock_believed: bool,
+    without_time: usize,
 }
 
 impl BlockBuilder {
-    /// `now` is the time of receipt, for events without one.
-    pub(super) fn new(writers: usize, policy: Arc<Policy>, now: TsMs) -> Self {
+    pub(super) fn new(writers: usize, policy: Arc<Policy>, clock: &Clock) -> Self {
         let blocks = std::iter::repeat_with(EventBlock::default).take(writers).collect();
-        Self { blocks, policy, now }
+        let (now, latest, clock_believed) = (clock.now(), clock.latest(), clock.is_believed());
+        Self { blocks, policy, now, latest, clock_believed, without_time: 0 }
     }
 
     /// Whether an event's time is not too far ahead.
     pub fn admits(&self, event: &Event<'_>) -> Result<(), TsInFuture> {
-        admit(&self.policy, event.ts, self.now).map(drop)
+        admit(&self.policy, event.ts, self.now, self.latest).map(drop)
     }
 
-    /// Adds an event, unless its time is too far ahead.
+    /// Adds an event, unless its time is too far ahead. One without a time is set aside where the clock is not believed:
+    /// see [`BlockBuilder::without_time`].
     pub fn push(&mut self, event: &Event<'_>) -> Result<(), TsInFuture> {
-        let ts = admit(&self.policy, event.ts, self.now)?;
+        let ts = admit(&self.policy, event.ts, self.now, self.latest)?;
+        if event.ts.is_none() && !self.clock_believed {
+            self.without_time += 1;
+            return Ok(());
+        }
         let user = event.user.as_str();
         let shard = ShardId::of_user(user.as_bytes());
         let writer = writer_of(shard, self.blocks.len());
@@ -82,12 +92,18 @@ impl BlockBuilder {
         Ok(())
     }
 
+    /// Events that were pushed, whether or not they are taken.
     pub fn len(&self) -> usize {
-        self.blocks.iter().map(EventBlock::len).sum()
+        self.without_time + self.blocks.iter().map(EventBlock::len).sum::<usize>()
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Events that nobody can say the time of: they have none, and the clock is not believed. They are not taken.
+    pub(super) fn without_time(&self) -> usize {
+        self.without_time
     }
 
     /// The blocks with the writers they are for; empty ones are left out.

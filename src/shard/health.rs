@@ -1,8 +1,10 @@
 //! What stands in the way of events, shared by who finds out and who must know.
 
+use super::syncer::SyncWatch;
 use crate::store::Store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Why events are not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +17,11 @@ pub enum Refusal {
     DiskFull,
     #[error("a row could not be read; the log of this process says which")]
     ReadFailed,
+    #[error(
+        "the time of day does not agree with what is known, so an event without a ts has no time; send it with one, or set \
+         the clock right (freqcap clock accept, where it is right)"
+    )]
+    ClockNotBelieved,
     #[error("the service is stopping")]
     Stopping,
 }
@@ -24,16 +31,29 @@ pub enum Refusal {
 pub struct Health {
     store: Arc<Store>,
     disk_full: Arc<AtomicBool>,
+    sync: Arc<SyncWatch>,
 }
+
+/// A disk that has not answered a sync for so long is not going to.
+const SYNC_HANGS_AFTER: Duration = Duration::from_secs(5);
 
 impl Health {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, disk_full: Arc::default() }
+        Self { store, disk_full: Arc::default(), sync: Arc::default() }
     }
 
     /// Whether only a restart helps.
     pub fn is_poisoned(&self) -> bool {
         self.store.is_poisoned()
+    }
+
+    /// For how long a turn has waited for its sync, where that is too long: the disk hangs.
+    pub fn hanging_sync(&self) -> Option<Duration> {
+        self.sync.waits().filter(|waits| *waits > SYNC_HANGS_AFTER)
+    }
+
+    pub(super) fn sync_watch(&self) -> Arc<SyncWatch> {
+        self.sync.clone()
     }
 
     pub(super) fn set_disk_full(&self, full: bool) {

@@ -31,7 +31,6 @@ pub(super) struct ShardMetrics {
     pub fsync_seconds: Histogram,
     pub timers_fired: Counter,
     pub timer_lag_seconds: Gauge,
-    pub clock_steps: Counter,
     pub free_disk_bytes: Gauge,
 }
 
@@ -52,7 +51,6 @@ impl ShardMetrics {
         metrics::describe_histogram!("freqcap_overlay_wait_seconds", "Time that a turn waited for room in the overlay");
         metrics::describe_counter!("freqcap_timers_fired_total", "Timers that fired");
         metrics::describe_gauge!("freqcap_timer_lag_seconds", "How late the oldest timer of the last turn fired");
-        metrics::describe_counter!("freqcap_clock_steps_total", "Steps of the time of day against the monotonic clock");
         metrics::describe_gauge!("freqcap_free_disk_bytes", "Bytes free in the data directory's file system");
         Self {
             counted: counter!("freqcap_events_total", "result" => "counted"),
@@ -67,7 +65,6 @@ impl ShardMetrics {
             fsync_seconds: histogram!("freqcap_fsync_seconds"),
             timers_fired: counter!("freqcap_timers_fired_total"),
             timer_lag_seconds: gauge!("freqcap_timer_lag_seconds"),
-            clock_steps: counter!("freqcap_clock_steps_total"),
             free_disk_bytes: gauge!("freqcap_free_disk_bytes"),
         }
     }

@@ -5,6 +5,7 @@
 //! wait for a write.
 
 mod block;
+mod clock_watch;
 mod hand;
 mod health;
 mod mailbox;
@@ -27,6 +28,7 @@ mod turn;
 mod writer;
 
 pub use block::{BlockBuilder, EventBlock};
+pub use clock_watch::{ask_to_accept_clock, is_asked_to_accept_clock};
 pub use health::{Health, Refusal};
 pub use pulled::Lanes;
 pub use reader::{CandidateVerdict, PageStart, Reader, ReaderError, UserCall, UserEvent, UserKind, UserLog, UserPage};

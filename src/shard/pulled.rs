@@ -187,8 +187,9 @@ impl Lane {
 mod tests {
     use super::super::mailbox::{Inbox, mailbox};
     use super::*;
+    use crate::clock::Clock;
     use crate::engine::Policy;
-    use crate::model::{DaId, Event, Kind, RuleSet, TsMs, UserId};
+    use crate::model::{DaId, Event, Kind, RuleSet, UserId};
     use crate::store::{Store, StoreOptions};
 
     const ROOM: usize = 4;
@@ -214,7 +215,7 @@ mod tests {
 
         fn put(&mut self, chunk: u64, events: usize) {
             let policy = Policy::new(RuleSet::new([]), 256, 1_000, 1_000, 0);
-            let mut builder = BlockBuilder::new(1, Arc::new(policy), TsMs(1_732_233_600_000));
+            let mut builder = BlockBuilder::new(1, Arc::new(policy), &Clock::system());
             let (user, da) = (UserId::new("u").unwrap(), DaId::new("1").unwrap());
             let event = Event { user, da, ts: None, id: None, kind: Kind::IMPRESSION, keys: Default::default() };
             (0..events).for_each(|_| builder.push(&event).unwrap());

@@ -51,7 +51,7 @@ impl Router {
 
     /// A builder of blocks for events received now.
     pub fn builder(&self) -> BlockBuilder {
-        BlockBuilder::new(self.mailboxes.len(), self.policy.load_full(), self.clock.now())
+        BlockBuilder::new(self.mailboxes.len(), self.policy.load_full(), &self.clock)
     }
 
     /// The ways of a partition of a Kafka topic into the writers. There must be no second one in this process.
@@ -66,6 +66,9 @@ impl Router {
         if let Some(refusal) = self.health.refusal() {
             all.refuse(events.len(), refusal);
             return all;
+        }
+        if events.without_time() > 0 {
+            all.refuse(events.without_time(), Refusal::ClockNotBelieved);
         }
         let mut answers = Vec::with_capacity(self.mailboxes.len());
         for (writer, block) in events.into_blocks() {
@@ -94,6 +97,10 @@ impl Router {
     /// Goes through the candidates of a call and reserves what it wants of them, in one step that nobody comes between.
     /// Returns once that is durable.
     pub async fn reserve(&self, call: Reserve<'_>) -> Result<ReserveOutcome, Refusal> {
+        // A reservation counts as of now, and nobody knows when that is.
+        if !self.clock_is_believed() {
+            return Err(Refusal::ClockNotBelieved);
+        }
         let user = call.user.clone();
         let call = Box::new(ReserveCall::new(call));
         self.ask(user.as_str(), |reply| Task::Reserve(call, reply)).await
@@ -110,6 +117,16 @@ impl Router {
     /// Removes everything that is held of a user, for good. Returns once that is durable.
     pub async fn erase(&self, user: &UserId<'_>) -> Result<Erasure, Refusal> {
         self.ask(user.as_str(), |reply| Task::Erase(user.as_str().into(), reply)).await
+    }
+
+    fn clock_is_believed(&self) -> bool {
+        self.clock.now();
+        self.clock.is_believed()
+    }
+
+    /// The clock that the shards go by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     async fn ask<T>(&self, user: &str, task: impl FnOnce(Reply<T>) -> Task) -> Result<T, Refusal> {

@@ -1,5 +1,6 @@
 //! Starts the writers and what watches over them, and ends them in order.
 
+use super::clock_watch::ClockWatch;
 use super::health::Health;
 use super::mailbox::mailbox;
 use super::metrics::ShardMetrics;
@@ -12,7 +13,7 @@ use super::syncer::{self, Acknowledger};
 use super::timers::Timers;
 use super::tombstones::Tombstones;
 use super::writer::Writer;
-use crate::clock::{Clock, Step, StepWatch};
+use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::Rule;
 use crate::priority::give_way;
@@ -21,7 +22,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How the shards are served.
 #[derive(Debug, Clone)]
@@ -32,6 +33,10 @@ pub struct Options {
     pub mailbox_events: usize,
     /// Below so many free bytes in the data directory events are refused, before a write can fail.
     pub min_free_disk: u64,
+    /// How long no process may have run for the time of day at a start to be believed.
+    pub max_offline: Duration,
+    /// Believe the time of day at this start whatever is known.
+    pub accept_clock: bool,
 }
 
 /// The running shards.
@@ -58,9 +63,11 @@ impl Shards {
         let metrics = ShardMetrics::new();
         let health = Health::new(store.clone());
         let writers = options.writers.max(1);
+        let max_skew = Duration::from_millis(base.max_skew_ms());
+        let clock_watch = ClockWatch::start(&store, &clock, max_skew, options)?;
         let rulebook = Rulebook::open(store.clone(), base, fixed, clock.clone())?;
         let policy = rulebook.policy().clone();
-        let (revision, max_skew_ms) = (policy.load().revision(), policy.load().max_skew_ms());
+        let revision = policy.load().revision();
         metrics::describe_gauge!("freqcap_recheck_shards", "Shards whose caps are yet to be judged by changed rules");
         let mut threads = Vec::new();
         let mut mailboxes = Vec::new();
@@ -80,7 +87,6 @@ impl Shards {
                 tombstones: Tombstones::load(&store, Writer::shards(number, writers))?,
                 pulled: PulledOrder::default(),
                 recheck_left: metrics::gauge!("freqcap_recheck_shards", "writer" => number.to_string()),
-                steps: StepWatch::new(max_skew_ms, clock.now(), Instant::now()),
                 upkeep_after: None,
                 aside: None,
             };
@@ -98,29 +104,29 @@ impl Shards {
             guard.0.run_flusher();
         });
         if let Some(written) = written {
-            let (guard, metrics) = (PoisonOnPanic(store.clone()), metrics.clone());
-            threads.push(spawn("syncer".to_owned(), move || syncer::run(&guard.0, &written, &metrics)));
+            let (guard, metrics, sync) = (PoisonOnPanic(store.clone()), metrics.clone(), health.sync_watch());
+            threads.push(spawn("syncer".to_owned(), move || syncer::run(&guard.0, &written, &metrics, &sync)));
         }
+        let router = Router::new(mailboxes, policy.clone(), clock.clone(), health.clone());
         let watch = Watch {
             store: store.clone(),
-            clock: clock.clone(),
-            health: health.clone(),
+            health,
             metrics,
-            max_skew_ms,
             min_free_disk: options.min_free_disk,
+            clock_watch,
+            rulebook: rulebook.clone(),
         };
         watch.check_disk();
         let (stop, stopped) = crossbeam_channel::bounded(0);
-        let watch = (stop, spawn("watch".to_owned(), move || watch.run(&stopped)));
-        Ok(Self {
-            router: Router::new(mailboxes, policy.clone(), clock.clone(), health),
-            reader: Reader::new(store.clone(), policy, clock),
-            rulebook,
-            store,
-            threads,
-            flusher,
-            watch,
-        })
+        let guard = PoisonOnPanic(store.clone());
+        let watch = (
+            stop,
+            spawn("watch".to_owned(), move || {
+                let _guard = guard;
+                watch.run(&stopped);
+            }),
+        );
+        Ok(Self { router, reader: Reader::new(store.clone(), policy, clock), rulebook, store, threads, flusher, watch })
     }
 
     pub fn router(&self) -> &Router {
@@ -177,31 +183,36 @@ fn join(thread: JoinHandle<()>) {
 /// Looks once a second at what nobody else would notice in time.
 struct Watch {
     store: Arc<Store>,
-    clock: Clock,
     health: Health,
     metrics: ShardMetrics,
-    max_skew_ms: u64,
     min_free_disk: u64,
+    clock_watch: ClockWatch,
+    rulebook: Rulebook,
 }
 
 impl Watch {
-    fn run(&self, stopped: &Receiver<()>) {
-        let mut steps = StepWatch::new(self.max_skew_ms, self.clock.now(), Instant::now());
+    fn run(mut self, stopped: &Receiver<()>) {
+        let mut failed = false;
         loop {
-            let now = self.clock.now();
-            match steps.look(now, Instant::now()) {
-                Step::None => {}
-                step => {
-                    self.metrics.clock_steps.increment(1);
-                    tracing::warn!(?step, "the time of day stepped: nothing is reclaimed until it agrees again");
+            match self.clock_watch.look(|| self.rulebook.judge_anew()) {
+                Ok(()) => failed = false,
+                // Once: the store is poisoned by then, or reads fail.
+                Err(error) if !failed => {
+                    tracing::error!(%error, "the time of day could not be stored");
+                    failed = true;
                 }
+                Err(_) => {}
             }
-            self.store.reclaim().set_now(steps.is_believed().then_some(now));
             self.check_disk();
             match stopped.recv_timeout(Duration::from_secs(1)) {
                 Err(RecvTimeoutError::Timeout) => {}
-                _ => return,
+                _ => break,
             }
+        }
+        if let Err(error) = self.clock_watch.end()
+            && !failed
+        {
+            tracing::error!(%error, "the time of day could not be stored");
         }
     }
 

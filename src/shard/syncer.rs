@@ -8,7 +8,8 @@ use crate::model::ShardId;
 use crate::store::{Durability, Store};
 use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 /// A turn that is written: its answers wait for the disk.
 pub(super) struct Written {
@@ -58,12 +59,49 @@ impl Acknowledger {
     }
 }
 
+/// Tells how long the turns that are written wait for their sync.
+#[derive(Debug)]
+pub(super) struct SyncWatch {
+    start: Instant,
+    /// When the sync under way began, in ms since `start` and one more; 0 while there is none.
+    began: AtomicU64,
+}
+
+impl Default for SyncWatch {
+    fn default() -> Self {
+        Self { start: Instant::now(), began: AtomicU64::new(0) }
+    }
+}
+
+impl SyncWatch {
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn begin(&self) {
+        self.began.store(self.now() + 1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.began.store(0, Ordering::Relaxed);
+    }
+
+    /// For how long the sync under way has not returned.
+    pub(super) fn waits(&self) -> Option<Duration> {
+        let began = self.began.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(Duration::from_millis(self.now().saturating_sub(began)))
+    }
+}
+
 /// Syncs and answers until every writer is gone.
-pub(super) fn run(store: &Store, written: &Receiver<Written>, metrics: &ShardMetrics) {
+pub(super) fn run(store: &Store, written: &Receiver<Written>, metrics: &ShardMetrics, watch: &SyncWatch) {
     while let Ok(first) = written.recv() {
         let turns: Vec<_> = std::iter::once(first).chain(written.try_iter()).collect();
         let start = Instant::now();
-        match store.sync() {
+        watch.begin();
+        let synced = store.sync();
+        watch.end();
+        match synced {
             Ok(()) => {
                 metrics.fsync_seconds.record(start.elapsed().as_secs_f64());
                 turns.into_iter().for_each(|turn| turn.acknowledge(store));

@@ -11,7 +11,7 @@ use super::task::{Done, Task};
 use super::timers::{Due, Timers};
 use super::tombstones::Tombstones;
 use super::turn::{TurnInput, TurnOutcome, run_turn};
-use crate::clock::{Clock, StepWatch};
+use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::{ShardId, TsMs};
 use crate::store::{DueRow, Store, StoreError};
@@ -34,7 +34,6 @@ pub(super) struct Writer {
     pub pulled: PulledOrder,
     /// The gauge of what is left of `recheck`.
     pub recheck_left: Gauge,
-    pub steps: StepWatch,
     /// After a failed turn, timers and rechecks wait: they must not take the events down with them.
     pub upkeep_after: Option<Instant>,
     /// Taken out of the mailbox, and left for a turn of its own.
@@ -90,7 +89,7 @@ impl Writer {
     }
 
     fn wait(&self) -> Duration {
-        if self.store.is_poisoned() || self.upkeep_after.is_some() || !self.steps.is_believed() {
+        if self.store.is_poisoned() || self.upkeep_after.is_some() || !self.clock.is_believed() {
             return TICK;
         }
         if self.recheck.shards_left() > 0 {
@@ -131,7 +130,6 @@ impl Writer {
         let tasks = self.pulled.keep(tasks);
         let start = Instant::now();
         let now = self.clock.now();
-        self.steps.look(now, start);
         let taken = match tasks.first() {
             Some(Task::Erase(user, _)) => self.erase(user, now),
             _ => self.take_turn(&tasks, now, start),
@@ -168,7 +166,7 @@ impl Writer {
     /// Timers that are due and logs to judge anew. None while the time of day is not believed: a clock that is days
     /// ahead would end every cap.
     fn upkeep(&mut self, policy: &Policy, now: TsMs, mono: Instant) -> Result<Upkeep, StoreError> {
-        if !self.steps.is_believed() || self.upkeep_after.is_some_and(|after| mono < after) {
+        if !self.clock.is_believed() || self.upkeep_after.is_some_and(|after| mono < after) {
             return Ok(Upkeep::default());
         }
         self.upkeep_after = None;

@@ -2,7 +2,7 @@
 
 use super::row::shard_rows;
 use super::{FORMAT, Store, StoreError, StoreInfo, Table};
-use crate::model::ShardId;
+use crate::model::{ShardId, TsMs};
 use crate::random::random_id;
 use rocksdb::{IteratorMode, ReadOptions, WriteBatch, WriteOptions};
 use std::sync::atomic::Ordering;
@@ -15,6 +15,10 @@ const ERASURE_KEY_FIELD: &[u8] = b"erasure_key";
 const CHANGES_FIELD: &[u8] = b"changes";
 /// The machine's boot id while a run is under way; absent after a clean end.
 const RUNNING_FIELD: &[u8] = b"running_on_boot";
+/// The last time of day that was believed, in ms.
+const CLOCK_FIELD: &[u8] = b"clock";
+/// There while the time of day was not believed and caps have not been judged anew since.
+const CLOCK_DOUBTED_FIELD: &[u8] = b"clock_doubted";
 /// How many changes an epoch of a sequence has room for, as a power of two: more than a shard ever has.
 const EPOCH_BITS: u32 = 40;
 /// In `meta`, after the shard: the changes up to this sequence are gone.
@@ -98,6 +102,40 @@ impl Store {
 
     pub(super) fn mark_closed(&self) -> Result<(), StoreError> {
         self.db.delete(RUNNING_FIELD).map_err(StoreError::rocks("marking the store as closed"))
+    }
+
+    /// The last time of day that was believed, by this process or an earlier one. Blocks on disk.
+    pub fn last_believed(&self) -> Result<Option<TsMs>, StoreError> {
+        let clock = self.field(CLOCK_FIELD)?;
+        clock.map(|text| text.parse().map(TsMs).map_err(|_| corrupt("the clock is no number"))).transpose()
+    }
+
+    /// Notes the time of day as believed; it survives a power cut. Blocks on disk.
+    pub fn put_last_believed(&self, now: TsMs) -> Result<(), StoreError> {
+        self.put_field(CLOCK_FIELD, Some(&now.0.to_string()))
+    }
+
+    /// Whether the time of day was not believed, and caps are yet to be judged anew. Blocks on disk.
+    pub fn is_clock_doubted(&self) -> Result<bool, StoreError> {
+        Ok(self.field(CLOCK_DOUBTED_FIELD)?.is_some())
+    }
+
+    /// Notes whether the time of day is doubted. Blocks on disk.
+    pub fn put_clock_doubted(&self, doubted: bool) -> Result<(), StoreError> {
+        self.put_field(CLOCK_DOUBTED_FIELD, doubted.then_some("yes"))
+    }
+
+    /// Writes a field, or removes it; it is durable afterwards. Poisons the store where it fails.
+    fn put_field(&self, field: &[u8], value: Option<&str>) -> Result<(), StoreError> {
+        if self.is_poisoned() {
+            return Err(StoreError::Poisoned);
+        }
+        let done = match value {
+            Some(value) => self.db.put(field, value),
+            None => self.db.delete(field),
+        };
+        done.map_err(StoreError::rocks("writing a field of the store")).inspect_err(|_| self.poison())?;
+        self.sync()
     }
 
     pub(super) fn put_trimmed_to(&self, batch: &mut WriteBatch, shard: ShardId, seq: u64) {

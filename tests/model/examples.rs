@@ -39,7 +39,7 @@ impl Log1 {
             kind: Kind::IMPRESSION,
             keys: [CapKey::beside("campaign:42").unwrap()].into_iter().collect(),
         };
-        let ts = admit(&self.policy, event.ts, TsMs(now)).unwrap();
+        let ts = admit(&self.policy, event.ts, TsMs(now), TsMs(now)).unwrap();
         self.ledger.count(&self.policy, &event, ts, TsMs(now))
     }
 

@@ -161,7 +161,7 @@ impl<'s> World<'s> {
         let wanted = self.oracle.post(&self.settings, &sent, now);
         self.story.line(|| format!("{} -> {wanted:?}", told(&sent)));
         let event = engine_event(&sent);
-        let answer = match admit(&self.policy, event.ts, now) {
+        let answer = match admit(&self.policy, event.ts, now, now) {
             Err(TsInFuture { ahead_ms }) => {
                 let late_by = sent.ts.map(|ts| ts.0 - now.0);
                 same("how far ahead the event is", &Some(ahead_ms), &late_by)?;
