@@ -24,6 +24,7 @@ mod owner;
 mod pass;
 mod relay;
 mod send;
+mod server;
 mod status;
 mod together;
 mod topology;

@@ -14,6 +14,7 @@ use super::options::Options;
 use super::owner::{self, Claim, Fence};
 use super::pass::Pass;
 use super::send::blocking;
+use super::server;
 use super::status::{Report, State};
 use super::topology::{Master, Topology};
 use super::trim::Trimmer;
@@ -134,6 +135,7 @@ impl Relay {
         self.masters.clone_from(&link.topology.masters);
         self.packer.topology = Arc::clone(&link.topology);
         self.is_open = false;
+        self.ask_time(&mut link).await?;
         if owner::fence(&mut link, &self.store.info().id).await? == Fence::Denied {
             tokio::time::sleep(STRAY).await;
             self.must_pass = Some(Reason::Stray);
@@ -374,11 +376,20 @@ impl Relay {
             return Err(MirrorError::Moved);
         }
         owner::ask(link, &self.store.info().id).await?;
+        self.ask_time(link).await?;
         let markers = link.read_markers().await?;
         if !link.is_intact(&markers) {
             return Err(MirrorError::Broken);
         }
         self.next_probe = Instant::now() + self.options.probe;
+        Ok(())
+    }
+
+    /// Another clock, for those who doubt ours.
+    async fn ask_time(&self, link: &mut Link) -> Result<(), MirrorError> {
+        if let Some((time, at)) = server::time(&mut link.nodes[link.owner]).await? {
+            self.report.server_time(time, at);
+        }
         Ok(())
     }
 

@@ -2,11 +2,13 @@
 
 use super::error::MirrorError;
 use super::marker::Reason;
+use crate::model::TsMs;
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// How the mirror is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,9 +74,16 @@ struct Figures {
     sets: AtomicU64,
     removes: AtomicU64,
     errors: AtomicU64,
+    server_time: Mutex<Option<(TsMs, Instant)>>,
 }
 
 impl Handle {
+    /// What Redis said the time of day was, the last time that it was asked, and when that was on the monotonic clock:
+    /// another clock than this machine's. It is asked whenever a connection is made and about once a second from then on.
+    pub fn server_time(&self) -> Option<(TsMs, Instant)> {
+        *self.0.server_time.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub fn state(&self) -> State {
         let state = usize::from(self.0.state.load(Ordering::Relaxed));
         State::ALL.get(state).copied().unwrap_or(State::Off)
@@ -127,6 +136,10 @@ impl Report {
     pub fn state(&self, state: State) {
         self.handle.0.state.store(state as u8, Ordering::Relaxed);
         self.state.set(f64::from(state as u8));
+    }
+
+    pub fn server_time(&self, time: TsMs, at: Instant) {
+        *self.handle.0.server_time.lock().unwrap_or_else(PoisonError::into_inner) = Some((time, at));
     }
 
     pub fn pending(&self, changes: u64) {

@@ -168,3 +168,16 @@ async fn old_changes_go_once_told_and_not_before() {
     mirror.is(State::Live).await;
     assert_eq!(mirror.passes(), 0, "a marker at the edge of what is held is no reason for a full pass");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_of_redis_is_known_and_goes_on() {
+    let (server, world) = (Server::start(), World::new());
+    let mirror = world.mirror(options(&server.url(), Layout::Zset));
+    assert_eq!(mirror.handle.server_time(), None);
+    mirror.is(State::Live).await;
+    let (first, at) = mirror.handle.server_time().unwrap();
+    assert!(first.0.abs_diff(now()) < 5_000);
+    eventually("asked again", || mirror.handle.server_time().is_some_and(|(_, again)| again > at)).await;
+    assert!(mirror.handle.server_time().unwrap().0 >= first);
+    mirror.end().await;
+}
