@@ -147,6 +147,24 @@ fn what_a_wrong_clock_took_from_redis_comes_back_with_the_right_one() {
 }
 
 #[test]
+fn a_service_that_was_off_for_weeks_believes_its_clock_once_redis_says_the_same() {
+    let (redis, shim) = (Redis::start(), Shim::new());
+    let site = with_redis(&redis);
+    shim.set_clock(-30 * DAY);
+    let alone = Site::new(&[]);
+    assert!(shim.start(&alone).terminate().success());
+    shim.set_clock(0);
+    // Without another clock at hand it stays unbelieved.
+    let server = shim.start(&alone);
+    wait_for_belief(&server, false);
+    server.terminate();
+    let flags = site.flags.clone();
+    let server = shim.start(&Site { dir: alone.dir, flags });
+    wait_for_belief(&server, true);
+    assert_eq!(server.post_json("/events", &json!({"user": "v", "da": "1"})).0, 200);
+}
+
+#[test]
 fn an_operator_says_that_the_clock_is_right() {
     let shim = Shim::new();
     shim.set_clock(-30 * DAY);

@@ -119,6 +119,9 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     let served = runtime.block_on(async {
         tokio::spawn(drain_histograms(metrics.clone()));
         let stop_mirror = CancellationToken::new();
+        if let Some(mirror) = &mirror {
+            tokio::spawn(hear_redis(mirror.handle(), clock.clone()));
+        }
         let mirror = mirror.map(|mirror| aside.spawn(mirror.run(stop_mirror.clone())));
         let ends = Ends::of(kafka.as_ref());
         let served = serve(Arc::new(app), readiness, options.listen, &options.server, options.drain, ends).await;
@@ -164,6 +167,21 @@ impl Ends {
         let none = || (CancellationToken::new(), CancellationToken::new());
         let (stop, failed) = kafka.map_or_else(none, |kafka| (kafka.stop_token(), kafka.failed_token()));
         Self { stop, failed }
+    }
+}
+
+/// Has the clock hear what Redis says that the time is, while ours is not believed.
+async fn hear_redis(mirror: mirror::Handle, clock: Clock) {
+    /// What was said longer ago says nothing of a clock that has stepped since.
+    const STALE: Duration = Duration::from_secs(10);
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        if !clock.is_believed()
+            && let Some((said, at)) = mirror.server_time()
+            && at.elapsed() < STALE
+        {
+            clock.confirm(said.saturating_add(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)));
+        }
     }
 }
 
