@@ -26,6 +26,7 @@ impl ServeOptions {
                 min_free_disk: config.min_free_disk.0,
                 max_offline: config.max_offline,
                 accept_clock: config.accept_clock,
+                erase_within: config.erase_within,
             },
             events: config.event_reader(),
             limits: Limits {

@@ -154,6 +154,9 @@ impl Config {
         if self.kafka_dlq.is_some() && self.kafka_dlq == self.kafka_topic {
             return at("kafka_dlq", "is the topic that is read");
         }
+        if self.erase_within < Duration::from_secs(1) {
+            return at("erase_within", "is less than 1s");
+        }
         if self.max_skew > Duration::from_secs(86_400) {
             return at("max_skew", "is more than a day");
         }

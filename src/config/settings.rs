@@ -119,6 +119,8 @@ settings! {
         block_cache: ByteSize = "384MiB", "SIZE", "Memory for blocks read from disk";
         overlay_size: ByteSize = "128MiB", "SIZE", "Memory for logs that changed and are not in a file yet";
         write_buffer: ByteSize = "32MiB", "SIZE", "Memory of the journal's write buffer; the other tables have a quarter";
+        erase_within: Duration = "24h", "DURATION",
+            "After how long the bytes of a user who was erased are in no file of the data directory any more; 1s at least";
         bloom_bits: Count<0, 64> = "10", "N", "Bits per row of the filters that spare reads for what is not there";
         compression: Compression = "lz4", "lz4|zstd|snappy|none",
             "How rows are compressed; lz4 uses Zstd at the last level";

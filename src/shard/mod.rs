@@ -6,6 +6,7 @@
 
 mod block;
 mod clock_watch;
+mod eraser;
 mod hand;
 mod health;
 mod mailbox;

@@ -1,6 +1,7 @@
 //! Starts the writers and what watches over them, and ends them in order.
 
 use super::clock_watch::ClockWatch;
+use super::eraser::Eraser;
 use super::health::Health;
 use super::mailbox::mailbox;
 use super::metrics::ShardMetrics;
@@ -22,7 +23,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How the shards are served.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub struct Options {
     pub max_offline: Duration,
     /// Believe the time of day at this start whatever is known.
     pub accept_clock: bool,
+    /// After how long the bytes of a user who was erased are in no file any more.
+    pub erase_within: Duration,
 }
 
 /// The running shards.
@@ -48,6 +51,7 @@ pub struct Shards {
     threads: Vec<JoinHandle<()>>,
     flusher: JoinHandle<()>,
     watch: (Sender<()>, JoinHandle<()>),
+    eraser: (Sender<()>, JoinHandle<()>),
 }
 
 impl Shards {
@@ -119,6 +123,17 @@ impl Shards {
         watch.check_disk();
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let guard = PoisonOnPanic(store.clone());
+        let eraser = Eraser::new(store.clone(), clock.clone(), options.erase_within);
+        let (stop_eraser, eraser_stopped) = crossbeam_channel::bounded(0);
+        let eraser = (
+            stop_eraser,
+            spawn("eraser".to_owned(), move || {
+                let _guard = guard;
+                give_way();
+                eraser.run(&eraser_stopped);
+            }),
+        );
+        let guard = PoisonOnPanic(store.clone());
         let watch = (
             stop,
             spawn("watch".to_owned(), move || {
@@ -126,7 +141,16 @@ impl Shards {
                 watch.run(&stopped);
             }),
         );
-        Ok(Self { router, reader: Reader::new(store.clone(), policy, clock), rulebook, store, threads, flusher, watch })
+        Ok(Self {
+            router,
+            reader: Reader::new(store.clone(), policy, clock),
+            rulebook,
+            store,
+            threads,
+            flusher,
+            watch,
+            eraser,
+        })
     }
 
     pub fn router(&self) -> &Router {
@@ -152,7 +176,13 @@ impl Shards {
         join(self.flusher);
         drop(self.watch.0);
         join(self.watch.1);
-        self.store.close()
+        let (stop_eraser, eraser) = self.eraser;
+        drop(stop_eraser);
+        wait_briefly(&eraser);
+        // Ends a compaction that is under way, which the eraser may wait for.
+        let closed = self.store.close();
+        join(eraser);
+        closed
     }
 }
 
@@ -171,6 +201,14 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     let thread = std::thread::Builder::new().name(name.clone()).spawn(run);
     // Only at start, where a machine that can make no thread can serve nobody.
     thread.unwrap_or_else(|error| panic!("cannot start the thread {name}: {error}"))
+}
+
+/// Waits for a thread, but not for long.
+fn wait_briefly(thread: &JoinHandle<()>) {
+    let start = Instant::now();
+    while !thread.is_finished() && start.elapsed() < Duration::from_secs(2) {
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
 }
 
 fn join(thread: JoinHandle<()>) {

@@ -52,6 +52,7 @@ impl Running {
             min_free_disk: 0,
             max_offline: Duration::from_secs(7 * 86_400),
             accept_clock: false,
+            erase_within: Duration::from_secs(86_400),
         };
         let shards = Shards::start(store.clone(), &base, rules, Clock::manual(clock.clone()), &options).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -156,7 +156,7 @@ impl Writer {
     fn erase(&mut self, user: &str, now: TsMs) -> Result<Option<TurnDone>, StoreError> {
         let mut turn = self.store.turn();
         let erasure = turn.erase(user, now)?;
-        let changes = turn.commit()?;
+        let changes = self.store.commit_erasure(turn, ShardId::of_user(user.as_bytes()), now)?;
         self.tombstones.add(self.store.user_mark(user));
         self.metrics.users_erased.increment(1);
         self.metrics.caps_ended.increment(erasure.caps);

@@ -151,7 +151,7 @@ impl Store {
         Ok(self.shard_number(shard, TRIMMED_FIELD)?.unwrap_or(0))
     }
 
-    fn shard_number(&self, shard: ShardId, field: u8) -> Result<Option<u64>, StoreError> {
+    pub(super) fn shard_number(&self, shard: ShardId, field: u8) -> Result<Option<u64>, StoreError> {
         let value = self.db.get_cf(self.cf(Table::Meta), [shard.0, field]);
         let value = value.map_err(StoreError::rocks("reading what is known of a shard"))?;
         let number = |value: Vec<u8>| value.as_slice().try_into().map(u64::from_be_bytes);

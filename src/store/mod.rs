@@ -14,6 +14,7 @@
 //! | meta | shard, field | a number | trimming, judging by new rules |
 //! | default | field | format, store id, ... | opening and closing |
 
+mod at_rest;
 mod caps;
 mod changes;
 mod codec;
@@ -35,6 +36,7 @@ mod rules;
 mod tests;
 mod turn;
 
+pub use at_rest::Round;
 pub use caps::{CapEntry, CapsPage};
 pub use changes::Change;
 pub use codec::LogRow;
@@ -154,6 +156,7 @@ pub struct Store {
     trimmed_to: Vec<AtomicU64>,
     changed: Arc<Notify>,
     reclaim: Arc<Reclaim>,
+    at_rest: at_rest::AtRest,
     /// Under which users who were erased are known: made with the data directory.
     erasure_key: [u8; 16],
     cache: rocksdb::Cache,

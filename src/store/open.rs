@@ -1,9 +1,11 @@
 //! Opening: the directory is ours alone, its format is known, and the sequences go on where they ended.
 
+use super::at_rest::AtRest;
 use super::lock::{DirLock, LockError};
 use super::overlay::Overlay;
 use super::{FORMAT, Reclaim, StorageKind, Store, StoreError, StoreOptions, Table};
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Env, Options};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -46,7 +48,7 @@ impl Store {
         let lock = if in_memory { None } else { Some(lock_dir(&dir)?) };
         let rocks = |source| OpenError::RocksDb { dir: dir.clone(), source };
         let env = if in_memory { Some(Env::mem_env().map_err(rocks)?) } else { None };
-        let database = options.of_database(env.as_ref());
+        let database = options.of_database(env.as_ref()).map_err(rocks)?;
         if !in_memory {
             refuse_unknown_tables(&dir, &database)?;
         }
@@ -77,6 +79,7 @@ impl Store {
             trimmed_to: Store::shard_counters(0),
             changed: Arc::new(Notify::new()),
             reclaim,
+            at_rest: AtRest::default(),
             erasure_key: [0; 16],
             cache,
             _lock: lock,
@@ -92,6 +95,7 @@ impl Store {
         store.load_sequences(format == Some(1)).map_err(state)?;
         store.know_if_empty().map_err(state)?;
         store.recover_journal().map_err(state)?;
+        store.load_at_rest().map_err(state)?;
         store.mark_opened().map_err(state)?;
         Ok(store)
     }
@@ -100,6 +104,13 @@ impl Store {
 fn lock_dir(dir: &Path) -> Result<DirLock, OpenError> {
     let unusable = |source| OpenError::Directory { dir: dir.to_owned(), source };
     std::fs::create_dir_all(dir).map_err(unusable)?;
+    // Who may read the files knows what was shown to whom.
+    let metadata = std::fs::metadata(dir).map_err(unusable)?;
+    if metadata.permissions().mode() & 0o077 != 0
+        && let Err(error) = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+    {
+        tracing::warn!(%error, dir = %dir.display(), "others may read the data directory, and it cannot be closed to them");
+    }
     // A directory just made is itself only durable once the one above it is. Where we may not open that one, somebody
     // else made ours, long ago.
     if let Some(above) = dir.canonicalize().map_err(unusable)?.parent()

@@ -1,7 +1,7 @@
 //! How RocksDB is set up.
 
 use super::{Reclaim, Table};
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DataBlockIndexType, Env, Options};
+use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DataBlockIndexType, Env, LogLevel, Options};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -152,8 +152,13 @@ impl Default for StoreOptions {
 
 impl StoreOptions {
     /// In memory where `env` is given.
-    pub(super) fn of_database(&self, env: Option<&Env>) -> Options {
-        let mut options = Options::default();
+    pub(super) fn of_database(&self, env: Option<&Env>) -> Result<Options, rocksdb::Error> {
+        // Every write of the manifest is a new file: no bound of a file that is gone, which may be a user who was erased,
+        // stays in it. It has some hundred bytes a file.
+        let renewed = "max_manifest_file_size=1;max_manifest_space_amp_pct=0";
+        let mut options = Options::default().get_options_from_string(renewed)?;
+        // What RocksDB logs of its work has the bounds of compactions in it.
+        options.set_log_level(LogLevel::Warn);
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_max_background_jobs(self.background_jobs.max(2));
@@ -168,7 +173,7 @@ impl StoreOptions {
         if let Some(env) = env {
             options.set_env(env);
         }
-        options
+        Ok(options)
     }
 
     /// Of files of logs that RocksDB takes in.

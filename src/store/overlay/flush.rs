@@ -147,6 +147,14 @@ impl Store {
         self.flush_frozen()
     }
 
+    /// Writes what the overlay has by now to files, beside those who write and flush.
+    pub(in super::super) fn rest_overlay(&self) -> Result<(), StoreError> {
+        self.flush_frozen()?;
+        // Whoever froze rows since then froze these.
+        self.overlay.freeze(|_| true);
+        self.flush_frozen()
+    }
+
     /// Poisons the store where it fails: the journal would grow without end.
     fn flush_frozen(&self) -> Result<(), StoreError> {
         let _flushing = self.overlay.flushing.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,0 +1,194 @@
+//! Erasure at rest: what was erased leaves every file, too.
+//!
+//! A row that is removed stays in RocksDB's files, beside the tombstone that hides it, until compaction meets both; its
+//! bytes are in the write-ahead log, in the journal and among the bounds of files in the manifest as well. A round takes
+//! them out of all of these:
+//!
+//! 1. the overlay is written to a file, so that the journal up to there goes;
+//! 2. the changes that name who was erased are dropped; a mirror that was not told them is told everything;
+//! 3. every table's write buffer is written to a file, which ends the write-ahead log so far;
+//! 4. the rows of each shard that has an erasure are rewritten down to the last level, where tombstones go, too;
+//! 5. the manifest is begun anew (see `StoreOptions::of_database`: each of its writes is a new file).
+//!
+//! Which shards wait for a round, and since when, is a row of `meta`, written in the same write as the erasure.
+
+use super::row::shard_rows;
+use super::{Store, StoreError, Table, Turn};
+use crate::model::{ShardId, TsMs};
+use rocksdb::{BottommostLevelCompaction, CompactOptions};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// In `meta`, after the shard: when the oldest erasure was that is not at rest yet.
+const ERASED_FIELD: u8 = b'e';
+/// The tables with rows that name users.
+const NAMING: [Table; 5] = [Table::Logs, Table::Caps, Table::Changes, Table::Due, Table::Reservations];
+
+/// The shards with erasures whose bytes may still be in files.
+#[derive(Debug, Default)]
+pub(super) struct AtRest {
+    pending: Mutex<BTreeMap<ShardId, Pending>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pending {
+    oldest: TsMs,
+    /// How many erasures there were: a round does not speak for those that came after it began.
+    erasures: u64,
+}
+
+/// How a round ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Round {
+    /// Shards that were rewritten.
+    pub shards: usize,
+    /// Whether all of them were; else the process is about to end, or compaction failed, and the rest waits.
+    pub whole: bool,
+}
+
+impl AtRest {
+    fn pending(&self) -> MutexGuard<'_, BTreeMap<ShardId, Pending>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store {
+    /// Finds the erasures that an earlier run left behind.
+    pub(super) fn load_at_rest(&self) -> Result<(), StoreError> {
+        for shard in ShardId::all() {
+            if let Some(oldest) = self.shard_number(shard, ERASED_FIELD)? {
+                self.at_rest.pending().insert(shard, Pending { oldest: TsMs(oldest), erasures: 1 });
+            }
+        }
+        Ok(())
+    }
+
+    /// How many shards have erasures that are not at rest, and since when.
+    pub fn erasures_pending(&self) -> Option<(usize, TsMs)> {
+        let pending = self.at_rest.pending();
+        let oldest = pending.values().map(|pending| pending.oldest).min()?;
+        Some((pending.len(), oldest))
+    }
+
+    /// Commits the turn of an erasure in a shard; it is at rest only after a round.
+    pub fn commit_erasure(
+        &self,
+        mut turn: Turn<'_>,
+        shard: ShardId,
+        now: TsMs,
+    ) -> Result<Vec<(ShardId, u64)>, StoreError> {
+        // Held over the write: a round that ends meanwhile must not take this shard for one that it has done.
+        let mut pending = self.at_rest.pending();
+        let before = pending.get(&shard).copied();
+        let oldest = before.map_or(now, |before| before.oldest.min(now));
+        turn.batch.put_cf(self.cf(Table::Meta), [shard.0, ERASED_FIELD], oldest.0.to_be_bytes());
+        let changes = turn.commit()?;
+        pending.insert(shard, Pending { oldest, erasures: before.map_or(0, |before| before.erasures) + 1 });
+        Ok(changes)
+    }
+
+    /// Takes what was erased so far out of every file. Asks `goes_on` between its steps. Blocks on disk, for long.
+    pub fn put_at_rest(&self, goes_on: impl Fn() -> bool) -> Result<Round, StoreError> {
+        let begun = self.at_rest.pending().clone();
+        let shards: Vec<ShardId> = begun.keys().copied().collect();
+        let unfinished = Round { shards: 0, whole: false };
+        if shards.is_empty() || self.dir.is_none() {
+            return Ok(Round { whole: true, ..unfinished });
+        }
+        self.rest_overlay()?;
+        // Durable, and so known to whoever asks for the changes after them.
+        self.sync()?;
+        self.trim_changes(shards.iter().map(|shard| (*shard, self.last_seq(*shard))))?;
+        if !goes_on() {
+            return Ok(unfinished);
+        }
+        let failures = self.failures();
+        self.flush_tables()?;
+        let mut options = CompactOptions::default();
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        // Others go on meanwhile.
+        options.set_exclusive_manual_compaction(false);
+        self.db.compact_range_cf_opt(self.cf(Table::Journal), None::<&[u8]>, None::<&[u8]>, &options);
+        let mut done = 0;
+        for run in runs(&shards) {
+            let (start, end) = (shard_rows(run.start).start, shard_rows(run.end).end);
+            for table in NAMING {
+                if !goes_on() {
+                    return Ok(Round { shards: done, whole: false });
+                }
+                self.db.compact_range_cf_opt(self.cf(table), Some(&start), Some(&end), &options);
+            }
+            done += run.end.index() - run.start.index() + 1;
+        }
+        // Who compacts is told of no failure.
+        if self.failures() > failures || !goes_on() {
+            return Ok(unfinished);
+        }
+        let mut pending = self.at_rest.pending();
+        let mut batch = rocksdb::WriteBatch::default();
+        let same = |shard: &ShardId| pending.get(shard) == begun.get(shard);
+        let rested: Vec<ShardId> = shards.into_iter().filter(same).collect();
+        for shard in &rested {
+            batch.delete_cf(self.cf(Table::Meta), [shard.0, ERASED_FIELD]);
+            pending.remove(shard);
+        }
+        let noted = self.db.write(batch).map_err(StoreError::rocks("noting that erasures are at rest"));
+        noted.inspect_err(|_| self.poison())?;
+        drop(pending);
+        self.renew_manifest()?;
+        Ok(Round { shards: rested.len(), whole: true })
+    }
+
+    /// Errors of flushes and compactions so far.
+    fn failures(&self) -> u64 {
+        self.figure("rocksdb.background-errors").unwrap_or(0)
+    }
+
+    /// Writes every table's write buffer to a file: whatever the write-ahead log holds by then goes with its files.
+    fn flush_tables(&self) -> Result<(), StoreError> {
+        for table in Table::ALL {
+            self.db.flush_cf(self.cf(table)).map_err(StoreError::rocks("flushing a table"))?;
+        }
+        self.db.flush().map_err(StoreError::rocks("flushing a table"))
+    }
+
+    /// Has the manifest written anew: the bounds of files that are gone are in it until then.
+    fn renew_manifest(&self) -> Result<(), StoreError> {
+        // Two writes of it: the first may still fit into the file that is there.
+        for _ in 0..2 {
+            // A write buffer that has something is flushed, and a flush is a write of the manifest.
+            let put = self.db.put_cf(self.cf(Table::Meta), MANIFEST_ROW, b"");
+            put.map_err(StoreError::rocks("renewing the manifest")).inspect_err(|_| self.poison())?;
+            self.db.flush_cf(self.cf(Table::Meta)).map_err(StoreError::rocks("flushing a table"))?;
+        }
+        Ok(())
+    }
+}
+
+/// No shard's: it is one byte longer than any of theirs.
+const MANIFEST_ROW: [u8; 3] = *b"\0mf";
+
+/// Shards that follow each other, the last included.
+fn runs(shards: &[ShardId]) -> Vec<Range<ShardId>> {
+    let mut runs: Vec<Range<ShardId>> = Vec::new();
+    for &shard in shards {
+        match runs.last_mut() {
+            Some(run) if run.end.index() + 1 == shard.index() => run.end = shard,
+            _ => runs.push(shard..shard),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_rewritten_together() {
+        let shards = [0, 1, 2, 5, 254, 255].map(ShardId);
+        let runs: Vec<(u8, u8)> = runs(&shards).into_iter().map(|run| (run.start.0, run.end.0)).collect();
+        assert_eq!(runs, [(0, 2), (5, 5), (254, 255)]);
+    }
+}
