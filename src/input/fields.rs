@@ -21,17 +21,21 @@ pub struct FieldsConfig {
     pub ts_unit: TsUnit,
 }
 
-/// How a time is written.
+/// How a time is written. Numbers may stand in quotes, and RFC 3339 text is understood in every unit.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum TsUnit {
-    /// Integer of milliseconds since 1970, or RFC 3339 text.
+    /// Integer of milliseconds since 1970.
     #[default]
     Ms,
     /// Integer or decimal of seconds since 1970.
     S,
-    /// RFC 3339 text.
+    /// Integer of microseconds since 1970.
+    Us,
+    /// Integer of nanoseconds since 1970.
+    Ns,
+    /// Text of a date and a time of day with its offset; a number is milliseconds.
     Text,
-    /// Text of date and time of day in this zone (`2024-11-22 10:00:00.123`), or RFC 3339 text.
+    /// Text without an offset is in this zone (`2024-11-22 10:00:00.123`).
     Civil(Zone),
 }
 
@@ -52,6 +56,8 @@ impl fmt::Display for TsUnit {
         match self {
             TsUnit::Ms => f.write_str("ms"),
             TsUnit::S => f.write_str("s"),
+            TsUnit::Us => f.write_str("us"),
+            TsUnit::Ns => f.write_str("ns"),
             TsUnit::Text => f.write_str("text"),
             TsUnit::Civil(zone) => write!(f, "text:{}", zone.name()),
         }
@@ -71,10 +77,12 @@ impl<'de> Deserialize<'de> for TsUnit {
         match (text.as_str(), text.strip_prefix("text:")) {
             ("ms", _) => Ok(Self::Ms),
             ("s", _) => Ok(Self::S),
+            ("us", _) => Ok(Self::Us),
+            ("ns", _) => Ok(Self::Ns),
             ("text", _) => Ok(Self::Text),
             (_, Some(zone)) => Zone::new(zone).map(Self::Civil).map_err(D::Error::custom),
             _ => Err(D::Error::custom(format!(
-                "{text:?} is none of \"ms\", \"s\", \"text\" (RFC 3339) and \"text:<IANA time zone>\""
+                "{text:?} is none of \"ms\", \"s\", \"us\", \"ns\", \"text\" (RFC 3339) and \"text:<IANA time zone>\""
             ))),
         }
     }
