@@ -2,7 +2,7 @@
 
 use super::fields::{FieldsConfig, FieldsError, Mapping};
 use super::find::{Found, find};
-use super::json::{NotJson, Raw, elements};
+use super::json::{NotJson, Raw, elements, json_text, without_mark};
 use super::read::{Reject, read};
 use crate::model::Event;
 
@@ -19,6 +19,12 @@ impl Body {
         match body.trim_ascii_start().first() {
             Some(b'{') => Self::Object,
             Some(b'[') => Self::Array,
+            // Behind a byte order mark.
+            Some(0xef) => match without_mark(body.trim_ascii_start()).trim_ascii_start().first() {
+                Some(b'{') => Self::Object,
+                Some(b'[') => Self::Array,
+                _ => Self::Scalar,
+            },
             _ => Self::Scalar,
         }
     }
@@ -60,7 +66,7 @@ impl EventReader {
         max: usize,
         mut sink: impl FnMut(usize, Result<Event<'a>, Reject>),
     ) -> Result<usize, BodyError> {
-        let text = utf8(body)?;
+        let text = json_text(utf8(body)?);
         if Body::peek(body) != Body::Array {
             return Raw::new(text).map_err(BodyError::from).and(Err(BodyError::Scalar));
         }
@@ -89,7 +95,7 @@ impl EventReader {
         let mut found = self.found();
         while start < body.len() {
             let end = memchr::memchr(b'\n', &body[start..]).map_or(body.len(), |at| start + at);
-            if !body[start..end].trim_ascii().is_empty() {
+            if !without_mark(body[start..end].trim_ascii()).is_empty() {
                 if count == max {
                     return Err(BodyError::TooMany { max });
                 }
@@ -112,6 +118,7 @@ impl EventReader {
     /// Reads a text that is one value, by way of `found`.
     #[inline]
     fn text<'a>(&self, text: &'a str, found: &mut Found<'a>) -> Result<Event<'a>, Reject> {
+        let text = json_text(text);
         if Body::peek(text.as_bytes()) != Body::Object {
             return Err(Raw::new(text).map_or_else(Reject::from, Reject::not_an_object));
         }
@@ -119,6 +126,13 @@ impl EventReader {
         find(text, mapping, found)?;
         read(found, mapping)
     }
+}
+
+/// Whether a body is of several lines with an object on each, though it was called a JSON text.
+pub fn looks_like_lines(body: &[u8]) -> bool {
+    let lines = body.split(|byte| *byte == b'\n').map(|line| without_mark(line.trim_ascii()));
+    let mut objects = lines.filter(|line| !line.is_empty()).map(|line| line.starts_with(b"{") && line.ends_with(b"}"));
+    objects.next() == Some(true) && objects.next() == Some(true)
 }
 
 fn utf8(body: &[u8]) -> Result<&str, NotJson> {
