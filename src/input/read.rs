@@ -29,6 +29,10 @@ impl Reject {
     /// Outside 10^11..=10^14: seconds or microseconds, most likely.
     pub const TS_NOT_MILLISECONDS: &'static str = "ts_not_milliseconds";
     pub const INVALID_ID: &'static str = "invalid_id";
+    /// The value of a topic does not begin as `[fields]` say.
+    pub const INVALID_FRAMING: &'static str = "invalid_framing";
+    /// A change-data record of a row that is no more: no event.
+    pub const DELETED_ROW: &'static str = "deleted_row";
     pub const INVALID_KIND: &'static str = "invalid_kind";
     pub const INVALID_KEY: &'static str = "invalid_key";
     pub const TOO_MANY_KEYS: &'static str = "too_many_keys";
@@ -43,6 +47,11 @@ impl Reject {
     #[cold]
     pub(super) fn new(code: &'static str, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into() }
+    }
+
+    #[cold]
+    pub(super) fn deleted_row() -> Self {
+        Self::new(Self::DELETED_ROW, "the record says that a row was deleted, which is no event")
     }
 
     #[cold]
@@ -69,6 +78,11 @@ pub(super) fn read<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<E
     };
     let reject = |code, field: &str, wrong: Wrong| Reject::new(code, format!("{field} {wrong}"));
 
+    if let Some(raw) = mapping.and_then(|mapping| mapped(mapping.deleted))
+        && matches!(raw.text().as_deref().unwrap_or(raw.source()), "d" | "true")
+    {
+        return Err(Reject::deleted_row());
+    }
     let user = field(|mapping| mapping.user, find::USER)
         .ok_or_else(|| Reject::new(Reject::MISSING_USER, "user is missing"))
         .and_then(|raw| id(raw, UserId::new).map_err(|wrong| reject(Reject::INVALID_USER, "user", wrong)))?;
