@@ -10,6 +10,8 @@ mod support;
 mod counts;
 #[path = "kafka/crash.rs"]
 mod crash;
+#[path = "kafka/formats.rs"]
+mod formats;
 #[path = "kafka/measure.rs"]
 mod measure;
 #[path = "kafka/output.rs"]

@@ -13,7 +13,8 @@ use std::path::PathBuf;
 /// Runs the capping engine over a file of events, in the order of their times
 ///
 /// An impression that the rules refuse is not counted against later ones; clicks and other kinds are counted but never
-/// refused. Of events with one id only the first is looked at. Everything is held in memory, about 300 bytes an event.
+/// refused. Of events with one id only the first is looked at. Everything is held in memory, about 300 bytes an event. The
+/// exit code is 1 if any row was left out.
 #[derive(Debug, clap::Args)]
 pub struct BacktestArgs {
     /// NDJSON, or CSV whose header names the fields of events (user, da, ts or ts_ms, kind, ...); gzip too; - is standard
@@ -40,6 +41,9 @@ pub struct BacktestArgs {
     /// Print nothing but {"impressions":n,"refused":n,"users":n,"pairs":n,"histogram":{"1":n,...}}
     #[arg(long)]
     json: bool,
+    /// End with exit code 0 though rows were left out
+    #[arg(long)]
+    allow_rejects: bool,
 }
 
 /// Why there is no answer.
@@ -72,19 +76,23 @@ struct Outcome {
     duplicates: u64,
 }
 
-pub fn run(args: &BacktestArgs) -> Result<(), BacktestError> {
+/// Runs; says whether no row was left out.
+pub fn run(args: &BacktestArgs) -> Result<bool, BacktestError> {
     let config = Config::load(&Flags { config: args.config.clone(), ..Flags::default() })?;
     let reader = config.event_reader();
     let rules = rules(args)?;
     let file = EventFile { path: &args.file, reader: &reader, keys: &args.keys };
-    let events = events(&file)?;
-    let outcome = backtest(rules, &events);
+    let found = events(&file)?;
+    let outcome = backtest(rules, &found.events);
     if args.json {
         println!("{}", serde_json::to_string(&outcome).unwrap_or_default());
     } else {
         print!("{}", outcome.table());
     }
-    Ok(())
+    match found.failure {
+        Some(why) => Err(why.into()),
+        None => Ok(found.rejected == 0 || args.allow_rejects),
+    }
 }
 
 fn rules(args: &BacktestArgs) -> Result<Vec<Rule>, BacktestError> {
@@ -108,11 +116,20 @@ fn rules(args: &BacktestArgs) -> Result<Vec<Rule>, BacktestError> {
     written.iter().map(|rule| rule.rule(history_limit).map_err(told)).collect()
 }
 
-/// All events of the file by time; those of one instant stay in the file's order.
-fn events(file: &EventFile<'_>) -> Result<Vec<(TsMs, Event<'static>)>, BacktestError> {
+/// What a file has.
+struct Found {
+    /// By time; those of one instant in the file's order.
+    events: Vec<(TsMs, Event<'static>)>,
+    /// Rows left out.
+    rejected: u64,
+    /// Why the rest of the file was not read.
+    failure: Option<FileError>,
+}
+
+fn events(file: &EventFile<'_>) -> Result<Found, BacktestError> {
     const TOLD: u64 = 10;
     let (mut events, mut rejected) = (Vec::new(), 0);
-    let _: Flow<()> = file.each(file.open()?, |place, event| {
+    let read = file.each(file.open()?, |place, event| {
         let detail = match event {
             Ok(event) => match event.ts {
                 Some(ts) => {
@@ -127,13 +144,17 @@ fn events(file: &EventFile<'_>) -> Result<Vec<(TsMs, Event<'static>)>, BacktestE
         if rejected <= TOLD {
             eprintln!("line {}: left out: {detail}", place.line);
         }
-        Flow::Continue(())
-    })?;
+        Flow::<()>::Continue(())
+    });
+    let failure = match read {
+        Err(why) if why.is_usage() => return Err(why.into()),
+        read => read.err(),
+    };
     if rejected > TOLD {
         eprintln!("{rejected} events were left out");
     }
     events.sort_by_key(|(ts, _)| *ts);
-    Ok(events)
+    Ok(Found { events, rejected, failure })
 }
 
 fn owned(event: Event<'_>) -> Event<'static> {

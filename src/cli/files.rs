@@ -1,17 +1,17 @@
 //! Files of events: NDJSON, or CSV with a header; plain or gzip; `-` is standard input.
 
-use crate::input::{EventReader, Reject, TableError, TableReader};
+use super::gzip::Gunzip;
+use crate::input::{CsvRows, EventReader, ROW_MAX, Reject, Row, RowError, TableError, TableReader, without_mark};
 use crate::model::Event;
-use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
 /// The longest line of NDJSON: memory stays bounded whatever the file holds.
-const LINE_MAX: u64 = 16 << 20;
+const LINE_MAX: u64 = ROW_MAX as u64;
 
-/// The code of a row that is none of its table; it does not concern its neighbours.
+/// The code of a line that is no row of its table, or too long; it does not concern its neighbours.
 const INVALID_ROW: &str = "invalid_row";
 
 /// Why a file was not read to its end.
@@ -22,13 +22,11 @@ pub enum FileError {
     #[error("{}: cannot be read: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("{}: {source}", path.display())]
-    Csv { path: PathBuf, source: csv::Error },
-    #[error("{}: {source}", path.display())]
     Header { path: PathBuf, source: TableError },
     #[error("{}: no column of the header is {missing}; there are {columns} ([fields] can name others)", path.display())]
     NoEvents { path: PathBuf, missing: &'static str, columns: String },
-    #[error("{}: line {line} is longer than {LINE_MAX} bytes", path.display())]
-    LongLine { path: PathBuf, line: u64 },
+    #[error("{}: its first line is no header: {source}", path.display())]
+    NoHeader { path: PathBuf, source: RowError },
     #[error("{}: is a JSON array; put one event on each line (jq -c '.[]' FILE)", path.display())]
     Array { path: PathBuf },
 }
@@ -36,7 +34,7 @@ pub enum FileError {
 impl FileError {
     /// Whether another file, or other flags, would do.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Open { .. } | Self::Header { .. } | Self::NoEvents { .. } | Self::Array { .. })
+        !matches!(self, Self::Read { .. })
     }
 }
 
@@ -82,7 +80,8 @@ impl EventFile<'_> {
         }
     }
 
-    /// Gives every event of an opened file to `sink`, one at a time, until that breaks off.
+    /// Gives every event of an opened file to `sink`, one at a time, until that breaks off, and every line that is none
+    /// with the reason. An error in the midst of the file comes after all that was read before it.
     pub fn each<B>(
         &self,
         opened: impl Read,
@@ -91,7 +90,7 @@ impl EventFile<'_> {
         let failed = |source| FileError::Read { path: self.path.to_owned(), source };
         let (first, opened) = first_bytes::<2>(opened).map_err(failed)?;
         let plain: Box<dyn Read + '_> =
-            if first == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(opened)) } else { Box::new(opened) };
+            if first == [0x1f, 0x8b] { Box::new(Gunzip::new(BufReader::new(opened))) } else { Box::new(opened) };
         // One read of a stream may give fewer bytes than a byte order mark has.
         let (first, plain) = first_bytes::<3>(plain).map_err(failed)?;
         let mut text = BufReader::with_capacity(1 << 18, plain);
@@ -102,7 +101,7 @@ impl EventFile<'_> {
             (_, None) => Ok(Flow::Continue(())),
             (lines, Some(b'{')) => self.lines(text, lines, &mut sink),
             (_, Some(b'[')) => Err(FileError::Array { path: self.path.to_owned() }),
-            (_, Some(_)) => self.rows(text, &mut sink),
+            (lines, Some(_)) => self.rows(text, lines, &mut sink),
         }
     }
 
@@ -112,23 +111,31 @@ impl EventFile<'_> {
         before: u64,
         sink: &mut impl FnMut(Place, Result<Event<'_>, Reject>) -> Flow<B>,
     ) -> Result<Flow<B>, FileError> {
+        let failed = |source| FileError::Read { path: self.path.to_owned(), source };
         let (mut line, mut number, mut hash) = (Vec::new(), before, Xxh3::new());
         loop {
             line.clear();
-            let taken = (&mut text).take(LINE_MAX + 1).read_until(b'\n', &mut line);
-            match taken.map_err(|source| FileError::Read { path: self.path.to_owned(), source })? as u64 {
-                0 => return Ok(Flow::Continue(())),
-                1..=LINE_MAX => number += 1,
-                _ => return Err(FileError::LongLine { path: self.path.to_owned(), line: number + 1 }),
+            let taken = (&mut text).take(LINE_MAX + 1).read_until(b'\n', &mut line).map_err(failed)? as u64;
+            if taken == 0 {
+                return Ok(Flow::Continue(()));
             }
-            let json = line.trim_ascii();
+            number += 1;
+            let json = without_mark(line.trim_ascii());
             if json.is_empty() {
                 continue;
             }
             hash.update(json);
             hash.update(b"\n");
             let place = Place { line: number, hash: hash.digest() };
-            if let Flow::Break(broken) = sink(place, self.reader.event(json)) {
+            let event = if taken > LINE_MAX && !line.ends_with(b"\n") {
+                let rest = skip_line(&mut text);
+                let told = sink(place, Err(invalid_row(&RowError::TooLong)));
+                rest.map_err(failed)?;
+                told
+            } else {
+                sink(place, self.reader.event(json))
+            };
+            if let Flow::Break(broken) = event {
                 return Ok(Flow::Break(broken));
             }
         }
@@ -137,23 +144,28 @@ impl EventFile<'_> {
     fn rows<B>(
         &self,
         text: impl BufRead,
+        before: u64,
         sink: &mut impl FnMut(Place, Result<Event<'_>, Reject>) -> Flow<B>,
     ) -> Result<Flow<B>, FileError> {
-        let failed = |source| FileError::Csv { path: self.path.to_owned(), source };
-        // A row is looked at by itself: one that is too long, or no text, is no reason to leave the rest.
-        let mut csv = csv::ReaderBuilder::new().flexible(true).from_reader(text);
-        let header = csv.byte_headers().map_err(failed)?.iter();
-        let header: Vec<String> = header.map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        let failed = |source| FileError::Read { path: self.path.to_owned(), source };
+        let mut rows = CsvRows::new(text, before);
+        let Some(first) = rows.next_row().map_err(failed)? else { return Ok(Flow::Continue(())) };
+        let header = first.row.map_err(|source| FileError::NoHeader { path: self.path.to_owned(), source })?;
+        let header: Vec<String> = header.cells().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         let table = self.table(&header)?;
-        let (mut record, mut hash) = (csv::ByteRecord::new(), Xxh3::new());
-        while csv.read_byte_record(&mut record).map_err(failed)? {
-            for cell in &record {
-                hash.update(cell);
-                hash.update(b"\n");
+        let mut hash = Xxh3::new();
+        while let Some(line) = rows.next_row().map_err(failed)? {
+            match line.row {
+                Ok(row) => row.cells().for_each(|cell| {
+                    hash.update(cell);
+                    hash.update(b"\n");
+                }),
+                Err(_) => hash.update(line.source),
             }
-            let line = record.position().map_or(0, csv::Position::line);
-            let event = cells(&record, &header).and_then(|cells| table.row(cells));
-            if let Flow::Break(broken) = sink(Place { line, hash: hash.digest() }, event) {
+            let place = Place { line: line.number, hash: hash.digest() };
+            let row = line.row.map_err(|why| invalid_row(&why));
+            let event = row.and_then(|row| cells(row, &header, &table)).and_then(|cells| table.row(cells));
+            if let Flow::Break(broken) = sink(place, event) {
                 return Ok(Flow::Break(broken));
             }
         }
@@ -177,15 +189,21 @@ impl EventFile<'_> {
 }
 
 /// The cells of a row as text. Fewer than the header has are no fault: the others are absent.
-fn cells<'r>(record: &'r csv::ByteRecord, header: &[String]) -> Result<Vec<&'r str>, Reject> {
-    let reject = |detail| Reject { code: INVALID_ROW, detail };
-    if record.len() > header.len() {
-        return Err(reject(format!("the row has {} cells, and the header {}", record.len(), header.len())));
+fn cells<'r>(row: &'r Row, header: &[String], table: &TableReader<'_>) -> Result<Vec<&'r str>, Reject> {
+    // In a cell that means nothing a stray quote does no harm; what means something is not guessed at.
+    if let Some(cell) = row.stray_quotes().iter().find(|cell| table.uses(**cell)) {
+        let name = header.get(*cell).map_or("", String::as_str);
+        return Err(invalid_row(&format_args!("the cell under {name:?} has a quote, and does not begin with one")));
     }
     let text = |(cell, name): (&'r [u8], &String)| {
-        std::str::from_utf8(cell).map_err(|_| reject(format!("the cell under {name:?} is not UTF-8")))
+        let wrong = |_| invalid_row(&format_args!("the cell under {name:?} is not UTF-8"));
+        std::str::from_utf8(cell).map_err(wrong)
     };
-    record.iter().zip(header).map(text).collect()
+    row.cells().zip(header).map(text).collect()
+}
+
+fn invalid_row(why: &dyn std::fmt::Display) -> Reject {
+    Reject { code: INVALID_ROW, detail: why.to_string() }
 }
 
 /// The first bytes of a stream (fewer at its end are filled up with zeros), and the stream from its start.
@@ -195,6 +213,23 @@ fn first_bytes<const N: usize>(mut stream: impl Read) -> io::Result<([u8; N], im
     let mut bytes = [0; N];
     bytes[..first.len()].copy_from_slice(&first);
     Ok((bytes, Cursor::new(first).chain(stream)))
+}
+
+/// Passes over the rest of a line.
+fn skip_line(text: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let bytes = match text.fill_buf() {
+            Ok(bytes) => bytes,
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => continue,
+            Err(why) => return Err(why),
+        };
+        let end = memchr::memchr(b'\n', bytes);
+        let len = end.map_or(bytes.len(), |at| at + 1);
+        text.consume(len);
+        if end.is_some() || len == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// Skips white space; says how many lines that were, and the byte after it.

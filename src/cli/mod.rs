@@ -4,6 +4,7 @@ mod backtest;
 mod clock;
 mod compact;
 mod files;
+mod gzip;
 mod healthcheck;
 mod options;
 mod replay;
@@ -116,7 +117,7 @@ impl Command {
                 serve::run(serve::ServeOptions::new(&config)?)?;
             }
             Self::Replay(args) => return Ok(replay::run(&args)?),
-            Self::Backtest(args) => backtest::run(&args)?,
+            Self::Backtest(args) => return Ok(backtest::run(&args)?),
             Self::Openapi => print!("{}", crate::http::openapi_json()),
             Self::Clock(args) => clock::run(&args)?,
             Self::Compact(args) => compact::run(&args)?,

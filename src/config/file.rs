@@ -2,7 +2,7 @@
 
 use super::settings::SETTINGS;
 use super::{ConfigError, RuleConfig};
-use crate::input::FieldsConfig;
+use crate::input::{FieldsConfig, json_text};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -20,7 +20,7 @@ impl File {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let told = |why: &dyn std::fmt::Display| ConfigError(format!("{}: {why}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|why| told(&format_args!("cannot be read: {why}")))?;
-        let table: Table = text.parse().map_err(|why| told(&why))?;
+        let table: Table = json_text(&text).parse().map_err(|why| told(&why))?;
         Self::of_table(path, table).map_err(|why| told(&why))
     }
 

@@ -1,6 +1,7 @@
 //! Rules as they are written in files.
 
 use super::value::Value;
+use crate::input::json_text;
 use crate::model::{KeyPattern, Kind, Limit, Mode, Rule, RuleId, Window};
 use serde::{Deserialize, Deserializer};
 
@@ -42,6 +43,7 @@ impl RuleConfig {
             rules: Vec<RuleConfig>,
         }
         let told = |why: serde_json::Error| why.to_string();
+        let json = json_text(json);
         if json.trim_start().starts_with('[') {
             return serde_json::from_str(json).map_err(told);
         }

@@ -3,6 +3,7 @@
 use super::app::App;
 use super::problem::{Problem, answer, json};
 use super::query::{self, AdQuery};
+use super::schema::InstantText;
 use crate::model::Verdict;
 use axum::extract::{OriginalUri, RawQuery, State};
 use axum::response::{IntoResponse, Response};
@@ -21,8 +22,9 @@ struct CapParams {
     /// Only rules of this kind
     #[param(example = "impression")]
     kind: Option<String>,
-    /// The instant asked about, in ms since 1970; now without it
-    at: Option<u64>,
+    /// The instant asked about, in ms since 1970 or as RFC 3339 text; now without it
+    #[param(inline)]
+    at: Option<InstantText>,
 }
 
 /// A verdict with whom and what it is about.

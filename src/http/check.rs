@@ -3,6 +3,7 @@
 use super::app::App;
 use super::body;
 use super::problem::{Problem, answer, json};
+use super::schema::{IdText, InstantText};
 use crate::engine::Question;
 use crate::input::CheckRequest;
 use crate::shard::CandidateVerdict;
@@ -20,20 +21,20 @@ use std::sync::Arc;
 #[serde(untagged)]
 pub(super) enum CandidateBody {
     /// An ad alone.
-    Ad(String),
+    Ad(IdText),
     /// An ad with the keys that are judged besides its own: at most 16, each `<level>:<id>`.
-    WithKeys { da: String, keys: Vec<String> },
+    WithKeys { da: IdText, keys: Vec<String> },
 }
 
 #[derive(utoipa::ToSchema)]
 #[allow(dead_code)]
 #[schema(example = json!({"user": "u1", "candidates": ["77", {"da": "78", "keys": ["campaign:42"]}]}))]
 struct CheckBody {
-    user: String,
+    user: IdText,
     /// At most 1,000.
     candidates: Vec<CandidateBody>,
-    /// The instant asked about, in ms since 1970; now without it
-    at: Option<u64>,
+    /// The instant asked about; now without it
+    at: Option<InstantText>,
     /// Only rules of this kind
     kind: Option<String>,
 }

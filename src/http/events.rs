@@ -4,8 +4,9 @@ use super::app::App;
 use super::body::{self, Form};
 use super::cap::CapAnswer;
 use super::problem::{Problem, answer, json};
+use super::schema::{IdText, InstantText};
 use crate::engine::Question;
-use crate::input::{BodyError, Reject};
+use crate::input::{Body as Holds, BodyError, Reject, looks_like_lines};
 use crate::model::{Candidate, Event};
 use crate::shard::{BlockBuilder, Counted, Refusal};
 use axum::body::Body;
@@ -72,14 +73,14 @@ struct Capped {
 #[allow(dead_code)]
 #[schema(example = json!({"user": "u1", "da": "77", "ts": 1732233600000u64, "id": "imp-1", "keys": ["campaign:42"]}))]
 struct EventBody {
-    /// Text of 1 to 256 bytes without control characters, or an integer, taken as its digits. Also `user_no`, `user_id`.
-    user: String,
-    /// Like `user`. Also `da_id`, `ad_id`.
-    da: String,
-    /// The log time: ms since 1970, or RFC 3339 text; now without it. Also `logTime`, `log_time`, `timestamp`.
-    ts: Option<u64>,
+    /// Also `user_no`, `user_id`.
+    user: IdText,
+    /// Also `da_id`, `ad_id`.
+    da: IdText,
+    /// The log time; now without it. Also `logTime`, `log_time`, `timestamp`.
+    ts: Option<InstantText>,
     /// With it a retry counts once. Also `event_id`.
-    id: Option<String>,
+    id: Option<IdText>,
     /// `impression` without it.
     kind: Option<String>,
     /// Keys counted besides the ad's own, `<level>:<id>`; at most 16.
@@ -115,8 +116,7 @@ pub(super) async fn post(State(app): State<Arc<App>>, headers: HeaderMap, body: 
 async fn take(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
     let form = body::form(headers)?;
     let body = body::read(app, headers, body).await?;
-    let first = body.bytes.iter().find(|byte| !byte.is_ascii_whitespace());
-    if form == Form::Json && first == Some(&b'{') {
+    if form == Form::Json && Holds::peek(&body.bytes) == Holds::Object {
         return one(app, &body.bytes).await;
     }
     let batch = if body.bytes.len() < LARGE {
@@ -189,7 +189,7 @@ async fn one(app: &App, body: &[u8]) -> Result<Response, Problem> {
         app.rejected.increment(1);
         Problem::from(reject)
     };
-    let event = app.events.event(body).map_err(invalid)?;
+    let event = app.events.event(body).map_err(|reject| invalid(called_json(body, reject)))?;
     let mut builder = app.router.builder();
     add(&mut builder, &event).map_err(invalid)?;
     let counted = count(app, builder).await;
@@ -207,6 +207,15 @@ async fn one(app: &App, body: &[u8]) -> Result<Response, Problem> {
     let candidate = Candidate { da, keys };
     let verdict = app.reader.ad(&user, &candidate, Question::default()).await?;
     Ok(json(&EventAnswer { result, cap: CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict } }))
+}
+
+/// Lines that were sent as one JSON text are no JSON; that says little to who meant them for lines.
+fn called_json(body: &[u8], mut reject: Reject) -> Reject {
+    if reject.code == Reject::INVALID_JSON && looks_like_lines(body) {
+        reject.detail =
+            format!("this looks like NDJSON: send application/x-ndjson, not application/json; {}", reject.detail);
+    }
+    reject
 }
 
 fn refuse_body(why: &BodyError) -> Problem {

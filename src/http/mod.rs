@@ -13,6 +13,7 @@ mod problem;
 mod query;
 mod reserve;
 mod rules;
+mod schema;
 mod server;
 mod users;
 

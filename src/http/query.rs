@@ -81,11 +81,7 @@ pub(super) fn da(text: String) -> Result<DaId<'static>, Problem> {
 }
 
 fn at(text: &str) -> Result<TsMs, Problem> {
-    let at = text.parse::<i128>().ok().and_then(|ms| TsMs::from_millis(ms).ok());
-    at.ok_or_else(|| {
-        let detail = format!("at {text:?} is not an integer of milliseconds since 1970, between 10^11 and 10^14");
-        Problem::unprocessable("invalid_at", detail)
-    })
+    TsMs::from_text(text).map_err(|why| Problem::unprocessable("invalid_at", format!("at {text:?} {why}")))
 }
 
 /// Adds a key unless it is there; the order asked is kept.
@@ -149,6 +145,14 @@ mod tests {
         assert_eq!(query.candidate.keys.iter().map(CapKey::as_str).collect::<Vec<_>>(), ["x:2", "x:1"]);
         assert_eq!(query.question.at, Some(TsMs(1_732_233_600_000)));
         assert_eq!(query.question.kind, Some(Kind::CLICK));
+    }
+
+    #[test]
+    fn an_instant_is_an_integer_or_text_of_a_date() {
+        for text in ["1732233600000", "2024-11-22T00:00:00Z", "2024-11-22T09:00%2B0900", "2024-11-22+00:00+UTC"] {
+            let query = ad_query(None, &format!("user=1&da=1&at={text}")).unwrap();
+            assert_eq!(query.question.at, Some(TsMs(1_732_233_600_000)), "{text}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::app::App;
 use super::body;
 use super::check::CandidateBody;
 use super::problem::{Problem, answer, json, json_bytes};
+use super::schema::IdText;
 use crate::input::{ReleaseRequest, ReserveRequest};
 use crate::model::{EventId, ReserveAnswer};
 use crate::random::random_id;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 #[allow(dead_code)]
 #[schema(example = json!({"user": "u1", "candidates": ["77", {"da": "78", "keys": ["campaign:42"]}], "want": 1, "ttl": "60s", "id": "req-9"}))]
 struct ReserveBody {
-    user: String,
+    user: IdText,
     /// In the order of preference, at most 1,000. One named twice is judged twice.
     candidates: Vec<CandidateBody>,
     /// How many to reserve; 1 without it
@@ -27,7 +28,7 @@ struct ReserveBody {
     /// How long it holds unless it is confirmed: a duration of at most 1h, 60s without it; null counts for good
     ttl: Option<String>,
     /// Of this call and of the events that confirm it; one is made up without it
-    id: Option<String>,
+    id: Option<IdText>,
     /// What the confirming events are; `impression` without it
     kind: Option<String>,
 }
@@ -36,10 +37,10 @@ struct ReserveBody {
 #[allow(dead_code)]
 #[schema(example = json!({"user": "u1", "id": "req-9"}))]
 struct ReleaseBody {
-    user: String,
-    id: String,
+    user: IdText,
+    id: IdText,
     /// Only what is reserved of this ad
-    da: Option<String>,
+    da: Option<IdText>,
 }
 
 #[derive(Serialize, utoipa::ToSchema)]

@@ -1,8 +1,8 @@
 //! Bodies that hold events: one object, an array, lines.
 
-use super::fields::{FieldsConfig, FieldsError, Mapping};
+use super::fields::{FieldsConfig, FieldsError, Framing, Mapping};
 use super::find::{Found, find};
-use super::json::{NotJson, Raw, elements};
+use super::json::{NotJson, Raw, elements, json_text, members, without_mark};
 use super::read::{Reject, read};
 use crate::model::Event;
 
@@ -19,6 +19,12 @@ impl Body {
         match body.trim_ascii_start().first() {
             Some(b'{') => Self::Object,
             Some(b'[') => Self::Array,
+            // Behind a byte order mark.
+            Some(0xef) => match without_mark(body.trim_ascii_start()).trim_ascii_start().first() {
+                Some(b'{') => Self::Object,
+                Some(b'[') => Self::Array,
+                _ => Self::Scalar,
+            },
             _ => Self::Scalar,
         }
     }
@@ -39,12 +45,33 @@ pub enum BodyError {
 #[derive(Debug, Clone, Default)]
 pub struct EventReader {
     pub(super) mapping: Option<Box<Mapping>>,
+    framing: Framing,
+    skip_bytes: usize,
 }
 
 impl EventReader {
     /// A reader that looks where `[fields]` say first, and then under the standard names.
     pub fn new(fields: &FieldsConfig) -> Result<Self, FieldsError> {
-        Ok(Self { mapping: Mapping::new(fields)?.map(Box::new) })
+        if fields.framing != Framing::None && fields.skip_bytes > 0 {
+            return Err(FieldsError::TwoFramings);
+        }
+        let mapping = Mapping::new(fields)?.map(Box::new);
+        Ok(Self { mapping, framing: fields.framing, skip_bytes: fields.skip_bytes.into() })
+    }
+
+    /// Reads the value of a record: an event behind what `[fields]` say comes before it.
+    pub fn record<'a>(&self, value: &'a [u8]) -> Result<Event<'a>, Reject> {
+        let invalid = |detail: String| Reject::new(Reject::INVALID_FRAMING, detail);
+        let json = match (self.framing, value) {
+            (Framing::None, _) => value.get(self.skip_bytes..).ok_or_else(|| {
+                invalid(format!("the value has {} bytes, and fields.skip_bytes is {}", value.len(), self.skip_bytes))
+            }),
+            (Framing::Confluent, [0, _, _, _, _, json @ ..]) => Ok(json),
+            (Framing::Confluent, _) => {
+                Err(invalid("the value does not begin with a zero byte and the four bytes of a schema id".to_owned()))
+            }
+        };
+        self.event(json?)
     }
 
     /// Reads one event: a message, or a line.
@@ -60,7 +87,7 @@ impl EventReader {
         max: usize,
         mut sink: impl FnMut(usize, Result<Event<'a>, Reject>),
     ) -> Result<usize, BodyError> {
-        let text = utf8(body)?;
+        let text = json_text(utf8(body)?);
         if Body::peek(body) != Body::Array {
             return Raw::new(text).map_err(BodyError::from).and(Err(BodyError::Scalar));
         }
@@ -89,7 +116,7 @@ impl EventReader {
         let mut found = self.found();
         while start < body.len() {
             let end = memchr::memchr(b'\n', &body[start..]).map_or(body.len(), |at| start + at);
-            if !body[start..end].trim_ascii().is_empty() {
+            if !without_mark(body[start..end].trim_ascii()).is_empty() {
                 if count == max {
                     return Err(BodyError::TooMany { max });
                 }
@@ -112,13 +139,48 @@ impl EventReader {
     /// Reads a text that is one value, by way of `found`.
     #[inline]
     fn text<'a>(&self, text: &'a str, found: &mut Found<'a>) -> Result<Event<'a>, Reject> {
+        let text = json_text(text);
         if Body::peek(text.as_bytes()) != Body::Object {
             return Err(Raw::new(text).map_or_else(Reject::from, Reject::not_an_object));
         }
         let mapping = self.mapping.as_deref();
         find(text, mapping, found)?;
-        read(found, mapping)
+        read(found, mapping).map_err(|reject| if is_deletion(text, &reject) { Reject::deleted_row() } else { reject })
     }
+}
+
+/// Whether what lacks its user or ad is Debezium's record of a deleted row or an emptied table, in its envelope or without
+/// the schema around that.
+#[cold]
+fn is_deletion(json: &str, reject: &Reject) -> bool {
+    if !matches!(reject.code, Reject::MISSING_USER | Reject::MISSING_DA) {
+        return false;
+    }
+    let (mut op, mut payload) = (None, None);
+    let look = |name: &str| matches!(name, "op" | "payload").then(|| name == "op");
+    let read = members(json, look, |is_op, value| {
+        *(if is_op { &mut op } else { &mut payload }) = Some(value);
+        Ok(())
+    });
+    let inner = payload.map(Raw::source).filter(|payload| payload.starts_with('{'));
+    if let Some(inner) = inner {
+        let _ = members(
+            inner,
+            |name| (name == "op").then_some(()),
+            |(), value| {
+                op = Some(value);
+                Ok(())
+            },
+        );
+    }
+    read.is_ok() && op.is_some_and(|op| matches!(op.text().as_deref(), Some("d" | "t")))
+}
+
+/// Whether a body is of several lines with an object on each, though it was called a JSON text.
+pub fn looks_like_lines(body: &[u8]) -> bool {
+    let lines = body.split(|byte| *byte == b'\n').map(|line| without_mark(line.trim_ascii()));
+    let mut objects = lines.filter(|line| !line.is_empty()).map(|line| line.starts_with(b"{") && line.ends_with(b"}"));
+    objects.next() == Some(true) && objects.next() == Some(true)
 }
 
 fn utf8(body: &[u8]) -> Result<&str, NotJson> {

@@ -1,8 +1,8 @@
 //! The bodies of `/check`, `/reserve` and `/release`: what an ad server asks before it shows an ad.
 
 use super::canonical::body_hash;
-use super::json::{Raw, elements, members};
-use super::read::{Reject, id_of, key, kind_of, millis_of};
+use super::json::{Raw, elements, json_text, members};
+use super::read::{Reject, id_of, instant_of, key, kind_of};
 use crate::model::{Candidate, DaId, EventId, Kind, MAX_KEYS, Span, TsMs, UserId};
 use smallvec::SmallVec;
 
@@ -79,6 +79,7 @@ struct Found<'a>([Option<Raw<'a>>; Field::COUNT]);
 
 impl<'a> Found<'a> {
     fn read(body: &'a str) -> Result<Self, Reject> {
+        let body = json_text(body);
         if body.trim_ascii_start().as_bytes().first() != Some(&b'{') {
             let value = Raw::new(body)?;
             return Err(Reject::new(Reject::NOT_AN_OBJECT, format!("the body is an object, not {}", value.name())));
@@ -177,8 +178,9 @@ impl<'a> CheckRequest<'a> {
     pub fn read(body: &'a str) -> Result<Self, Reject> {
         let found = Found::read(body)?;
         let at = found.get(Field::At).map(|raw| {
-            let detail = "at is not an integer of milliseconds since 1970, between 10^11 and 10^14";
-            millis_of(raw).ok_or_else(|| Reject::new(Reject::INVALID_AT, detail))
+            let detail =
+                "at is neither an integer of milliseconds since 1970, between 10^11 and 10^14, nor RFC 3339 text";
+            instant_of(raw).ok_or_else(|| Reject::new(Reject::INVALID_AT, detail))
         });
         Ok(Self { user: found.user()?, candidates: found.candidates()?, kind: found.kind()?, at: at.transpose()? })
     }
@@ -200,7 +202,7 @@ impl<'a> ReserveRequest<'a> {
             ttl_ms,
             id: found.id()?,
             kind: found.kind()?.unwrap_or_default(),
-            body_hash: body_hash(body)?,
+            body_hash: body_hash(json_text(body))?,
         })
     }
 }
@@ -249,6 +251,14 @@ mod tests {
     }
 
     #[test]
+    fn an_instant_is_an_integer_in_quotes_or_not_or_text_of_a_date() {
+        for at in ["1732233600000", "\"1732233600000\"", "\"2024-11-22T00:00:00Z\"", "\"2024-11-22 09:00+0900\""] {
+            let body = format!(r#"{{"user":"u","candidates":[],"at":{at}}}"#);
+            assert_eq!(CheckRequest::read(&body).unwrap().at, Some(TsMs(1_732_233_600_000)), "{at}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_with_a_check_is_told() {
         for (body, expected) in [
             ("{", "invalid_json"),
@@ -263,7 +273,8 @@ mod tests {
             (r#"{"user":"u","candidates":[{"da":"1","keys":"c:2"}]}"#, "invalid_key"),
             (r#"{"user":"u","candidates":[],"kind":"Click"}"#, "invalid_kind"),
             (r#"{"user":"u","candidates":[],"at":5}"#, "invalid_at"),
-            (r#"{"user":"u","candidates":[],"at":"1732233600000"}"#, "invalid_at"),
+            (r#"{"user":"u","candidates":[],"at":"1732233600000.0"}"#, "invalid_at"),
+            (r#"{"user":"u","candidates":[],"at":"soon"}"#, "invalid_at"),
         ] {
             assert_eq!(code(CheckRequest::read(body)), expected, "{body}");
         }

@@ -17,21 +17,41 @@ pub struct FieldsConfig {
     pub kind: Option<String>,
     /// By level: the value there makes the key `<level>:<value>`.
     pub keys: BTreeMap<String, String>,
+    /// Where a change-data record says that its row was deleted: `d`, `true` or true is there (`payload.op`, `__deleted`).
+    pub deleted: Option<String>,
+    /// What the values of a topic have before the JSON.
+    pub framing: Framing,
+    /// Bytes before the JSON of a topic's values that are passed over unseen, instead of a framing.
+    pub skip_bytes: u16,
     /// How the time is written where `ts` leads, or, without `ts`, under the standard names.
     pub ts_unit: TsUnit,
 }
 
-/// How a time is written.
+/// What the values of a topic have before the JSON.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Framing {
+    #[default]
+    None,
+    /// A zero byte and the four bytes of a schema's id, as serialisers that know a schema registry write them.
+    Confluent,
+}
+
+/// How a time is written. Numbers may stand in quotes, and RFC 3339 text is understood in every unit.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum TsUnit {
-    /// Integer of milliseconds since 1970, or RFC 3339 text.
+    /// Integer of milliseconds since 1970.
     #[default]
     Ms,
     /// Integer or decimal of seconds since 1970.
     S,
-    /// RFC 3339 text.
+    /// Integer of microseconds since 1970.
+    Us,
+    /// Integer of nanoseconds since 1970.
+    Ns,
+    /// Text of a date and a time of day with its offset; a number is milliseconds.
     Text,
-    /// Text of date and time of day in this zone (`2024-11-22 10:00:00.123`), or RFC 3339 text.
+    /// Text without an offset is in this zone (`2024-11-22 10:00:00.123`).
     Civil(Zone),
 }
 
@@ -40,6 +60,8 @@ pub enum TsUnit {
 pub enum FieldsError {
     #[error("fields.{field}: {path:?} is no dotted path of at most {PATH_MAX} names (such as payload.user.id)")]
     Path { field: String, path: String },
+    #[error("fields.skip_bytes: fields.framing says already what comes before the JSON")]
+    TwoFramings,
     #[error("fields.keys.{0}: a level has the form [a-z][a-z0-9_]{{0,31}}, and `da` is the ad itself")]
     Level(String),
 }
@@ -52,6 +74,8 @@ impl fmt::Display for TsUnit {
         match self {
             TsUnit::Ms => f.write_str("ms"),
             TsUnit::S => f.write_str("s"),
+            TsUnit::Us => f.write_str("us"),
+            TsUnit::Ns => f.write_str("ns"),
             TsUnit::Text => f.write_str("text"),
             TsUnit::Civil(zone) => write!(f, "text:{}", zone.name()),
         }
@@ -71,10 +95,12 @@ impl<'de> Deserialize<'de> for TsUnit {
         match (text.as_str(), text.strip_prefix("text:")) {
             ("ms", _) => Ok(Self::Ms),
             ("s", _) => Ok(Self::S),
+            ("us", _) => Ok(Self::Us),
+            ("ns", _) => Ok(Self::Ns),
             ("text", _) => Ok(Self::Text),
             (_, Some(zone)) => Zone::new(zone).map(Self::Civil).map_err(D::Error::custom),
             _ => Err(D::Error::custom(format!(
-                "{text:?} is none of \"ms\", \"s\", \"text\" (RFC 3339) and \"text:<IANA time zone>\""
+                "{text:?} is none of \"ms\", \"s\", \"us\", \"ns\", \"text\" (RFC 3339) and \"text:<IANA time zone>\""
             ))),
         }
     }
@@ -92,6 +118,7 @@ pub(super) struct Mapping {
     pub ts: Option<usize>,
     pub id: Option<usize>,
     pub kind: Option<usize>,
+    pub deleted: Option<usize>,
     /// Level and target.
     pub keys: Vec<(Box<str>, usize)>,
     pub ts_unit: TsUnit,
@@ -144,6 +171,7 @@ impl Mapping {
             ts: None,
             id: None,
             kind: None,
+            deleted: None,
             keys: Vec::new(),
             ts_unit: fields.ts_unit.clone(),
         };
@@ -152,6 +180,7 @@ impl Mapping {
         mapping.ts = mapping.target("ts", fields.ts.as_deref(), find::TS)?;
         mapping.id = mapping.target("id", fields.id.as_deref(), find::ID)?;
         mapping.kind = mapping.target("kind", fields.kind.as_deref(), find::KIND..find::KIND + 1)?;
+        mapping.deleted = mapping.target("deleted", fields.deleted.as_deref(), 0..0)?;
         for (level, path) in &fields.keys {
             if level == Level::DA || Level::new(level).is_err() {
                 return Err(FieldsError::Level(level.clone()));

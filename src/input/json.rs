@@ -7,6 +7,21 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
+/// A text without the byte order mark that some editors and serialisers put before it.
+pub fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
+}
+
+/// The JSON text that a text holds: the same without a byte order mark, be it behind white space.
+#[inline]
+pub fn json_text(text: &str) -> &str {
+    // Nearly all begin with a bracket.
+    if !text.bytes().next().is_some_and(|byte| byte == 0xef || byte.is_ascii_whitespace()) {
+        return text;
+    }
+    text.trim_ascii_start().strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 /// Where a text stops being JSON, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not valid JSON at byte {at}: {why}")]

@@ -5,21 +5,29 @@
 
 mod body;
 mod canonical;
+mod csv;
+#[cfg(test)]
+mod csv_tests;
 mod decision;
 mod fields;
 mod find;
+#[cfg(test)]
+mod instant_tests;
 mod json;
 mod plain;
 mod read;
+#[cfg(test)]
+mod record_tests;
 mod rule;
 mod table;
 #[cfg(test)]
 mod tests;
 
-pub use body::{Body, BodyError, EventReader};
+pub use body::{Body, BodyError, EventReader, looks_like_lines};
+pub use csv::{CsvRows, Line, ROW_MAX, Row, RowError};
 pub use decision::{CheckRequest, MAX_CANDIDATES, MAX_TTL_MS, ReleaseRequest, ReserveRequest};
-pub use fields::{FieldsConfig, FieldsError, TsUnit};
-pub use json::NotJson;
+pub use fields::{FieldsConfig, FieldsError, Framing, TsUnit};
+pub use json::{NotJson, json_text, without_mark};
 pub use read::Reject;
 pub use rule::{RuleReject, read_rule};
 pub use table::{TableError, TableReader};

@@ -3,7 +3,7 @@
 use super::fields::{Mapping, TsUnit};
 use super::find::{self, Found};
 use super::json::{NotJson, Raw, elements, is_integer};
-use crate::model::{CapKey, DaId, Event, EventId, IdError, Kind, MAX_KEYS, TsError, TsMs, UserId, Zone};
+use crate::model::{CapKey, DaId, DateTime, Event, EventId, IdError, Kind, MAX_KEYS, TsError, TsMs, UserId, Zone};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
@@ -29,6 +29,10 @@ impl Reject {
     /// Outside 10^11..=10^14: seconds or microseconds, most likely.
     pub const TS_NOT_MILLISECONDS: &'static str = "ts_not_milliseconds";
     pub const INVALID_ID: &'static str = "invalid_id";
+    /// The value of a topic does not begin as `[fields]` say.
+    pub const INVALID_FRAMING: &'static str = "invalid_framing";
+    /// A change-data record of a row that is no more: no event.
+    pub const DELETED_ROW: &'static str = "deleted_row";
     pub const INVALID_KIND: &'static str = "invalid_kind";
     pub const INVALID_KEY: &'static str = "invalid_key";
     pub const TOO_MANY_KEYS: &'static str = "too_many_keys";
@@ -43,6 +47,11 @@ impl Reject {
     #[cold]
     pub(super) fn new(code: &'static str, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into() }
+    }
+
+    #[cold]
+    pub(super) fn deleted_row() -> Self {
+        Self::new(Self::DELETED_ROW, "the record says that a row was deleted, which is no event")
     }
 
     #[cold]
@@ -69,6 +78,11 @@ pub(super) fn read<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<E
     };
     let reject = |code, field: &str, wrong: Wrong| Reject::new(code, format!("{field} {wrong}"));
 
+    if let Some(raw) = mapping.and_then(|mapping| mapped(mapping.deleted))
+        && matches!(raw.text().as_deref().unwrap_or(raw.source()), "d" | "true")
+    {
+        return Err(Reject::deleted_row());
+    }
     let user = field(|mapping| mapping.user, find::USER)
         .ok_or_else(|| Reject::new(Reject::MISSING_USER, "user is missing"))
         .and_then(|raw| id(raw, UserId::new).map_err(|wrong| reject(Reject::INVALID_USER, "user", wrong)))?;
@@ -90,30 +104,58 @@ fn read_ts(found: &Found<'_>, mapping: Option<&Mapping>) -> Result<Option<TsMs>,
     let mapped = mapping.and_then(|mapping| found.mapped[mapping.ts?]);
     let unit = mapping.filter(|mapping| mapped.is_some() || mapping.ts.is_none()).map(|mapping| &mapping.ts_unit);
     let Some(raw) = mapped.or_else(|| found.first(find::TS)) else { return Ok(None) };
-    let ts = match unit.unwrap_or(&TsUnit::Ms) {
-        TsUnit::Ms => milliseconds(raw),
-        TsUnit::S => seconds(raw).ok_or(TsError::Form).and_then(TsMs::from_millis),
-        TsUnit::Text => raw.text().ok_or(TsError::Form).and_then(|text| TsMs::from_rfc3339(&text)),
-        TsUnit::Civil(zone) => raw.text().ok_or(TsError::Form).and_then(|text| civil(&text, zone)),
-    };
-    ts.map(Some).map_err(|why| match (why, unit) {
+    instant(raw, unit.unwrap_or(&TsUnit::Ms)).map(Some).map_err(|why| match (why, unit) {
         (TsError::NotMilliseconds, _) => Reject::new(Reject::TS_NOT_MILLISECONDS, format!("ts {why}")),
         (TsError::Form, None | Some(TsUnit::Ms)) => Reject::new(Reject::INVALID_TS, format!("ts {why}")),
         (TsError::Form, Some(unit)) => Reject::new(Reject::INVALID_TS, format!("ts is not of fields.ts_unit {unit}")),
     })
 }
 
-fn milliseconds(raw: Raw<'_>) -> Result<TsMs, TsError> {
-    if let Some(digits) = raw.integer() {
-        // An integer that is too long to parse is far out of range, too.
-        return digits.parse().map_or(Err(TsError::NotMilliseconds), |ms: i64| TsMs::from_millis(ms.into()));
+/// A time. A number is of the unit, in quotes or not; text of a date is understood whatever the unit is.
+#[inline]
+fn instant(raw: Raw<'_>, unit: &TsUnit) -> Result<TsMs, TsError> {
+    if let (TsUnit::Ms, Raw::Json(source)) = (unit, raw)
+        && is_integer(source)
+    {
+        return milliseconds(source);
     }
-    TsMs::from_rfc3339(&raw.text().ok_or(TsError::Form)?)
+    let text = match raw.text() {
+        Some(text) => text,
+        None => return number(raw.source(), unit),
+    };
+    match (number(&text, unit), unit) {
+        (Err(TsError::Form), TsUnit::Civil(zone)) => civil(&text, zone),
+        (Err(TsError::Form), _) => TsMs::from_iso8601(&text),
+        (read, _) => read,
+    }
+}
+
+fn number(text: &str, unit: &TsUnit) -> Result<TsMs, TsError> {
+    if let TsUnit::S = unit {
+        return seconds(text).ok_or(TsError::Form).and_then(TsMs::from_millis);
+    }
+    if !is_integer(text) {
+        return Err(TsError::Form);
+    }
+    let per_ms = match unit {
+        TsUnit::Us => 1_000,
+        TsUnit::Ns => 1_000_000,
+        _ => return milliseconds(text),
+    };
+    // An integer that is too long to parse is far out of range, too.
+    let count: i128 = text.parse().map_err(|_| TsError::NotMilliseconds)?;
+    TsMs::from_millis(count.div_euclid(per_ms))
+}
+
+/// The same of the unit that nearly all have.
+#[inline]
+fn milliseconds(digits: &str) -> Result<TsMs, TsError> {
+    digits.parse().map_or(Err(TsError::NotMilliseconds), |ms: i64| TsMs::from_millis(ms.into()))
 }
 
 /// Seconds with or without a fraction, exactly; what is finer than a millisecond is cut off.
-fn seconds(raw: Raw<'_>) -> Option<i128> {
-    let (whole, fraction) = raw.source().split_once('.').unwrap_or((raw.source(), "0"));
+fn seconds(text: &str) -> Option<i128> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     if !is_integer(whole) || fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
@@ -124,14 +166,26 @@ fn seconds(raw: Raw<'_>) -> Option<i128> {
 
 /// A time without an offset is read in the zone; of a time that comes twice there, the first is meant.
 fn civil(text: &str, zone: &Zone) -> Result<TsMs, TsError> {
-    if let Ok(ts) = TsMs::from_rfc3339(text) {
-        return Ok(ts);
+    let written = DateTime::read(text);
+    if let Some(ms) = written.and_then(|written| written.unix_ms()) {
+        return TsMs::from_millis(ms.into());
     }
-    // An offset that is not RFC 3339's must not be passed over as if it were not there.
-    if text.get(10..).is_some_and(|time| time.contains(['+', '-'])) {
-        return Err(TsError::Form);
-    }
-    let civil: jiff::civil::DateTime = text.parse().map_err(|_| TsError::Form)?;
+    let civil = match written {
+        Some(at) => jiff::civil::DateTime::new(
+            at.year,
+            at.month,
+            at.day,
+            at.hour,
+            at.minute,
+            at.second,
+            i32::from(at.millisecond) * 1_000_000,
+        ),
+        // An offset that was not understood must not be passed over as if it were not there.
+        None if text.get(10..).is_some_and(|time| time.contains(['+', '-'])) => return Err(TsError::Form),
+        // A date alone is its midnight.
+        None => text.parse(),
+    };
+    let civil = civil.map_err(|_| TsError::Form)?;
     let instant = zone.tz().to_ambiguous_timestamp(civil).compatible().map_err(|_| TsError::NotMilliseconds)?;
     TsMs::from_millis(instant.as_nanosecond().div_euclid(1_000_000))
 }
@@ -156,9 +210,9 @@ pub(super) fn kind_of(raw: Raw<'_>) -> Result<Kind, Reject> {
     kind(raw).map_err(|wrong| Reject::new(Reject::INVALID_KIND, format!("kind {wrong}")))
 }
 
-/// An integer of milliseconds.
-pub(super) fn millis_of(raw: Raw<'_>) -> Option<TsMs> {
-    raw.integer()?.parse().ok().and_then(|ms: i64| TsMs::from_millis(ms.into()).ok())
+/// An instant outside of events: milliseconds since 1970, in quotes or not, or RFC 3339 text.
+pub(super) fn instant_of(raw: Raw<'_>) -> Option<TsMs> {
+    instant(raw, &TsUnit::Ms).ok()
 }
 
 #[inline]

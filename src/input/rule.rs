@@ -1,6 +1,6 @@
 //! The body of `PUT /rules/{id}`.
 
-use super::json::{Raw, members};
+use super::json::{Raw, json_text, members};
 use super::read::{Reject, kind_of};
 use crate::model::{KeyPattern, Limit, Mode, Rule, RuleError, RuleId, Window};
 
@@ -19,6 +19,7 @@ const FIELDS: [&str; 6] = ["id", "key", "limit", "window", "kind", "mode"];
 /// the path's. What depends on the settings is checked by [`Rule::check`].
 pub fn read_rule(id: &str, body: &str) -> Result<Rule, RuleReject> {
     let rule_id = RuleId::new(id)?;
+    let body = json_text(body);
     if body.trim_ascii_start().as_bytes().first() != Some(&b'{') {
         let value = Raw::new(body).map_err(Reject::from)?;
         return Err(Reject::new(Reject::NOT_AN_OBJECT, format!("a rule is an object, not {}", value.name())).into());

@@ -52,6 +52,11 @@ impl<'r> TableReader<'r> {
         Ok(Self { reader, columns })
     }
 
+    /// Whether what stands in a column means anything.
+    pub fn uses(&self, column: usize) -> bool {
+        self.columns.get(column).is_some_and(|purposes| !purposes.is_empty())
+    }
+
     /// Reads one row.
     pub fn row<'a>(&self, cells: impl IntoIterator<Item = &'a str>) -> Result<Event<'a>, Reject> {
         let mapping = self.reader.mapping.as_deref();

@@ -1,7 +1,7 @@
 //! What every way of reading has in common, against a reading through `serde_json::Value` written for this purpose.
 
 use super::{Body, BodyError, EventReader, FieldsConfig, Reject, TableReader};
-use crate::model::{Event, Kind, TsMs};
+use crate::model::{Event, Kind, TsError, TsMs};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -96,7 +96,7 @@ fn a_time_is_milliseconds_or_rfc_3339() {
     for outside in ["1732233600", "1732233600000000", "-5", "0", "99999999999999999999999999"] {
         assert_eq!(ts(outside).unwrap_err().code, "ts_not_milliseconds", "{outside}");
     }
-    for wrong in ["1732233600000.0", "1.7e12", r#""1732233600000""#, r#""soon""#, "true", "[]", "{}"] {
+    for wrong in ["1732233600000.0", "1.7e12", r#""1732233600000.0""#, r#""""#, r#""soon""#, "true", "[]", "{}"] {
         assert_eq!(ts(wrong).unwrap_err().code, "invalid_ts", "{wrong}");
     }
 }
@@ -251,7 +251,8 @@ fn a_mapped_time_is_read_in_its_unit() {
     assert_eq!(ts("s", "1732233600000"), Err("ts_not_milliseconds"));
     assert_eq!(ts("s", "1.7e9"), Err("invalid_ts"));
     assert_eq!(ts("text", "\"2024-11-22T00:00:00Z\""), Ok(NOW));
-    assert_eq!(ts("text", "1732233600000"), Err("invalid_ts"));
+    assert_eq!(ts("text", "1732233600000"), Ok(NOW));
+    assert_eq!(ts("text", "1732233600"), Err("ts_not_milliseconds"));
     assert_eq!(ts("text:Asia/Seoul", "\"2024-11-22 09:00:00.5\""), Ok(NOW + 500));
     assert_eq!(ts("text:Asia/Seoul", "\"2024-11-22T00:00:00Z\""), Ok(NOW));
     assert_eq!(ts("text:Asia/Seoul", "\"09:00\""), Err("invalid_ts"));
@@ -274,7 +275,7 @@ fn fields_that_make_no_sense_are_refused_by_name() {
     assert!(error("keys.Big = 'x'").unwrap_err().starts_with("fields.keys.Big: "));
     assert!(error("usr = 'x'").unwrap_err().contains("usr"));
     assert!(error("ts_unit = 'text:Mars/Base'").unwrap_err().contains("Mars/Base"));
-    assert!(error("ts_unit = 'us'").unwrap_err().contains("\"us\" is none of"));
+    assert!(error("ts_unit = 'min'").unwrap_err().contains("\"min\" is none of"));
 }
 
 #[test]
@@ -321,7 +322,10 @@ fn naive(json: &Value) -> Result<Event<'static>, &'static str> {
     let da = da.and_then(|id| crate::model::DaId::new(id).ok()).ok_or("invalid_da")?;
     let ts = match first(&["ts", "logTime", "log_time", "timestamp"]) {
         None => None,
-        Some(Value::String(text)) => Some(TsMs::from_rfc3339(text).map_err(|_| "invalid_ts")?),
+        Some(Value::String(text)) => Some(TsMs::from_text(text).map_err(|why| match why {
+            TsError::Form => "invalid_ts",
+            TsError::NotMilliseconds => "ts_not_milliseconds",
+        })?),
         Some(Value::Number(ms)) if ms.is_u64() || ms.is_i64() => {
             let ms = ms.as_i64().ok_or("ts_not_milliseconds")?;
             Some(TsMs::from_millis(ms.into()).map_err(|_| "ts_not_milliseconds")?)
@@ -358,8 +362,17 @@ fn any_value() -> impl Strategy<Value = Value> {
         (-2_000_000_000_000i64..2_000_000_000_000).prop_map(Value::from),
         any::<f64>().prop_filter("JSON has no infinity", |number| number.is_finite()).prop_map(Value::from),
         "[a-c\"\\\\\u{0}\u{7f}é😀:*]{0,10}".prop_map(Value::from),
-        prop::sample::select(vec!["click", "campaign:1", "brand:*", "da:1", "2024-11-22T00:00:00Z"])
-            .prop_map(Value::from),
+        prop::sample::select(vec![
+            "click",
+            "campaign:1",
+            "brand:*",
+            "da:1",
+            "2024-11-22T00:00:00Z",
+            "2024-11-22 09:00+09",
+            "1732233600000",
+            "1",
+        ])
+        .prop_map(Value::from),
         Just(json!(NOW)),
     ];
     leaf.prop_recursive(3, 24, 20, |inner| {

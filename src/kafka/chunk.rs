@@ -76,7 +76,7 @@ impl Reading {
         let offset = check.offset;
         chunk.end = Frontier { next: offset + 1, last: Some(check) };
         chunk.records += 1;
-        let read = message.payload().ok_or_else(no_value).and_then(|value| reader.event(value));
+        let read = message.payload().ok_or_else(no_value).and_then(|value| reader.record(value));
         let ahead = |why: crate::engine::TsInFuture| Reject { code: EARLY, detail: why.to_string() };
         let added = read.and_then(|mut event| {
             if event.ts.is_none() {

@@ -65,11 +65,8 @@ impl FromStr for StartFrom {
             "earliest" => return Ok(Self::Earliest),
             _ => {}
         }
-        if let Ok(ms) = text.parse::<i64>() {
-            return TsMs::from_millis(ms.into()).map(Self::At).map_err(|_| StartFromError);
-        }
         let ago = text.parse::<Span>().map(|span| Self::Ago(span.as_millis()));
-        ago.or_else(|_| TsMs::from_rfc3339(text).map(Self::At)).map_err(|_| StartFromError)
+        ago.or_else(|_| TsMs::from_text(text).map(Self::At)).map_err(|_| StartFromError)
     }
 }
 

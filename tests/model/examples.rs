@@ -160,7 +160,7 @@ fn calendar_periods_follow_the_clocks_on_the_wall() {
     ];
     for (name, unit, t, first, after) in cases {
         let zone = Zone::new(name).unwrap();
-        let [t, first, after] = [t, first, after].map(|text| TsMs::from_rfc3339(text).unwrap());
+        let [t, first, after] = [t, first, after].map(|text| TsMs::from_iso8601(text).unwrap());
         assert_eq!(calendar::period(unit, &zone, t), (first, after), "the oracle, {unit:?} in {name} around {t}");
         let Window::Calendar(window) = Window::calendar(unit, zone) else { unreachable!() };
         assert_eq!(window.period(t), Period { start: first, end: after }, "{unit:?} in {name} around {t}");

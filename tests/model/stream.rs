@@ -214,7 +214,7 @@ pub fn scenarios(shape: Shape) -> impl Strategy<Value = Scenario> {
     );
     (settings, vec(vec(rule(zones), 0..6), 1..4), vec(op(shape), 1..60)).prop_map(|(settings, rule_sets, ops)| {
         let ((zone, start), unit_ms, history_limit, retention, lifetime_retention, max_skew_ms) = settings;
-        let start = TsMs::from_rfc3339(start).unwrap();
+        let start = TsMs::from_iso8601(start).unwrap();
         Scenario { start, zone, unit_ms, history_limit, retention, lifetime_retention, max_skew_ms, rule_sets, ops }
     })
 }

@@ -23,7 +23,7 @@ use tokio::sync::{Mutex, mpsc};
 ///
 /// Events without an id get one made of their place in the file and of all that stands before it. So a batch can be sent
 /// again after an error, and the whole file a second time, without counting anything twice. The exit code is 1 if any
-/// event was rejected or could not be sent.
+/// event was left out, rejected by the service, or could not be sent.
 #[derive(Debug, clap::Args)]
 pub struct ReplayArgs {
     /// NDJSON, or CSV whose header names the fields of events (user, da, ts or ts_ms, kind, ...); gzip too; - is standard
@@ -35,7 +35,8 @@ pub struct ReplayArgs {
     /// Events per second at most [default: as fast as it goes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
-    /// Move all times by one span, so that the newest event of the file is now. Reads the file twice
+    /// Move all times by one span, so that the newest event of the file is now; those ahead of the clock are not looked at
+    /// for that. Reads the file twice
     #[arg(long)]
     shift_to_now: bool,
     /// Columns of a CSV whose values are ids of keys: campaign makes campaign:<value>
@@ -51,6 +52,9 @@ pub struct ReplayArgs {
     /// service may have counted some of it
     #[arg(long)]
     no_ids: bool,
+    /// End with exit code 0 though events were left out or rejected
+    #[arg(long)]
+    allow_rejects: bool,
     /// Settings file, for its [fields]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -79,27 +83,42 @@ pub fn run(args: &ReplayArgs) -> Result<bool, ReplayError> {
     let sender = Sender::new(&args.url, !args.no_ids)?;
     let shift_ms = if args.shift_to_now { shift(&file, Clock::system().now())? } else { 0 };
     let started = Instant::now();
-    let summary = replay(args, &file, sender, shift_ms)?;
-    print!("{}", summary.text(started.elapsed()));
-    Ok(summary.is_clean())
+    let (summary, read) = replay(args, &file, sender, shift_ms)?;
+    if !matches!(&read, Err(why) if why.is_usage()) {
+        print!("{}", summary.text(started.elapsed()));
+    }
+    read?;
+    Ok(summary.is_clean(args.allow_rejects))
 }
 
-/// What to add to every time so that the newest is now.
+/// What to add to every time so that the newest is now, but for those that a wrong clock put ahead of it.
 fn shift(file: &EventFile<'_>, now: TsMs) -> Result<i64, ReplayError> {
     if file.is_stdin() {
         return Err(ReplayError::ShiftOfStdin);
     }
     let mut newest: Option<TsMs> = None;
     let bar = progress(file, "looking for the newest event");
-    let _: Flow<()> = file.each(bar.wrap_read(file.open()?), |_, event| {
-        newest = newest.max(event.ok().and_then(|event| event.ts));
-        Flow::Continue(())
-    })?;
+    let read = file.each(bar.wrap_read(file.open()?), |_, event| {
+        newest = newest.max(event.ok().and_then(|event| event.ts).filter(|ts| *ts <= now));
+        Flow::<()>::Continue(())
+    });
     bar.finish_and_clear();
+    // A file that breaks off is told once what comes before that is sent.
+    if let Err(why) = read
+        && why.is_usage()
+    {
+        return Err(why.into());
+    }
     Ok(newest.map_or(0, |newest| now.0 as i64 - newest.0 as i64))
 }
 
-fn replay(args: &ReplayArgs, file: &EventFile<'_>, sender: Sender, shift_ms: i64) -> Result<Summary, ReplayError> {
+/// Sends what can be read; says what came of it, and whether the file was read to its end.
+fn replay(
+    args: &ReplayArgs,
+    file: &EventFile<'_>,
+    sender: Sender,
+    shift_ms: i64,
+) -> Result<(Summary, Result<(), FileError>), ReplayError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|why| ReplayError::Start(why.to_string()))?;
     let connections = args.connections as usize;
@@ -138,9 +157,8 @@ fn replay(args: &ReplayArgs, file: &EventFile<'_>, sender: Sender, shift_ms: i64
         }
     });
     bar.finish_and_clear();
-    let _ = read?;
     let summary = std::mem::take(&mut *lock(&summary));
-    Ok(summary)
+    Ok((summary, read.map(drop)))
 }
 
 /// Sends batches until there are no more, or one cannot be sent.

@@ -54,8 +54,9 @@ impl Summary {
         self.failure.get_or_insert_with(|| format!("gave up at line {first}: {why}"));
     }
 
-    pub fn is_clean(&self) -> bool {
-        self.rejected == 0 && self.failure.is_none()
+    /// Whether all was sent, and taken.
+    pub fn is_clean(&self, allow_rejects: bool) -> bool {
+        (self.rejected == 0 || allow_rejects) && self.failure.is_none()
     }
 
     pub fn text(&self, took: Duration) -> String {

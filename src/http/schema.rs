@@ -1,0 +1,23 @@
+//! What may be written in more than one way, as the document has it. How it is read is told by `crate::input`.
+
+use serde::Serialize;
+
+/// An id: text of 1 to 256 bytes without control characters, or an integer, which is taken as its digits.
+#[derive(Serialize, utoipa::ToSchema)]
+#[allow(dead_code)]
+#[serde(untagged)]
+#[schema(example = "u1")]
+pub(super) enum IdText {
+    Text(String),
+    Integer(i64),
+}
+
+/// An instant: ms since 1970 as an integer or as text, or RFC 3339 text.
+#[derive(Serialize, utoipa::ToSchema)]
+#[allow(dead_code)]
+#[serde(untagged)]
+#[schema(example = 1732233600000u64)]
+pub(super) enum InstantText {
+    Integer(u64),
+    Text(String),
+}
