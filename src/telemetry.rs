@@ -40,9 +40,13 @@ const SECONDS: [f64; 16] =
     [0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 const COUNTS: [f64; 8] = [1.0, 10.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0];
 
+/// Seconds, from one to 90 days: the ages of duplicates.
+const AGES: [f64; 10] = [1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 604_800.0, 2_592_000.0, 7_776_000.0];
+
 /// Makes the process' metrics recorder and returns what renders it.
 pub fn install_metrics() -> Result<PrometheusHandle, TelemetryError> {
     let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full("freqcap_duplicate_age_seconds".to_owned()), &AGES)?
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_events".to_owned()), &COUNTS)?
         .build_recorder();

@@ -3,7 +3,7 @@
 use super::files::{EventFile, FileError, Flow};
 use crate::config::{Config, ConfigError, Flags, RuleConfig};
 use crate::engine::{Ledger, Policy, Question};
-use crate::model::{CapKey, Event, Kind, Limit, Rule, RuleSet, TsMs};
+use crate::model::{CapKey, Event, Kind, Limit, Nobody, Rule, RuleSet, TsMs};
 use hashbrown::{HashMap, HashSet};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -13,8 +13,8 @@ use std::path::PathBuf;
 /// Runs the capping engine over a file of events, in the order of their times
 ///
 /// An impression that the rules refuse is not counted against later ones; clicks and other kinds are counted but never
-/// refused. Of events with one id only the first is looked at. Everything is held in memory, about 300 bytes an event. The
-/// exit code is 1 if any row was left out.
+/// refused. Of events with one id only the first is looked at. Users that mean nobody are ignored, as the service
+/// does. Everything is held in memory, about 300 bytes an event. The exit code is 1 if any row was left out.
 #[derive(Debug, clap::Args)]
 pub struct BacktestArgs {
     /// NDJSON, or CSV whose header names the fields of events (user, da, ts or ts_ms, kind, ...); gzip too; - is standard
@@ -74,6 +74,9 @@ struct Outcome {
     others: u64,
     #[serde(skip)]
     duplicates: u64,
+    /// Of users that mean nobody.
+    #[serde(skip)]
+    ignored: u64,
 }
 
 /// Runs; says whether no row was left out.
@@ -83,7 +86,10 @@ pub fn run(args: &BacktestArgs) -> Result<bool, BacktestError> {
     let rules = rules(args)?;
     let file = EventFile { path: &args.file, reader: &reader, keys: &args.keys };
     let found = events(&file)?;
-    let outcome = backtest(rules, &found.events);
+    let outcome = backtest(rules, &config.ignore_users, &found.events);
+    if outcome.ignored > 0 {
+        eprintln!("{} events of users that mean nobody (null, macros, ...) were ignored", outcome.ignored);
+    }
     if args.json {
         println!("{}", serde_json::to_string(&outcome).unwrap_or_default());
     } else {
@@ -168,11 +174,12 @@ fn owned(event: Event<'_>) -> Event<'static> {
     }
 }
 
-fn backtest(rules: Vec<Rule>, events: &[(TsMs, Event<'static>)]) -> Outcome {
+fn backtest(rules: Vec<Rule>, nobody: &Nobody, events: &[(TsMs, Event<'static>)]) -> Outcome {
     let span = events.last().map_or(0, |last| last.0.0) - events.first().map_or(0, |first| first.0.0);
     let history_limit = rules.iter().filter_map(|rule| rule.limit).max().unwrap_or(0).clamp(256, 65_535) as usize;
     // Longer than the file: nothing is late, and no log void.
-    let policy = Policy::new(RuleSet::new(rules), history_limit, span + 1, span + 1, 0);
+    // Nor is any row written.
+    let policy = Policy::new(RuleSet::new(rules), history_limit, span + 1, span + 1, 0).with_max_kinds(usize::MAX);
 
     let mut outcome = Outcome::default();
     let mut ledger = Ledger::default();
@@ -180,6 +187,10 @@ fn backtest(rules: Vec<Rule>, events: &[(TsMs, Event<'static>)]) -> Outcome {
     let mut pairs: HashMap<(&str, &str), u64> = HashMap::new();
     let (mut users, mut reached) = (HashSet::new(), HashSet::new());
     for (ts, event) in events {
+        if nobody.is_meant_by(event.user.as_str()) {
+            outcome.ignored += 1;
+            continue;
+        }
         users.insert(event.user.as_str());
         if event.id.is_some() && !ids.insert((event.user.as_str(), event.kind, event.hash())) {
             outcome.duplicates += 1;
@@ -223,6 +234,7 @@ impl Outcome {
         row("  shown", shown, format!("  {:5.1} %", percent(shown, self.impressions)));
         row("other events", self.others, String::new());
         row("duplicates left out", self.duplicates, String::new());
+        row("ignored (no user)", self.ignored, String::new());
         row("users", self.users, String::new());
         row("  reached", self.reach, format!("  {:5.1} %", percent(self.reach, self.users)));
         row("pairs (user, da)", self.pairs, String::new());

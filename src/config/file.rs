@@ -64,6 +64,10 @@ impl File {
             Value::Table(window) if setting == "window" => {
                 serde_json::to_string(window).map_err(|why| format!("{key}: {why}"))?
             }
+            Value::Array(patterns) if setting == "ignore_users" => {
+                let texts: Option<Vec<&str>> = patterns.iter().map(Value::as_str).collect();
+                texts.ok_or_else(|| format!("{key}: expected patterns, each a text"))?.join(",")
+            }
             _ => return Err(format!("{key}: expected a text, a number or true/false, found {}", value.type_str())),
         };
         match self.values.insert(setting, text) {

@@ -9,7 +9,7 @@ mod value;
 
 pub use rules::RuleConfig;
 pub use settings::{Config, Flags};
-pub use value::{Count, Writers};
+pub use value::{Count, DuplicateWindow, Writers};
 
 use crate::engine::Policy;
 use crate::input::{EventReader, FieldsConfig};
@@ -205,7 +205,9 @@ impl Config {
             self.retention.as_millis(),
             self.lifetime_retention.as_millis(),
             u64::try_from(self.max_skew.as_millis()).unwrap_or(u64::MAX),
-        ))
+        )
+        .with_duplicate_window_ms(self.duplicate_window.as_millis())
+        .with_nobody(self.ignore_users.clone()))
     }
 
     /// What the store is opened with.

@@ -1,12 +1,12 @@
 //! Every setting once: its name, type, default and what it is for. The flags, the variables, the keys of the file and
 //! the typed [`Config`] all come from this list.
 
-use super::value::{Count, Writers};
+use super::value::{Count, DuplicateWindow, Writers};
 use super::{ConfigError, RuleConfig, Sources};
 use crate::input::FieldsConfig;
 use crate::kafka::{ClientSettings, OnChange, StartFrom};
 use crate::mirror::{Layout, Servers};
-use crate::model::{Limit, Span, Window};
+use crate::model::{Limit, Nobody, Span, Window};
 use crate::store::{ByteSize, Compression, Durability, StorageKind};
 use crate::telemetry::LogFormat;
 use std::net::SocketAddr;
@@ -104,7 +104,15 @@ settings! {
              another clock says the same or `freqcap clock accept` does";
         accept_clock: bool = "false", "true|false", "Believe the clock at this start, whatever is known of the time";
         history_limit: Count<1, 65_535> = "256", "N",
-            "Events of each kind held per user and key; no limit over a window can be higher";
+            "Events of each kind held per user and key; no limit over a window can be higher. Over 4096, a log holds fewer \
+             than 16 kinds: 65536 events in all";
+        duplicate_window: DuplicateWindow = "none", "DURATION|none",
+            "How far apart in time two events with one id may lie and still be one: for ids that are not unique. none is \
+             as far as the log goes";
+        ignore_users: Nobody = "builtin", "PATTERN,..|none",
+            "Users that mean nobody, whose events are acknowledged and kept nowhere: patterns (* is any text, upper and \
+             lower case are alike) besides the all-zero advertising id, null, undefined, unknown, [*], ${*}, %%*%%, \
+             {{*}}; none takes those away";
     }
     "Storage" {
         data_dir: PathBuf = "./data", "DIR", "Where the data is; belongs to one process at a time";

@@ -81,6 +81,9 @@ fn a_file_may_nest_and_spell_with_dashes() {
     let config = load(&[], &[], "[max]\nbatch = 5\nskew = '5s'").unwrap();
     assert_eq!((config.max_batch.get(), config.max_skew), (5, Duration::from_secs(5)));
     assert_eq!(load(&[], &[], "history-limit = 9\nlimit = 'none'").unwrap().history_limit.get(), 9);
+    let nobody = load(&[], &[], "ignore-users = ['a*', 'b']").unwrap().ignore_users;
+    assert_eq!(Ok(nobody), "a*,b".parse());
+    assert!(load(&[], &[], "ignore-users = [7]").unwrap_err().contains("ignore-users: expected patterns"));
     assert!(load(&[], &[], "redis_takeover = true\nlimit = 'none'\nbloom_bits = 8").unwrap().redis_takeover);
     let twice = load(&[], &[], "redis_prefix = 'a'\n[redis]\nprefix = 'b'").unwrap_err();
     assert_eq!(twice, "FILE: redis_prefix is set twice, under two spellings");
@@ -113,6 +116,8 @@ fn an_error_names_the_setting_as_its_source_has_it() {
         ("--request-timeout", "0s", "leaves no time"),
         ("--max-bodies", "1MiB", "less than max-body (16MiB)"),
         ("--history-limit", "0", "1 to 65535"),
+        ("--duplicate-window", "never", "nor `none`"),
+        ("--ignore-users", "a,*", "means everybody"),
         ("--redis-layout", "hash", "is none of zset, string"),
         ("--kafka-from", "latest", "is none of `retention`, `earliest`, a duration"),
         ("--kafka-consumers", "65", "1 to 64"),

@@ -2,7 +2,7 @@
 
 use crate::kafka::{ClientSettings, OnChange, StartFrom};
 use crate::mirror::{Layout, Servers, ServersError};
-use crate::model::{CalendarUnit, Limit, Span, Window, Zone};
+use crate::model::{CalendarUnit, Limit, Nobody, Span, Window, Zone};
 use crate::store::{ByteSize, Compression, Durability, StorageKind};
 use crate::telemetry::LogFormat;
 use std::net::SocketAddr;
@@ -52,6 +52,25 @@ impl Value for Writers {
                 Ok(count) => Ok(Self(count.get())),
                 Err(_) => Err("is neither an integer from 1 to 256 nor `cores` or `half`".to_owned()),
             },
+        }
+    }
+}
+
+/// How far apart two events with one id may lie and still be one: as far as the log goes where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DuplicateWindow(Option<Span>);
+
+impl DuplicateWindow {
+    pub fn as_millis(self) -> u64 {
+        self.0.map_or(u64::MAX, |span| span.as_millis())
+    }
+}
+
+impl Value for DuplicateWindow {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self(None)),
+            _ => Span::read(text).map(|span| Self(Some(span))).map_err(|why| format!("{why}, nor `none`")),
         }
     }
 }
@@ -141,7 +160,7 @@ macro_rules! by_own_error {
     )*};
 }
 
-by_own_error!(Span, ByteSize, StartFrom, ClientSettings);
+by_own_error!(Nobody, Span, ByteSize, StartFrom, ClientSettings);
 
 macro_rules! by_name {
     ($($type:ty),*) => {$(

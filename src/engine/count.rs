@@ -5,16 +5,19 @@ use crate::model::{Entry, Kind, Log, TsMs};
 use smallvec::SmallVec;
 
 /// What became of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Counted,
-    /// Its id is already in the log of its ad.
-    Duplicate,
+    /// Its id is already in the log of its ad: that of an event so far away.
+    Duplicate {
+        age_ms: u64,
+    },
     /// At or before now - retention, or what a full log keeps.
     Late,
     /// At or before the instant up to which its user was erased.
     Erased,
+    /// It would be of one kind too many in one of its logs: rejected, and counted in none.
+    TooManyKinds,
 }
 
 /// The event's time is more than `max_skew` ahead of the clock.
@@ -47,6 +50,9 @@ pub fn count<L: Logs>(
     now: TsMs,
 ) -> Outcome {
     let Some(&da) = keys.first() else { return Outcome::Late };
+    if !takes_kind(policy, logs, keys, kind) {
+        return Outcome::TooManyKinds;
+    }
     if erased.is_some_and(|until| entry.ts <= until) {
         return Outcome::Erased;
     }
@@ -64,11 +70,17 @@ pub fn count<L: Logs>(
     outcome
 }
 
+/// Whether each of these logs has room for events of a kind.
+#[inline]
+pub fn takes_kind<L: Logs>(policy: &Policy, logs: &L, keys: &[L::At], kind: Kind) -> bool {
+    keys.iter().all(|&at| logs.log(at).takes(kind, policy.max_kinds()))
+}
+
 /// Judges an event by the log of its ad alone.
 fn classify(policy: &Policy, da_log: &Log, kind: Kind, entry: Entry, now: TsMs) -> Outcome {
     let Entry { ts, hash } = entry;
-    if da_log.contains(kind, hash) {
-        Outcome::Duplicate
+    if let Some(seen) = da_log.seen(kind, hash, ts, policy.duplicate_window_ms()) {
+        Outcome::Duplicate { age_ms: ts.0.abs_diff(seen.0) }
     } else if ts <= now.saturating_sub(policy.retention_ms()) || da_log.is_before_kept(kind, ts, policy.history_limit())
     {
         Outcome::Late

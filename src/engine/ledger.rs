@@ -1,6 +1,8 @@
 //! All logs in memory: what the backtest runs on, and the model test.
 
-use super::{Hold, KeyLog, Logs, Outcome, Policy, Question, capped_until, count, judge, release, reserve};
+use super::{
+    Hold, KeyLog, Logs, Outcome, Policy, Question, capped_until, count, is_counted, judge, release, reserve, takes_kind,
+};
 use crate::model::{CapKey, DaId, Entry, Event, EventId, Kind, Log, TsMs, UserId, Verdict, event_hash};
 use hashbrown::HashMap;
 
@@ -137,6 +139,13 @@ impl Ledger {
         let reserved = reserve(policy, &mut hand, &keys, &names, event, asked.hold, now);
         hand.put_back();
         reserved
+    }
+
+    /// Whether the logs of a reservation have room for its kind, and whether its event is counted already.
+    pub fn may_reserve(&mut self, policy: &Policy, asked: &Reservation<'_>, now: TsMs) -> (bool, bool) {
+        let (hand, keys, _) = self.hand(policy, asked.user.as_str(), (asked.da, asked.keys), now);
+        let event = (asked.kind, event_hash(asked.da, asked.id));
+        (takes_kind(policy, &hand, &keys, asked.kind), is_counted(policy, &hand, keys[0], event, now))
     }
 
     /// Gives back what is reserved of an ad under an id; says how many reservations there were.

@@ -13,10 +13,10 @@ mod policy;
 mod reserve;
 
 pub use cap::plan_cap;
-pub use count::{Outcome, TsInFuture, admit, count};
+pub use count::{Outcome, TsInFuture, admit, count, takes_kind};
 pub use judge::{Bound, KeyLog, Question, Tally, bind, capped_until, judge, unbound_count, user_cap};
 pub use leave::{Leave, event_leaves, held_leaves};
 pub use ledger::{Ledger, Reservation};
 pub use logs::Logs;
 pub use policy::Policy;
-pub use reserve::{Hold, has_room, release, reserve};
+pub use reserve::{Hold, has_room, is_counted, release, reserve};

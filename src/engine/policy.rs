@@ -1,6 +1,7 @@
 //! All that a judgement needs besides the log and the time.
 
-use crate::model::{Log, RuleSet, TsMs, Window};
+use crate::model::{Log, MAX_KINDS, MAX_LOG_EVENTS, Nobody, RuleSet, TsMs, Window};
+use std::sync::Arc;
 
 /// The rules in force and the limits of what is held.
 #[derive(Debug)]
@@ -13,6 +14,9 @@ pub struct Policy {
     lifetime_retention_ms: u64,
     max_skew_ms: u64,
     revision: u64,
+    max_kinds: usize,
+    duplicate_window_ms: u64,
+    nobody: Arc<Nobody>,
 }
 
 impl Policy {
@@ -27,14 +31,41 @@ impl Policy {
         let settings = (retention_ms, lifetime_retention_ms);
         let retention_ms = retention_ms.max(rules.retention_ms());
         let lifetime_retention_ms = lifetime_retention_ms.max(retention_ms);
-        Self { rules, history_limit, settings, retention_ms, lifetime_retention_ms, max_skew_ms, revision: 0 }
+        Self {
+            rules,
+            history_limit,
+            settings,
+            retention_ms,
+            lifetime_retention_ms,
+            max_skew_ms,
+            revision: 0,
+            max_kinds: (MAX_LOG_EVENTS / history_limit.max(1)).clamp(1, MAX_KINDS),
+            duplicate_window_ms: u64::MAX,
+            nobody: Arc::default(),
+        }
+    }
+
+    /// With another number of kinds that a log holds.
+    pub fn with_max_kinds(self, max_kinds: usize) -> Self {
+        Self { max_kinds, ..self }
+    }
+
+    /// With an id that is new again once its event lies further back than this.
+    pub fn with_duplicate_window_ms(self, duplicate_window_ms: u64) -> Self {
+        Self { duplicate_window_ms, ..self }
+    }
+
+    /// With users that mean nobody.
+    pub fn with_nobody(self, nobody: Nobody) -> Self {
+        Self { nobody: Arc::new(nobody), ..self }
     }
 
     /// The same settings with other rules, which are in force as this revision.
     pub fn with_rules(&self, rules: RuleSet, revision: u64) -> Self {
         let (retention_ms, lifetime_retention_ms) = self.settings;
         let policy = Self::new(rules, self.history_limit, retention_ms, lifetime_retention_ms, self.max_skew_ms);
-        Self { revision, ..policy }
+        let (max_kinds, duplicate_window_ms) = (self.max_kinds, self.duplicate_window_ms);
+        Self { revision, max_kinds, duplicate_window_ms, nobody: self.nobody.clone(), ..policy }
     }
 
     /// Rises whenever the rules change, or anything else by which caps may differ: what a cap was judged by.
@@ -49,6 +80,22 @@ impl Policy {
     /// Events of one kind that a log keeps.
     pub fn history_limit(&self) -> usize {
         self.history_limit
+    }
+
+    /// Kinds that a log holds at most: 16, or as many as make no more than [`MAX_LOG_EVENTS`] events.
+    pub fn max_kinds(&self) -> usize {
+        self.max_kinds
+    }
+
+    /// How far apart two events with one id may lie and still be one, in ms.
+    pub fn duplicate_window_ms(&self) -> u64 {
+        self.duplicate_window_ms
+    }
+
+    /// Whether a user means nobody: such events are acknowledged and kept nowhere.
+    #[inline]
+    pub fn ignores(&self, user: &str) -> bool {
+        self.nobody.is_meant_by(user)
     }
 
     /// The retention in force, in ms.

@@ -11,12 +11,19 @@ pub enum Hold {
     ForGood,
 }
 
-/// Whether a log has room for so many more reservations of a kind. Where it has not, none may be made: a log that forgot
-/// one would let an ad through that is at its cap.
-pub fn has_room<L: Logs>(logs: &L, at: L::At, kind: Kind, more: usize) -> bool {
-    let Some(section) = logs.log(at).section(kind) else { return true };
-    let bytes = |held: &Held| held.keys.iter().map(|key| key.len()).sum::<usize>();
-    section.held.len() + more <= MAX_HELD && section.held.iter().map(bytes).sum::<usize>() <= MAX_HELD_BYTES
+/// Whether a log has room for so many more reservations, with keys of so many bytes ([`Held::key_bytes`]). Where it has
+/// not, none may be made: a log that forgot one would let an ad through that is at its cap.
+pub fn has_room<L: Logs>(logs: &L, at: L::At, more: usize, more_bytes: usize) -> bool {
+    let held = || logs.log(at).sections.iter().flat_map(|section| &section.held);
+    let bytes = |held: &Held| Held::key_bytes(held.keys.iter().map(AsRef::as_ref));
+    held().count() + more <= MAX_HELD && held().map(bytes).sum::<usize>() + more_bytes <= MAX_HELD_BYTES
+}
+
+/// Whether the event that would confirm a reservation of an ad is counted already, as things are: then it can neither be
+/// reserved nor counted once more. To be asked before a call reserves anything, for a call that names an ad twice
+/// reserves it twice.
+pub fn is_counted<L: Logs>(policy: &Policy, logs: &L, da: L::At, (kind, hash): (Kind, u64), now: TsMs) -> bool {
+    logs.log(da).seen(kind, hash, now, policy.duplicate_window_ms()).is_some()
 }
 
 /// Reserves an ad unless one of its keys is capped; says whether it did. The first of `keys` is the ad's own, and

@@ -8,7 +8,7 @@ use super::schema::{IdText, InstantText};
 use crate::engine::Question;
 use crate::input::{Body as Holds, BodyError, Reject, looks_like_lines};
 use crate::model::{Candidate, Event};
-use crate::shard::{BlockBuilder, Counted, Refusal};
+use crate::shard::{BlockBuilder, Counted, Refusal, TOO_MANY_KINDS};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -20,10 +20,12 @@ use std::sync::Arc;
 const LARGE: usize = 16 << 10;
 /// How many rejected events an answer tells of.
 const ERRORS_TOLD: usize = 100;
+pub(super) const TOO_MANY_KINDS_DETAIL: &str =
+    "a log that this would count in holds as many kinds as a log may (16), and not this one";
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct EventAnswer<'a> {
-    /// `counted`, `duplicate`, `late` or `erased`.
+    /// `counted`, `duplicate`, `late`, `erased` or `ignored`.
     #[schema(example = "counted")]
     result: &'static str,
     /// As `GET /cap` with the event's keys, after the event.
@@ -39,6 +41,8 @@ struct BatchAnswer {
     duplicate: usize,
     late: usize,
     erased: usize,
+    /// Of users that mean nobody (`null`, the all-zero advertising id, macros that nobody replaced): kept nowhere.
+    ignored: usize,
     #[schema(example = 1)]
     rejected: usize,
     /// The first 100 rejected.
@@ -127,12 +131,14 @@ async fn take(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<Respons
         reader.spawn_blocking(read).await.map_err(|_| Problem::internal())?
     };
     let Batch { builder, mut answer } = batch.map_err(|why| refuse_body(&why))?;
-    app.rejected.increment(answer.rejected as u64);
     let counted = count(app, builder).await;
+    reject_kinds(&mut answer, &counted.too_many_kinds);
+    app.rejected.increment(answer.rejected as u64);
     answer.counted = counted.counted;
     answer.duplicate = counted.duplicate;
     answer.late = counted.late;
     answer.erased = counted.erased;
+    answer.ignored = counted.ignored;
     let capped = |key: crate::shard::CappedKey| Capped { user: key.user, key: key.key, capped_until: key.until.0 };
     answer.capped = counted.capped.into_iter().map(capped).collect();
     Ok(match counted.refusal {
@@ -149,8 +155,24 @@ async fn take(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<Respons
 async fn count(app: &App, events: BlockBuilder) -> Counted {
     match app.admission.write() {
         Some(_permit) => app.router.count(events).await,
-        None => Counted::refused(events.len(), Refusal::Busy),
+        None => Counted::refused(&events, Refusal::Busy),
     }
+}
+
+/// Adds what the writers rejected to what was rejected before, in the order of the batch.
+fn reject_kinds(answer: &mut BatchAnswer, indices: &[u32]) {
+    if indices.is_empty() {
+        return;
+    }
+    answer.rejected += indices.len();
+    let error = |&index: &u32| EventError {
+        index: index as usize,
+        code: TOO_MANY_KINDS,
+        detail: TOO_MANY_KINDS_DETAIL.to_owned(),
+    };
+    answer.errors.extend(indices.iter().map(error));
+    answer.errors.sort_unstable_by_key(|error| error.index);
+    answer.errors.truncate(ERRORS_TOLD);
 }
 
 struct Batch {
@@ -170,7 +192,7 @@ impl Batch {
     }
 
     fn add(&mut self, index: usize, event: Result<Event<'_>, Reject>) {
-        let added = event.and_then(|event| add(&mut self.builder, &event));
+        let added = event.and_then(|event| add(&mut self.builder, index, &event));
         if let Err(Reject { code, detail }) = added {
             self.answer.rejected += 1;
             if self.answer.errors.len() < ERRORS_TOLD {
@@ -180,8 +202,8 @@ impl Batch {
     }
 }
 
-fn add(builder: &mut BlockBuilder, event: &Event<'_>) -> Result<(), Reject> {
-    builder.push(event).map_err(|why| Reject { code: "ts_in_future", detail: why.to_string() })
+fn add(builder: &mut BlockBuilder, index: usize, event: &Event<'_>) -> Result<(), Reject> {
+    builder.push(index, event).map_err(|why| Reject { code: "ts_in_future", detail: why.to_string() })
 }
 
 async fn one(app: &App, body: &[u8]) -> Result<Response, Problem> {
@@ -191,16 +213,20 @@ async fn one(app: &App, body: &[u8]) -> Result<Response, Problem> {
     };
     let event = app.events.event(body).map_err(|reject| invalid(called_json(body, reject)))?;
     let mut builder = app.router.builder();
-    add(&mut builder, &event).map_err(invalid)?;
+    add(&mut builder, 0, &event).map_err(invalid)?;
     let counted = count(app, builder).await;
     let result = match counted {
         Counted { refusal: Some(refusal), .. } => {
             app.unavailable.increment(1);
             return Err(refusal.into());
         }
+        Counted { too_many_kinds, .. } if !too_many_kinds.is_empty() => {
+            return Err(invalid(Reject { code: TOO_MANY_KINDS, detail: TOO_MANY_KINDS_DETAIL.to_owned() }));
+        }
         Counted { counted: 1, .. } => "counted",
         Counted { duplicate: 1, .. } => "duplicate",
         Counted { erased: 1, .. } => "erased",
+        Counted { ignored: 1, .. } => "ignored",
         _ => "late",
     };
     let Event { user, da, keys, .. } = event;

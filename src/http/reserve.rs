@@ -3,12 +3,13 @@
 use super::app::App;
 use super::body;
 use super::check::CandidateBody;
+use super::events::TOO_MANY_KINDS_DETAIL;
 use super::problem::{Problem, answer, json, json_bytes};
 use super::schema::IdText;
 use crate::input::{ReleaseRequest, ReserveRequest};
 use crate::model::{EventId, ReserveAnswer};
 use crate::random::random_id;
-use crate::shard::{Refusal, Reserve, ReserveOutcome};
+use crate::shard::{Refusal, Reserve, ReserveOutcome, TOO_MANY_KINDS};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -55,7 +56,8 @@ struct ReleaseAnswer {
 /// Goes through the candidates in order, each judged against what those before it took, and counts the first `want` that
 /// are not capped at once, in one step that no other call comes between: a cap of N never lets an N+1-th through. An event
 /// with the same user, ad, kind and id confirms a reservation; unconfirmed it stops counting at `expires_at`. The same call
-/// again gives the stored answer, for 1 h after that (24 h where `ttl` is null). One that lapsed or was released is as if it
+/// again gives the stored answer, for 1 h after that (24 h where `ttl` is null). An ad whose event with this id is counted
+/// already is granted if it is not capped, with `expires_at` null, and not counted once more. One that lapsed or was released is as if it
 /// had never been, for reads with an `at` before that, too.
 #[utoipa::path(
     post,
@@ -69,7 +71,7 @@ struct ReleaseAnswer {
         (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "More bytes than max_body", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A member is missing or invalid, or there are more than 1,000 candidates", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A member is missing or invalid, there are more than 1,000 candidates, or a log has as many kinds as it may", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Too busy, or writes are refused. Sending the call again is safe if it has an id", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -100,6 +102,13 @@ async fn try_reserve(app: &App, headers: &HeaderMap, body: Body) -> Result<Respo
             StatusCode::CONFLICT,
             "id_reused",
             "the id is that of an earlier call of this user with another body; nothing was reserved",
+        )),
+        ReserveOutcome::TooManyKinds => {
+            Err(Problem::unprocessable(TOO_MANY_KINDS, format!("{TOO_MANY_KINDS_DETAIL}; nothing was reserved")))
+        }
+        ReserveOutcome::TooLong => Err(Problem::unprocessable(
+            "too_many_candidates",
+            "the ids and keys of the candidates are so long that the answer could exceed 1 MiB; nothing was reserved",
         )),
         ReserveOutcome::NoRoom => Err(Problem::unavailable(
             "too_many_reservations",

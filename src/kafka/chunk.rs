@@ -98,7 +98,7 @@ impl Reading {
                 let _ = write!(self.id, "{}{offset}", self.prefix);
                 event.id = EventId::new(self.id.as_str()).ok();
             }
-            chunk.events.push(&event).map_err(ahead)
+            chunk.events.push(chunk.records as usize, &event).map_err(ahead)
         });
         let Reject { code, detail } = added.err()?;
         let (key, value) = (message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec));

@@ -2,10 +2,10 @@
 
 use super::TsMs;
 
-/// The most reservations that one log holds of a kind: each makes the row longer, and all lapse within an hour.
+/// The most reservations that one log holds, of all kinds: each makes the row longer, and all lapse within an hour.
 pub const MAX_HELD: usize = 4_096;
-/// From so many bytes of the keys reserved along on, a log takes no more reservations of a kind.
-pub const MAX_HELD_BYTES: usize = 256 << 10;
+/// The most bytes of keys reserved along that one log holds.
+pub const MAX_HELD_BYTES: usize = 40 << 10;
 
 /// A reservation: counts from the moment it was made until `expires_at`, unless an event confirms it before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,4 +18,11 @@ pub struct Held {
     pub hash: u64,
     /// In the log of the ad: the other keys that were reserved with it. Empty in theirs.
     pub keys: Box<[Box<str>]>,
+}
+
+impl Held {
+    /// The bytes that keys reserved along take in a row, with their lengths.
+    pub fn key_bytes<'k>(keys: impl Iterator<Item = &'k str>) -> usize {
+        keys.map(|key| 2 + key.len()).sum()
+    }
 }

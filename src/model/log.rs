@@ -3,6 +3,15 @@
 use super::{Held, Kind, TsMs};
 use smallvec::SmallVec;
 
+/// The most kinds of events that one log holds.
+pub const MAX_KINDS: usize = 16;
+/// The most events that one log holds, of all kinds together. An entry is at most 14 bytes on average (8 of a hash, 6 of
+/// the time since the one before, even if they lie centuries apart), so with its reservations a row is less than
+/// [`MAX_ROW_BYTES`].
+pub const MAX_LOG_EVENTS: usize = 65_536;
+/// No row of a log is longer.
+pub const MAX_ROW_BYTES: usize = 1 << 20;
+
 /// One counted event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
@@ -76,9 +85,21 @@ impl Log {
         self.sections.is_empty()
     }
 
-    /// Whether an event of this kind with this hash is kept here. An event without an id (hash 0) never is.
-    pub fn contains(&self, kind: Kind, hash: u64) -> bool {
-        hash != 0 && self.section(kind).is_some_and(|section| section.entries.iter().any(|entry| entry.hash == hash))
+    /// The time of an event kept here that has this kind and hash, and lies no further than `window_ms` from `ts`. There is
+    /// none like an event without an id (hash 0).
+    pub fn seen(&self, kind: Kind, hash: u64, ts: TsMs, window_ms: u64) -> Option<TsMs> {
+        if hash == 0 {
+            return None;
+        }
+        let is_same = |entry: &&Entry| entry.hash == hash && entry.ts.0.abs_diff(ts.0) <= window_ms;
+        self.section(kind)?.entries.iter().find(is_same).map(|entry| entry.ts)
+    }
+
+    /// Whether an event of this kind can be added where a log holds at most `max_kinds`. A log that holds more, from a
+    /// version that knew no such limit, keeps them.
+    #[inline]
+    pub fn takes(&self, kind: Kind, max_kinds: usize) -> bool {
+        self.sections.len() < max_kinds || self.section(kind).is_some()
     }
 
     /// Whether the log is full and `ts` is at or before the oldest event that it keeps of this kind.
@@ -213,11 +234,34 @@ mod tests {
     }
 
     #[test]
+    fn an_id_is_known_within_the_window_before_and_after() {
+        let mut log = Log::default();
+        for ts in [100, 200] {
+            log.insert(Kind::IMPRESSION, Entry { ts: TsMs(ts), hash: 7 }, 4);
+        }
+        let seen = |ts| log.seen(Kind::IMPRESSION, 7, TsMs(ts), 10).map(|ts| ts.0);
+        assert_eq!(
+            [89, 90, 110, 111, 190, 210, 211].map(seen),
+            [None, Some(100), Some(100), None, Some(200), Some(200), None]
+        );
+    }
+
+    #[test]
+    fn a_log_takes_kinds_that_it_holds_and_new_ones_while_there_is_room() {
+        let mut log = Log::default();
+        log.insert(Kind::CLICK, entry(1), 4);
+        log.insert(Kind::IMPRESSION, entry(1), 4);
+        assert!(log.takes(Kind::CONVERSION, 3) && !log.takes(Kind::CONVERSION, 2));
+        assert!(log.takes(Kind::CLICK, 1));
+    }
+
+    #[test]
     fn kinds_are_kept_apart() {
         let mut log = Log::default();
         log.insert(Kind::CLICK, entry(9), 4);
         log.insert(Kind::IMPRESSION, entry(7), 4);
-        assert!(log.contains(Kind::CLICK, 9) && !log.contains(Kind::IMPRESSION, 9));
+        assert_eq!(log.seen(Kind::CLICK, 9, TsMs(0), u64::MAX), Some(TsMs(9)));
+        assert_eq!(log.seen(Kind::IMPRESSION, 9, TsMs(9), u64::MAX), None);
         assert_eq!(log.newest(), Some(TsMs(9)));
     }
 }

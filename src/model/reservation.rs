@@ -21,7 +21,8 @@ pub struct ReserveAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Reserved {
     pub da: String,
-    /// When it stops counting unless it is confirmed; null where it counts for good.
+    /// When it stops counting unless it is confirmed; null where it counts for good: where `ttl` is null, or the event with
+    /// this id was counted before.
     #[schema(value_type = Option<u64>)]
     pub expires_at: Option<TsMs>,
 }

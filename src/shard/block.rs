@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub(super) struct Packed {
     pub entry: Entry,
     pub kind: Kind,
+    /// Which event it is to who sent it.
+    pub index: u32,
     /// Where its row keys stand in [`EventBlock::keys`]; the first is its ad's.
     keys: (u32, u32),
 }
@@ -56,13 +58,15 @@ pub struct BlockBuilder {
     latest: TsMs,
     clock_believed: bool,
     without_time: usize,
+    /// Events of users that mean nobody: they are for no writer.
+    ignored: usize,
 }
 
 impl BlockBuilder {
     pub(super) fn new(writers: usize, policy: Arc<Policy>, clock: &Clock) -> Self {
         let blocks = std::iter::repeat_with(EventBlock::default).take(writers).collect();
         let (now, latest, clock_believed) = (clock.now(), clock.latest(), clock.is_believed());
-        Self { blocks, policy, now, latest, clock_believed, without_time: 0 }
+        Self { blocks, policy, now, latest, clock_believed, without_time: 0, ignored: 0 }
     }
 
     /// Whether an event's time is not too far ahead.
@@ -70,15 +74,19 @@ impl BlockBuilder {
         admit(&self.policy, event.ts, self.now, self.latest).map(drop)
     }
 
-    /// Adds an event, unless its time is too far ahead. One without a time is set aside where the clock is not believed:
-    /// see [`BlockBuilder::without_time`].
-    pub fn push(&mut self, event: &Event<'_>) -> Result<(), TsInFuture> {
+    /// Adds an event, unless its time is too far ahead; `index` is what it is known by where it is rejected later. One
+    /// without a time is set aside where the clock is not believed: see [`BlockBuilder::without_time`].
+    pub fn push(&mut self, index: usize, event: &Event<'_>) -> Result<(), TsInFuture> {
         let ts = admit(&self.policy, event.ts, self.now, self.latest)?;
+        let user = event.user.as_str();
+        if self.policy.ignores(user) {
+            self.ignored += 1;
+            return Ok(());
+        }
         if event.ts.is_none() && !self.clock_believed {
             self.without_time += 1;
             return Ok(());
         }
-        let user = event.user.as_str();
         let shard = ShardId::of_user(user.as_bytes());
         let writer = writer_of(shard, self.blocks.len());
         let block = &mut self.blocks[writer];
@@ -88,11 +96,17 @@ impl BlockBuilder {
             block.keys.push_beside(first as usize, key.as_str());
         }
         let keys = (first, block.keys.len() as u32);
-        block.events.push(Packed { entry: Entry { ts, hash: event.hash() }, kind: event.kind, keys });
+        let entry = Entry { ts, hash: event.hash() };
+        block.events.push(Packed { entry, kind: event.kind, index: index as u32, keys });
         Ok(())
     }
 
-    /// Events that were pushed, whether or not they are taken.
+    /// Events of users that mean nobody, which are acknowledged and kept nowhere.
+    pub fn ignored(&self) -> usize {
+        self.ignored
+    }
+
+    /// Events that were pushed and are for the writers, whether or not they are taken.
     pub fn len(&self) -> usize {
         self.without_time + self.blocks.iter().map(EventBlock::len).sum::<usize>()
     }

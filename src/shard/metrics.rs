@@ -17,12 +17,20 @@ pub(super) fn reservations(became: &'static str, count: usize) {
     counter!(RESERVATIONS, "result" => became).increment(count as u64);
 }
 
+/// Says that records of a topic could not be used, beside those that the adapter finds itself.
+pub(super) fn dead_letters(reason: &'static str, count: usize) {
+    counter!("freqcap_kafka_dead_letters_total", "reason" => reason).increment(count as u64);
+}
+
 #[derive(Clone)]
 pub(super) struct ShardMetrics {
     pub counted: Counter,
     pub duplicate: Counter,
     pub late: Counter,
     pub erased: Counter,
+    pub rejected: Counter,
+    pub ignored: Counter,
+    pub duplicate_age: Histogram,
     pub users_erased: Counter,
     pub caps_started: Counter,
     pub caps_ended: Counter,
@@ -42,6 +50,10 @@ impl ShardMetrics {
         metrics::describe_counter!(RESERVATIONS, "Candidates of /reserve by what became of them");
         metrics::describe_counter!("freqcap_caps_started_total", "Keys that became capped");
         metrics::describe_counter!("freqcap_caps_ended_total", "Keys whose cap ended");
+        metrics::describe_histogram!(
+            "freqcap_duplicate_age_seconds",
+            "Time between a duplicate and the event that it repeats: hours and days tell of ids that are not unique"
+        );
         metrics::describe_histogram!("freqcap_turn_events", "Events that a writer took in one turn");
         metrics::describe_histogram!("freqcap_turn_seconds", "Time of one turn, from its first read to its write");
         metrics::describe_histogram!("freqcap_fsync_seconds", "Time of one sync of the write-ahead log");
@@ -57,6 +69,9 @@ impl ShardMetrics {
             duplicate: counter!("freqcap_events_total", "result" => "duplicate"),
             late: counter!("freqcap_events_total", "result" => "late"),
             erased: counter!("freqcap_events_total", "result" => "erased"),
+            rejected: counter!("freqcap_events_total", "result" => "rejected"),
+            ignored: counter!("freqcap_events_total", "result" => "ignored"),
+            duplicate_age: histogram!("freqcap_duplicate_age_seconds"),
             users_erased: counter!("freqcap_users_erased_total"),
             caps_started: counter!("freqcap_caps_started_total"),
             caps_ended: counter!("freqcap_caps_ended_total"),

@@ -37,3 +37,4 @@ pub use reserve::{Reserve, ReserveOutcome};
 pub use router::{CappedKey, Counted, Router};
 pub use rulebook::{Expect, MAX_RULES, RuleView, Rulebook, RulebookError, Source};
 pub use service::{Options, Shards};
+pub use task::TOO_MANY_KINDS;

@@ -10,6 +10,7 @@ use super::health::{Health, Refusal};
 use super::mailbox::Mailbox;
 use super::task::{Awaited, Task};
 use crate::store::MarkKey;
+use metrics::Counter;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::oneshot::error::TryRecvError;
@@ -67,6 +68,7 @@ impl PulledOrder {
 pub struct Lanes {
     lanes: Vec<Lane>,
     health: Health,
+    ignored: Counter,
     events: usize,
 }
 
@@ -88,7 +90,7 @@ struct Underway {
 }
 
 impl Lanes {
-    pub(super) fn new(mailboxes: &[Mailbox], health: Health, topic: &str, partition: u32) -> Self {
+    pub(super) fn new(mailboxes: &[Mailbox], health: Health, ignored: Counter, topic: &str, partition: u32) -> Self {
         let writers = mailboxes.len() as u16;
         let lane = |(writer, mailbox): (usize, &Mailbox)| Lane {
             mailbox: mailbox.clone(),
@@ -97,12 +99,13 @@ impl Lanes {
             blocks: VecDeque::new(),
             refused: false,
         };
-        Self { lanes: mailboxes.iter().enumerate().map(lane).collect(), health, events: 0 }
+        Self { lanes: mailboxes.iter().enumerate().map(lane).collect(), health, ignored, events: 0 }
     }
 
     /// Takes a chunk's events, which end before offset `next`. Says in how many parts; each is told by [`Lanes::drive`].
     pub fn put(&mut self, chunk: u64, events: BlockBuilder, next: u64) -> usize {
         let mut parts = 0;
+        self.ignored.increment(events.ignored() as u64);
         for (writer, events) in events.into_blocks() {
             let lane = &mut self.lanes[writer];
             self.events += events.len();
@@ -209,7 +212,8 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let options = StoreOptions { data_dir: dir.path().to_owned(), ..StoreOptions::default() };
             let (mailbox, inbox) = mailbox(ROOM);
-            let lanes = Lanes::new(&[mailbox], Health::new(Arc::new(Store::open(&options).unwrap())), "t", 0);
+            let health = Health::new(Arc::new(Store::open(&options).unwrap()));
+            let lanes = Lanes::new(&[mailbox], health, Counter::noop(), "t", 0);
             Self { lanes, inbox, order: PulledOrder::default(), done: Vec::new(), refusal: None, _dir: dir }
         }
 
@@ -218,7 +222,7 @@ mod tests {
             let mut builder = BlockBuilder::new(1, Arc::new(policy), &Clock::system());
             let (user, da) = (UserId::new("u").unwrap(), DaId::new("1").unwrap());
             let event = Event { user, da, ts: None, id: None, kind: Kind::IMPRESSION, keys: Default::default() };
-            (0..events).for_each(|_| builder.push(&event).unwrap());
+            (0..events).for_each(|_| builder.push(0, &event).unwrap());
             assert_eq!(self.lanes.put(chunk, builder, chunk + 1), 1);
         }
 

@@ -167,6 +167,11 @@ impl Reader {
     /// Reads the logs of candidates: from memory on this thread, or where a row is on disk on one that may block.
     async fn view(&self, user: &UserId<'_>, candidates: &[Candidate<'_>]) -> Result<View, ReaderError> {
         let mut view = View::of_candidates(candidates);
+        // Even if it has logs, from before it was known as nobody.
+        if self.policy.load().ignores(user.as_str()) {
+            view.logs.resize_with(view.keys.len(), Log::default);
+            return Ok(view);
+        }
         let mut rows = RowKeys::default();
         view.keys.iter().for_each(|key| rows.push(user.as_str(), key.as_str()));
         let logs = match rows.len() {
@@ -203,6 +208,9 @@ impl Reader {
             let policy = reader.policy.load_full();
             let now = reader.clock.now();
             let mut caps = Vec::new();
+            if policy.ignores(user.as_str()) {
+                return Ok(caps);
+            }
             reader.store.logs_of_user(user.as_str(), |key, mut log| {
                 policy.refresh(key, &mut log, now);
                 caps.extend(user_cap(&policy, key, &log, now));

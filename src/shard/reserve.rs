@@ -2,15 +2,18 @@
 
 use super::hand::Hand;
 use super::metrics;
-use crate::engine::{Hold, KeyLog, Logs, Question, bind, has_room, release, reserve};
+use crate::engine::{Hold, KeyLog, Logs, Question, bind, has_room, is_counted, release, reserve, takes_kind};
 use crate::model::{
-    Candidate, CapKey, DaId, EventId, Kind, Mode, Refused, ReserveAnswer, Reserved, TsMs, UserId, event_hash,
+    Candidate, CapKey, DaId, EventId, Held, Kind, MAX_ROW_BYTES, Mode, Refused, ReserveAnswer, Reserved, TsMs, UserId,
+    event_hash,
 };
 use crate::store::{ReservationRow, RowKeys, Turn};
 use hashbrown::HashMap;
 
 /// A repetition gets its answer for so long after the reservation has expired, in ms.
 const ANSWER_KEPT_MS: u64 = 3_600_000;
+/// More than an answer says of a candidate besides its ids: members, a rule's id of 64 bytes, an instant, commas.
+const ANSWER_OF_ONE: usize = 192;
 /// And for so long where it counts for good.
 const ANSWER_KEPT_FOR_GOOD_MS: u64 = 24 * 3_600_000;
 
@@ -28,6 +31,20 @@ pub struct Reserve<'a> {
     pub body_hash: Option<u128>,
     /// What the confirming events are.
     pub kind: Kind,
+}
+
+impl Reserve<'_> {
+    /// Whether the row of its answer is no longer than rows may be, whatever becomes of its candidates.
+    pub(super) fn fits_a_row(&self) -> bool {
+        let escaped = |text: &str| text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
+        let candidate = |candidate: &Candidate<'_>| {
+            let da = candidate.da.as_str();
+            let key = candidate.keys.iter().map(|key| escaped(key.as_str())).max().unwrap_or(0);
+            // The ad, and what capped it: itself or another key; where it is reserved, the ad once more for /release.
+            ANSWER_OF_ONE + escaped(da) + key.max(escaped(da))
+        };
+        ANSWER_OF_ONE + self.candidates.iter().map(candidate).sum::<usize>() <= MAX_ROW_BYTES
+    }
 }
 
 /// A call on its way to a writer.
@@ -54,6 +71,10 @@ pub enum ReserveOutcome {
     IdReused,
     /// A log has no room for as many reservations.
     NoRoom,
+    /// A log has as many kinds as it may, and not this one.
+    TooManyKinds,
+    /// The answer could be longer than a row may be.
+    TooLong,
 }
 
 /// Give back what is reserved under an id.
@@ -100,9 +121,25 @@ impl ReserveCall {
 
     /// Whether every log has room for what may be reserved in it.
     fn has_room(&self, slots: &[u32], hand: &Hand<'_>) -> bool {
-        let mut named: Vec<u32> = slots.to_vec();
+        // With the bytes of the other keys, which the ad's own log names.
+        let mut named: Vec<(u32, usize)> = slots.iter().map(|&slot| (slot, 0)).collect();
+        for (candidate, first) in self.candidates.iter().zip(self.firsts()) {
+            named[first].1 = Held::key_bytes(candidate.keys.iter().map(CapKey::as_str));
+        }
         named.sort_unstable();
-        named.chunk_by(|a, b| a == b).all(|same| has_room(hand, same[0], self.kind, same.len().min(self.want)))
+        named.chunk_by(|a, b| a.0 == b.0).all(|same| {
+            let (more, longest) = (same.len().min(self.want), same[same.len() - 1].1);
+            has_room(hand, same[0].0, more, more * longest)
+        })
+    }
+
+    /// Where in the keys each candidate's own stand, its own key first.
+    fn firsts(&self) -> impl Iterator<Item = usize> {
+        self.candidates.iter().scan(0, |next, candidate| {
+            let first = *next;
+            *next += 1 + candidate.keys.len();
+            Some(first)
+        })
     }
 }
 
@@ -133,21 +170,26 @@ pub(super) fn run_reserve(
     if call.ttl_ms.is_some() && !call.has_room(slots, hand) {
         return ReserveOutcome::NoRoom;
     }
+    if !takes_kind(hand.policy(), hand, slots, call.kind) {
+        return ReserveOutcome::TooManyKinds;
+    }
     let now = hand.now();
+    let is_counted = |(candidate, first): (&Candidate<'_>, usize)| {
+        is_counted(hand.policy(), hand, slots[first], (call.kind, event_hash(&candidate.da, &call.id)), now)
+    };
+    let counted: Vec<bool> = call.candidates.iter().zip(call.firsts()).map(is_counted).collect();
     let expires_at = call.ttl_ms.map(|ttl| now.saturating_add(ttl));
     let kept_until = match expires_at {
         Some(expires_at) => expires_at.saturating_add(ANSWER_KEPT_MS),
         None => now.saturating_add(ANSWER_KEPT_FOR_GOOD_MS),
     };
     let mut answer = ReserveAnswer { id: call.id.as_str().to_owned(), reserved: Vec::new(), refused: Vec::new() };
-    let mut first = 0;
-    for candidate in &call.candidates {
+    for ((candidate, first), is_counted) in call.candidates.iter().zip(call.firsts()).zip(counted) {
         if answer.reserved.len() == call.want {
             break;
         }
         let slots = &slots[first..=first + candidate.keys.len()];
-        first += slots.len();
-        try_candidate(call, candidate, slots, expires_at, hand, &mut answer);
+        try_candidate(call, (candidate, is_counted), slots, expires_at, hand, &mut answer);
     }
     metrics::reservations("reserved", answer.reserved.len());
     metrics::reservations("refused", answer.refused.len());
@@ -168,9 +210,19 @@ pub(super) fn run_reserve(
     ReserveOutcome::Answer(told)
 }
 
+/// The answer to a call for a user that means nobody: such a user has seen nothing, and nothing is kept.
+pub(super) fn reserve_for_nobody(call: &Reserve<'_>, now: TsMs) -> Vec<u8> {
+    let expires_at = call.ttl_ms.map(|ttl| now.saturating_add(ttl));
+    let taken = call.candidates.iter().take(call.want);
+    let reserved = taken.map(|candidate| Reserved { da: candidate.da.as_str().to_owned(), expires_at }).collect();
+    let answer = ReserveAnswer { id: call.id.as_str().to_owned(), reserved, refused: Vec::new() };
+    // Writing plain structs to memory cannot fail.
+    serde_json::to_vec(&answer).unwrap_or_default()
+}
+
 fn try_candidate(
     call: &ReserveCall,
-    candidate: &Candidate<'_>,
+    (candidate, is_counted): (&Candidate<'_>, bool),
     slots: &[u32],
     expires_at: Option<TsMs>,
     hand: &mut Hand<'_>,
@@ -197,10 +249,16 @@ fn try_candidate(
         answer.refused.push(Refused { da, rule: bound.rule.id.clone(), key, capped_until });
         return;
     }
+    let da = candidate.da.as_str().to_owned();
+    if is_counted {
+        // The impression that this would wait for was there already: it stays what it is, and counts once.
+        answer.reserved.push(Reserved { da, expires_at: None });
+        return;
+    }
     let event = (call.kind, event_hash(&candidate.da, &call.id));
     let hold = expires_at.map_or(Hold::ForGood, Hold::Until);
     if reserve(policy, hand, slots, &names, event, hold, now) {
-        answer.reserved.push(Reserved { da: candidate.da.as_str().to_owned(), expires_at });
+        answer.reserved.push(Reserved { da, expires_at });
     }
 }
 

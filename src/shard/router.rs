@@ -4,13 +4,14 @@ use super::block::{BlockBuilder, writer_of_user};
 use super::health::{Health, Refusal};
 use super::mailbox::Mailbox;
 use super::pulled::Lanes;
-use super::reserve::{ReleaseCall, Reserve, ReserveCall, ReserveOutcome, call_row};
+use super::reserve::{ReleaseCall, Reserve, ReserveCall, ReserveOutcome, call_row, reserve_for_nobody};
 use super::task::{Reply, Task};
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::{DaId, EventId, TsMs, UserId};
 use crate::store::{Erasure, RowKey};
 use arc_swap::ArcSwap;
+use metrics::Counter;
 use std::sync::Arc;
 
 /// A key that became capped by a call.
@@ -28,6 +29,10 @@ pub struct Counted {
     pub duplicate: usize,
     pub late: usize,
     pub erased: usize,
+    /// Of users that mean nobody: kept nowhere.
+    pub ignored: usize,
+    /// The indices of those that would be of one kind too many in one of their logs: rejected.
+    pub too_many_kinds: Vec<u32>,
     /// Keys that went from not capped to capped, by user and key.
     pub capped: Vec<CappedKey>,
     /// Events that were not taken, and why: sending them again is safe where they have ids.
@@ -42,11 +47,18 @@ pub struct Router {
     policy: Arc<ArcSwap<Policy>>,
     clock: Clock,
     health: Health,
+    ignored: Counter,
 }
 
 impl Router {
-    pub(super) fn new(mailboxes: Vec<Mailbox>, policy: Arc<ArcSwap<Policy>>, clock: Clock, health: Health) -> Self {
-        Self { mailboxes: mailboxes.into(), policy, clock, health }
+    pub(super) fn new(
+        mailboxes: Vec<Mailbox>,
+        policy: Arc<ArcSwap<Policy>>,
+        clock: Clock,
+        health: Health,
+        ignored: Counter,
+    ) -> Self {
+        Self { mailboxes: mailboxes.into(), policy, clock, health, ignored }
     }
 
     /// A builder of blocks for events received now.
@@ -56,13 +68,17 @@ impl Router {
 
     /// The ways of a partition of a Kafka topic into the writers. There must be no second one in this process.
     pub fn lanes(&self, topic: &str, partition: u32) -> Lanes {
-        Lanes::new(&self.mailboxes, self.health.clone(), topic, partition)
+        Lanes::new(&self.mailboxes, self.health.clone(), self.ignored.clone(), topic, partition)
     }
 
     /// Counts events. Returns once all that it counts is durable and visible to every read; a block whose writer has no
     /// room is given up at once.
     pub async fn count(&self, events: BlockBuilder) -> Counted {
-        let mut all = Counted::default();
+        let mut all = Counted { ignored: events.ignored(), ..Counted::default() };
+        self.ignored.increment(all.ignored as u64);
+        if events.is_empty() {
+            return all;
+        }
         if let Some(refusal) = self.health.refusal() {
             all.refuse(events.len(), refusal);
             return all;
@@ -85,6 +101,7 @@ impl Router {
                     all.duplicate += block.duplicate;
                     all.late += block.late;
                     all.erased += block.erased;
+                    all.too_many_kinds.extend(block.too_many_kinds);
                     all.capped.extend(block.capped.iter().filter_map(|(row, until)| capped_key(row, *until)));
                 }
                 Err(refusal) => all.refuse(events, refusal),
@@ -97,9 +114,15 @@ impl Router {
     /// Goes through the candidates of a call and reserves what it wants of them, in one step that nobody comes between.
     /// Returns once that is durable.
     pub async fn reserve(&self, call: Reserve<'_>) -> Result<ReserveOutcome, Refusal> {
+        if self.policy.load().ignores(call.user.as_str()) {
+            return Ok(ReserveOutcome::Answer(reserve_for_nobody(&call, self.clock.now())));
+        }
         // A reservation counts as of now, and nobody knows when that is.
         if !self.clock_is_believed() {
             return Err(Refusal::ClockNotBelieved);
+        }
+        if !call.fits_a_row() {
+            return Ok(ReserveOutcome::TooLong);
         }
         let user = call.user.clone();
         let call = Box::new(ReserveCall::new(call));
@@ -153,11 +176,11 @@ impl Router {
 }
 
 impl Counted {
-    /// So many events, none of them taken.
-    pub fn refused(events: usize, refusal: Refusal) -> Self {
-        let mut counted = Self::default();
-        if events > 0 {
-            counted.refuse(events, refusal);
+    /// None of these events were taken.
+    pub fn refused(events: &BlockBuilder, refusal: Refusal) -> Self {
+        let mut counted = Self { ignored: events.ignored(), ..Self::default() };
+        if !events.is_empty() {
+            counted.refuse(events.len(), refusal);
         }
         counted
     }

@@ -111,7 +111,7 @@ impl Shards {
             let (guard, metrics, sync) = (PoisonOnPanic(store.clone()), metrics.clone(), health.sync_watch());
             threads.push(spawn("syncer".to_owned(), move || syncer::run(&guard.0, &written, &metrics, &sync)));
         }
-        let router = Router::new(mailboxes, policy.clone(), clock.clone(), health.clone());
+        let router = Router::new(mailboxes, policy.clone(), clock.clone(), health.clone(), metrics.ignored.clone());
         let watch = Watch {
             store: store.clone(),
             health,

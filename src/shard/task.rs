@@ -9,6 +9,9 @@ use crate::store::Erasure;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
+/// The code of an event that is rejected for its kind: one of its logs has as many as a log may.
+pub const TOO_MANY_KINDS: &str = "too_many_kinds";
+
 /// What a writer made of a block.
 #[derive(Debug, Default)]
 pub(super) struct BlockOutcome {
@@ -16,6 +19,8 @@ pub(super) struct BlockOutcome {
     pub duplicate: usize,
     pub late: usize,
     pub erased: usize,
+    /// The indices of those that were rejected for their kind.
+    pub too_many_kinds: Vec<u32>,
     /// Row keys that went from not capped to capped, and until when.
     pub capped: Vec<(Box<[u8]>, TsMs)>,
 }

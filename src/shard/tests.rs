@@ -61,7 +61,7 @@ impl Running {
 
     fn count(&self, user: &str, ts: u64) -> usize {
         let mut block = self.shards.router().builder();
-        block.push(&event(user, ts)).unwrap();
+        block.push(0, &event(user, ts)).unwrap();
         self.runtime.block_on(self.shards.router().count(block)).counted
     }
 
@@ -148,7 +148,7 @@ fn rules_that_change_without_end_keep_no_large_shard_waiting() {
     for some in ads.chunks(5_000) {
         let mut block = running.shards.router().builder();
         for ad in some {
-            block.push(&Event { da: DaId::new(ad.as_str()).unwrap(), ..event("u", NOW - 1) }).unwrap();
+            block.push(0, &Event { da: DaId::new(ad.as_str()).unwrap(), ..event("u", NOW - 1) }).unwrap();
         }
         assert_eq!(running.runtime.block_on(running.shards.router().count(block)).counted, some.len());
     }
@@ -196,6 +196,33 @@ fn caps_are_judged_anew_where_that_is_asked_for_and_a_restart_goes_on_with_it() 
         }
         running.wait_for("every cap to be back", |running| running.caps() == users.len());
     }
+    running.stop();
+}
+
+#[test]
+fn a_log_that_holds_more_kinds_than_it_may_is_read_and_takes_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path(), &[rule("day", 2, "1d")], &Arc::new(AtomicU64::new(NOW)));
+    let (user, kind) = (UserId::new("u").unwrap(), |n: usize| Kind::new(&format!("k{n}")).unwrap());
+    let row_key = RowKey::new(&user, &CapKey::new("da:a").unwrap());
+    let mut log = Log::default();
+    log.insert(Kind::IMPRESSION, Entry { ts: TsMs(NOW - 2), hash: 0 }, 256);
+    (0..20).for_each(|n| _ = log.insert(kind(n), Entry { ts: TsMs(NOW - 2), hash: 0 }, 256));
+    let mut turn = running.store.turn();
+    turn.put_log(row_key.as_bytes(), &log, false);
+    turn.commit().unwrap();
+    let count = |kind| {
+        let mut block = running.shards.router().builder();
+        block.push(7, &Event { kind, ..event("u", NOW - 1) }).unwrap();
+        running.runtime.block_on(running.shards.router().count(block))
+    };
+    assert_eq!((count(kind(19)).counted, count(Kind::IMPRESSION).counted), (1, 1));
+    let refused = count(kind(20));
+    assert_eq!((refused.counted, refused.too_many_kinds), (0, vec![7]));
+    let candidate = Candidate { da: DaId::new("a").unwrap(), keys: Default::default() };
+    let read = running.shards.reader().ad(&user, &candidate, Default::default());
+    let verdict = running.runtime.block_on(read).unwrap();
+    assert_eq!((verdict.count, verdict.capped), (2, true));
     running.stop();
 }
 

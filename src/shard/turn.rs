@@ -9,6 +9,7 @@ use crate::engine::{Outcome, Policy, count};
 use crate::model::{CapKey, DaId, TsMs};
 use crate::store::{DueRow, RowKey, Store, StoreError, Turn};
 use hashbrown::HashSet;
+use metrics::Histogram;
 
 /// What a turn did besides writing.
 #[derive(Debug, Default)]
@@ -31,6 +32,8 @@ pub(super) struct TurnInput<'b> {
     /// Row keys of logs to judge anew.
     pub recheck: &'b [Vec<u8>],
     pub now: TsMs,
+    /// How far a duplicate lies from the event that it repeats, in seconds.
+    pub duplicate_age: &'b Histogram,
 }
 
 /// Runs the engine over tasks, fired timers and logs to judge anew, and puts all that changes into `turn`. Blocks on
@@ -149,9 +152,13 @@ fn count_block(
         let erased = input.tombstones.until(input.store, block.keys().get(keys.start), input.policy, input.now)?;
         match count(input.policy, hand, &slots[keys], (event.kind, event.entry), erased, input.now) {
             Outcome::Counted => outcome.counted += 1,
-            Outcome::Duplicate => outcome.duplicate += 1,
+            Outcome::Duplicate { age_ms } => {
+                outcome.duplicate += 1;
+                input.duplicate_age.record(age_ms as f64 / 1_000.0);
+            }
             Outcome::Late => outcome.late += 1,
             Outcome::Erased => outcome.erased += 1,
+            Outcome::TooManyKinds => outcome.too_many_kinds.push(event.index),
         }
     }
     Ok(outcome)

@@ -3,11 +3,11 @@
 use super::block::writer_of;
 use super::health::Refusal;
 use super::mailbox::Inbox;
-use super::metrics::ShardMetrics;
+use super::metrics::{self, ShardMetrics};
 use super::pulled::PulledOrder;
 use super::recheck::{Page, Recheck};
 use super::syncer::{Acknowledger, Written};
-use super::task::{Done, Task};
+use super::task::{Done, TOO_MANY_KINDS, Task};
 use super::timers::{Due, Timers};
 use super::tombstones::Tombstones;
 use super::turn::{TurnInput, TurnOutcome, run_turn};
@@ -15,9 +15,9 @@ use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::{ShardId, TsMs};
 use crate::store::{DueRow, Store, StoreError};
+use ::metrics::Gauge;
 use arc_swap::ArcSwap;
 use crossbeam_channel::RecvTimeoutError;
-use metrics::Gauge;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -199,6 +199,7 @@ impl Writer {
             fired: &fired,
             recheck: &upkeep.page.row_keys,
             now,
+            duplicate_age: &self.metrics.duplicate_age,
         };
         let outcome = run_turn(&input, &mut turn)?;
         let changes = turn.commit()?;
@@ -218,6 +219,7 @@ impl Writer {
         self.metrics.duplicate.increment(blocks().map(|block| block.duplicate as u64).sum());
         self.metrics.late.increment(blocks().map(|block| block.late as u64).sum());
         self.metrics.erased.increment(blocks().map(|block| block.erased as u64).sum());
+        self.tell_pulled_rejects(tasks, outcome);
         self.metrics.caps_started.increment(outcome.caps_started);
         self.metrics.caps_ended.increment(outcome.caps_ended);
         if !tasks.is_empty() {
@@ -227,6 +229,22 @@ impl Writer {
         let lag_ms = fired.iter().map(|row| now.0.saturating_sub(row.due.0)).max().unwrap_or(0);
         self.metrics.timer_lag_seconds.set(lag_ms as f64 / 1_000.0);
         self.recheck_left.set(self.recheck.shards_left() as f64);
+    }
+}
+
+impl Writer {
+    /// Nobody else hears of events from Kafka that have one kind too many: who sends by HTTP is answered.
+    fn tell_pulled_rejects(&self, tasks: &[Task], outcome: &TurnOutcome) {
+        for (task, done) in tasks.iter().zip(&outcome.done) {
+            let (Task::Pulled(pulled, _), Done::Events(block)) = (task, done) else { continue };
+            let rejected = block.too_many_kinds.len();
+            if rejected > 0 {
+                self.metrics.rejected.increment(rejected as u64);
+                metrics::dead_letters(TOO_MANY_KINDS, rejected);
+                let below = pulled.next;
+                tracing::warn!(code = TOO_MANY_KINDS, rejected, below, "records have one kind too many for a log");
+            }
+        }
     }
 }
 

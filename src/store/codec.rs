@@ -230,6 +230,7 @@ pub(super) fn decode_cap(mut bytes: &[u8]) -> Result<CapRow, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{MAX_HELD, MAX_HELD_BYTES, MAX_KINDS, MAX_LOG_EVENTS, MAX_ROW_BYTES};
     use proptest::prelude::*;
 
     fn hex(bytes: &[u8]) -> String {
@@ -297,6 +298,29 @@ mod tests {
         assert_eq!(hex(&out), format!("{click}{impression}"));
         assert_eq!(newest_of_log(&out), Some(TsMs(1_732_233_660_000)));
         assert_eq!(decode_log(&out), Ok(LogRow { log, may_cap: true }));
+    }
+
+    #[test]
+    fn the_fullest_log_there_can_be_is_less_than_a_row_may_be() {
+        let kind = |n: usize| Kind::new(&format!("a{n:031}")).unwrap();
+        let mut log = Log::default();
+        for kind in (0..MAX_KINDS).map(kind) {
+            let events = MAX_LOG_EVENTS / MAX_KINDS;
+            let apart = 100_000_000_000_000 / events as u64;
+            let entries = (1..=events as u64).map(|n| Entry { ts: TsMs(n * apart), hash: u64::MAX });
+            log.sections.push(Section { kind, trimmed: u64::MAX, entries: entries.collect(), held: Vec::new() });
+        }
+        let key: Box<str> = "k".repeat(289).into();
+        let keyed = MAX_HELD_BYTES / Held::key_bytes(std::iter::once(&*key));
+        for n in 0..MAX_HELD {
+            let keys = if n < keyed { Box::from([key.clone()]) } else { Box::default() };
+            let ts = TsMs(100_000_000_000_000 - 3_600_000);
+            log.hold(kind(n % MAX_KINDS), Held { ts, expires_at: TsMs(ts.0 + 3_600_000), hash: u64::MAX, keys });
+        }
+        let mut out = Vec::new();
+        encode_log(&mut out, &log, true);
+        assert!(out.len() < MAX_ROW_BYTES && out.len() > MAX_ROW_BYTES * 9 / 10, "{}", out.len());
+        assert_eq!(decode_log(&out).unwrap().log, log);
     }
 
     #[test]

@@ -54,6 +54,28 @@ fn without_a_topic_for_them_they_are_counted() {
 }
 
 #[test]
+fn users_that_mean_nobody_are_passed_over_and_a_kind_too_many_is_counted_as_unusable() {
+    let broker = Broker::start();
+    make_topic(&broker, TOPIC, 1);
+    let event =
+        |user: &str, kind: usize| record(user, json!({"user": user, "da": 1, "kind": format!("k{kind}")}).to_string());
+    let nobody = ["null", "[IDFA]"].map(|user| event(user, 0));
+    produce(&broker, TOPIC, (0..18).map(|kind| event("u", kind)).chain(nobody).chain([event("v", 17)]));
+    let site = site(&broker, &[]);
+    let server = site.start();
+    caught_up(&server);
+    let result = |result: &str| server.metric(&format!("freqcap_events_total{{result=\"{result}\"}}"));
+    assert_eq!((result("counted"), result("ignored"), result("rejected")), (17.0, 2.0, 2.0));
+    assert_eq!(server.metric("freqcap_kafka_dead_letters_total{reason=\"too_many_kinds\"}"), 2.0);
+    assert_eq!(server.ok("/users/u")["logs"][0]["kinds"].as_array().unwrap().len(), 16);
+    // They are done with: not read again.
+    assert!(server.terminate().success());
+    let server = site.start();
+    caught_up(&server);
+    assert_eq!(server.metric("freqcap_kafka_records_total"), 0.0);
+}
+
+#[test]
 fn with_a_topic_for_them_they_are_kept_there_with_the_reason() {
     let (broker, now) = (Broker::start(), now_ms());
     make_topic(&broker, TOPIC, 1);

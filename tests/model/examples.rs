@@ -80,7 +80,7 @@ fn two_ads_of_a_campaign_may_use_one_event_id() {
     let mut log = Log1::new([rule("c", "campaign:*", 2, "5d")], 256);
     assert_eq!(log.view("77", T0, Some("imp-1"), T0), Outcome::Counted);
     assert_eq!(log.view("78", T0, Some("imp-1"), T0), Outcome::Counted);
-    assert_eq!(log.view("78", T0 + 5, Some("imp-1"), T0 + 5), Outcome::Duplicate);
+    assert_eq!(log.view("78", T0 + 5, Some("imp-1"), T0 + 5), Outcome::Duplicate { age_ms: 5 });
     let verdict = log.ask(None, T0 + 5);
     assert_eq!((verdict.key.as_deref(), verdict.count, verdict.capped), (Some("campaign:42"), 2, true));
 }
@@ -90,7 +90,7 @@ fn a_retry_is_a_duplicate_even_once_its_time_is_late() {
     let mut log = Log1::new([rule("default", "da:*", 5, "5d")], 256);
     log.view("77", T0, Some("a"), T0);
     log.view("77", T0 + 6 * DAY, None, T0 + 6 * DAY);
-    assert_eq!(log.view("77", T0, Some("a"), T0 + 8 * DAY), Outcome::Duplicate);
+    assert_eq!(log.view("77", T0, Some("a"), T0 + 8 * DAY), Outcome::Duplicate { age_ms: 0 });
     assert_eq!(log.view("77", T0, Some("b"), T0 + 8 * DAY), Outcome::Late);
 }
 

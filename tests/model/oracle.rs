@@ -18,6 +18,9 @@ pub struct Settings {
     pub retention_ms: u64,
     pub lifetime_retention_ms: u64,
     pub max_skew_ms: u64,
+    /// `None` is as far as the log goes.
+    pub duplicate_window_ms: Option<u64>,
+    pub max_kinds: usize,
 }
 
 impl Settings {
@@ -30,6 +33,8 @@ impl Settings {
             self.lifetime_retention_ms,
             self.max_skew_ms,
         )
+        .with_max_kinds(self.max_kinds)
+        .with_duplicate_window_ms(self.duplicate_window_ms.unwrap_or(u64::MAX))
     }
 
     /// "The longest of `--retention` and every rule's window (day 25 h, week 7 d 1 h, month 31 d 1 h)."
@@ -102,6 +107,7 @@ impl Sent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     TsInFuture,
+    TooManyKinds,
     Erased,
     Duplicate,
     Late,
@@ -187,6 +193,9 @@ impl Oracle {
             return Answer::TsInFuture;
         }
         let ts = ts.min(now);
+        if !self.takes_kind(settings, event, now) {
+            return Answer::TooManyKinds;
+        }
         if self.erased.get(event.user).is_some_and(|until| ts <= *until) {
             return Answer::Erased;
         }
@@ -199,17 +208,35 @@ impl Oracle {
             self.count(settings, event, keys, ts, now);
             return Answer::Counted;
         }
-        let da_log = self.log(settings, event.user, &format!("da:{}", event.da), now);
-        let same = |it: &&Counted| event.id.is_some() && it.event.id == event.id;
-        if kept(settings, da_log, event.kind).iter().any(same) {
+        if self.is_counted(settings, event, ts, now) {
             return Answer::Duplicate;
         }
+        let da_log = self.log(settings, event.user, &format!("da:{}", event.da), now);
         let too_old = ts.0 + settings.retention_in_force() <= now.0;
         if too_old || oldest_of_full(settings, da_log, event.kind).is_some_and(|oldest| ts <= oldest) {
             return Answer::Late;
         }
         self.count(settings, event, event.all_keys(), ts, now);
         Answer::Counted
+    }
+
+    /// "A log holds at most 16 kinds": whether the kind of an event is, or may become, one of each of its logs.
+    pub fn takes_kind(&self, settings: &Settings, event: &Sent, now: TsMs) -> bool {
+        event.all_keys().iter().all(|key| {
+            let log = self.log(settings, event.user, key, now).iter().map(|it| it.event.kind);
+            let of_key = |it: &&Reserved| it.user == event.user && it.all_keys().contains(key) && now < it.expires_at;
+            let kinds: BTreeSet<Kind> = log.chain(self.reserved.iter().filter(of_key).map(|it| it.kind)).collect();
+            kinds.contains(&event.kind) || kinds.len() < settings.max_kinds
+        })
+    }
+
+    /// Whether the log of the ad has this very event: the same id, and no further away than ids are unique.
+    pub fn is_counted(&self, settings: &Settings, event: &Sent, ts: TsMs, now: TsMs) -> bool {
+        let da_log = self.log(settings, event.user, &format!("da:{}", event.da), now);
+        let same = |it: &&Counted| event.id.is_some() && it.event.id == event.id;
+        let distance = |it: &Counted| if it.ts > ts { it.ts.0 - ts.0 } else { ts.0 - it.ts.0 };
+        let near = |it: &Counted| settings.duplicate_window_ms.is_none_or(|window| distance(it) <= window);
+        kept(settings, da_log, event.kind).into_iter().filter(same).any(near)
     }
 
     fn count(&mut self, settings: &Settings, event: &Sent, keys: Vec<String>, ts: TsMs, now: TsMs) {
@@ -221,11 +248,22 @@ impl Oracle {
         }
     }
 
-    /// Reserves an ad at `now`, unless it is capped. With `ttl_ms` `None` it is counted for good.
-    pub fn reserve(&mut self, settings: &Settings, event: &Sent, ttl_ms: Option<u64>, now: TsMs) -> bool {
+    /// Reserves an ad at `now`, unless it is capped. With `ttl_ms` `None` it is counted for good. What `is_counted` when
+    /// the call comes is granted, and nothing changes: its impression is there already.
+    pub fn reserve(
+        &mut self,
+        settings: &Settings,
+        event: &Sent,
+        ttl_ms: Option<u64>,
+        is_counted: bool,
+        now: TsMs,
+    ) -> bool {
         let Sent { user, da, kind, id, ref keys, .. } = *event;
         if self.judge(settings, &Asked { user, da, keys: keys.clone(), kind: None, at: None }, now).capped {
             return false;
+        }
+        if is_counted {
+            return true;
         }
         match (ttl_ms, id) {
             (Some(ttl), Some(id)) => {

@@ -56,6 +56,9 @@ pub struct Scenario {
     retention: u8,
     lifetime_retention: u8,
     max_skew_ms: u64,
+    /// In tenths of the unit; `None` is as far as the log goes.
+    duplicate_window: Option<u8>,
+    max_kinds: usize,
     pub rule_sets: Vec<Vec<RuleWords>>,
     pub ops: Vec<Op>,
 }
@@ -177,6 +180,8 @@ impl Scenario {
             retention_ms: u64::from(self.retention) * self.unit_ms,
             lifetime_retention_ms: u64::from(self.lifetime_retention) * self.unit_ms,
             max_skew_ms: self.max_skew_ms,
+            duplicate_window_ms: self.duplicate_window.map(|tenths| u64::from(tenths) * self.unit_ms / 10),
+            max_kinds: self.max_kinds,
         }
     }
 
@@ -211,11 +216,25 @@ pub fn scenarios(shape: Shape) -> impl Strategy<Value = Scenario> {
         1..8u8,
         4..20u8,
         prop_oneof![Just(0), Just(60_000), Just(3_600_000)],
+        option::weighted(0.3, prop_oneof![1..10u8, 10..40u8]),
+        prop_oneof![4 => Just(16), 1 => Just(1), 1 => Just(2)],
     );
     (settings, vec(vec(rule(zones), 0..6), 1..4), vec(op(shape), 1..60)).prop_map(|(settings, rule_sets, ops)| {
-        let ((zone, start), unit_ms, history_limit, retention, lifetime_retention, max_skew_ms) = settings;
-        let start = TsMs::from_iso8601(start).unwrap();
-        Scenario { start, zone, unit_ms, history_limit, retention, lifetime_retention, max_skew_ms, rule_sets, ops }
+        let ((zone, start), unit_ms, history_limit, retention, lifetime_retention, max_skew_ms, ..) = settings;
+        let (.., duplicate_window, max_kinds) = settings;
+        Scenario {
+            start: TsMs::from_iso8601(start).unwrap(),
+            zone,
+            unit_ms,
+            history_limit,
+            retention,
+            lifetime_retention,
+            max_skew_ms,
+            duplicate_window,
+            max_kinds,
+            rule_sets,
+            ops,
+        }
     })
 }
 

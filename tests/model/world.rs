@@ -169,9 +169,10 @@ impl<'s> World<'s> {
             }
             Ok(ts) => match self.ledger.count(&self.policy, &event, ts, now) {
                 Outcome::Counted => Answer::Counted,
-                Outcome::Duplicate => Answer::Duplicate,
+                Outcome::Duplicate { .. } => Answer::Duplicate,
                 Outcome::Late => Answer::Late,
                 Outcome::Erased => Answer::Erased,
+                Outcome::TooManyKinds => Answer::TooManyKinds,
             },
         };
         same("the answer", &answer, &wanted)?;
@@ -192,25 +193,51 @@ impl<'s> World<'s> {
         self.story.line(|| told(words));
         let (now, mut left) = (self.now, words.want);
         let ttl_ms = words.ttl.map(|tenths| u64::from(tenths) * self.scenario.unit_ms / 10);
-        for (da, keys) in &words.candidates {
+        let kind = Kind::new(words.kind).unwrap();
+        let event = |(da, keys): &(&'static str, Vec<&'static str>)| Sent {
+            user: words.user,
+            da,
+            kind,
+            ts: Some(now),
+            id: Some(words.id),
+            keys: keys.clone(),
+        };
+        let hold = ttl_ms.map_or(Hold::ForGood, |ttl| Hold::Until(TsMs(now.0 + ttl)));
+        // What is counted already, and whether there is room for the kind, is asked before anything is reserved.
+        let (mut counted, mut has_room) = (Vec::new(), true);
+        for event in words.candidates.iter().map(event) {
+            let wanted = (
+                self.oracle.takes_kind(&self.settings, &event, now),
+                self.oracle.is_counted(&self.settings, &event, now, now),
+            );
+            let asked = engine_event(&event);
+            let found = self.ledger.may_reserve(&self.policy, &reservation(&asked, hold), now);
+            same("whether there is room for the kind, and it is counted already", &found, &wanted)?;
+            has_room &= wanted.0;
+            counted.push(wanted.1);
+        }
+        if !has_room {
+            self.story.line(|| "  a log has as many kinds as it may".to_owned());
+            return Ok(());
+        }
+        for (event, is_counted) in words.candidates.iter().map(event).zip(counted) {
             if left == 0 {
                 break;
             }
-            let kind = Kind::new(words.kind).unwrap();
-            let event = Sent { user: words.user, da, kind, ts: Some(now), id: Some(words.id), keys: keys.clone() };
-            let wanted = self.oracle.reserve(&self.settings, &event, ttl_ms, now);
-            self.story.line(|| format!("  {da} {keys:?}: {}", if wanted { "reserved" } else { "refused" }));
+            let wanted = self.oracle.reserve(&self.settings, &event, ttl_ms, is_counted, now);
             let asked = engine_event(&event);
-            let reservation = Reservation {
-                user: &asked.user,
-                da: &asked.da,
-                keys: &asked.keys,
-                kind,
-                id: asked.id.as_ref().unwrap(),
-                hold: ttl_ms.map_or(Hold::ForGood, |ttl| Hold::Until(TsMs(now.0 + ttl))),
+            let reservation = reservation(&asked, hold);
+            let granted = match is_counted {
+                true => {
+                    let ask = Asked { user: words.user, da: event.da, keys: event.keys.clone(), kind: None, at: None };
+                    !self.ask(&ask).capped
+                }
+                false => self.ledger.reserve(&self.policy, &reservation, now),
             };
-            same("whether it is reserved", &self.ledger.reserve(&self.policy, &reservation, now), &wanted)?;
-            self.hashes.entry(asked.hash()).or_insert(Some((da, words.id)));
+            let told = if is_counted { "counted already" } else { "reserved" };
+            self.story.line(|| format!("  {} {:?}: {}", event.da, event.keys, if wanted { told } else { "refused" }));
+            same("whether it is reserved", &granted, &wanted)?;
+            self.hashes.entry(asked.hash()).or_insert(Some((event.da, words.id)));
             if wanted {
                 left -= 1;
                 self.plan_all(words.user)?;
@@ -355,6 +382,18 @@ fn engine_event(sent: &Sent) -> Event<'static> {
         id: sent.id.map(|id| EventId::new(id).unwrap()),
         kind: sent.kind,
         keys: sent.keys.iter().map(|&key| CapKey::beside(key).unwrap()).collect(),
+    }
+}
+
+/// The reservation that an event of an ad waits for.
+fn reservation<'e>(event: &'e Event<'static>, hold: Hold) -> Reservation<'e> {
+    Reservation {
+        user: &event.user,
+        da: &event.da,
+        keys: &event.keys,
+        kind: event.kind,
+        id: event.id.as_ref().unwrap(),
+        hold,
     }
 }
 

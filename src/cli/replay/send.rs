@@ -38,6 +38,7 @@ pub(super) struct Answer {
     pub duplicate: u64,
     pub late: u64,
     pub erased: u64,
+    pub ignored: u64,
     pub rejected: u64,
     pub errors: Vec<Fault>,
 }

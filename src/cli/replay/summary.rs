@@ -15,6 +15,7 @@ pub(super) struct Summary {
     duplicate: u64,
     late: u64,
     erased: u64,
+    ignored: u64,
     rejected: u64,
     /// Events of batches given up.
     failed: u64,
@@ -41,6 +42,7 @@ impl Summary {
         self.duplicate += answer.duplicate;
         self.late += answer.late;
         self.erased += answer.erased;
+        self.ignored += answer.ignored;
         self.rejected += answer.rejected;
         for fault in &answer.errors {
             let line = batch.lines.get(fault.index).copied().unwrap_or_default();
@@ -68,6 +70,7 @@ impl Summary {
             ("duplicate", self.duplicate),
             ("late", self.late),
             ("erased", self.erased),
+            ("ignored", self.ignored),
             ("rejected", self.rejected),
             ("not sent", self.failed),
         ] {
