@@ -5,6 +5,8 @@ mod clock;
 mod compact;
 mod files;
 mod gzip;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod healthcheck;
 mod options;
 mod replay;

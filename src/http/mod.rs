@@ -7,6 +7,8 @@ mod cap;
 mod check;
 mod events;
 mod front;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod leftover;
 mod ops;
 mod problem;

@@ -5,7 +5,7 @@ use super::json::{NotJson, Raw, elements, members};
 use std::collections::BTreeMap;
 
 /// Objects and arrays may stand in one another this deep; what is deeper is compared as it is written.
-const DEPTH: usize = 16;
+pub(super) const DEPTH: usize = 16;
 
 /// A hash of a JSON value (XXH3, 128 bits). Two texts have the same where they are the same value.
 pub(super) fn body_hash(json: &str) -> Result<u128, NotJson> {

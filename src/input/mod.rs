@@ -13,6 +13,8 @@ mod fields;
 mod find;
 #[cfg(test)]
 mod instant_tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod json;
 mod plain;
 mod read;

@@ -15,6 +15,8 @@
 
 mod batch;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod layout;
 mod link;
 mod marker;

@@ -35,6 +35,8 @@ pub use pulled::Lanes;
 pub use reader::{CandidateVerdict, PageStart, Reader, ReaderError, UserCall, UserEvent, UserKind, UserLog, UserPage};
 pub use reserve::{Reserve, ReserveOutcome};
 pub use router::{CappedKey, Counted, Router};
+#[cfg(any(test, fuzzing))]
+pub(crate) use rulebook::stored_rule;
 pub use rulebook::{Expect, MAX_RULES, RuleView, Rulebook, RulebookError, Source};
 pub use service::{Options, Shards};
 pub use task::TOO_MANY_KINDS;

@@ -357,3 +357,12 @@ fn read(id: &str, value: &[u8]) -> Result<Entry, RulebookError> {
     };
     Ok(Entry { rule: Arc::new(rule), source: Source::Api, revision: stored.revision })
 }
+
+/// For the fuzzers (see [`crate::fuzzing`]): a rule that is read from the store can be written there and read again.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn stored_rule(value: &[u8]) {
+    let Ok(entry) = read("r", value) else { return };
+    let written = serde_json::to_vec(&Stored::of(&entry)).unwrap_or_default();
+    let again = read("r", &written).map(|again| (again.rule, again.revision)).ok();
+    assert_eq!(again, Some((entry.rule, entry.revision)), "{written:?}");
+}

@@ -56,7 +56,7 @@ pub(super) fn value(out: &mut Vec<u8>, at: TsMs, (change, until): (CapChange, Op
     out.extend_from_slice(row_key);
 }
 
-fn parse(shard: ShardId, key: &[u8], value: &[u8]) -> Result<Change, StoreError> {
+pub(super) fn parse(shard: ShardId, key: &[u8], value: &[u8]) -> Result<Change, StoreError> {
     let fields = |mut rest: &[u8]| {
         let (at, until) = (TsMs(take_varint(&mut rest)?), take_varint(&mut rest)?);
         let (&change, row_key) = rest.split_first()?;

@@ -37,6 +37,9 @@ const MAY_CAP: u8 = 1 << 4;
 const HELD: u8 = 1 << 5;
 const KNOWN_BITS: u8 = 0b11_1111;
 
+/// A row with more trimmed events than anybody can have counted is damaged; a lifetime count never runs over from here.
+const TRIMMED_MAX: u64 = i64::MAX as u64;
+
 /// A log as it is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogRow {
@@ -187,7 +190,7 @@ fn decode_section(bytes: &mut &[u8]) -> Option<Section> {
     let count = if tag & COUNTED != 0 { usize::try_from(take_varint(bytes)?).ok()? } else { 1 };
     let trimmed = if tag & TRIMMED != 0 { take_varint(bytes)? } else { 0 };
     // An entry has at least one byte: a count beyond that is damage, not a reason to reserve memory.
-    if (count == 0 && tag & HELD == 0) || count > bytes.len() {
+    if (count == 0 && tag & HELD == 0) || count > bytes.len() || trimmed > TRIMMED_MAX {
         return None;
     }
     let mut entries = SmallVec::with_capacity(count);

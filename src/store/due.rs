@@ -30,7 +30,7 @@ pub(super) fn bound(shard: ShardId, due: TsMs) -> Vec<u8> {
     bound
 }
 
-fn parse(row: &[u8]) -> Option<DueRow> {
+pub(super) fn parse(row: &[u8]) -> Option<DueRow> {
     let (head, rest) = row.split_at_checked(1 + TIME_BYTES)?;
     let mut due = [0; 8];
     due[8 - TIME_BYTES..].copy_from_slice(&head[1..]);

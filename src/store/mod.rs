@@ -20,6 +20,8 @@ mod changes;
 mod codec;
 mod due;
 mod erased;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod lock;
 mod log_rows;
 mod logs;

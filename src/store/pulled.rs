@@ -54,7 +54,7 @@ pub struct Frontier {
 }
 
 impl Frontier {
-    fn encode(&self, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.next);
         if let Some(last) = self.last {
             put_varint(out, last.offset);
@@ -63,7 +63,7 @@ impl Frontier {
         }
     }
 
-    fn decode(mut bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
         let next = take_varint(&mut bytes)?;
         if bytes.is_empty() {
             return Some(Self { next, last: None });
@@ -125,13 +125,13 @@ fn output_row(topic: &str) -> Vec<u8> {
     [&[0], topic.as_bytes()].concat()
 }
 
-fn encode_taken(taken: &Taken) -> Vec<u8> {
+pub(super) fn encode_taken(taken: &Taken) -> Vec<u8> {
     let mut out = Vec::with_capacity(SHARDS * 4);
     taken.iter().for_each(|&next| put_varint(&mut out, next));
     out
 }
 
-fn decode_taken(mut bytes: &[u8]) -> Option<Box<Taken>> {
+pub(super) fn decode_taken(mut bytes: &[u8]) -> Option<Box<Taken>> {
     let mut taken = Box::new([0; SHARDS]);
     for next in taken.iter_mut() {
         *next = take_varint(&mut bytes)?;
@@ -143,9 +143,9 @@ const CORRUPT: StoreError = StoreError::Corrupt { table: "pulled", what: "a row 
 
 /// The rows of one partition, as they are read.
 #[derive(Default)]
-struct Rows {
+pub(super) struct Rows {
     frontier: Option<Frontier>,
-    base: Option<Box<Taken>>,
+    pub(super) base: Option<Box<Taken>>,
     resets: u64,
     early: BTreeSet<u64>,
     /// Writers, writer, the offset that writer takes next.
@@ -155,7 +155,7 @@ struct Rows {
 }
 
 impl Rows {
-    fn add(&mut self, rest: &[u8], key: Box<[u8]>, value: &[u8]) -> Option<()> {
+    pub(super) fn add(&mut self, rest: &[u8], key: Box<[u8]>, value: &[u8]) -> Option<()> {
         match *rest {
             [BASE] => self.base = Some(decode_taken(value)?),
             [FRONTIER] => self.frontier = Some(Frontier::decode(value)?),
@@ -180,7 +180,7 @@ impl Rows {
         Some(())
     }
 
-    fn fold(self) -> PulledPartition {
+    pub(super) fn fold(self) -> PulledPartition {
         let mut taken = self.base.unwrap_or_else(|| Box::new([0; SHARDS]));
         for shard in ShardId::all() {
             let mine = self.marks.iter().filter(|&&(writers, writer, _)| shard.index() as u16 % writers == writer);

@@ -33,7 +33,7 @@ impl ReservationRow {
         out.extend_from_slice(&self.answer);
     }
 
-    fn decode(mut bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
         let text = |bytes: &mut &[u8]| Some(std::str::from_utf8(take_bytes(bytes)?).ok()?.to_owned());
         let kept_until = TsMs(take_varint(&mut bytes)?);
         let (body_hash, rest) = bytes.split_first_chunk()?;

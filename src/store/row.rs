@@ -172,8 +172,8 @@ impl RowKeys {
 
 /// What every row of the user of this row key begins with.
 pub(crate) fn user_prefix(row_key: &[u8]) -> &[u8] {
-    let zero = memchr::memchr(0, &row_key[1..]).map_or(row_key.len(), |zero| zero + 2);
-    &row_key[..zero]
+    let zero = row_key.get(1..).and_then(|rest| memchr::memchr(0, rest));
+    &row_key[..zero.map_or(row_key.len(), |zero| zero + 2)]
 }
 
 fn write_user(out: &mut Vec<u8>, user: &str) {

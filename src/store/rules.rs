@@ -20,7 +20,7 @@ pub struct RulesMark {
 }
 
 impl RulesMark {
-    fn encode(self) -> [u8; 32] {
+    pub(super) fn encode(self) -> [u8; 32] {
         let mut bytes = [0; 32];
         let fields = [self.revision, self.fingerprint, self.retention_ms, self.held_since.0];
         for (place, field) in bytes.chunks_exact_mut(8).zip(fields) {
@@ -29,7 +29,7 @@ impl RulesMark {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let field = |number: usize| Some(u64::from_be_bytes(bytes.get(8 * number..8 * number + 8)?.try_into().ok()?));
         let [revision, fingerprint, retention_ms, held_since] = [field(0)?, field(1)?, field(2)?, field(3)?];
         (bytes.len() == 32).then_some(Self { revision, fingerprint, retention_ms, held_since: TsMs(held_since) })

@@ -22,7 +22,7 @@ pub(in super::super) fn put_row(out: &mut Vec<u8>, row_key: &[u8], value: &[u8])
 }
 
 /// The row keys and values in a row of the journal.
-pub(super) fn rows(mut journal: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), StoreError>> {
+pub(in super::super) fn rows(mut journal: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), StoreError>> {
     std::iter::from_fn(move || {
         if journal.is_empty() {
             return None;

@@ -14,7 +14,7 @@
 //! frozen ones only once RocksDB has them.
 
 mod flush;
-mod journal;
+pub(super) mod journal;
 mod known;
 mod rows;
 #[cfg(test)]
