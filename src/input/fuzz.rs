@@ -236,13 +236,13 @@ pub(crate) fn instant(bytes: &[u8]) {
         let Ok(Some(ts)) = ts else { continue };
         assert!(is_log_time(ts), "{text:?}");
         let Ok(instant) = jiff::Timestamp::from_millisecond(ts.0 as i64) else { panic!("{text:?} is {ts:?}") };
-        assert_eq!(TsMs::from_rfc3339(&instant.to_string()), Ok(ts), "{text:?}");
+        assert_eq!(TsMs::from_iso8601(&instant.to_string()), Ok(ts), "{text:?}");
         assert_eq!(
             reader(0).event(format!(r#"{{"user":"u","da":"d","ts":{}}}"#, ts.0).as_bytes()).map(|it| it.ts),
             Ok(Some(ts))
         );
     }
-    if let Ok(ts) = TsMs::from_rfc3339(text) {
+    if let Ok(ts) = TsMs::from_iso8601(text) {
         let parsed = text.parse::<jiff::Timestamp>().map(|instant| instant.as_nanosecond().div_euclid(1_000_000));
         assert!(parsed.is_err() || parsed.is_ok_and(|parsed| parsed == i128::from(ts.0)), "{text:?} is {ts:?}");
     }
