@@ -180,3 +180,9 @@ fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     id.map_or_else(|_| UNKNOWN_BOOT.to_owned(), |id| id.trim().to_owned())
 }
+
+/// The same as a number; 0 where the machine does not tell.
+pub(super) fn boot_number() -> u64 {
+    let id = boot_id();
+    if id == UNKNOWN_BOOT { 0 } else { xxhash_rust::xxh3::xxh3_64(id.as_bytes()).max(1) }
+}

@@ -18,6 +18,8 @@ mod at_rest;
 mod caps;
 mod changes;
 mod codec;
+#[cfg(test)]
+mod damage_tests;
 mod due;
 mod erased;
 #[cfg(any(test, fuzzing))]
@@ -29,6 +31,7 @@ mod meta;
 mod open;
 mod options;
 mod overlay;
+mod position;
 mod pulled;
 mod reclaim;
 mod reservations;
@@ -37,6 +40,8 @@ mod rules;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod wal;
+mod whole;
 
 pub use at_rest::Round;
 pub use caps::{CapEntry, CapsPage};
@@ -57,6 +62,7 @@ pub use reservations::{ReservationRow, UserCalls};
 pub use row::{RowKey, RowKeys};
 pub use rules::RulesMark;
 pub use turn::Turn;
+pub use whole::Damage;
 
 use crate::model::{SHARDS, ShardId};
 use rocksdb::{BottommostLevelCompaction, ColumnFamily, CompactOptions, DB};
@@ -120,6 +126,8 @@ pub enum StoreError {
     RocksDb { doing: &'static str, source: rocksdb::Error },
     #[error("a row of table {table} cannot be read: {what}")]
     Corrupt { table: &'static str, what: &'static str },
+    #[error("{doing}: {kind}")]
+    Io { doing: &'static str, kind: std::io::ErrorKind },
     #[error("an earlier write failed, so nothing more is written until a restart")]
     Poisoned,
 }
@@ -146,6 +154,10 @@ pub struct Store {
     durability: Durability,
     keep_changes: bool,
     poisoned: AtomicBool,
+    /// Up to where the write-ahead log is known to be on disk; `None` in memory.
+    position: Option<position::Position>,
+    /// Up to this sequence everything is synced.
+    synced_seq: AtomicU64,
     /// The last sequence given out, by shard; only the shard's writer adds to it.
     seq: Vec<AtomicU64>,
     /// The last sequence that is durable, by shard.
@@ -215,7 +227,28 @@ impl Store {
         if self.dir.is_none() {
             return Ok(());
         }
-        self.db.flush_wal(true).map_err(StoreError::rocks("syncing the write-ahead log")).inspect_err(|_| self.poison())
+        let seq = self.db.latest_sequence_number();
+        let synced = self.db.flush_wal(true).map_err(StoreError::rocks("syncing the write-ahead log"));
+        synced.and_then(|()| self.note_synced(seq, false)).inspect_err(|_| self.poison())
+    }
+
+    /// Says that everything up to a sequence is on disk.
+    fn note_synced(&self, seq: u64, clean: bool) -> Result<(), StoreError> {
+        self.synced_seq.fetch_max(seq, Ordering::Relaxed);
+        self.note(|known| (known.synced, known.clean) = (known.synced.max(seq), clean))
+    }
+
+    /// Says that everything written so far is in the log, if perhaps not on disk.
+    fn note_written(&self) -> Result<(), StoreError> {
+        let seq = self.db.latest_sequence_number();
+        self.note(|known| known.written = known.written.max(seq))
+    }
+
+    fn note(&self, change: impl FnOnce(&mut position::Known)) -> Result<(), StoreError> {
+        let Some(position) = &self.position else { return Ok(()) };
+        position
+            .note(change)
+            .map_err(|error| StoreError::Io { doing: "noting how far the log is synced", kind: error.kind() })
     }
 
     /// Writes what is in memory to files, and rewrites every file. Nobody may write meanwhile. Blocks on disk, for long.
@@ -239,6 +272,7 @@ impl Store {
         self.sync()?;
         self.mark_closed()?;
         self.sync()?;
+        self.note_synced(self.db.latest_sequence_number(), true)?;
         self.db.cancel_all_background_work(true);
         Ok(())
     }

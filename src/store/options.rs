@@ -1,7 +1,9 @@
 //! How RocksDB is set up.
 
 use super::{Reclaim, Table};
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DataBlockIndexType, Env, LogLevel, Options};
+use rocksdb::{
+    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, DataBlockIndexType, Env, LogLevel, Options,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -170,6 +172,11 @@ impl StoreOptions {
         options.set_stats_dump_period_sec(0);
         options.set_bytes_per_sync(1 << 20);
         options.set_avoid_unnecessary_blocking_io(true);
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        options.set_track_and_verify_wals_in_manifest(true);
+        // Whether all files are there is found out in `open`, and a failed write poisons the store. With this on, one
+        // block that a compaction cannot read would refuse every write until a restart, and after it again.
+        options.set_paranoid_checks(false);
         if let Some(env) = env {
             options.set_env(env);
         }
