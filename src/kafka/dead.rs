@@ -117,6 +117,11 @@ impl DeadLetters {
         true
     }
 
+    /// Whether there is a topic for them.
+    pub(super) fn has_topic(&self) -> bool {
+        self.post.is_some()
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.post.as_ref().is_some_and(|post| post.open >= LETTERS_MAX || post.open_bytes >= BYTES_MAX)
     }

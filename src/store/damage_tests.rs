@@ -129,7 +129,8 @@ fn whatever_a_write_that_was_not_synced_left_is_gone_past() {
     let len = std::fs::metadata(&logs_in(world.path())[0]).unwrap().len() as usize;
     let file = wal::scan(world.path()).unwrap().remove(0);
     let write = ((file.bytes - 200) / (WRITES + 3)) as usize;
-    let spoil: [(&str, Box<dyn Fn(&mut Vec<u8>)>); 6] = [
+    type Spoil = Box<dyn Fn(&mut Vec<u8>)>;
+    let spoil: [(&str, Spoil); 6] = [
         ("cut", Box::new(move |log| log.truncate(len - 3))),
         ("cut in its head", Box::new(move |log| log.truncate(len - write + 9))),
         ("flipped", Box::new(move |log| log[len - 3] ^= 1)),

@@ -77,7 +77,12 @@ impl Store {
         let mut batch = WriteBatch::default();
         for shard in ShardId::all() {
             let mut trimmed_to = self.stored_trimmed_to(shard)?;
-            let mut seq = self.last_change(shard)?.unwrap_or(0).max(trimmed_to);
+            let last = self.last_change(shard);
+            if let Err(error) = &last {
+                self.unreadable(Table::Changes, error);
+            }
+            let unbroken = unbroken && last.is_ok();
+            let mut seq = last.unwrap_or_default().unwrap_or(0).max(trimmed_to);
             if !unbroken && self.keep_changes {
                 // Far above every number that was ever given out, so that no marker of the time before can be met.
                 seq = ((seq >> EPOCH_BITS) + 1) << EPOCH_BITS;

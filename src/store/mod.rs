@@ -37,6 +37,7 @@ mod reclaim;
 mod reservations;
 mod row;
 mod rules;
+mod step_over;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -133,6 +134,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether a row is there and cannot be read.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::RocksDb { .. } | Self::Corrupt { .. })
+    }
+
     fn rocks(doing: &'static str) -> impl FnOnce(rocksdb::Error) -> StoreError {
         move |source| StoreError::RocksDb { doing, source }
     }
@@ -158,6 +164,8 @@ pub struct Store {
     position: Option<position::Position>,
     /// Up to this sequence everything is synced.
     synced_seq: AtomicU64,
+    /// How often something could not be read.
+    unreadable_rows: AtomicU64,
     /// The last sequence given out, by shard; only the shard's writer adds to it.
     seq: Vec<AtomicU64>,
     /// The last sequence that is durable, by shard.

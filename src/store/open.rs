@@ -88,6 +88,7 @@ impl Store {
             poisoned: AtomicBool::new(false),
             position,
             synced_seq: AtomicU64::new(0),
+            unreadable_rows: AtomicU64::new(0),
             seq: Store::shard_counters(0),
             durable_seq: Store::shard_counters(0),
             told_seq: Store::shard_counters(u64::MAX),
@@ -117,8 +118,11 @@ impl Store {
         store.upgrade().map_err(state)?;
         // The first format's changes say less: nobody is told anything by them.
         store.load_sequences(format == Some(1)).map_err(state)?;
-        store.know_if_empty().map_err(state)?;
-        store.recover_journal().map_err(state)?;
+        store.know_if_empty();
+        store.recover_journal().map_err(|error| {
+            let lost = "acknowledged events that were not in a file yet are in it".to_owned();
+            damaged(Damage { what: format!("the journal cannot be read: {error}"), lost })
+        })?;
         store.load_at_rest().map_err(state)?;
         store.mark_opened().map_err(state)?;
         store.sync().map_err(state)?;
