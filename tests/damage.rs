@@ -122,3 +122,85 @@ fn a_damaged_log_is_refused_with_exit_code_2() {
         assert!(said.contains(part), "{said}");
     }
 }
+
+/// Runs a command on a site's directory: its exit code and what it says, as JSON.
+fn run(site: &Site, command: &[&str]) -> (i32, Value) {
+    let mut run = std::process::Command::new(support::binary());
+    let output = run.args(command).arg("--json").arg("--data-dir").arg(site.data()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{command:?}: {said}"));
+    (output.status.code().unwrap(), report)
+}
+
+/// All files of a directory that hold data.
+fn contents(site: &Site) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files: Vec<_> =
+        ["CURRENT", ".sst", ".log", ".synced"].iter().flat_map(|end| files(&site.data(), end)).collect();
+    files.sort();
+    files.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+/// Has a damaged directory told, repaired and served again; how many of the users are still known.
+fn repaired(site: &Site) -> usize {
+    let before = contents(site);
+    for command in [&["verify"][..], &["repair"]] {
+        let (code, report) = run(site, command);
+        assert_eq!((code, &report["whole"]), (1, &json!(false)), "{command:?}: {report}");
+        assert!(contents(site) == before, "{command:?} changed something");
+    }
+    let (code, report) = run(site, &["repair", "--yes"]);
+    assert_eq!((code, &report["repaired"]), (0, &json!(true)), "{report}");
+    assert_eq!(run(site, &["verify"]).0, 0);
+    let server = site.start();
+    let known = |user: &usize| server.ok(&format!("/cap/user-{user}/77"))["count"] == 1;
+    let known = (0..USERS).filter(known).count();
+    assert_eq!(post(&server, lines(0..USERS, "again")).0, 200);
+    assert!(server.terminate().success());
+    assert_eq!(run(site, &["verify"]).0, 0);
+    known
+}
+
+#[test]
+fn a_whole_directory_is_verified_as_such() {
+    let (site, server) = Server::with(&[]);
+    assert_eq!(post(&server, lines(0..100, "a")).1["counted"], 100);
+    server.kill();
+    assert_eq!(run(&site, &["verify"]).0, 0);
+    assert_eq!(run(&site, &["repair", "--yes"]).0, 0);
+    assert!(site.start().terminate().success());
+    let (code, report) = run(&site, &["verify"]);
+    assert_eq!((code, &report["whole"]), (0, &json!(true)), "{report}");
+    assert_eq!(report["tables"][0], json!({"table": "logs", "rows": 100, "undecodable": 0, "unreadable": 0}));
+}
+
+#[test]
+fn blocks_that_cannot_be_read_are_given_up_with_their_rows_alone() {
+    let site = spoilt(&[]);
+    let known = repaired(&site);
+    assert!(known > 2 * USERS / 3 && known < USERS, "{known}");
+    assert!(site.data().join("damaged/1").is_dir());
+}
+
+#[test]
+fn what_follows_damage_in_the_log_is_given_up() {
+    let (site, server) = Server::with(&[]);
+    for start in (0..USERS).step_by(100) {
+        assert_eq!(post(&server, lines(start..start + 100, "a")).1["counted"], 100);
+    }
+    server.kill();
+    let log = files(&site.data(), ".log").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let len = std::fs::metadata(&log).unwrap().len() as usize;
+    flip(&log, [len / 2].into_iter());
+    let known = repaired(&site);
+    assert!(known > USERS / 4 && known < 3 * USERS / 4, "{known}");
+}
+
+#[test]
+fn a_log_that_is_missing_is_given_up() {
+    let (site, server) = Server::with(&[]);
+    assert_eq!(post(&server, lines(0..USERS, "a")).1["counted"], USERS);
+    server.kill();
+    files(&site.data(), ".log").into_iter().for_each(|log| std::fs::remove_file(log).unwrap());
+    assert_eq!(site.command().output().unwrap().status.code(), Some(2));
+    assert_eq!(repaired(&site), 0);
+}

@@ -74,6 +74,11 @@ pub(super) fn parse(shard: ShardId, key: &[u8], value: &[u8]) -> Result<Change, 
     Ok(Change { shard, seq: seq_of(key)?, at, change, until, row_key })
 }
 
+/// Whether the bytes are a change.
+pub(super) fn is_row(key: &[u8], value: &[u8]) -> bool {
+    key.first().is_some_and(|&shard| parse(ShardId(shard), key, value).is_ok())
+}
+
 pub(super) fn seq_of(row: &[u8]) -> Result<u64, StoreError> {
     let seq = row.get(1..).and_then(|seq| seq.try_into().ok());
     seq.map(u64::from_be_bytes).ok_or(StoreError::Corrupt { table: "changes", what: "a sequence is not 8 bytes" })

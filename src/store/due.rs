@@ -37,6 +37,11 @@ pub(super) fn parse(row: &[u8]) -> Option<DueRow> {
     Some(DueRow { due: TsMs(u64::from_be_bytes(due)), row_key })
 }
 
+/// Whether the bytes are a timer.
+pub(super) fn is_row(row: &[u8]) -> bool {
+    parse(row).is_some()
+}
+
 const TOO_SHORT: StoreError = StoreError::Corrupt { table: "due", what: "a row ends too soon" };
 
 impl Store {

@@ -12,7 +12,7 @@ const ID_FIELD: &[u8] = b"store_id";
 /// 32 hex digits: under what key users who were erased are hashed.
 const ERASURE_KEY_FIELD: &[u8] = b"erasure_key";
 /// `on` or `off`: whether the last run noted changes.
-const CHANGES_FIELD: &[u8] = b"changes";
+pub(super) const CHANGES_FIELD: &[u8] = b"changes";
 /// The machine's boot id while a run is under way; absent after a clean end.
 const RUNNING_FIELD: &[u8] = b"running_on_boot";
 /// The last time of day that was believed, in ms.

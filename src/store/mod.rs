@@ -17,6 +17,7 @@
 mod at_rest;
 mod caps;
 mod changes;
+mod check;
 mod codec;
 #[cfg(test)]
 mod damage_tests;
@@ -34,6 +35,7 @@ mod overlay;
 mod position;
 mod pulled;
 mod reclaim;
+mod repair;
 mod reservations;
 mod row;
 mod rules;
@@ -47,6 +49,7 @@ mod whole;
 pub use at_rest::Round;
 pub use caps::{CapEntry, CapsPage};
 pub use changes::Change;
+pub use check::{TableCheck, Verified, verify};
 pub use codec::LogRow;
 // For benches/instructions.rs, which measures them alone.
 #[doc(hidden)]
@@ -59,6 +62,7 @@ pub use options::{ByteSize, Compression, Durability, StorageKind, StoreOptions};
 pub use overlay::OverlayFigures;
 pub use pulled::{Frontier, MarkKey, PulledPartition, RecordCheck, Taken};
 pub use reclaim::{Keep, Reclaim};
+pub use repair::repair;
 pub use reservations::{ReservationRow, UserCalls};
 pub use row::{RowKey, RowKeys};
 pub use rules::RulesMark;

@@ -1,6 +1,7 @@
 //! Opening: the directory is ours alone, its format is known, and the sequences go on where they ended.
 
 use super::at_rest::AtRest;
+use super::check::missing_files;
 use super::lock::{DirLock, LockError};
 use super::meta::boot_number;
 use super::overlay::Overlay;
@@ -107,7 +108,9 @@ impl Store {
         if last < promised {
             return Err(damaged(whole::ends_too_soon(&dir, last, promised)));
         }
-        if let Some(damage) = store.missing_files().map_err(state)? {
+        if let Some(dir) = &store.dir
+            && let Some(damage) = missing_files(&store.db, dir).map_err(rocks)?
+        {
             return Err(damaged(damage));
         }
         let format = store.format().map_err(state)?;
@@ -128,29 +131,10 @@ impl Store {
         store.sync().map_err(state)?;
         Ok(store)
     }
-
-    /// Whether every file is there in the size that RocksDB knows.
-    fn missing_files(&self) -> Result<Option<Damage>, StoreError> {
-        let Some(dir) = &self.dir else { return Ok(None) };
-        let files = self.db.live_files().map_err(StoreError::rocks("listing the files"))?;
-        let mut missing = Vec::new();
-        for file in &files {
-            let size = std::fs::metadata(dir.join(file.name.trim_start_matches('/'))).map(|data| data.len());
-            let why = match size {
-                Ok(size) if size == file.size as u64 => continue,
-                Ok(size) => format!("has {size} bytes instead of {}", file.size),
-                Err(_) => "is missing".to_owned(),
-            };
-            missing.push(format!("{} of table {} {why}", file.name.trim_start_matches('/'), file.column_family_name));
-        }
-        let (what, count) = (missing.join(", "), missing.len());
-        let lost = format!("{count} of {} files cannot be used, and the rows in them are lost", files.len());
-        Ok((count > 0).then_some(Damage { what, lost }))
-    }
 }
 
 /// What RocksDB says of a directory that it cannot open.
-fn failed(dir: &Path, source: rocksdb::Error) -> OpenError {
+pub(super) fn failed(dir: &Path, source: rocksdb::Error) -> OpenError {
     let text = source.to_string();
     let is_damage = source.kind() == ErrorKind::Corruption || text.contains("No such file");
     if !is_damage {
@@ -205,7 +189,7 @@ fn refuse_damage(dir: &Path, database: &Options) -> Result<Known, OpenError> {
 }
 
 /// The last sequence of a directory, without changing anything in it.
-fn last_sequence(dir: &Path, database: &Options) -> Result<u64, OpenError> {
+pub(super) fn last_sequence(dir: &Path, database: &Options) -> Result<u64, OpenError> {
     let mut options = database.clone();
     options.create_if_missing(false);
     options.create_missing_column_families(false);
@@ -214,7 +198,7 @@ fn last_sequence(dir: &Path, database: &Options) -> Result<u64, OpenError> {
     Ok(db.latest_sequence_number())
 }
 
-fn lock_dir(dir: &Path) -> Result<DirLock, OpenError> {
+pub(super) fn lock_dir(dir: &Path) -> Result<DirLock, OpenError> {
     let unusable = |source| OpenError::Directory { dir: dir.to_owned(), source };
     std::fs::create_dir_all(dir).map_err(unusable)?;
     // Who may read the files knows what was shown to whom.

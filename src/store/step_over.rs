@@ -82,23 +82,29 @@ impl Readable<'_> {
 /// Seeks the first row that can be read after a key behind which none can. Whether there may be one: `false` only where
 /// nothing can be read up to the end.
 ///
-/// Where the damage ends is not known. Keys that share ever less with the last one are tried until one can be sought; then
-/// the search goes back from there, halving the distance.
+/// Where the damage ends is not known. Keys ever further from the last one are tried until one can be sought; then the
+/// search goes back from there, halving the distance.
 pub(super) fn seek_past(rows: &mut DBRawIterator<'_>, last: &[u8]) -> bool {
     let mut sought = |key: &[u8]| {
         rows.seek(key);
         rows.valid() || rows.status().is_ok()
     };
-    let above = |len: usize| {
-        let mut key = last[..len].to_vec();
-        let last = key.last_mut()?;
-        *last = last.checked_add(1)?;
-        Some(key)
-    };
-    let Some(mut high) = (1..=last.len()).rev().filter_map(above).find(|key| sought(key)) else { return false };
-    let shared = high.len() - 1;
-    let width = shared + 1 + SEARCHED;
     let mut low = last.to_vec();
+    let mut high = None;
+    'far: for len in (1..=last.len()).rev() {
+        for step in [1, 2, 4, 8, 16, 32, 64, 128, 255] {
+            let mut key = last[..len].to_vec();
+            key[len - 1] = key[len - 1].saturating_add(step);
+            if key > low && sought(&key) {
+                high = Some(key);
+                break 'far;
+            }
+            low = low.max(key);
+        }
+    }
+    let Some(mut high) = high else { return false };
+    let shared = low.iter().zip(&high).take_while(|(a, b)| a == b).count();
+    let width = shared + 1 + SEARCHED;
     low.resize(width, 0);
     high.resize(width, 0);
     let number = |key: &[u8]| key[shared..].iter().fold(0u64, |number, &byte| (number << 8) | u64::from(byte));
