@@ -103,6 +103,7 @@ pub(super) fn seek_past(rows: &mut DBRawIterator<'_>, last: &[u8]) -> bool {
         }
     }
     let Some(mut high) = high else { return false };
+    let found = high.clone();
     let shared = low.iter().zip(&high).take_while(|(a, b)| a == b).count();
     let width = shared + 1 + SEARCHED;
     low.resize(width, 0);
@@ -115,5 +116,6 @@ pub(super) fn seek_past(rows: &mut DBRawIterator<'_>, last: &[u8]) -> bool {
         if sought(&low) { to = middle } else { from = middle }
     }
     low[shared..].copy_from_slice(&to.to_be_bytes()[8 - (width - shared)..]);
-    sought(&low)
+    // A seek that failed may leave the iterator in the block that cannot be read: what could be sought once can be again.
+    sought(&low) || sought(&found)
 }
