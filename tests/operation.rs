@@ -2,6 +2,7 @@
 //! a restart helps says so and ends.
 
 #[path = "support/redis_server.rs"]
+#[allow(dead_code)]
 mod redis_server;
 mod support;
 

@@ -11,6 +11,7 @@ mod healthcheck;
 mod options;
 mod replay;
 pub mod serve;
+mod verify;
 
 use crate::config::{Config, ConfigError, Flags};
 use crate::telemetry;
@@ -40,6 +41,8 @@ enum Command {
     /// Says that the clock is right
     Clock(clock::ClockArgs),
     Compact(compact::CompactArgs),
+    Verify(verify::VerifyArgs),
+    Repair(verify::RepairArgs),
     Healthcheck(healthcheck::HealthcheckArgs),
 }
 
@@ -67,6 +70,8 @@ enum CliError {
     #[error(transparent)]
     Compact(#[from] compact::CompactError),
     #[error(transparent)]
+    Verify(#[from] verify::VerifyError),
+    #[error(transparent)]
     Healthcheck(#[from] healthcheck::HealthcheckError),
 }
 
@@ -82,6 +87,7 @@ impl CliError {
             | Self::Backtest(BacktestError::Config(_) | BacktestError::Rules(_)) => 2,
             Self::Serve(serve::ServeError::Open(_)) | Self::Clock(_) => 2,
             Self::Compact(compact::CompactError::Config(_) | compact::CompactError::Open(_)) => 2,
+            Self::Verify(_) => 2,
             Self::Replay(ReplayError::Config(_) | ReplayError::Url(_) | ReplayError::ShiftOfStdin) => 2,
             Self::Replay(ReplayError::File(why)) | Self::Backtest(BacktestError::File(why)) if why.is_usage() => 2,
             Self::Healthcheck(HealthcheckError::Config(_)) => 2,
@@ -123,6 +129,8 @@ impl Command {
             Self::Openapi => print!("{}", crate::http::openapi_json()),
             Self::Clock(args) => clock::run(&args)?,
             Self::Compact(args) => compact::run(&args)?,
+            Self::Verify(args) => return Ok(verify::run(&args)?),
+            Self::Repair(args) => return Ok(verify::run_repair(&args)?),
             Self::Healthcheck(args) => healthcheck::run(&args)?,
         }
         Ok(true)

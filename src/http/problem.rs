@@ -84,6 +84,7 @@ impl From<Refusal> for Problem {
             Refusal::Busy => "overloaded",
             Refusal::Poisoned => "store_failed",
             Refusal::DiskFull => "disk_full",
+            Refusal::RowUnreadable => "row_unreadable",
             Refusal::ReadFailed => "store_read_failed",
             Refusal::ClockNotBelieved => "clock_not_believed",
             Refusal::Stopping => "stopping",
@@ -94,6 +95,11 @@ impl From<Refusal> for Problem {
 
 impl From<ReaderError> for Problem {
     fn from(error: ReaderError) -> Self {
+        if let ReaderError::Store(error) = &error
+            && error.is_unreadable()
+        {
+            return Refusal::RowUnreadable.into();
+        }
         tracing::error!(%error, "a read failed");
         Self::internal()
     }

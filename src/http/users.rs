@@ -196,6 +196,14 @@ struct Receipt<'a> {
     calls: u64,
     #[schema(example = 1)]
     caps: u64,
+    /// How often something of the user could not be read: it was erased all the same, and is not in the counts. Only where it
+    /// was so.
+    #[serde(skip_serializing_if = "is_zero")]
+    unreadable: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Erase a user
@@ -234,5 +242,6 @@ async fn erase(app: &App, user: Result<UserId<'static>, Problem>) -> Result<Resp
         reservations: erasure.reservations,
         calls: erasure.calls,
         caps: erasure.caps,
+        unreadable: erasure.unreadable,
     }))
 }

@@ -35,6 +35,8 @@ pub(super) struct Reading {
 /// Records read and not yet handed over.
 pub(super) struct Chunk {
     pub events: BlockBuilder,
+    /// Of its records, in their order.
+    pub offsets: Vec<u64>,
     /// Up to the last record read.
     pub end: Frontier,
     /// Letters that must be waited for.
@@ -78,6 +80,7 @@ impl Reading {
         let offset = check.offset;
         chunk.end = Frontier { next: offset + 1, last: Some(check) };
         chunk.records += 1;
+        chunk.offsets.push(offset);
         let Some(value) = message.payload() else {
             chunk.tombstones += 1;
             return None;
@@ -104,7 +107,8 @@ impl Reading {
                 let _ = write!(self.id, "{}{offset}", self.prefix);
                 event.id = EventId::new(self.id.as_str()).ok();
             }
-            chunk.events.push(chunk.records as usize, &event).map_err(ahead)
+            // Counted from 0, as its offset stands.
+            chunk.events.push(chunk.records as usize - 1, &event).map_err(ahead)
         });
         let Reject { code, detail } = added.err()?;
         Some(Letter::of(message, number, code, detail))

@@ -50,19 +50,34 @@ struct Outcomes(Arc<Mutex<Vec<Outcome>>>);
 impl Letter {
     /// A whole record, and what is wrong with it.
     pub(super) fn of(message: &BorrowedMessage<'_>, chunk: u64, code: &'static str, detail: String) -> Self {
+        let mut letter = Self::unread((message.partition() as u32, message.offset() as u64), chunk, code, detail);
+        letter.fill(message);
+        letter
+    }
+
+    /// What is wrong with the record of a partition and offset that is not at hand.
+    pub(super) fn unread((partition, offset): (u32, u64), chunk: u64, code: &'static str, detail: String) -> Self {
         Self {
-            partition: message.partition() as u32,
-            offset: message.offset() as u64,
+            partition,
+            offset,
             chunk,
-            key: message.key().map(<[u8]>::to_vec),
-            value: message.payload().map(<[u8]>::to_vec),
-            ts: message.timestamp().to_millis().unwrap_or(NO_TIME),
-            headers: message.headers().map(BorrowedHeaders::detach),
+            key: None,
+            value: None,
+            ts: NO_TIME,
+            headers: None,
             alone: false,
             timeless: false,
             code,
             detail,
         }
+    }
+
+    /// Takes what the record has: key, value, time and headers.
+    pub(super) fn fill(&mut self, message: &BorrowedMessage<'_>) {
+        self.key = message.key().map(<[u8]>::to_vec);
+        self.value = message.payload().map(<[u8]>::to_vec);
+        self.ts = message.timestamp().to_millis().unwrap_or(NO_TIME);
+        self.headers = message.headers().map(BorrowedHeaders::detach);
     }
 
     /// Whether it can be sent with its own time: a zero would be taken for now.
@@ -168,6 +183,11 @@ impl DeadLetters {
         post.open_bytes += letter.bytes();
         post.waiting.push_back(letter);
         true
+    }
+
+    /// Whether there is a topic for them.
+    pub(super) fn has_topic(&self) -> bool {
+        self.post.is_some()
     }
 
     pub(super) fn is_full(&self) -> bool {

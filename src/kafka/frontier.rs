@@ -35,6 +35,13 @@ impl Underway {
         self.add(Frontier { next, last }, 0);
     }
 
+    /// A chunk that is not done has so many parts more.
+    pub(super) fn more(&mut self, chunk: u64, parts: usize) {
+        if let Some((_, left)) = chunk.checked_sub(self.first).and_then(|at| self.chunks.get_mut(at as usize)) {
+            *left += parts;
+        }
+    }
+
     /// A part of a chunk is done.
     pub(super) fn done(&mut self, chunk: u64) {
         let at = chunk.checked_sub(self.first).and_then(|at| self.chunks.get_mut(at as usize));

@@ -42,6 +42,7 @@ mod seldom;
 #[cfg(feature = "kafka")]
 mod service;
 mod status;
+mod unreadable;
 
 #[cfg(not(feature = "kafka"))]
 pub use absent::{start, start_output};

@@ -9,7 +9,7 @@ use crate::model::SHARDS;
 use crate::shard::{Lanes, Refusal, Router};
 use crate::store::{Frontier, PulledPartition, RecordCheck, Store, StoreError, Taken};
 use rdkafka::message::{BorrowedMessage, Message};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// What is done with a partition.
@@ -49,6 +49,8 @@ pub(super) struct Partition {
     /// Records that lay too far ahead, whose letters are open; and whether that is stored as it is.
     early: BTreeSet<u64>,
     early_is_stored: bool,
+    /// Chunks and offsets of records that were not counted, and are to be set aside.
+    pub unreadable: VecDeque<(u64, u64)>,
     /// Kafka is not asked before.
     pub ask_at: Option<Instant>,
 }
@@ -82,6 +84,7 @@ impl Partition {
             resets: known.resets,
             early: known.early,
             early_is_stored: true,
+            unreadable: VecDeque::new(),
             ask_at: None,
         }
     }
@@ -170,6 +173,7 @@ impl Partition {
         let (number, end) = (self.underway.next_chunk(), self.underway.frontier());
         let chunk = self.chunk.get_or_insert_with(|| Chunk {
             events: with.router.builder(),
+            offsets: Vec::new(),
             end,
             letters: 0,
             records: 0,
@@ -219,7 +223,7 @@ impl Partition {
         counters.skipped.increment(chunk.skipped);
         counters.tombstones.increment(chunk.tombstones);
         counters.events.increment(chunk.events.len() as u64);
-        let parts = self.lanes.put(self.underway.next_chunk(), chunk.events, chunk.end.next);
+        let parts = self.lanes.put(self.underway.next_chunk(), chunk.events, chunk.offsets, chunk.end.next);
         self.underway.add(chunk.end, parts + chunk.letters);
         if let Some(end) = stepped_to {
             self.underway.step_to(end);
@@ -228,8 +232,12 @@ impl Partition {
 
     /// Sends on, and takes note of what is durable.
     pub(super) fn drive(&mut self) -> Option<Refusal> {
-        let underway = &mut self.underway;
-        self.lanes.drive(|chunk| underway.done(chunk))
+        let (underway, unreadable) = (&mut self.underway, &mut self.unreadable);
+        self.lanes.drive(|chunk, offsets| {
+            underway.more(chunk, offsets.len());
+            unreadable.extend(offsets.into_iter().map(|offset| (chunk, offset)));
+            underway.done(chunk);
+        })
     }
 
     /// Events that are not durable yet.

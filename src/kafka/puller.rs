@@ -7,6 +7,7 @@ use super::partition::{Partition, Phase, Taking};
 use super::plan::{Plan, plan};
 use super::seldom::Seldom;
 use super::status::{Handle, State};
+use super::unreadable::set_aside;
 use super::{KafkaError, Options, Parts};
 use crate::store::{Frontier, PulledPartition};
 use crossbeam_channel::Receiver;
@@ -143,6 +144,12 @@ impl Puller {
         let mut refused = None;
         for partition in partitions.values_mut() {
             refused = refused.or(partition.drive());
+            if !partition.unreadable.is_empty()
+                && let Err(error) = set_aside(&self.asker, &self.options.topic, partition, &mut self.dead)
+                && let Some(others) = self.errors.say(now)
+            {
+                tracing::warn!(%error, others, "a record that is to be set aside cannot be read; it is read again");
+            }
             partition.tell(&self.status);
         }
         if let Some(why) = refused
@@ -386,7 +393,7 @@ fn begin(
 }
 
 /// Reads a partition from an offset on, or no longer.
-fn assign(consumer: &Consumer, topic: &str, partition: u32, from: Option<u64>) -> KafkaResult<()> {
+pub(super) fn assign(consumer: &Consumer, topic: &str, partition: u32, from: Option<u64>) -> KafkaResult<()> {
     let mut which = TopicPartitionList::with_capacity(1);
     which.add_partition(topic, partition as i32);
     if consumer.assignment()?.find_partition(topic, partition as i32).is_some() {

@@ -56,12 +56,15 @@ pub(super) fn read(
     Ok(batch)
 }
 
-/// The states of sorted row keys of `caps`. Blocks on disk.
+/// The states of sorted row keys of `caps`, but for those that cannot be read. Blocks on disk.
 pub(super) fn states(store: &Store, row_keys: &[Vec<u8>]) -> Result<Vec<Pair>, MirrorError> {
-    let rows = store.cap_rows(row_keys.iter().map(|key| &key[..]))?;
+    let mut unreadable = Vec::new();
+    let rows = store.cap_rows(row_keys.iter().map(|key| &key[..]), &mut unreadable);
+    let is_known = |number: &usize| unreadable.binary_search(number).is_err();
     let pair = |(row_key, row): (&Vec<u8>, Option<crate::model::CapRow>)| {
         let (user, key) = RowKey::parse(row_key)?;
         Some(Pair { user: user.to_owned(), key: key.into_owned(), until: row.map(|row| row.until) })
     };
-    Ok(row_keys.iter().zip(rows).filter_map(pair).collect())
+    let known = row_keys.iter().zip(rows).enumerate().filter(|(number, _)| is_known(number));
+    Ok(known.filter_map(|(_, row)| pair(row)).collect())
 }

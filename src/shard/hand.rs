@@ -2,8 +2,8 @@
 
 use super::turn::TurnOutcome;
 use crate::engine::{Logs, Policy, capped_until, plan_cap};
-use crate::model::{CapKey, Log, TsMs, UserId};
-use crate::store::{LogRow, RowKey, Store, StoreError, Turn};
+use crate::model::{CapKey, CapRow, Log, TsMs, UserId};
+use crate::store::{LogRow, RowKey, Store, Turn};
 use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
 use std::borrow::Cow;
 use std::hash::BuildHasher;
@@ -19,12 +19,26 @@ pub(super) struct Slot<'a> {
     fired: bool,
     /// Judged anew without an event.
     recheck: bool,
+    /// Its log is there, and cannot be read: `log` says nothing.
+    unreadable: bool,
 }
 
 impl Slot<'_> {
     /// Whether `caps` may hold a row for it.
     fn may_hold(&self) -> bool {
         self.may_cap || self.fired || self.recheck
+    }
+
+    /// What is done with a cap whose log cannot be read: it lasts as long as was known last.
+    fn keep_cap(&self, held: Option<CapRow>, turn: &mut Turn<'_>, outcome: &mut TurnOutcome, now: TsMs) {
+        if !self.fired {
+            return;
+        }
+        let until = held.map(|row| row.until).filter(|&until| until > now);
+        let plan = plan_cap(held, until, true);
+        turn.put_cap(&self.row_key, &plan, now);
+        outcome.caps_ended += u64::from(held.is_some() && until.is_none());
+        outcome.timers_added.extend(plan.timer_add.map(|due| (self.row_key[0], due)));
     }
 }
 
@@ -42,6 +56,8 @@ pub(super) struct Hand<'a> {
     hasher: DefaultHashBuilder,
     /// The slots that became capped since it was last looked at.
     newly_capped: Vec<u32>,
+    /// What every row of a user begins with, of those with a log that cannot be read.
+    unreadable: HashSet<Vec<u8>>,
     key: String,
 }
 
@@ -57,6 +73,7 @@ impl<'a> Hand<'a> {
             index: HashTable::with_capacity(room),
             hasher: DefaultHashBuilder::default(),
             newly_capped: Vec::new(),
+            unreadable: HashSet::new(),
             key: String::new(),
         }
     }
@@ -87,6 +104,7 @@ impl<'a> Hand<'a> {
             dirty: false,
             fired: false,
             recheck: false,
+            unreadable: false,
         });
         slot
     }
@@ -115,11 +133,11 @@ impl<'a> Hand<'a> {
 
     /// Reads the logs taken, and those that were reserved along with them: whoever touches an ad may confirm or release
     /// what was reserved of it. `wanted` are the hashes by which that may be. Blocks on disk.
-    pub(super) fn load(&mut self, store: &Store, wanted: impl FnOnce() -> HashSet<u64>) -> Result<(), StoreError> {
-        self.load_taken(store)?;
+    pub(super) fn load(&mut self, store: &Store, wanted: impl FnOnce() -> HashSet<u64>) {
+        self.load_taken(store);
         let held = |slot: &Slot<'_>| slot.log.sections.iter().any(|section| !section.held.is_empty());
         if !self.slots.iter().any(held) {
-            return Ok(());
+            return;
         }
         let wanted = wanted();
         let mut reserved: Vec<Vec<u8>> = Vec::new();
@@ -132,13 +150,30 @@ impl<'a> Hand<'a> {
         for row_key in reserved {
             self.take(row_key);
         }
-        self.load_taken(store)
+        self.load_taken(store);
     }
 
-    fn load_taken(&mut self, store: &Store) -> Result<(), StoreError> {
+    /// Whether a log of the user of a row key cannot be read: then nothing is done to the user in this turn.
+    #[inline]
+    pub(super) fn is_unreadable(&self, row_key: &[u8]) -> bool {
+        !self.unreadable.is_empty() && self.unreadable.contains(RowKey::user_prefix(row_key))
+    }
+
+    /// Says that something else of the user of a row key cannot be read.
+    pub(super) fn set_unreadable(&mut self, row_key: &[u8]) {
+        self.unreadable.insert(RowKey::user_prefix(row_key).to_vec());
+    }
+
+    fn load_taken(&mut self, store: &Store) {
         // In the order of their keys: neighbours are found beside each other, in memory and in files.
         let new = in_order(&self.slots, self.loaded);
-        let rows = store.logs_in_order(new.iter().map(|&slot| &*self.slots[slot as usize].row_key))?;
+        let mut unreadable = Vec::new();
+        let rows = store.logs_in_order(new.iter().map(|&slot| &*self.slots[slot as usize].row_key), &mut unreadable);
+        for slot in unreadable.into_iter().map(|number| new[number]) {
+            let slot = &mut self.slots[slot as usize];
+            slot.unreadable = true;
+            self.unreadable.insert(RowKey::user_prefix(&slot.row_key).to_vec());
+        }
         for (&slot, row) in new.iter().zip(rows) {
             let Some(LogRow { log, may_cap }) = row else { continue };
             let slot = &mut self.slots[slot as usize];
@@ -151,7 +186,6 @@ impl<'a> Hand<'a> {
         // Almost always all are new.
         self.order = if new.len() == self.slots.len() { new } else { in_order(&self.slots, 0) };
         self.loaded = self.slots.len();
-        Ok(())
     }
 
     /// The slots that became capped since this was last asked.
@@ -166,18 +200,21 @@ impl<'a> Hand<'a> {
     }
 
     /// Writes what changed, and brings what is told of caps in line.
-    pub(super) fn finish(
-        self,
-        store: &Store,
-        turn: &mut Turn<'_>,
-        outcome: &mut TurnOutcome,
-    ) -> Result<(), StoreError> {
+    pub(super) fn finish(self, store: &Store, turn: &mut Turn<'_>, outcome: &mut TurnOutcome) {
         let slots = self.order.iter().map(|&slot| &self.slots[slot as usize]);
         let touched: Vec<_> = slots.filter(|slot| slot.dirty || slot.fired || slot.recheck).collect();
         let may_hold = touched.iter().copied().filter(|slot| slot.may_hold());
-        let mut held = store.cap_rows(may_hold.map(|slot| &*slot.row_key))?.into_iter();
+        let mut lost = Vec::new();
+        let mut rows = store.cap_rows(may_hold.map(|slot| &*slot.row_key), &mut lost);
+        // Whatever such a row says, it is written anew, from the log. Its timer, if it has one, finds that it was.
+        lost.into_iter().for_each(|number| rows[number] = Some(CapRow { until: TsMs(0), due: TsMs(0) }));
+        let mut held = rows.into_iter();
         for slot in touched {
             let held = if slot.may_hold() { held.next().flatten() } else { None };
+            if slot.unreadable {
+                slot.keep_cap(held, turn, outcome, self.now);
+                continue;
+            }
             if held.is_none() && slot.until.is_none() && !slot.dirty {
                 continue;
             }
@@ -191,7 +228,6 @@ impl<'a> Hand<'a> {
             outcome.caps_ended += u64::from(held.is_some() && plan.row.is_none());
             outcome.timers_added.extend(plan.timer_add.map(|due| (slot.row_key[0], due)));
         }
-        Ok(())
     }
 }
 

@@ -22,6 +22,10 @@ pub enum Refusal {
          the clock right (freqcap clock accept, where it is right)"
     )]
     ClockNotBelieved,
+    #[error(
+        "something that is held of the user cannot be read; the log of this process says more, and DELETE /users/{{user}} erases it"
+    )]
+    RowUnreadable,
     #[error("the service is stopping")]
     Stopping,
 }
@@ -70,6 +74,11 @@ impl Health {
 
     pub(super) fn sync_watch(&self) -> Arc<SyncWatch> {
         self.sync.clone()
+    }
+
+    /// How often something could not be read since the start. Its users are refused, others are served.
+    pub fn unreadable_rows(&self) -> u64 {
+        self.store.unreadable_rows()
     }
 
     pub(super) fn set_disk_full(&self, full: bool) {

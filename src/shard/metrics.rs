@@ -54,6 +54,7 @@ impl ShardMetrics {
             "freqcap_duplicate_age_seconds",
             "Time between a duplicate and the event that it repeats: hours and days tell of ids that are not unique"
         );
+        metrics::describe_counter!("freqcap_unreadable_rows_total", "Rows found that cannot be read, by table");
         metrics::describe_histogram!("freqcap_turn_events", "Events that a writer took in one turn");
         metrics::describe_histogram!("freqcap_turn_seconds", "Time of one turn, from its first read to its write");
         metrics::describe_histogram!("freqcap_fsync_seconds", "Time of one sync of the write-ahead log");

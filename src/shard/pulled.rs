@@ -18,6 +18,8 @@ use tokio::sync::oneshot::error::TryRecvError;
 /// Events of one chunk for one writer.
 pub(super) struct PulledBlock {
     pub events: EventBlock,
+    /// Of the chunk, by the numbers of its events.
+    offsets: Arc<[u64]>,
     pub mark: Arc<MarkKey>,
     /// Which block of its lane it is, from 0.
     pub nth: u64,
@@ -86,7 +88,7 @@ struct Lane {
 struct Underway {
     chunk: u64,
     block: Arc<PulledBlock>,
-    answer: Option<Awaited<()>>,
+    answer: Option<Awaited<Vec<u32>>>,
 }
 
 impl Lanes {
@@ -102,14 +104,21 @@ impl Lanes {
         Self { lanes: mailboxes.iter().enumerate().map(lane).collect(), health, ignored, events: 0 }
     }
 
-    /// Takes a chunk's events, which end before offset `next`. Says in how many parts; each is told by [`Lanes::drive`].
-    pub fn put(&mut self, chunk: u64, events: BlockBuilder, next: u64) -> usize {
-        let mut parts = 0;
+    /// Takes a chunk's events, whose records are at `offsets`, and which end before offset `next`. Says in how many parts;
+    /// each is told by [`Lanes::drive`].
+    pub fn put(&mut self, chunk: u64, events: BlockBuilder, offsets: Vec<u64>, next: u64) -> usize {
+        let (mut parts, offsets) = (0, Arc::from(offsets));
         self.ignored.increment(events.ignored() as u64);
         for (writer, events) in events.into_blocks() {
             let lane = &mut self.lanes[writer];
             self.events += events.len();
-            let block = Arc::new(PulledBlock { events, mark: lane.mark.clone(), nth: lane.nth, next });
+            let block = Arc::new(PulledBlock {
+                events,
+                offsets: Arc::clone(&offsets),
+                mark: lane.mark.clone(),
+                nth: lane.nth,
+                next,
+            });
             lane.nth += 1;
             lane.blocks.push_back(Underway { chunk, block, answer: None });
             parts += 1;
@@ -122,9 +131,10 @@ impl Lanes {
         self.events
     }
 
-    /// Sends what there is room for, and tells `done` the chunk of every part that became durable. Does not wait. What
+    /// Sends what there is room for, and tells `done` the chunk of every part that became durable, with the offsets of those
+    /// of its records that were left out, for something of their users cannot be read. Does not wait. What
     /// is refused stays, to be sent again by a later call; the first refusal is returned.
-    pub fn drive(&mut self, mut done: impl FnMut(u64)) -> Option<Refusal> {
+    pub fn drive(&mut self, mut done: impl FnMut(u64, Vec<u64>)) -> Option<Refusal> {
         let mut refusal = None;
         for lane in &mut self.lanes {
             if let Some(why) = lane.answers(&mut self.events, &mut done) {
@@ -144,16 +154,17 @@ impl Lanes {
 }
 
 impl Lane {
-    fn answers(&mut self, events: &mut usize, done: &mut impl FnMut(u64)) -> Option<Refusal> {
+    fn answers(&mut self, events: &mut usize, done: &mut impl FnMut(u64, Vec<u64>)) -> Option<Refusal> {
         let mut refusal = None;
         while !self.refused {
             let answer = self.blocks.front_mut().and_then(|front| front.answer.as_mut())?;
             match answer.try_recv() {
                 Err(TryRecvError::Empty) => return None,
-                Ok(Ok(())) => {
+                Ok(Ok(unreadable)) => {
                     if let Some(front) = self.blocks.pop_front() {
                         *events -= front.block.events.len();
-                        done(front.chunk);
+                        let offset = |number: u32| front.block.offsets.get(number as usize).copied();
+                        done(front.chunk, unreadable.into_iter().filter_map(offset).collect());
                     }
                 }
                 Ok(Err(why)) => refusal = Some(why),
@@ -223,11 +234,11 @@ mod tests {
             let (user, da) = (UserId::new("u").unwrap(), DaId::new("1").unwrap());
             let event = Event { user, da, ts: None, id: None, kind: Kind::IMPRESSION, keys: Default::default() };
             (0..events).for_each(|_| builder.push(0, &event).unwrap());
-            assert_eq!(self.lanes.put(chunk, builder, chunk + 1), 1);
+            assert_eq!(self.lanes.put(chunk, builder, vec![chunk; events], chunk + 1), 1);
         }
 
         fn drive(&mut self) {
-            self.refusal = self.lanes.drive(|chunk| self.done.push(chunk));
+            self.refusal = self.lanes.drive(|chunk, _| self.done.push(chunk));
         }
 
         /// The writer takes all that waits for a turn, which fails or not. Says which blocks were in it.
@@ -241,7 +252,7 @@ mod tests {
             }
             for task in tasks {
                 match task {
-                    Task::Pulled(_, reply) if !fails => reply.send(Ok(())).unwrap(),
+                    Task::Pulled(_, reply) if !fails => reply.send(Ok(Vec::new())).unwrap(),
                     task => task.refuse(Refusal::ReadFailed),
                 }
             }

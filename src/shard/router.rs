@@ -102,6 +102,9 @@ impl Router {
                     all.late += block.late;
                     all.erased += block.erased;
                     all.too_many_kinds.extend(block.too_many_kinds);
+                    if !block.unreadable.is_empty() {
+                        all.refuse(block.unreadable.len(), Refusal::RowUnreadable);
+                    }
                     all.capped.extend(block.capped.iter().filter_map(|(row, until)| capped_key(row, *until)));
                 }
                 Err(refusal) => all.refuse(events, refusal),

@@ -23,6 +23,8 @@ pub(super) struct BlockOutcome {
     pub too_many_kinds: Vec<u32>,
     /// Row keys that went from not capped to capped, and until when.
     pub capped: Vec<(Box<[u8]>, TsMs)>,
+    /// The numbers of the events that were refused, for something of their users cannot be read.
+    pub unreadable: Vec<u32>,
 }
 
 /// Where an answer goes.
@@ -34,7 +36,7 @@ pub(super) type Awaited<T> = oneshot::Receiver<Result<T, Refusal>>;
 pub(super) enum Task {
     Events(EventBlock, Reply<BlockOutcome>),
     /// Shared, for whoever sent it sends it again where it is refused.
-    Pulled(Arc<PulledBlock>, Reply<()>),
+    Pulled(Arc<PulledBlock>, Reply<Vec<u32>>),
     Reserve(Box<ReserveCall>, Reply<ReserveOutcome>),
     Release(Box<ReleaseCall>, Reply<usize>),
     /// A turn of its own: what it removes is not known before.
@@ -104,10 +106,14 @@ impl Task {
     pub(super) fn answer(self, done: Done) -> Option<Answer> {
         match (self, done) {
             (Self::Events(_, reply), Done::Events(outcome)) => Some(Answer::Events(reply, outcome)),
-            (Self::Pulled(_, reply), Done::Events(_)) => Some(Answer::Pulled(reply)),
+            (Self::Pulled(_, reply), Done::Events(outcome)) => Some(Answer::Pulled(reply, outcome.unreadable)),
             (Self::Reserve(_, reply), Done::Reserve(outcome)) => Some(Answer::Reserve(reply, outcome)),
             (Self::Release(_, reply), Done::Release(outcome)) => Some(Answer::Release(reply, outcome)),
             (Self::Erase(_, reply), Done::Erase(outcome)) => Some(Answer::Erase(reply, outcome)),
+            (task, Done::Unreadable) => {
+                task.refuse(Refusal::RowUnreadable);
+                None
+            }
             _ => None,
         }
     }
@@ -120,13 +126,16 @@ pub(super) enum Done {
     Reserve(ReserveOutcome),
     Release(usize),
     Erase(Erasure),
+    /// Something of its user cannot be read.
+    Unreadable,
     Nothing,
 }
 
 /// An answer that waits for the disk.
 pub(super) enum Answer {
     Events(Reply<BlockOutcome>, BlockOutcome),
-    Pulled(Reply<()>),
+    /// With the numbers of the events that were left out.
+    Pulled(Reply<Vec<u32>>, Vec<u32>),
     Reserve(Reply<ReserveOutcome>, ReserveOutcome),
     Release(Reply<usize>, usize),
     Erase(Reply<Erasure>, Erasure),
@@ -137,7 +146,7 @@ impl Answer {
     pub(super) fn send(self) {
         match self {
             Self::Events(reply, outcome) => drop(reply.send(Ok(outcome))),
-            Self::Pulled(reply) => drop(reply.send(Ok(()))),
+            Self::Pulled(reply, unreadable) => drop(reply.send(Ok(unreadable))),
             Self::Reserve(reply, outcome) => drop(reply.send(Ok(outcome))),
             Self::Release(reply, outcome) => drop(reply.send(Ok(outcome))),
             Self::Erase(reply, outcome) => drop(reply.send(Ok(outcome))),
@@ -147,7 +156,7 @@ impl Answer {
     pub(super) fn refuse(self, refusal: Refusal) {
         match self {
             Self::Events(reply, _) => refuse(reply, refusal),
-            Self::Pulled(reply) => refuse(reply, refusal),
+            Self::Pulled(reply, _) => refuse(reply, refusal),
             Self::Reserve(reply, _) => refuse(reply, refusal),
             Self::Release(reply, _) => refuse(reply, refusal),
             Self::Erase(reply, _) => refuse(reply, refusal),

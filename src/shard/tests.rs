@@ -184,7 +184,7 @@ fn caps_are_judged_anew_where_that_is_asked_for_and_a_restart_goes_on_with_it() 
         let mut turn = running.store.turn();
         for user in &users {
             let row_key = RowKey::new(&UserId::new(user.as_str()).unwrap(), &CapKey::new("da:a").unwrap());
-            let held = running.store.cap_rows(std::iter::once(row_key.as_bytes())).unwrap()[0];
+            let held = running.store.cap_rows(std::iter::once(row_key.as_bytes()), &mut Vec::new())[0];
             turn.put_cap(row_key.as_bytes(), &plan_cap(held, None, false), TsMs(NOW));
         }
         turn.commit().unwrap();

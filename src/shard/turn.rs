@@ -7,7 +7,7 @@ use super::task::{BlockOutcome, Done, Task};
 use super::tombstones::Tombstones;
 use crate::engine::{Outcome, Policy, count};
 use crate::model::{CapKey, DaId, TsMs};
-use crate::store::{DueRow, RowKey, Store, StoreError, Turn};
+use crate::store::{DueRow, RowKey, Store, Turn};
 use hashbrown::HashSet;
 use metrics::Histogram;
 
@@ -37,13 +37,15 @@ pub(super) struct TurnInput<'b> {
 }
 
 /// Runs the engine over tasks, fired timers and logs to judge anew, and puts all that changes into `turn`. Blocks on
-/// disk.
-pub(super) fn run_turn(input: &TurnInput<'_>, turn: &mut Turn<'_>) -> Result<TurnOutcome, StoreError> {
-    let mut calls = known_calls(input)?;
+/// disk. What cannot be read costs its own users: what is asked of them is refused, and everybody else's is done.
+pub(super) fn run_turn(input: &TurnInput<'_>, turn: &mut Turn<'_>) -> TurnOutcome {
+    let mut spoilt_calls = Vec::new();
+    let mut calls = known_calls(input, &mut spoilt_calls);
     let room = input.tasks.iter().map(Task::keys).sum::<usize>() + input.fired.len() + input.recheck.len();
     let mut hand = Hand::new(input.policy, input.now, room);
     let slots = gather(input, &calls, &mut hand);
-    hand.load(input.store, || wanted(input, &calls))?;
+    hand.load(input.store, || wanted(input, &calls));
+    spoilt_calls.into_iter().for_each(|row_key| hand.set_unreadable(row_key));
     let mut outcome = TurnOutcome::default();
     let mut newly_capped = Vec::new();
     let mut first = 0;
@@ -52,19 +54,25 @@ pub(super) fn run_turn(input: &TurnInput<'_>, turn: &mut Turn<'_>) -> Result<Tur
             Task::Events(block, _) => {
                 let slots = &slots[first..first + block.keys().len()];
                 first += slots.len();
-                Done::Events(count_block(input, block, slots, &mut hand)?)
+                Done::Events(count_block(input, block, slots, &mut hand))
             }
             Task::Pulled(pulled, _) => {
                 let slots = &slots[first..first + pulled.events.keys().len()];
                 first += slots.len();
                 turn.put_pulled(&pulled.mark, pulled.next);
-                Done::Events(count_block(input, &pulled.events, slots, &mut hand)?)
+                Done::Events(count_block(input, &pulled.events, slots, &mut hand))
             }
             Task::Reserve(call, _) => {
                 let slots = &slots[first..first + call.keys.len()];
                 first += slots.len();
+                if hand.is_unreadable(&call.row_key) {
+                    outcome.done.push(Done::Unreadable);
+                    newly_capped.push(Vec::new());
+                    continue;
+                }
                 Done::Reserve(run_reserve(call, slots, &mut hand, &mut calls, turn))
             }
+            Task::Release(call, _) if hand.is_unreadable(&call.row_key) => Done::Unreadable,
             Task::Release(call, _) => Done::Release(run_release(call, &mut hand, &calls)),
             Task::Erase(..) | Task::Look => Done::Nothing,
         };
@@ -80,13 +88,13 @@ pub(super) fn run_turn(input: &TurnInput<'_>, turn: &mut Turn<'_>) -> Result<Tur
             block.capped = caps.map(|(row_key, until)| (row_key.into(), until)).collect();
         }
     }
-    hand.finish(input.store, turn, &mut outcome)?;
-    Ok(outcome)
+    hand.finish(input.store, turn, &mut outcome);
+    outcome
 }
 
-/// Reads what is known of the ids of calls.
-fn known_calls(input: &TurnInput<'_>) -> Result<Calls, StoreError> {
-    let mut row_keys: Vec<&[u8]> = Vec::new();
+/// Reads what is known of the ids of calls; the row keys of those that cannot be read go into `spoilt`.
+fn known_calls<'b>(input: &TurnInput<'b>, spoilt: &mut Vec<&'b [u8]>) -> Calls {
+    let mut row_keys: Vec<&'b [u8]> = Vec::new();
     for task in input.tasks {
         match task {
             Task::Reserve(call, _) => row_keys.push(&call.row_key),
@@ -95,10 +103,12 @@ fn known_calls(input: &TurnInput<'_>) -> Result<Calls, StoreError> {
         }
     }
     if row_keys.is_empty() {
-        return Ok(Calls::new());
+        return Calls::new();
     }
-    let rows = input.store.reservations(row_keys.iter().copied(), input.now)?;
-    Ok(row_keys.into_iter().zip(rows).filter_map(|(key, row)| Some((key.to_vec(), row?))).collect())
+    let mut unreadable = Vec::new();
+    let rows = input.store.reservations(row_keys.iter().copied(), input.now, &mut unreadable);
+    spoilt.extend(unreadable.into_iter().map(|number| row_keys[number]));
+    row_keys.into_iter().zip(rows).filter_map(|(key, row)| Some((key.to_vec(), row?))).collect()
 }
 
 /// The hashes of the events that come in the turn, and of those whose reservations it may make or release.
@@ -140,16 +150,16 @@ fn gather<'b>(input: &TurnInput<'b>, calls: &Calls, hand: &mut Hand<'b>) -> Vec<
 }
 
 /// Counts the events of a block.
-fn count_block(
-    input: &TurnInput<'_>,
-    block: &EventBlock,
-    slots: &[u32],
-    hand: &mut Hand<'_>,
-) -> Result<BlockOutcome, StoreError> {
+fn count_block(input: &TurnInput<'_>, block: &EventBlock, slots: &[u32], hand: &mut Hand<'_>) -> BlockOutcome {
     let mut outcome = BlockOutcome::default();
     for event in block.events() {
         let keys = block.keys_of(event);
-        let erased = input.tombstones.until(input.store, block.keys().get(keys.start), input.policy, input.now)?;
+        let row_key = block.keys().get(keys.start);
+        let erased = input.tombstones.until(input.store, row_key, input.policy, input.now);
+        let (Ok(erased), false) = (erased, hand.is_unreadable(row_key)) else {
+            outcome.unreadable.push(event.index);
+            continue;
+        };
         match count(input.policy, hand, &slots[keys], (event.kind, event.entry), erased, input.now) {
             Outcome::Counted => outcome.counted += 1,
             Outcome::Duplicate { age_ms } => {
@@ -161,5 +171,5 @@ fn count_block(
             Outcome::TooManyKinds => outcome.too_many_kinds.push(event.index),
         }
     }
-    Ok(outcome)
+    outcome
 }

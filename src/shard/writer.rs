@@ -157,6 +157,10 @@ impl Writer {
         let mut turn = self.store.turn();
         let erasure = turn.erase(user, now)?;
         let changes = self.store.commit_erasure(turn, ShardId::of_user(user.as_bytes()), now)?;
+        if erasure.unreadable > 0 {
+            // Of which keys the user was capped is not known: the mirror sends all, and removes what is not among it.
+            self.store.forget_changes(ShardId::of_user(user.as_bytes()))?;
+        }
         self.tombstones.add(self.store.user_mark(user));
         self.metrics.users_erased.increment(1);
         self.metrics.caps_ended.increment(erasure.caps);
@@ -201,7 +205,7 @@ impl Writer {
             now,
             duplicate_age: &self.metrics.duplicate_age,
         };
-        let outcome = run_turn(&input, &mut turn)?;
+        let outcome = run_turn(&input, &mut turn);
         let changes = turn.commit()?;
         self.timers.advance(&upkeep.due);
         self.recheck.advance(&self.store, upkeep.page);

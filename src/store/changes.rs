@@ -74,6 +74,11 @@ pub(super) fn parse(shard: ShardId, key: &[u8], value: &[u8]) -> Result<Change, 
     Ok(Change { shard, seq: seq_of(key)?, at, change, until, row_key })
 }
 
+/// Whether the bytes are a change.
+pub(super) fn is_row(key: &[u8], value: &[u8]) -> bool {
+    key.first().is_some_and(|&shard| parse(ShardId(shard), key, value).is_ok())
+}
+
 pub(super) fn seq_of(row: &[u8]) -> Result<u64, StoreError> {
     let seq = row.get(1..).and_then(|seq| seq.try_into().ok());
     seq.map(u64::from_be_bytes).ok_or(StoreError::Corrupt { table: "changes", what: "a sequence is not 8 bytes" })
@@ -137,12 +142,23 @@ impl Store {
         let mut options = ReadOptions::default();
         options.set_iterate_range(row(shard, after + 1).to_vec()..row(shard, durable + 1).to_vec());
         let rows = self.db.iterator_cf_opt(self.cf(Table::Changes), options, IteratorMode::Start);
-        rows.take(max)
-            .map(|row| {
-                let (key, value) = row.map_err(StoreError::rocks("reading changes"))?;
-                parse(shard, &key, &value)
-            })
-            .collect()
+        let changes = rows.take(max).map(|row| {
+            let (key, value) = row.map_err(StoreError::rocks("reading changes"))?;
+            parse(shard, &key, &value)
+        });
+        changes.collect::<Result<_, StoreError>>().inspect_err(|error| {
+            self.unreadable(Table::Changes, error);
+            // They are no longer held: who was told less is told everything.
+            let _ = self.trim_changes([(shard, durable)]);
+        })
+    }
+
+    /// Has whoever follows the changes of a shard begin anew: something changed that no change says.
+    pub fn forget_changes(&self, shard: ShardId) -> Result<(), StoreError> {
+        let seq = self.next_seq(shard);
+        self.trim_changes([(shard, seq)])?;
+        self.publish([(shard, seq)]);
+        Ok(())
     }
 
     /// Drops the changes up to a sequence, in several shards. Blocks on disk.

@@ -3,7 +3,6 @@
 use super::row::shard_rows;
 use super::{Store, StoreError, Table};
 use crate::model::{ShardId, TsMs};
-use rocksdb::{IteratorMode, ReadOptions};
 
 /// A timer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,28 +37,40 @@ pub(super) fn parse(row: &[u8]) -> Option<DueRow> {
     Some(DueRow { due: TsMs(u64::from_be_bytes(due)), row_key })
 }
 
+/// Whether the bytes are a timer.
+pub(super) fn is_row(row: &[u8]) -> bool {
+    parse(row).is_some()
+}
+
+const TOO_SHORT: StoreError = StoreError::Corrupt { table: "due", what: "a row ends too soon" };
+
 impl Store {
     /// Up to `max` timers of a shard, in order, from the instant `from` on and due at or before `until`. Blocks on
     /// disk. `from` spares the walk over the tombstones of what has fired.
     pub fn due(&self, shard: ShardId, from: TsMs, until: TsMs, max: usize) -> Result<Vec<DueRow>, StoreError> {
-        let mut options = ReadOptions::default();
-        options.set_iterate_range(bound(shard, from)..bound(shard, until.saturating_add(1)));
-        let rows = self.db.iterator_cf_opt(self.cf(Table::Due), options, IteratorMode::Start);
-        rows.take(max)
-            .map(|row| {
-                let (row, _) = row.map_err(StoreError::rocks("reading timers"))?;
-                parse(&row).ok_or(StoreError::Corrupt { table: "due", what: "a row ends too soon" })
-            })
-            .collect()
+        let range = bound(shard, from)..bound(shard, until.saturating_add(1));
+        let mut rows = self.readable(Table::Due, range, true);
+        let mut due = Vec::new();
+        while due.len() < max
+            && let Some((key, _)) = rows.next()
+        {
+            match parse(key) {
+                Some(row) => due.push(row),
+                None => rows.spoilt(&TOO_SHORT),
+            }
+        }
+        Ok(due)
     }
 
     /// The first timer of a shard. Blocks on disk.
     pub fn first_due(&self, shard: ShardId) -> Result<Option<TsMs>, StoreError> {
-        let mut options = ReadOptions::default();
-        options.set_iterate_range(shard_rows(shard));
-        let mut rows = self.db.iterator_cf_opt(self.cf(Table::Due), options, IteratorMode::Start);
-        let Some(row) = rows.next() else { return Ok(None) };
-        let (row, _) = row.map_err(StoreError::rocks("reading the first timer"))?;
-        parse(&row).map(|row| Some(row.due)).ok_or(StoreError::Corrupt { table: "due", what: "a row ends too soon" })
+        let mut rows = self.readable(Table::Due, shard_rows(shard), true);
+        while let Some((key, _)) = rows.next() {
+            match parse(key) {
+                Some(row) => return Ok(Some(row.due)),
+                None => rows.spoilt(&TOO_SHORT),
+            }
+        }
+        Ok(None)
     }
 }

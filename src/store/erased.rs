@@ -5,7 +5,6 @@ use super::row::{shard_rows, user_rows};
 use super::turn::RANGE_FROM;
 use super::{LogRow, RowKey, Store, StoreError, Table, Turn};
 use crate::model::{CapPlan, CapRow, Log, ShardId, TsMs};
-use rocksdb::{IteratorMode, ReadOptions};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 
@@ -43,6 +42,8 @@ pub struct Erasure {
     /// Calls of `/reserve` with their answers.
     pub calls: u64,
     pub caps: u64,
+    /// How often something could not be read: it was erased all the same, and is not in the counts.
+    pub unreadable: u64,
 }
 
 impl Store {
@@ -67,18 +68,18 @@ impl Store {
         Ok(Some(until).filter(|until| stands(*until, retention_ms, now)))
     }
 
-    /// The marks of everybody in a shard who was erased. Blocks on disk.
+    /// The marks of everybody in a shard who was erased, as far as they can be read. Blocks on disk.
     pub fn erased_marks(&self, shard: ShardId) -> Result<Vec<UserMark>, StoreError> {
-        let mut options = ReadOptions::default();
-        options.set_iterate_range(shard_rows(shard));
-        let rows = self.db.iterator_cf_opt(self.cf(Table::Erased), options, IteratorMode::Start);
-        let corrupt = || StoreError::Corrupt { table: "erased", what: "a row key is not 17 bytes" };
-        rows.map(|row| {
-            let (key, _) = row.map_err(StoreError::rocks("reading tombstones"))?;
-            let mark = key.get(1..).and_then(|mark| mark.try_into().ok()).ok_or_else(corrupt)?;
-            Ok(UserMark(u128::from_be_bytes(mark)))
-        })
-        .collect()
+        let mut rows = self.readable(Table::Erased, shard_rows(shard), true);
+        let corrupt = StoreError::Corrupt { table: "erased", what: "a row key is not 17 bytes" };
+        let mut marks = Vec::new();
+        while let Some((key, _)) = rows.next() {
+            match key.get(1..).and_then(|mark| mark.try_into().ok()) {
+                Some(mark) => marks.push(UserMark(u128::from_be_bytes(mark))),
+                None => rows.spoilt(&corrupt),
+            }
+        }
+        Ok(marks)
     }
 }
 
@@ -103,9 +104,13 @@ impl Turn<'_> {
         let store = self.store;
         let mut erasure = Erasure { until: now, ..Erasure::default() };
         let mut logs = 0;
-        let mut rows = store.rows_of_user(user);
+        let mut rows = store.readable_rows_of_user(user);
         while let Some((key, value)) = rows.next()? {
-            let LogRow { log, .. } = super::codec::decode_log(value)?;
+            let log = super::codec::decode_log(value).map(|LogRow { log, .. }| log).unwrap_or_else(|error| {
+                store.unreadable(Table::Logs, &error);
+                erasure.unreadable += 1;
+                Log::empty()
+            });
             // A clock that stepped back may have left events ahead of now: they must not come back either.
             erasure.until = erasure.until.max(log.newest().unwrap_or_default());
             let of_ad = RowKey::key_of(key).is_some_and(|key| key.starts_with("da:"));
@@ -116,54 +121,59 @@ impl Turn<'_> {
             logs += 1;
             self.put_log(key, &Log::empty(), false);
         }
+        if rows.gaps() > 0 {
+            // What cannot be read has no keys to remove it by. What is in the overlay has, and comes after this.
+            let all = user_rows(user);
+            self.batch.delete_range_cf(store.cf(Table::Logs), &all.start, &all.end);
+            erasure.unreadable += rows.gaps();
+        }
         let mut caps: Vec<(Vec<u8>, CapRow)> = Vec::new();
-        self.remove_rows(Table::Caps, user, |key, value| {
-            caps.push((key.to_vec(), super::codec::decode_cap(value)?));
-            Ok(())
-        })?;
+        let (_, gaps) = self.remove_rows(Table::Caps, user, |key, value| {
+            // Of one that cannot be read it is not known when its timer fires: that finds nothing, then.
+            let row = super::codec::decode_cap(value).unwrap_or(CapRow { until: now, due: TsMs(0) });
+            caps.push((key.to_vec(), row));
+        });
+        erasure.unreadable += gaps;
         for (row_key, row) in &caps {
             let (was, timer_remove) = (Some(row.until), Some(row.due));
             let plan = CapPlan { timer_remove, tell: true, was, ..CapPlan::default() };
             self.put_cap(row_key, &plan, now);
         }
-        erasure.calls = self.remove_rows(Table::Reservations, user, |_, _| Ok(()))?;
+        let (calls, gaps) = self.remove_rows(Table::Reservations, user, |_, _| {});
+        (erasure.calls, erasure.unreadable) = (calls, erasure.unreadable + gaps);
         (erasure.logs, erasure.caps) = (logs, caps.len() as u64);
         // The clock may have stepped back since an earlier erasure: nothing that it refused may come back.
         let (shard, mark) = (ShardId::of_user(user.as_bytes()), store.user_mark(user));
-        erasure.until = erasure.until.max(store.erased_until(shard, mark, u64::MAX, now)?.unwrap_or_default());
+        match store.erased_until(shard, mark, u64::MAX, now) {
+            Ok(before) => erasure.until = erasure.until.max(before.unwrap_or_default()),
+            Err(error) => store.unreadable(Table::Erased, &error),
+        }
         let mut value = Vec::new();
         put_varint(&mut value, erasure.until.0);
         self.batch.put_cf(store.cf(Table::Erased), mark.row(shard), value);
         Ok(erasure)
     }
 
-    /// Removes the rows that a user has in a table, and says how many there were.
-    fn remove_rows(
-        &mut self,
-        table: Table,
-        user: &str,
-        mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>,
-    ) -> Result<u64, StoreError> {
+    /// Removes the rows that a user has in a table. Says how many there were, and how often they could not be read.
+    fn remove_rows(&mut self, table: Table, user: &str, mut each: impl FnMut(&[u8], &[u8])) -> (u64, u64) {
         let cf = self.store.cf(table);
-        let mut options = ReadOptions::default();
-        options.set_iterate_range(user_rows(user));
+        let mut rows = self.store.readable(table, user_rows(user), true);
         let mut keys = Vec::new();
         let mut count = 0;
-        for row in self.store.db.iterator_cf_opt(cf, options, IteratorMode::Start) {
-            let (key, value) = row.map_err(StoreError::rocks("reading what is held of a user"))?;
-            each(&key, &value)?;
+        while let Some((key, value)) = rows.next() {
+            each(key, value);
             count += 1;
             if keys.len() < RANGE_FROM {
-                keys.push(key);
+                keys.push(key.to_vec());
             }
         }
-        if keys.len() < RANGE_FROM {
+        if keys.len() < RANGE_FROM && rows.gaps == 0 {
             keys.iter().for_each(|key| self.batch.delete_cf(cf, key));
         } else {
             let all = user_rows(user);
             self.batch.delete_range_cf(cf, &all.start, &all.end);
         }
-        Ok(count)
+        (count, rows.gaps)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::overlay::OwnedRows;
 use super::row::{shard_rows, user_rows};
+use super::step_over::seek_past;
 use super::{Store, StoreError, Table};
 use crate::model::ShardId;
 use rocksdb::{DBRawIterator, ReadOptions};
@@ -15,6 +16,19 @@ pub(super) struct LogRows<'s> {
     current: (Vec<u8>, Vec<u8>),
     /// Whether the row at which `files` stands is done with.
     is_past: bool,
+    /// Where rows that cannot be read are stepped over.
+    steps_over: Option<StepsOver<'s>>,
+}
+
+/// How rows that cannot be read are stepped over.
+struct StepsOver<'s> {
+    store: &'s Store,
+    /// The key of the row before.
+    before: Vec<u8>,
+    /// How often.
+    gaps: u64,
+    /// Nothing can be read up to the end.
+    is_over: bool,
 }
 
 /// A row key and the bytes of its log.
@@ -33,12 +47,19 @@ impl Store {
         self.log_rows(ShardId::of_user(user.as_bytes()), user_rows(user), true)
     }
 
-    /// The logs of a shard after a row key, from the first where that is `None`. Blocks on disk.
+    /// The same, but for those that cannot be read.
+    pub(super) fn readable_rows_of_user(&self, user: &str) -> LogRows<'_> {
+        let range = user_rows(user);
+        let start = range.start.clone();
+        self.log_rows(ShardId::of_user(user.as_bytes()), range, true).stepping_over(self, start)
+    }
+
+    /// The logs of a shard after a row key, from the first where that is `None`, but for those that cannot be read. Blocks on disk.
     pub(super) fn rows_of_shard(&self, shard: ShardId, after: Option<&[u8]>) -> LogRows<'_> {
         let Range { start, end } = shard_rows(shard);
         // The least key after a key is that key and a zero byte.
         let start = after.map_or(start, |after| [after, &[0]].concat());
-        self.log_rows(shard, start..end, false)
+        self.log_rows(shard, start.clone()..end, false).stepping_over(self, start)
     }
 
     /// The logs of a shard in a range.
@@ -52,11 +73,27 @@ impl Store {
         let mut files = self.db.raw_iterator_cf_opt(self.cf(Table::Logs), options);
         drop(view);
         files.seek_to_first();
-        LogRows { overlay: overlay.into_iter().peekable(), files, current: Default::default(), is_past: false }
+        LogRows {
+            overlay: overlay.into_iter().peekable(),
+            files,
+            current: Default::default(),
+            is_past: false,
+            steps_over: None,
+        }
     }
 }
 
-impl LogRows<'_> {
+impl<'s> LogRows<'s> {
+    /// The same, but for rows that cannot be read; `start` is where they begin.
+    fn stepping_over(self, store: &'s Store, start: Vec<u8>) -> Self {
+        Self { steps_over: Some(StepsOver { store, before: start, gaps: 0, is_over: false }), ..self }
+    }
+
+    /// How often rows could not be read.
+    pub(super) fn gaps(&self) -> u64 {
+        self.steps_over.as_ref().map_or(0, |over| over.gaps)
+    }
+
     /// The next row.
     pub(super) fn next(&mut self) -> Result<Option<RawRow<'_>>, StoreError> {
         match self.step()? {
@@ -66,15 +103,34 @@ impl LogRows<'_> {
         }
     }
 
+    /// Goes past rows of files that cannot be read, where that is wanted.
+    fn go_past(&mut self) -> Result<(), StoreError> {
+        let Err(error) = self.files.status() else { return Ok(()) };
+        let error = StoreError::rocks("reading logs in their order")(error);
+        let Some(over) = &mut self.steps_over else { return Err(error) };
+        while !over.is_over && !self.files.valid() && self.files.status().is_err() {
+            over.store.unreadable(Table::Logs, &error);
+            over.gaps += 1;
+            over.is_over = !seek_past(&mut self.files, &over.before);
+        }
+        Ok(())
+    }
+
     fn step(&mut self) -> Result<At, StoreError> {
         loop {
             if std::mem::take(&mut self.is_past) {
+                if let Some(over) = &mut self.steps_over
+                    && let Some(key) = self.files.key()
+                {
+                    over.before.clear();
+                    over.before.extend_from_slice(key);
+                }
                 self.files.next();
             }
-            let on_file = self.files.key();
-            if on_file.is_none() {
-                self.files.status().map_err(StoreError::rocks("reading logs in their order"))?;
+            if !self.files.valid() {
+                self.go_past()?;
             }
+            let on_file = self.files.key();
             let overlay = self.overlay.next_if(|(key, _)| on_file.is_none_or(|on_file| key.as_slice() <= on_file));
             let Some(row) = overlay else {
                 self.is_past = on_file.is_some();

@@ -36,27 +36,38 @@ pub enum ReadError {
 impl Store {
     /// Reads the logs of many row keys in one go. Blocks on disk.
     pub fn logs<'a>(&self, keys: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Option<LogRow>>, StoreError> {
-        self.many_logs(keys, false)
+        let mut failed = None;
+        let logs = self.many_logs(keys, false, |_, error| failed = Some(error));
+        failed.map_or(Ok(logs), Err)
     }
 
-    /// The same of row keys in ascending order, each once, which takes less time.
+    /// The same of row keys in ascending order, each once, which takes less time. A log that cannot be read is as if
+    /// there were none; its number goes into `unreadable`.
     pub fn logs_in_order<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Result<Vec<Option<LogRow>>, StoreError> {
-        self.many_logs(keys, true)
+        unreadable: &mut Vec<usize>,
+    ) -> Vec<Option<LogRow>> {
+        self.many_logs(keys, true, |number, error| {
+            self.unreadable(Table::Logs, &error);
+            unreadable.push(number);
+        })
     }
 
     fn many_logs<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a [u8]>,
         in_order: bool,
-    ) -> Result<Vec<Option<LogRow>>, StoreError> {
+        mut failed: impl FnMut(usize, StoreError),
+    ) -> Vec<Option<LogRow>> {
         let mut logs = Vec::new();
         let mut on_file: Vec<(usize, &[u8])> = Vec::new();
         for (number, key) in keys.into_iter().enumerate() {
             logs.push(match self.overlay.find(key, decode) {
-                Place::Here(log) => log?,
+                Place::Here(log) => log.unwrap_or_else(|error| {
+                    failed(number, error);
+                    None
+                }),
                 Place::Nowhere => None,
                 Place::OnFile => {
                     on_file.push((number, key));
@@ -65,18 +76,23 @@ impl Store {
             });
         }
         if on_file.is_empty() {
-            return Ok(logs);
+            return logs;
         }
         let keys = on_file.iter().map(|(_, key)| key);
         let rows = self.db.batched_multi_get_cf(self.cf(Table::Logs), keys, in_order);
-        for ((number, _), row) in on_file.iter().zip(rows) {
-            logs[*number] = decode_row(row.map_err(StoreError::rocks("reading logs"))?)?;
+        for ((number, key), row) in on_file.iter().zip(rows) {
+            // One alone may have an answer where many have none: a user who was erased is not looked for in files.
+            let row = row.or_else(|_| self.db.get_pinned_cf(self.cf(Table::Logs), key));
+            match row.map_err(StoreError::rocks("reading logs")).and_then(decode_row) {
+                Ok(log) => logs[*number] = log,
+                Err(error) => failed(*number, error),
+            }
         }
-        Ok(logs)
+        logs
     }
 
     /// Gives up to `max` logs of a shard to `each`, from the one after a row key (the first where that is `None`), in the
-    /// order of the row keys. Returns the last row key, and whether the shard ends with it. Blocks on disk.
+    /// order of the row keys; those that cannot be read are left out. Returns the last row key, and whether the shard ends with it. Blocks on disk.
     pub fn scan_logs(
         &self,
         shard: ShardId,
@@ -87,7 +103,10 @@ impl Store {
         let mut rows = self.rows_of_shard(shard, after);
         let mut count = 0;
         while let Some((key, value)) = rows.next()? {
-            each(key, decode_log(value)?);
+            match decode_log(value) {
+                Ok(log) => each(key, log),
+                Err(error) => self.unreadable(Table::Logs, &error),
+            }
             count += 1;
             if count == max {
                 return Ok((Some(key.to_vec()), false));
@@ -185,7 +204,8 @@ impl Store {
                 return match rows.status() {
                     Ok(()) => Ok(true),
                     Err(error) if error.kind() == ErrorKind::Incomplete => Err(ReadError::WouldBlock),
-                    Err(error) => Err(ReadError::Store(StoreError::rocks("reading the logs of a user")(error))),
+                    // It may be a neighbour that cannot be read: each key says for itself.
+                    Err(_) => Ok(false),
                 };
             };
             while let Some(&number) = wanted.peek()

@@ -12,7 +12,7 @@ const ID_FIELD: &[u8] = b"store_id";
 /// 32 hex digits: under what key users who were erased are hashed.
 const ERASURE_KEY_FIELD: &[u8] = b"erasure_key";
 /// `on` or `off`: whether the last run noted changes.
-const CHANGES_FIELD: &[u8] = b"changes";
+pub(super) const CHANGES_FIELD: &[u8] = b"changes";
 /// The machine's boot id while a run is under way; absent after a clean end.
 const RUNNING_FIELD: &[u8] = b"running_on_boot";
 /// The last time of day that was believed, in ms.
@@ -79,7 +79,12 @@ impl Store {
         let mut batch = WriteBatch::default();
         for shard in ShardId::all() {
             let mut trimmed_to = self.stored_trimmed_to(shard)?;
-            let mut seq = self.last_change(shard)?.unwrap_or(0).max(trimmed_to);
+            let last = self.last_change(shard);
+            if let Err(error) = &last {
+                self.unreadable(Table::Changes, error);
+            }
+            let unbroken = unbroken && last.is_ok();
+            let mut seq = last.unwrap_or_default().unwrap_or(0).max(trimmed_to);
             if !unbroken && self.keep_changes {
                 // Far above every number that was ever given out, so that no marker of the time before can be met.
                 seq = ((seq >> EPOCH_BITS) + 1) << EPOCH_BITS;
@@ -190,4 +195,10 @@ fn corrupt(what: &'static str) -> StoreError {
 fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     id.map_or_else(|_| UNKNOWN_BOOT.to_owned(), |id| id.trim().to_owned())
+}
+
+/// The same as a number; 0 where the machine does not tell.
+pub(super) fn boot_number() -> u64 {
+    let id = boot_id();
+    if id == UNKNOWN_BOOT { 0 } else { xxhash_rust::xxh3::xxh3_64(id.as_bytes()).max(1) }
 }

@@ -17,7 +17,10 @@
 mod at_rest;
 mod caps;
 mod changes;
+mod check;
 mod codec;
+#[cfg(test)]
+mod damage_tests;
 mod due;
 mod erased;
 #[cfg(any(test, fuzzing))]
@@ -29,18 +32,24 @@ mod meta;
 mod open;
 mod options;
 mod overlay;
+mod position;
 mod pulled;
 mod reclaim;
+mod repair;
 mod reservations;
 mod row;
 mod rules;
+mod step_over;
 #[cfg(test)]
 mod tests;
 mod turn;
+mod wal;
+mod whole;
 
 pub use at_rest::Round;
 pub use caps::{CapEntry, CapsPage};
 pub use changes::Change;
+pub use check::{TableCheck, Verified, verify};
 pub use codec::LogRow;
 // For benches/instructions.rs, which measures them alone.
 #[doc(hidden)]
@@ -53,10 +62,12 @@ pub use options::{ByteSize, Compression, Durability, StorageKind, StoreOptions};
 pub use overlay::OverlayFigures;
 pub use pulled::{Frontier, MarkKey, PulledPartition, RecordCheck, Taken};
 pub use reclaim::{Keep, Reclaim};
+pub use repair::repair;
 pub use reservations::{ReservationRow, UserCalls};
 pub use row::{RowKey, RowKeys};
 pub use rules::RulesMark;
 pub use turn::Turn;
+pub use whole::Damage;
 
 use crate::alarm::Alarm;
 use crate::model::{SHARDS, ShardId};
@@ -121,11 +132,18 @@ pub enum StoreError {
     RocksDb { doing: &'static str, source: rocksdb::Error },
     #[error("a row of table {table} cannot be read: {what}")]
     Corrupt { table: &'static str, what: &'static str },
+    #[error("{doing}: {kind}")]
+    Io { doing: &'static str, kind: std::io::ErrorKind },
     #[error("an earlier write failed, so nothing more is written until a restart")]
     Poisoned,
 }
 
 impl StoreError {
+    /// Whether a row is there and cannot be read.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::RocksDb { .. } | Self::Corrupt { .. })
+    }
+
     fn rocks(doing: &'static str) -> impl FnOnce(rocksdb::Error) -> StoreError {
         move |source| StoreError::RocksDb { doing, source }
     }
@@ -148,6 +166,12 @@ pub struct Store {
     keep_changes: bool,
     poisoned: AtomicBool,
     alarm: Alarm,
+    /// Up to where the write-ahead log is known to be on disk; `None` in memory.
+    position: Option<position::Position>,
+    /// Up to this sequence everything is synced.
+    synced_seq: AtomicU64,
+    /// How often something could not be read.
+    unreadable_rows: AtomicU64,
     /// The last sequence given out, by shard; only the shard's writer adds to it.
     seq: Vec<AtomicU64>,
     /// The last sequence that is durable, by shard.
@@ -222,7 +246,28 @@ impl Store {
         if self.dir.is_none() {
             return Ok(());
         }
-        self.db.flush_wal(true).map_err(StoreError::rocks("syncing the write-ahead log")).inspect_err(|_| self.poison())
+        let seq = self.db.latest_sequence_number();
+        let synced = self.db.flush_wal(true).map_err(StoreError::rocks("syncing the write-ahead log"));
+        synced.and_then(|()| self.note_synced(seq, false)).inspect_err(|_| self.poison())
+    }
+
+    /// Says that everything up to a sequence is on disk.
+    fn note_synced(&self, seq: u64, clean: bool) -> Result<(), StoreError> {
+        self.synced_seq.fetch_max(seq, Ordering::Relaxed);
+        self.note(|known| (known.synced, known.clean) = (known.synced.max(seq), clean))
+    }
+
+    /// Says that everything written so far is in the log, if perhaps not on disk.
+    fn note_written(&self) -> Result<(), StoreError> {
+        let seq = self.db.latest_sequence_number();
+        self.note(|known| known.written = known.written.max(seq))
+    }
+
+    fn note(&self, change: impl FnOnce(&mut position::Known)) -> Result<(), StoreError> {
+        let Some(position) = &self.position else { return Ok(()) };
+        position
+            .note(change)
+            .map_err(|error| StoreError::Io { doing: "noting how far the log is synced", kind: error.kind() })
     }
 
     /// Writes what is in memory to files, and rewrites every file. Nobody may write meanwhile. Blocks on disk, for long.
@@ -246,6 +291,7 @@ impl Store {
         self.sync()?;
         self.mark_closed()?;
         self.sync()?;
+        self.note_synced(self.db.latest_sequence_number(), true)?;
         self.db.cancel_all_background_work(true);
         Ok(())
     }

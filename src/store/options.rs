@@ -1,7 +1,9 @@
 //! How RocksDB is set up.
 
 use super::{Reclaim, Table};
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DataBlockIndexType, Env, LogLevel, Options};
+use rocksdb::{
+    BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, DataBlockIndexType, Env, LogLevel, Options,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -150,13 +152,15 @@ impl Default for StoreOptions {
     }
 }
 
+const RENEWED_MANIFEST: &str = "max_manifest_file_size=1;max_manifest_space_amp_pct=0";
+
 impl StoreOptions {
     /// In memory where `env` is given.
-    pub(super) fn of_database(&self, env: Option<&Env>) -> Result<Options, rocksdb::Error> {
+    pub(super) fn of_database(&self, env: Option<&Env>) -> Options {
         // Every write of the manifest is a new file: no bound of a file that is gone, which may be a user who was erased,
         // stays in it. It has some hundred bytes a file.
-        let renewed = "max_manifest_file_size=1;max_manifest_space_amp_pct=0";
-        let mut options = Options::default().get_options_from_string(renewed)?;
+        // (The names are known to the RocksDB that is built in; a test holds them to that.)
+        let mut options = Options::default().get_options_from_string(RENEWED_MANIFEST).unwrap_or_default();
         // What RocksDB logs of its work has the bounds of compactions in it.
         options.set_log_level(LogLevel::Warn);
         options.create_if_missing(true);
@@ -170,10 +174,15 @@ impl StoreOptions {
         options.set_stats_dump_period_sec(0);
         options.set_bytes_per_sync(1 << 20);
         options.set_avoid_unnecessary_blocking_io(true);
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        options.set_track_and_verify_wals_in_manifest(true);
+        // Whether all files are there is found out in `open`, and a failed write poisons the store. With this on, one
+        // block that a compaction cannot read would refuse every write until a restart, and after it again.
+        options.set_paranoid_checks(false);
         if let Some(env) = env {
             options.set_env(env);
         }
-        Ok(options)
+        options
     }
 
     /// Of files of logs that RocksDB takes in.
@@ -257,6 +266,11 @@ impl StoreOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rocksdb_knows_how_the_manifest_is_renewed() {
+        assert!(Options::default().get_options_from_string(RENEWED_MANIFEST).is_ok());
+    }
 
     #[test]
     fn a_size_is_an_integer_and_a_binary_unit_and_prints_as_such() {

@@ -89,21 +89,31 @@ impl Store {
         Ok(page)
     }
 
-    /// Reads calls by their row keys (user and id), in the order asked; one that is no longer kept at `now` is none.
-    /// Blocks on disk.
+    /// Reads calls by their row keys (user and id), in the order asked; one that is no longer kept at `now` is none, and so
+    /// is one that cannot be read, whose number goes into `unreadable`. Blocks on disk.
     pub fn reservations<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a [u8]>,
         now: TsMs,
-    ) -> Result<Vec<Option<ReservationRow>>, StoreError> {
-        let rows = self.db.batched_multi_get_cf(self.cf(Table::Reservations), keys, false);
+        unreadable: &mut Vec<usize>,
+    ) -> Vec<Option<ReservationRow>> {
+        let keys: Vec<&[u8]> = keys.into_iter().collect();
+        let rows = self.db.batched_multi_get_cf(self.cf(Table::Reservations), &keys, false);
         let decode = |row: rocksdb::DBPinnableSlice<'_>| ReservationRow::decode(&row).ok_or(CORRUPT);
-        rows.into_iter()
-            .map(|row| {
-                let row = row.map_err(StoreError::rocks("reading reservations"))?.map(decode).transpose()?;
-                Ok(row.filter(|row| row.kept_until > now))
-            })
-            .collect()
+        let mut read = Vec::with_capacity(rows.len());
+        for (number, row) in rows.into_iter().enumerate() {
+            // As with logs.
+            let row = row.or_else(|_| self.db.get_pinned_cf(self.cf(Table::Reservations), keys[number]));
+            let row =
+                row.map_err(StoreError::rocks("reading reservations")).and_then(|row| row.map(decode).transpose());
+            let row = row.unwrap_or_else(|error| {
+                self.unreadable(Table::Reservations, &error);
+                unreadable.push(number);
+                None
+            });
+            read.push(row.filter(|row| row.kept_until > now));
+        }
+        read
     }
 }
 

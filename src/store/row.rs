@@ -91,6 +91,11 @@ impl RowKey {
         u64::from_be_bytes(leading)
     }
 
+    /// What every row of the user of this row key begins with.
+    pub fn user_prefix(bytes: &[u8]) -> &[u8] {
+        user_prefix(bytes)
+    }
+
     /// The user alone of a row key.
     pub fn user_of(bytes: &[u8]) -> Option<&str> {
         let rest = bytes.get(1..)?;

@@ -2,9 +2,11 @@
 
 use super::codec::{encode_cap, encode_log};
 use super::overlay::{Step, put_row};
-use super::{DueRow, ReservationRow, Store, StoreError, Table, changes, due};
+use super::wal::note;
+use super::{DueRow, Durability, ReservationRow, Store, StoreError, Table, changes, due};
 use crate::model::{CapPlan, Log, SHARDS, ShardId, TsMs};
 use rocksdb::{WriteBatch, WriteOptions};
+use std::sync::atomic::Ordering;
 
 /// Collects writes; nothing is seen of them before [`Turn::commit`].
 pub struct Turn<'s> {
@@ -24,9 +26,12 @@ pub(super) const RANGE_FROM: usize = 64;
 
 impl Store {
     pub fn turn(&self) -> Turn<'_> {
+        let mut batch = WriteBatch::default();
+        // Only the log has it: after a crash it says what of the log was promised.
+        batch.put_log_data(note(self.synced_seq.load(Ordering::Relaxed)));
         Turn {
             store: self,
-            batch: WriteBatch::default(),
+            batch,
             journal: Vec::new(),
             written: vec![0; SHARDS],
             key: Vec::with_capacity(512),
@@ -136,6 +141,9 @@ impl Turn<'_> {
         options.set_memtable_insert_hint_per_batch(true);
         let done = store.db.write_opt(self.batch, &options);
         done.map_err(StoreError::rocks("writing a batch")).inspect_err(|_| store.poison())?;
+        if store.durability == Durability::Wal {
+            store.note_written().inspect_err(|_| store.poison())?;
+        }
         store.at(Step::Journalled);
         store.overlay.take_in(&self.journal).inspect_err(|_| store.poison())?;
         drop(entered);

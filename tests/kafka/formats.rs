@@ -13,7 +13,7 @@ fn rows_of_a_database_in_a_framing_and_an_envelope_are_counted_and_deleted_ones_
     let row = |n: u64| json!({"n": n, "user_no": "u", "da_id": 1, "at": ((now - n) * 1_000).to_string()});
     let created = |n: u64| json!({"schema": {}, "payload": {"before": null, "after": row(n), "op": "c"}}).to_string();
     let deleted = json!({"schema": {}, "payload": {"before": row(1), "after": null, "op": "d"}}).to_string();
-    let tombstone = Record { key: "u".to_owned(), value: None, partition: None };
+    let tombstone = Record { value: None, ..record("u", "") };
     produce(
         &broker,
         TOPIC,

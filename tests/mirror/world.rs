@@ -57,7 +57,7 @@ impl World {
         let mut turn = self.store.turn();
         for (&(user, key), &until) in &last {
             let row_key = RowKey::new(&UserId::new(&user[..]).unwrap(), &CapKey::new(&key[..]).unwrap());
-            let held = self.store.cap_rows([row_key.as_bytes()]).unwrap()[0];
+            let held = self.store.cap_rows([row_key.as_bytes()], &mut Vec::new())[0];
             turn.put_cap(row_key.as_bytes(), &plan_cap(held, until.map(TsMs), false), TsMs(now()));
         }
         let written = turn.commit().unwrap();

@@ -120,14 +120,12 @@ impl Store {
     }
 
     /// Where RocksDB has no logs at all, that is known at once.
-    pub(in super::super) fn know_if_empty(&self) -> Result<(), StoreError> {
+    pub(in super::super) fn know_if_empty(&self) {
         let mut rows = self.db.raw_iterator_cf(self.cf(Table::Logs));
         rows.seek_to_first();
-        rows.status().map_err(StoreError::rocks("looking for logs"))?;
-        if !rows.valid() {
+        if !rows.valid() && rows.status().is_ok() {
             ShardId::all().for_each(|shard| self.overlay.know(shard, &[]));
         }
-        Ok(())
     }
 
     pub fn end_flusher(&self) {

@@ -21,7 +21,7 @@ mod rows;
 mod tests;
 
 pub(super) use flush::Step;
-pub(super) use journal::put_row;
+pub(super) use journal::{put_row, rows as journal_rows};
 
 use crate::model::{SHARDS, ShardId};
 use hashbrown::DefaultHashBuilder;

@@ -1,0 +1,139 @@
+//! `freqcap verify` and `freqcap repair`: what of a data directory cannot be read, and giving it up.
+
+use crate::config::{Config, ConfigError, Flags};
+use crate::store::{OpenError, StorageKind, StoreOptions, Verified, repair, verify};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// Reads everything in a data directory and tells what cannot be read
+///
+/// No service may run on it meanwhile; nothing is changed. The exit code is 1 where something is damaged. Users are not
+/// named.
+#[derive(Debug, clap::Args)]
+pub(super) struct VerifyArgs {
+    /// The data directory [default: that of the settings of this environment]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Settings file
+    #[arg(long, value_name = "FILE")]
+    config: Option<std::path::PathBuf>,
+    /// One line of JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Gives up what cannot be read in a data directory, so that it starts again
+///
+/// Without --yes it tells what it would give up, changes nothing, and the exit code is 1 where that is something. What is
+/// given up stays in the folder `damaged` of the directory. Afterwards Redis is told everything anew.
+#[derive(Debug, clap::Args)]
+pub(super) struct RepairArgs {
+    #[command(flatten)]
+    of: VerifyArgs,
+    /// Does it
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Why it was not found out.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum VerifyError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("there is no data directory {0}; name another with --data-dir")]
+    NoDirectory(std::path::PathBuf),
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    whole: bool,
+    /// Whether it was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repaired: Option<bool>,
+    #[serde(flatten)]
+    found: &'a Verified,
+}
+
+/// Whether all of it can be read.
+pub(super) fn run(args: &VerifyArgs) -> Result<bool, VerifyError> {
+    let options = args.options()?;
+    let found = with_bar("reading", |progress| verify(&options, progress))?;
+    args.tell(&found, None);
+    Ok(found.is_whole())
+}
+
+/// Whether all of it can be read now.
+pub(super) fn run_repair(args: &RepairArgs) -> Result<bool, VerifyError> {
+    let options = args.of.options()?;
+    let found = if args.yes {
+        with_bar("repairing", |progress| repair(&options, progress))?
+    } else {
+        with_bar("reading", |progress| verify(&options, progress))?
+    };
+    // Where not even the list of files can be read, there is nothing to go by.
+    let repaired = args.yes && (found.is_whole() || !found.tables.is_empty());
+    args.of.tell(&found, Some(repaired));
+    Ok(found.is_whole() || repaired)
+}
+
+impl VerifyArgs {
+    fn options(&self) -> Result<StoreOptions, VerifyError> {
+        let flags = Flags { config: self.config.clone(), data_dir: self.data_dir.clone(), ..Flags::default() };
+        let options = StoreOptions { storage: StorageKind::Rocksdb, ..Config::load(&flags)?.store_options() };
+        if !options.data_dir.is_dir() {
+            return Err(VerifyError::NoDirectory(options.data_dir));
+        }
+        Ok(options)
+    }
+
+    fn tell(&self, found: &Verified, repaired: Option<bool>) {
+        if self.json {
+            println!("{}", serde_json::json!(Report { whole: found.is_whole(), repaired, found }));
+            return;
+        }
+        for damage in &found.files {
+            println!("{damage}");
+        }
+        for table in &found.tables {
+            let (name, rows) = (table.table, table.rows);
+            print!("{name:<13} {rows:>12} rows");
+            if table.undecodable > 0 {
+                print!(", {} that are no rows", table.undecodable);
+            }
+            if table.unreadable > 0 {
+                print!(", and {} places where rows cannot be read", table.unreadable);
+            }
+            println!();
+        }
+        println!("{}", conclusion(found, repaired));
+    }
+}
+
+fn conclusion(found: &Verified, repaired: Option<bool>) -> &'static str {
+    match repaired {
+        _ if found.is_whole() => "all of it can be read",
+        None => "it is damaged; freqcap repair gives up what cannot be read",
+        Some(true) => "what cannot be read was given up, and is in the folder damaged; the directory starts again",
+        Some(false) if found.tables.is_empty() => {
+            "it cannot be repaired, for the list of its files cannot be read: put a copy from before the damage in its place"
+        }
+        Some(false) => "all this would be given up, with --yes; nothing was changed",
+    }
+}
+
+fn with_bar<T>(message: &'static str, run: impl FnOnce(&mut dyn FnMut(u64, u64)) -> T) -> T {
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {human_pos} of about {human_len} rows  {elapsed}  {msg}")
+    {
+        bar.set_style(style);
+    }
+    bar.set_message(message);
+    let done = run(&mut |read, total| {
+        bar.set_length(total.max(read));
+        bar.set_position(read);
+    });
+    bar.finish_and_clear();
+    done
+}

@@ -1,0 +1,190 @@
+//! Reads everything in a directory and says what of it cannot be read. Nothing is changed.
+
+use super::codec::{decode_cap, decode_log};
+use super::erased::erased_until;
+use super::meta::boot_number;
+use super::open::{failed, last_sequence, lock_dir};
+use super::overlay::journal_rows;
+use super::step_over::seek_past;
+use super::whole::{self, Damage, Logs};
+use super::{OpenError, ReservationRow, RowKey, StoreOptions, Table, changes, due};
+use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, ReadOptions};
+use serde::Serialize;
+use std::path::Path;
+
+/// What was found in a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TableCheck {
+    pub table: &'static str,
+    /// Rows that can be read.
+    pub rows: u64,
+    /// Rows whose bytes are no row.
+    pub undecodable: u64,
+    /// How often rows could not be read at all; how many rows each time is not known.
+    pub unreadable: u64,
+}
+
+/// What was found in a directory.
+#[derive(Debug, Default, Serialize)]
+pub struct Verified {
+    /// What is wrong with files.
+    pub files: Vec<Damage>,
+    pub tables: Vec<TableCheck>,
+}
+
+impl Verified {
+    pub fn is_whole(&self) -> bool {
+        self.files.is_empty() && self.tables.iter().all(TableCheck::is_whole)
+    }
+}
+
+impl TableCheck {
+    pub fn is_whole(&self) -> bool {
+        self.undecodable == 0 && self.unreadable == 0
+    }
+}
+
+/// Reads all of a directory on which no service runs. `progress` is told how many rows of about how many were read.
+pub fn verify(options: &StoreOptions, progress: &mut dyn FnMut(u64, u64)) -> Result<Verified, OpenError> {
+    let _lock = lock_dir(&options.data_dir)?;
+    let mut found = Verified::default();
+    if let Some((_, db)) = look(options, &mut found)? {
+        found.tables = tables(&db, progress, &mut |_, _, _| Ok(()))?;
+    }
+    Ok(found)
+}
+
+/// Judges the files of a directory, and opens it to be read if that can be done at all.
+pub(super) fn look(options: &StoreOptions, found: &mut Verified) -> Result<Option<(Logs, DB)>, OpenError> {
+    let dir = &options.data_dir;
+    let unusable = |source| OpenError::Directory { dir: dir.clone(), source };
+    if let Some(damage) = whole::without_list(dir).map_err(unusable)? {
+        found.files.push(damage);
+        return Ok(None);
+    }
+    if !dir.join("CURRENT").exists() {
+        return Ok(None);
+    }
+    let mut logs = whole::look(dir, boot_number()).map_err(unusable)?;
+    found.files.extend(logs.damage.take());
+    let db = match open_to_read(options).map_err(|source| failed(dir, source)) {
+        Ok(db) => db,
+        Err(OpenError::Damaged { damage, .. }) => {
+            found.files.push(damage);
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    if found.files.is_empty() && logs.promised > logs.last_seq() && !logs.lost_a_write {
+        let last = last_sequence(dir, &options.of_database(None))?;
+        if last < logs.promised {
+            found.files.push(whole::ends_too_soon(dir, last, logs.promised));
+        }
+    }
+    found.files.extend(missing_files(&db, dir).map_err(|source| failed(dir, source))?);
+    Ok(Some((logs, db)))
+}
+
+/// Whether every file is there in the size that RocksDB knows.
+pub(super) fn missing_files(db: &DB, dir: &Path) -> Result<Option<Damage>, rocksdb::Error> {
+    let files = db.live_files()?;
+    let mut missing = Vec::new();
+    for file in &files {
+        let name = file.name.trim_start_matches('/');
+        let why = match std::fs::metadata(dir.join(name)).map(|data| data.len()) {
+            Ok(size) if size == file.size as u64 => continue,
+            Ok(size) => format!("has {size} bytes instead of {}", file.size),
+            Err(_) => "is missing".to_owned(),
+        };
+        missing.push(format!("{name} of table {} {why}", file.column_family_name));
+    }
+    let (what, count) = (missing.join(", "), missing.len());
+    let lost = format!("{count} of {} files cannot be used, and the rows in them are lost", files.len());
+    Ok((count > 0).then_some(Damage { what, lost }))
+}
+
+/// Up to where the logs can be read, files that are missing or not.
+fn open_to_read(options: &StoreOptions) -> Result<DB, rocksdb::Error> {
+    let mut database = options.of_database(None);
+    database.create_if_missing(false);
+    database.create_missing_column_families(false);
+    database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    database.set_track_and_verify_wals_in_manifest(false);
+    let there = DB::list_cf(&database, &options.data_dir)?;
+    let cache = Cache::new_lru_cache(32 << 20);
+    let tables = Table::ALL.into_iter().filter(|table| there.iter().any(|name| name == table.name()));
+    let descriptors = tables
+        .map(|table| ColumnFamilyDescriptor::new(table.name(), options.of_table(table, &cache, &Default::default())));
+    DB::open_cf_descriptors_read_only(&database, &options.data_dir, descriptors, false)
+}
+
+/// Reads every row of every table, and gives those that are whole to `each`.
+pub(super) fn tables(
+    db: &DB,
+    progress: &mut dyn FnMut(u64, u64),
+    each: &mut dyn FnMut(Option<Table>, &[u8], &[u8]) -> Result<(), OpenError>,
+) -> Result<Vec<TableCheck>, OpenError> {
+    let handle = |table: &Table| db.cf_handle(table.name());
+    let estimate = |cf| db.property_int_value_cf(cf, "rocksdb.estimate-num-keys").ok().flatten().unwrap_or(0);
+    let total = Table::ALL.iter().filter_map(handle).map(estimate).sum();
+    let mut checks = Vec::new();
+    let mut read = 0;
+    for table in Table::ALL.into_iter().map(Some).chain([None]) {
+        let name = table.map_or("default", Table::name);
+        let Some(cf) = db.cf_handle(name) else { continue };
+        let mut check = TableCheck { table: name, rows: 0, undecodable: 0, unreadable: 0 };
+        let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_readahead_size(2 << 20);
+        let mut rows = db.raw_iterator_cf_opt(cf, options);
+        rows.seek_to_first();
+        let mut last = vec![0];
+        loop {
+            if let Some((key, value)) = rows.item() {
+                if is_row(table, key, value) {
+                    check.rows += 1;
+                    each(table, key, value)?;
+                } else {
+                    check.undecodable += 1;
+                }
+                last.clear();
+                last.extend_from_slice(key);
+                read += 1;
+                if read % 4_096 == 0 {
+                    progress(read, total);
+                }
+                rows.next();
+                continue;
+            }
+            if rows.status().is_ok() {
+                break;
+            }
+            check.unreadable += 1;
+            if !seek_past(&mut rows, &last) {
+                break;
+            }
+        }
+        checks.push(check);
+    }
+    progress(read, read);
+    Ok(checks)
+}
+
+/// Whether the bytes are a row of the table.
+fn is_row(table: Option<Table>, key: &[u8], value: &[u8]) -> bool {
+    let is_log = |value: &[u8]| decode_log(value).is_ok();
+    match table {
+        Some(Table::Logs) => RowKey::parse(key).is_some() && is_log(value),
+        Some(Table::Journal) => {
+            let is_whole = |row: Result<(&[u8], &[u8]), _>| row.is_ok_and(|(_, log)| log.is_empty() || is_log(log));
+            key.len() == 8 && journal_rows(value).all(is_whole)
+        }
+        Some(Table::Caps) => RowKey::parse(key).is_some() && decode_cap(value).is_ok(),
+        Some(Table::Changes) => changes::is_row(key, value),
+        Some(Table::Due) => due::is_row(key),
+        Some(Table::Reservations) => ReservationRow::decode(value).is_some(),
+        Some(Table::Erased) => key.len() == 17 && erased_until(value).is_some(),
+        Some(Table::Rules) => serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok(),
+        Some(Table::Pulled | Table::Meta) | None => true,
+    }
+}

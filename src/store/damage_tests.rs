@@ -1,0 +1,266 @@
+//! A directory that has lost what was acknowledged is refused, and one that has not is opened, whatever its last write
+//! looks like.
+
+use super::*;
+use crate::model::{CapKey, Entry, Kind, Log, TsMs, UserId};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const WRITES: u64 = 60;
+
+fn options(dir: &Path) -> StoreOptions {
+    StoreOptions { data_dir: dir.to_owned(), keep_changes: true, ..StoreOptions::default() }
+}
+
+fn row_key(user: u64) -> RowKey {
+    RowKey::new(&UserId::new(format!("user-{user}")).unwrap(), &CapKey::new("da:1").unwrap())
+}
+
+fn put(store: &Store, user: u64) {
+    let mut log = Log::default();
+    for n in 0..40 {
+        log.insert(Kind::IMPRESSION, Entry { ts: TsMs(1_732_233_600_000 + n), hash: n + 1 }, 256);
+    }
+    let mut turn = store.turn();
+    turn.put_log(row_key(user).as_bytes(), &log, false);
+    turn.commit().unwrap();
+}
+
+fn has(store: &Store, user: u64) -> bool {
+    store.logs([row_key(user).as_bytes()]).unwrap().remove(0).is_some()
+}
+
+/// What a kill -9 leaves of a directory on which nothing is being written.
+fn killed(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    copy
+}
+
+/// Everything in a directory but what says who has it open.
+fn bytes_of(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let ours = |path: &PathBuf| !whole::name(path).starts_with("LOG") && !path.ends_with("freqcap.lock");
+    files
+        .filter(|path| path.is_file() && ours(path))
+        .map(|path| (path.clone(), std::fs::read(&path).unwrap()))
+        .collect()
+}
+
+fn logs_in(dir: &Path) -> Vec<PathBuf> {
+    wal::scan(dir).unwrap().into_iter().map(|file| file.path).collect()
+}
+
+fn refused(dir: &Path, why: &str) -> String {
+    let before = bytes_of(dir);
+    let error = match Store::open(&options(dir)) {
+        Err(error) => error,
+        Ok(_) => panic!("it was opened: {why}"),
+    };
+    assert!(matches!(error, OpenError::Damaged { .. }), "{why}: {error}");
+    let text = error.to_string();
+    let data_dir = format!("--data-dir {}", dir.display());
+    for part in [format!("freqcap verify {data_dir}"), format!("freqcap repair {data_dir}")] {
+        assert!(text.contains(&part), "{text}");
+    }
+    assert!(bytes_of(dir) == before, "{why}: something was changed");
+    text
+}
+
+/// A directory with [`WRITES`] synced writes in its log, killed.
+fn world(last_is_synced: bool) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(dir.path())).unwrap();
+    for user in 0..WRITES {
+        put(&store, user);
+        if last_is_synced || user + 1 < WRITES {
+            store.sync().unwrap();
+        }
+    }
+    killed(dir.path())
+}
+
+#[test]
+fn a_byte_that_flipped_anywhere_in_the_log_is_found() {
+    let world = world(true);
+    let bytes = std::fs::read(&logs_in(world.path())[0]).unwrap();
+    for at in (0..bytes.len()).step_by(bytes.len() / 40) {
+        let copy = killed(world.path());
+        let path = logs_in(copy.path()).remove(0);
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 0x10;
+        std::fs::write(&path, bytes).unwrap();
+        let text = refused(copy.path(), &format!("byte {at}"));
+        assert!(text.contains(&whole::name(&path)) && text.contains("sequence"), "{text}");
+    }
+}
+
+#[test]
+fn a_torn_tail_starts_and_a_log_that_lost_more_than_its_last_write_does_not() {
+    let world = world(true);
+    let len = std::fs::metadata(&logs_in(world.path())[0]).unwrap().len();
+    let file = wal::scan(world.path()).unwrap().remove(0);
+    let write = (file.bytes - 200) / (WRITES + 3);
+    let cut = |bytes: u64| {
+        let copy = killed(world.path());
+        let log = std::fs::OpenOptions::new().write(true).open(&logs_in(copy.path())[0]).unwrap();
+        log.set_len(len - bytes).unwrap();
+        copy
+    };
+    for bytes in [1, 7, write / 2] {
+        let copy = cut(bytes);
+        let store = Store::open(&options(copy.path())).unwrap();
+        assert!((0..WRITES - 1).all(|user| has(&store, user)) && !has(&store, WRITES - 1), "{bytes} bytes");
+        put(&store, WRITES);
+        store.sync().unwrap();
+        drop(store);
+        assert!(has(&Store::open(&options(copy.path())).unwrap(), WRITES));
+    }
+    for bytes in [2 * write, len / 2, len - 1, len] {
+        refused(cut(bytes).path(), &format!("{bytes} bytes of {len} are missing"));
+    }
+}
+
+#[test]
+fn whatever_a_write_that_was_not_synced_left_is_gone_past() {
+    let world = world(false);
+    let len = std::fs::metadata(&logs_in(world.path())[0]).unwrap().len() as usize;
+    let file = wal::scan(world.path()).unwrap().remove(0);
+    let write = ((file.bytes - 200) / (WRITES + 3)) as usize;
+    type Spoil = Box<dyn Fn(&mut Vec<u8>)>;
+    let spoil: [(&str, Spoil); 6] = [
+        ("cut", Box::new(move |log| log.truncate(len - 3))),
+        ("cut in its head", Box::new(move |log| log.truncate(len - write + 9))),
+        ("flipped", Box::new(move |log| log[len - 3] ^= 1)),
+        ("zeroed", Box::new(move |log| log[len - write / 2..].fill(0))),
+        ("garbage behind", Box::new(|log| log.extend((0..5_000u32).map(|n| (n * 37 % 251) as u8)))),
+        ("zeros behind", Box::new(|log| log.extend([0; 70_000]))),
+    ];
+    for (what, spoil) in spoil {
+        let copy = killed(world.path());
+        let path = logs_in(copy.path()).remove(0);
+        let mut bytes = std::fs::read(&path).unwrap();
+        spoil(&mut bytes);
+        std::fs::write(&path, bytes).unwrap();
+        let store = Store::open(&options(copy.path())).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!((0..WRITES - 1).all(|user| has(&store, user)), "{what}");
+    }
+}
+
+#[test]
+fn a_log_that_is_missing_or_empty_is_found() {
+    let world = world(true);
+    let copy = killed(world.path());
+    std::fs::remove_file(&logs_in(copy.path())[0]).unwrap();
+    let text = refused(copy.path(), "missing");
+    assert!(text.contains("missing") && text.contains("*.log"), "{text}");
+    let copy = killed(world.path());
+    std::fs::write(&logs_in(copy.path())[0], "").unwrap();
+    refused(copy.path(), "empty");
+}
+
+/// With write buffers so small that there are several logs at a time.
+#[test]
+fn each_of_several_logs_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = StoreOptions { write_buffer: ByteSize(64 << 10), ..options(dir.path()) };
+    let store = Store::open(&small).unwrap();
+    for user in 0..4_000 {
+        put(&store, user);
+        if user % 10 == 0 {
+            store.sync().unwrap();
+        }
+        // A table that is written little keeps the logs of others.
+        if logs_in(dir.path()).len() >= 4 {
+            break;
+        }
+    }
+    store.sync().unwrap();
+    let world = killed(dir.path());
+    let all = logs_in(world.path());
+    assert!(all.len() >= 3, "{} logs", all.len());
+    Store::open(&options(killed(world.path()).path())).unwrap();
+    for missing in &all {
+        let copy = killed(world.path());
+        std::fs::remove_file(copy.path().join(missing.file_name().unwrap())).unwrap();
+        match Store::open(&options(copy.path())) {
+            Err(OpenError::Damaged { .. }) => {}
+            Err(error) => panic!("{error}"),
+            Ok(store) => {
+                // Then nothing of it was needed any more.
+                let held = (0..4_000).take_while(|&user| has(&store, user)).count() as u64;
+                assert!((held..4_000).all(|user| !has(&store, user)), "{} was missed by nobody", missing.display());
+            }
+        }
+        let copy = killed(world.path());
+        std::fs::write(copy.path().join(missing.file_name().unwrap()), "").unwrap();
+        for _ in 0..2 {
+            let opened = Store::open(&options(copy.path()));
+            assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{} is empty", missing.display());
+        }
+    }
+}
+
+#[test]
+fn files_that_are_missing_or_short_are_found_and_so_is_a_list_of_them_that_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(dir.path())).unwrap();
+    (0..WRITES).for_each(|user| put(&store, user));
+    store.close().unwrap();
+    drop(store);
+    let sst = bytes_of(dir.path()).into_keys().find(|path| path.extension().is_some_and(|ext| ext == "sst")).unwrap();
+    let sst = PathBuf::from(sst.file_name().unwrap());
+    let manifest = bytes_of(dir.path()).into_keys().find(|path| whole::name(path).starts_with("MANIFEST")).unwrap();
+    let manifest = PathBuf::from(manifest.file_name().unwrap());
+    let spoilt = |spoil: &dyn Fn(&Path)| {
+        let copy = killed(dir.path());
+        spoil(copy.path());
+        let Err(OpenError::Damaged { damage, .. }) = Store::open(&options(copy.path())) else { panic!("opened") };
+        // Still so the next time.
+        assert!(matches!(Store::open(&options(copy.path())), Err(OpenError::Damaged { .. })));
+        damage.to_string()
+    };
+    let text = spoilt(&|dir| std::fs::remove_file(dir.join(&sst)).unwrap());
+    assert!(text.contains(sst.to_str().unwrap()) && text.contains("table logs"), "{text}");
+    let text = spoilt(&|dir| {
+        let bytes = std::fs::read(dir.join(&sst)).unwrap();
+        std::fs::write(dir.join(&sst), &bytes[..bytes.len() - 1]).unwrap();
+    });
+    assert!(text.contains(sst.to_str().unwrap()), "{text}");
+    let text = spoilt(&|dir| std::fs::remove_file(dir.join("CURRENT")).unwrap());
+    assert!(text.contains("CURRENT"), "{text}");
+    let text = spoilt(&|dir| std::fs::remove_file(dir.join(&manifest)).unwrap());
+    assert!(text.contains("MANIFEST"), "{text}");
+    spoilt(&|dir| {
+        let mut bytes = std::fs::read(dir.join(&manifest)).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(dir.join(&manifest), bytes).unwrap();
+    });
+    spoilt(&|dir| {
+        for path in bytes_of(dir).into_keys().filter(|path| !path.ends_with("freqcap.synced")) {
+            std::fs::remove_file(path).unwrap();
+        }
+    });
+}
+
+#[test]
+fn after_a_clean_end_the_log_is_whole_to_its_last_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    for user in 0..3 {
+        let store = Store::open(&options(dir.path())).unwrap();
+        put(&store, user);
+        store.close().unwrap();
+    }
+    let log = logs_in(dir.path()).remove(0);
+    let bytes = std::fs::read(&log).unwrap();
+    for len in [bytes.len() - 1, bytes.len() / 2, 0] {
+        let copy = killed(dir.path());
+        std::fs::write(copy.path().join(log.file_name().unwrap()), &bytes[..len]).unwrap();
+        refused(copy.path(), &format!("{len} of {} bytes", bytes.len()));
+    }
+    let store = Store::open(&options(dir.path())).unwrap();
+    assert!((0..3).all(|user| has(&store, user)));
+}

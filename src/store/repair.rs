@@ -1,0 +1,147 @@
+//! Makes a damaged directory one that starts again, by giving up what cannot be read. Everything that is given up stays in
+//! the folder `damaged`.
+
+use super::check::{TableCheck, Verified, look, tables};
+use super::meta::{CHANGES_FIELD, RULES_FIELD, boot_number};
+use super::open::{failed, lock_dir};
+use super::position::{Known, Position};
+use super::whole::{aside, name};
+use super::{OpenError, StoreOptions, Table};
+use crate::model::ShardId;
+use rocksdb::{Cache, ColumnFamilyDescriptor, DB, FlushOptions, WriteBatch};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where rows are copied to that can be read, beside the files that cannot.
+const COPY: &str = "repaired";
+/// Bytes of rows that are copied at once.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Gives up what cannot be read, and what follows damage in the write-ahead log. `progress` is as in
+/// [`verify`](super::verify). Returns what was given up; nothing is changed where nothing is damaged.
+pub fn repair(options: &StoreOptions, progress: &mut dyn FnMut(u64, u64)) -> Result<Verified, OpenError> {
+    let dir = &options.data_dir;
+    let unusable = |source| OpenError::Directory { dir: dir.clone(), source };
+    let _lock = lock_dir(dir)?;
+    let mut found = Verified::default();
+    let Some((logs, db)) = look(options, &mut found)? else { return Ok(found) };
+    let copy = dir.join(COPY);
+    remove(&copy).map_err(unusable)?;
+    found.tables = tables(&db, progress, &mut |_, _, _| Ok(()))?;
+    if found.is_whole() {
+        return Ok(found);
+    }
+    let kept = new_folder(&aside(dir)).map_err(unusable)?;
+    for file in &logs.files {
+        std::fs::copy(&file.path, kept.join(name(&file.path))).map_err(unusable)?;
+    }
+    let has_missing = super::check::missing_files(&db, dir).map_err(|source| failed(dir, source))?.is_some();
+    if has_missing || !found.tables.iter().all(TableCheck::is_whole) {
+        rewrite(options, &db, &copy)?;
+        drop(db);
+        swap(dir, &copy, &kept).map_err(unusable)?;
+    } else {
+        drop(db);
+        logs.trim(&kept).map_err(unusable)?;
+    }
+    begin_anew(options)?;
+    Ok(found)
+}
+
+/// Copies every row that can be read into a new database.
+fn rewrite(options: &StoreOptions, db: &DB, copy: &Path) -> Result<(), OpenError> {
+    let rocks = |source| failed(copy, source);
+    let new = open_at(options, copy)?;
+    let mut batch = WriteBatch::default();
+    let write = |batch: WriteBatch| new.write_without_wal(batch).map_err(rocks);
+    tables(db, &mut |_, _| {}, &mut |table, key, value| {
+        match table.and_then(|table| new.cf_handle(table.name())) {
+            Some(cf) => batch.put_cf(cf, key, value),
+            None => batch.put(key, value),
+        }
+        if batch.size_in_bytes() < BATCH_BYTES { Ok(()) } else { write(std::mem::take(&mut batch)) }
+    })?;
+    write(batch)?;
+    let mut flush = FlushOptions::default();
+    flush.set_wait(true);
+    let all = Table::ALL.iter().filter_map(|table| new.cf_handle(table.name()));
+    new.flush_opt(&flush).map_err(rocks)?;
+    all.into_iter().try_for_each(|cf| new.flush_cf_opt(cf, &flush).map_err(rocks))
+}
+
+/// Puts the files of the copy in the place of the damaged ones, which are kept.
+fn swap(dir: &Path, copy: &Path, kept: &Path) -> io::Result<()> {
+    // CURRENT goes first and comes last: in between there is no database that could be taken for a whole one.
+    let mut old = rocks_files(dir)?;
+    old.sort_unstable_by_key(|path| !path.ends_with("CURRENT"));
+    for path in old {
+        std::fs::rename(&path, kept.join(name(&path)))?;
+    }
+    let mut new = rocks_files(copy)?;
+    new.sort_unstable_by_key(|path| path.ends_with("CURRENT"));
+    for path in new {
+        std::fs::rename(&path, dir.join(name(&path)))?;
+    }
+    remove(copy)?;
+    std::fs::File::open(dir)?.sync_all()
+}
+
+/// Opens what is left as it is, and leaves it so that the next start tells the mirror everything and judges every cap anew.
+fn begin_anew(options: &StoreOptions) -> Result<(), OpenError> {
+    let dir = &options.data_dir;
+    let rocks = |source| failed(dir, source);
+    let db = open_at(options, dir)?;
+    let mut batch = WriteBatch::default();
+    batch.put(CHANGES_FIELD, "off");
+    if let Some(meta) = db.cf_handle(Table::Meta.name()) {
+        ShardId::all().for_each(|shard| batch.delete_cf(meta, [shard.0, RULES_FIELD]));
+    }
+    db.write(batch).map_err(rocks)?;
+    db.flush_wal(true).map_err(rocks)?;
+    let last = db.latest_sequence_number();
+    let known = Known { synced: last, written: last, boot: boot_number(), clean: true };
+    Position::begin(dir, known).map_err(|source| OpenError::Directory { dir: dir.clone(), source })?;
+    Ok(())
+}
+
+fn open_at(options: &StoreOptions, dir: &Path) -> Result<DB, OpenError> {
+    let mut database = options.of_database(None);
+    database.set_track_and_verify_wals_in_manifest(false);
+    let cache = Cache::new_lru_cache(32 << 20);
+    let descriptor =
+        |table: Table| ColumnFamilyDescriptor::new(table.name(), options.of_table(table, &cache, &Default::default()));
+    DB::open_cf_descriptors(&database, dir, Table::ALL.map(descriptor)).map_err(|source| failed(dir, source))
+}
+
+fn rocks_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let is_rocks = |name: &str| {
+        let heads = ["MANIFEST-", "OPTIONS-"];
+        matches!(name, "CURRENT" | "IDENTITY")
+            || heads.iter().any(|head| name.starts_with(head))
+            || name.ends_with(".sst")
+            || name.ends_with(".log")
+    };
+    let paths = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    Ok(paths.into_iter().filter(|path| path.is_file() && is_rocks(&name(path))).collect())
+}
+
+/// A folder in another that was not there: `1`, `2`, and so on.
+fn new_folder(within: &Path) -> io::Result<PathBuf> {
+    std::fs::create_dir_all(within)?;
+    let mut number = 1u32;
+    loop {
+        let folder = within.join(number.to_string());
+        match std::fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,174 @@
+//! Whether a directory still has all that was acknowledged, found out before it is opened: history is whole or refused.
+
+use super::position::{Known, Position};
+use super::wal::{self, WalEnd, WalFile};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What is wrong with a directory, and what it costs.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Damage {
+    /// The file, and where in it.
+    pub what: String,
+    pub lost: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.what, self.lost)
+    }
+}
+
+/// What the write-ahead logs of a directory come to.
+#[derive(Debug, Default)]
+pub(super) struct Logs {
+    pub files: Vec<WalFile>,
+    pub known: Option<Known>,
+    /// The last sequence that must be there, by all that is known.
+    pub promised: u64,
+    /// The log that does not end well, and what of it is damage.
+    pub torn: Option<usize>,
+    pub damage: Option<Damage>,
+    /// The end of the last acknowledged write is missing.
+    pub lost_a_write: bool,
+}
+
+impl Logs {
+    /// The last sequence in whole records that nothing stands before.
+    pub(super) fn last_seq(&self) -> u64 {
+        let whole = self.torn.map_or(self.files.len(), |torn| torn + 1);
+        self.files[..whole].iter().map(|file| file.last_seq).max().unwrap_or(0)
+    }
+
+    /// Cuts off what is torn, so that RocksDB meets whole logs alone. What comes after it was promised to nobody, and goes
+    /// to `aside`.
+    pub(super) fn trim(&self, aside: &Path) -> io::Result<()> {
+        let Some(torn) = self.torn else { return Ok(()) };
+        let file = &self.files[torn];
+        let log = std::fs::OpenOptions::new().write(true).open(&file.path)?;
+        log.set_len(file.whole_to)?;
+        log.sync_all()?;
+        for later in &self.files[torn + 1..] {
+            set_aside(&later.path, aside)?;
+        }
+        Ok(())
+    }
+}
+
+/// Moves a file into a folder for what is given up.
+pub(super) fn set_aside(path: &Path, aside: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(aside)?;
+    std::fs::rename(path, aside.join(path.file_name().unwrap_or_default()))
+}
+
+/// Reads the write-ahead logs of a directory and judges how they end.
+pub(super) fn look(dir: &Path, boot: u64) -> io::Result<Logs> {
+    let mut logs = Logs { files: wal::scan(dir)?, known: Position::read(dir)?, ..Logs::default() };
+    let notes = logs.files.iter().map(|file| file.synced).max().unwrap_or(0);
+    logs.promised = logs.known.map_or(0, |known| known.promised(boot)).max(notes);
+    logs.torn = logs.files.iter().position(|file| file.end != WalEnd::Whole);
+    if let Some(torn) = logs.torn {
+        judge(&mut logs, torn);
+    }
+    Ok(logs)
+}
+
+fn judge(logs: &mut Logs, torn: usize) {
+    let file = &logs.files[torn];
+    let clean = logs.known.is_some_and(|known| known.clean);
+    let next = logs.last_seq() + 1;
+    // A file of logs that was taken in has a sequence that no log has: the record says better where it stands.
+    let near = |first: &u64| (next..next + 64).contains(first);
+    let (what, from, is_damage) = match file.end {
+        WalEnd::Whole => return,
+        WalEnd::Cut(record) => {
+            let record = record.filter(|(first, _)| near(first));
+            let from = record.map_or(next, |(first, _)| first);
+            let is_last = torn + 1 == logs.files.len();
+            // One write whose end is missing: that is what a torn tail looks like, so it is told and gone past.
+            let only_this = is_last && !clean && record.is_some_and(|(_, last)| logs.promised <= last);
+            logs.lost_a_write = only_this && logs.promised >= from;
+            ("it ends within a record", from, clean || (logs.promised >= from && !only_this))
+        }
+        WalEnd::Bad(bad) => {
+            let from = bad.first.filter(near).unwrap_or(next);
+            // Where no write says how much was synced, what comes after damage says that it is no tail.
+            let unsure = bad.notes == 0 || logs.known.is_some_and(|known| known.is_unsynced());
+            (bad.what, from, clean || logs.promised >= from || (bad.later > 0 && unsure))
+        }
+    };
+    if is_damage {
+        let later_logs = &logs.files[torn + 1..];
+        let later = later_logs.iter().map(|file| file.records).sum::<u64>();
+        let last = match file.end {
+            WalEnd::Bad(bad) => bad.later_seq,
+            _ => 0,
+        };
+        let last = later_logs.iter().map(|file| file.last_seq).chain([last, logs.promised]).max().unwrap_or(from);
+        let later = later + if let WalEnd::Bad(bad) = file.end { bad.later } else { 0 };
+        logs.damage = Some(Damage {
+            what: format!(
+                "{} of the write-ahead log is damaged at byte {} of {}: {what}",
+                name(&file.path),
+                file.whole_to,
+                file.bytes
+            ),
+            lost: format!(
+                "acknowledged changes from sequence {from} to {} are in what follows ({} bytes here, {later} writes that \
+                 can be read after it)",
+                last.max(from),
+                file.lost_bytes()
+            ),
+        });
+    }
+}
+
+/// That the log ends before what it must have.
+pub(super) fn ends_too_soon(dir: &Path, last: u64, promised: u64) -> Damage {
+    let logs = wal::scan(dir).unwrap_or_default();
+    let names = logs.iter().map(|file| format!("{} ({} bytes)", name(&file.path), file.bytes));
+    let names = names.collect::<Vec<_>>().join(", ");
+    let what = if names.is_empty() {
+        "the write-ahead log is missing: there is no *.log file".to_owned()
+    } else {
+        format!("the write-ahead log ends too soon, or a file of it is missing; there are {names}")
+    };
+    let lost = format!("acknowledged changes from sequence {} to {promised} are lost", last + 1);
+    Damage { what, lost }
+}
+
+/// That RocksDB's own list of files is not there though files are.
+pub(super) fn without_list(dir: &Path) -> io::Result<Option<Damage>> {
+    if dir.join("CURRENT").exists() {
+        return Ok(None);
+    }
+    let mut rests: Vec<String> = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let is_log = name.strip_suffix(".log").is_some_and(|number| number.parse::<u64>().is_ok());
+        if is_log || name.ends_with(".sst") || name.starts_with("MANIFEST-") {
+            rests.push(name);
+        }
+    }
+    if rests.is_empty() && Position::read(dir)?.is_none_or(|known| known.synced.max(known.written) == 0) {
+        return Ok(None);
+    }
+    rests.sort_unstable();
+    rests.truncate(8);
+    let there = if rests.is_empty() { "none of RocksDB's files is there".to_owned() } else { rests.join(", ") };
+    Ok(Some(Damage {
+        what: format!("the file CURRENT is missing from a directory that was used ({there})"),
+        lost: "without it nothing that was acknowledged can be found".to_owned(),
+    }))
+}
+
+/// The name alone of a file.
+pub(super) fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Where a directory keeps what was given up.
+pub(super) fn aside(dir: &Path) -> PathBuf {
+    dir.join("damaged")
+}
