@@ -3,6 +3,8 @@
 
 #[path = "mirror/cluster.rs"]
 mod cluster;
+#[path = "mirror/denied.rs"]
+mod denied;
 #[path = "mirror/failures.rs"]
 mod failures;
 #[path = "mirror/forgets.rs"]

@@ -6,8 +6,9 @@ use redis::{RedisError, ServerError};
 /// Why something was not told to Redis. It is told again.
 #[derive(Debug, thiserror::Error)]
 pub enum MirrorError {
-    #[error("connecting to Redis at {addr}: {source}")]
-    Connect { addr: String, source: RedisError },
+    /// In text, for a server may repeat what it was sent, a password among it.
+    #[error("connecting to Redis at {addr}: {why}")]
+    Connect { addr: String, why: String },
     #[error("{doing}: the connection to Redis at {addr} failed: {source}")]
     Lost { doing: &'static str, addr: String, source: RedisError },
     #[error("{doing}: Redis at {addr} did not answer within {ms} ms")]
@@ -24,6 +25,11 @@ pub enum MirrorError {
     Broken,
     #[error("the prefix {prefix:?} belongs to the store {owner:?}; --redis-takeover takes it")]
     Foreign { prefix: String, owner: String },
+    #[error(
+        "another process with a copy of this data directory (store {store}) mirrors to the prefix {prefix:?}, so this \
+         one has stopped mirroring; end one of the two, and give its directory no more than one process"
+    )]
+    Copied { prefix: String, store: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("a task that read the store ended early")]
@@ -66,6 +72,7 @@ impl MirrorError {
             Self::Incomplete => "incomplete",
             Self::Broken => "broken",
             Self::Foreign { .. } => "foreign",
+            Self::Copied { .. } => "copied",
             Self::Store(_) | Self::Task => "store",
         }
     }

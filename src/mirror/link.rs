@@ -113,7 +113,8 @@ impl Link {
         let seeds = options.servers.seeds.len();
         let turn = turn % (seeds + known.len());
         let at = || options.servers.to_string();
-        let info = options.servers.connection(turn).map_err(|source| MirrorError::Connect { addr: at(), source })?;
+        let failed = |source| MirrorError::Connect { addr: at(), why: options.servers.redact(&source) };
+        let info = options.servers.connection(turn).map_err(failed)?;
         let info = match turn.checked_sub(seeds) {
             Some(known_one) => beside(&info, &known[known_one].host, known[known_one].port),
             None => info,
@@ -249,7 +250,7 @@ fn beside(info: &ConnectionInfo, new_host: &str, new_port: u16) -> ConnectionInf
 
 async fn connect(info: &ConnectionInfo, options: &Options) -> Result<Node, MirrorError> {
     let addr = address(info.addr());
-    let failed = |source| MirrorError::Connect { addr: addr.clone(), source };
+    let failed = |source| MirrorError::Connect { addr: addr.clone(), why: options.servers.redact(&source) };
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(options.connect_timeout))
         .set_response_timeout(Some(options.response_timeout));

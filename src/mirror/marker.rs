@@ -125,10 +125,14 @@ pub enum Reason {
     Layout,
     /// A connection that was lost may still be read by Redis, and could not be ended.
     Stray,
+    /// Redis removed keys for want of memory.
+    Evicted,
+    /// Another process with a copy of the data directory mirrored here.
+    Copied,
 }
 
 impl Reason {
-    pub(super) const ALL: [Reason; 9] = [
+    pub(super) const ALL: [Reason; 11] = [
         Reason::Missing,
         Reason::Flushed,
         Reason::Behind,
@@ -138,6 +142,8 @@ impl Reason {
         Reason::Takeover,
         Reason::Layout,
         Reason::Stray,
+        Reason::Evicted,
+        Reason::Copied,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -151,6 +157,8 @@ impl Reason {
             Reason::Takeover => "takeover",
             Reason::Layout => "layout",
             Reason::Stray => "stray",
+            Reason::Evicted => "evicted",
+            Reason::Copied => "copied",
         }
     }
 }

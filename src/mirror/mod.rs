@@ -6,7 +6,7 @@
 //!     `-- relay: reads what changed from `changes`, what it is now from `caps`, sends that --> Redis
 //!                                                                                               |
 //!     names    <prefix>{<user>} or <prefix>{<user>}:<key>            marker: how far it was told, and whether it
-//!     owner    freqcap:<prefix>:owner = the id of the store                  still knows (see `marker`)
+//!     owner    freqcap:<prefix>:owner = the store and its run                still knows (see `marker`)
 //! ```
 //!
 //! What is sent is always a state, never a step, so that telling a thing twice, or late, is never wrong. What makes
@@ -15,6 +15,7 @@
 
 mod batch;
 mod error;
+mod eviction;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod layout;
@@ -64,6 +65,8 @@ impl Mirror {
     /// Runs until `stop`, then until Redis has what waits, at most two seconds. Redis being away is no error: it is
     /// waited for.
     pub async fn run(self, stop: CancellationToken) {
+        // A panic is seen at once, not only where somebody waits for the end.
+        let _watched = self.relay.store.alarm().watch("mirror");
         self.relay.run(stop).await;
     }
 }

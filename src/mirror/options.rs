@@ -74,13 +74,42 @@ pub struct Servers {
     pub(super) seeds: Vec<String>,
     /// The scheme says that this is a cluster.
     pub(super) is_cluster: bool,
+    /// In place of those that the URLs name.
+    username: Option<String>,
+    password: Option<String>,
 }
 
 impl Servers {
     pub(super) fn connection(&self, seed: usize) -> Result<ConnectionInfo, redis::RedisError> {
         let info = self.seeds[seed % self.seeds.len()].as_str().into_connection_info()?;
         let tcp = info.tcp_settings().clone().set_nodelay(true);
-        Ok(info.set_tcp_settings(tcp))
+        // One right less that a user of Redis needs.
+        let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
+        if let Some(username) = &self.username {
+            settings = settings.set_username(username);
+        }
+        if let Some(password) = &self.password {
+            settings = settings.set_password(password);
+        }
+        Ok(info.set_tcp_settings(tcp).set_redis_settings(settings))
+    }
+
+    /// Signs in as this user, with this password, whatever the URLs say.
+    pub fn set_credentials(&mut self, username: Option<String>, password: Option<String>) {
+        self.username = username.or(self.username.take());
+        self.password = password.or(self.password.take());
+    }
+
+    /// An error's text without passwords: a server that does not know AUTH repeats what it was sent.
+    pub(super) fn redact(&self, error: &redis::RedisError) -> String {
+        let mut text = error.to_string();
+        for seed in 0..self.seeds.len() {
+            let Ok(info) = self.connection(seed) else { continue };
+            if let Some(password) = info.redis_settings().password().filter(|password| !password.is_empty()) {
+                text = text.replace(password, "***");
+            }
+        }
+        text
     }
 }
 
@@ -103,7 +132,11 @@ impl FromStr for Servers {
             }
             seeds.push(seed);
         }
-        if seeds.is_empty() { Err(ServersError::Empty) } else { Ok(Self { seeds, is_cluster }) }
+        if seeds.is_empty() {
+            Err(ServersError::Empty)
+        } else {
+            Ok(Self { seeds, is_cluster, username: None, password: None })
+        }
     }
 }
 
@@ -146,6 +179,16 @@ mod tests {
             let servers: Servers = url.parse().unwrap();
             assert_eq!((servers.to_string().as_str(), servers.is_cluster), (printed, is_cluster));
         }
+        let mut servers: Servers = "redis://me:in-the-url@a:1".parse().unwrap();
+        servers.set_credentials(None, Some("of-the-file".to_owned()));
+        let info = servers.connection(0).unwrap();
+        assert_eq!(info.redis_settings().username(), Some("me"));
+        assert_eq!(info.redis_settings().password(), Some("of-the-file"));
+        assert_eq!(format!("{servers} {servers:?}"), "a:1 a:1");
+        // A server that does not know AUTH repeats what it was sent.
+        let repeated = std::io::Error::other("unknown command 'AUTH', with args: 'me' 'of-the-file'").into();
+        let told = servers.redact(&repeated);
+        assert!(told.contains("unknown command") && told.contains("***") && !told.contains("of-the-file"), "{told}");
         for bad in ["", "localhost:6379", "http://localhost", "redis-cluster://a/3"] {
             assert!(bad.parse::<Servers>().is_err(), "{bad:?}");
         }

@@ -1,121 +1,314 @@
-//! Who mirrors to a prefix: the store whose id `freqcap:<prefix>:owner` holds, and of that store one connection only.
+//! Who mirrors to a prefix: the run of a store whose mark `freqcap:<prefix>:owner` holds, and of it one connection only.
+//!
+//! A mark is `<store id>:<generation>-<nonce>`. A new run takes the prefix from every other run of its store, with a
+//! higher generation than the one that it finds; so a restart needs to wait for nobody. A run that finds a newer one in
+//! its place knows that another process has a copy of its data directory, and stops mirroring. Earlier versions wrote
+//! the store id alone.
 //!
 //! What was written to a connection that then failed may still lie in Redis's buffers, to be carried out after what a
 //! newer connection sends. So before anything is sent, Redis is asked to close every older connection of this store;
-//! they are known by their name, also those that a killed process left behind.
+//! they are known by their name, also those that a killed process left behind. The prefix is only ever taken by a
+//! script that says from whom, so that none of those late bytes can take it back.
 
 use super::error::MirrorError;
 use super::link::{Link, Node};
 use redis::{Pipeline, Value};
+use std::time::Duration;
+
+/// How often it is looked whether connections are gone, and how long between two looks.
+const LOOKS: usize = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// Whether older connections are certainly closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fence {
     Closed,
+    /// They are, and one of another run was open for longer than a process that ended leaves one behind.
+    ClosedLive,
     /// Redis did not let us.
     Denied,
 }
 
-/// Whose the prefix is.
+/// Whose the prefix was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Claim {
+    /// Ours, that of the run of this data directory before this one, or nobody's.
     Ours,
-    /// It was another store's until now, and that store's connections were closed, or not.
+    /// That of a run of this store that this data directory knows nothing of.
+    OfCopy,
+    /// Another store's, and that store's connections were closed, or not.
     Taken(Fence),
 }
 
-fn name_of(store_id: &str) -> String {
-    format!("freqcap-{store_id}")
+/// One run of one store, as it signs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Run {
+    store: String,
+    nonce: String,
+    generation: u64,
+    /// The highest generation that any run of this store was seen with.
+    highest: u64,
+    /// The mark of the run of this data directory before this one.
+    before: Option<String>,
+    /// This run had the prefix once.
+    had: bool,
+}
+
+/// What a mark says to a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Nobody,
+    This,
+    /// The store id alone, as earlier versions wrote it.
+    Unnamed,
+    Run(u64),
+    OtherStore,
+}
+
+impl Run {
+    /// `before` is the mark that the data directory remembers.
+    pub fn new(store: &str, nonce: &str, before: Option<String>) -> Self {
+        let mut run = Self {
+            store: store.to_owned(),
+            nonce: nonce.to_owned(),
+            generation: 0,
+            highest: 0,
+            before: None,
+            had: false,
+        };
+        if let Some(Found::Run(generation)) = before.as_deref().map(|before| run.read(before)) {
+            run.highest = generation;
+        }
+        run.before = before;
+        run
+    }
+
+    pub fn mark(&self) -> String {
+        format!("{}:{}-{}", self.store, self.generation, self.nonce)
+    }
+
+    /// What our connections are called.
+    fn connection(&self) -> String {
+        format!("freqcap-{}-{}", self.store, self.nonce)
+    }
+
+    fn read(&self, mark: &str) -> Found {
+        if mark.is_empty() {
+            return Found::Nobody;
+        }
+        let (store, run) = mark.split_once(':').unwrap_or((mark, ""));
+        if store != self.store {
+            return Found::OtherStore;
+        }
+        match run.split_once('-') {
+            _ if run.is_empty() => Found::Unnamed,
+            Some((generation, nonce)) if nonce == self.nonce && generation == self.generation.to_string() => {
+                Found::This
+            }
+            // What cannot be read is of a version to come: of a run, at least.
+            Some((generation, _)) => Found::Run(generation.parse().unwrap_or(0)),
+            None => Found::Run(0),
+        }
+    }
+
+    /// Whether this run may take the prefix from this mark, and whether what Redis holds is then to be believed.
+    /// `None`: it may not.
+    fn may_take(&mut self, mark: &str) -> Option<Claim> {
+        let before = self.before.as_deref() == Some(mark);
+        match self.read(mark) {
+            // Somebody took it away who had taken the place of this run.
+            Found::Nobody if self.had && self.highest > self.generation => Some(Claim::OfCopy),
+            Found::Nobody | Found::This | Found::Unnamed => Some(Claim::Ours),
+            Found::Run(generation) => {
+                let newest = self.highest <= self.generation;
+                self.highest = self.highest.max(generation);
+                match (self.had, before) {
+                    (false, true) => Some(Claim::Ours),
+                    (false, false) => Some(Claim::OfCopy),
+                    // Redis went back to what it held before, or a run that was to stop has not noticed it yet.
+                    (true, _) if newest && generation < self.generation => Some(Claim::OfCopy),
+                    (true, _) => None,
+                }
+            }
+            Found::OtherStore => None,
+        }
+    }
+
+    /// Signs as the newest run of all that were seen.
+    fn sign(&mut self) {
+        if !self.had {
+            self.generation = self.highest + 1;
+        }
+        self.highest = self.highest.max(self.generation);
+    }
 }
 
 /// Names our connections and closes every older one of this store.
-pub(super) async fn fence(link: &mut Link, store_id: &str) -> Result<Fence, MirrorError> {
+pub(super) async fn fence(link: &mut Link, run: &Run) -> Result<Fence, MirrorError> {
     let mut fence = Fence::Closed;
     for node in &mut link.nodes {
         let mut naming = Pipeline::with_capacity(1);
-        naming.cmd("CLIENT").arg("SETNAME").arg(name_of(store_id));
+        naming.cmd("CLIENT").arg("SETNAME").arg(run.connection());
         let replies = node.exchange("naming the connection", &naming).await?;
-        if let [Value::ServerError(error)] = &replies[..]
-            && matches!(error.code(), "LOADING" | "NOAUTH" | "MASTERDOWN")
-        {
-            return Err(MirrorError::refused("naming the connection", &node.addr, error));
-        }
-        if close_others(node, store_id).await? == Fence::Denied {
+        if let [Value::ServerError(error)] = &replies[..] {
+            if matches!(error.code(), "LOADING" | "NOAUTH" | "MASTERDOWN") {
+                return Err(MirrorError::refused("naming the connection", &node.addr, error));
+            }
+            // Then those before it had no name either, and no list tells which they are.
             fence = Fence::Denied;
+            continue;
+        }
+        match close_others(node, &run.store, Some(&run.connection())).await? {
+            Fence::Closed => {}
+            Fence::ClosedLive if fence == Fence::Denied => {}
+            worse => fence = worse,
         }
     }
     Ok(fence)
 }
 
-/// Closes every connection of a store but this one.
-async fn close_others(node: &mut Node, store_id: &str) -> Result<Fence, MirrorError> {
-    const DOING: &str = "closing older connections";
+/// Another connection of a store.
+struct Other {
+    id: String,
+    is_of_run: bool,
+}
+
+/// The connections of a store but this one; `None` where the server does not say. `name` is that of this run.
+async fn others(node: &mut Node, store: &str, name: Option<&str>) -> Result<Option<Vec<Other>>, MirrorError> {
     let mut list = Pipeline::with_capacity(2);
     list.cmd("CLIENT").arg("ID");
     list.cmd("CLIENT").arg("LIST").arg("TYPE").arg("normal");
-    let replies = node.exchange(DOING, &list).await?;
+    let replies = node.exchange(CLOSING, &list).await?;
     let clients = match &replies[1] {
         Value::BulkString(clients) => String::from_utf8_lossy(clients),
         Value::VerbatimString { text, .. } => text.into(),
-        _ => return Ok(Fence::Denied),
+        _ => return Ok(None),
     };
-    let Value::Int(own) = &replies[0] else { return Ok(Fence::Denied) };
-    let name = name_of(store_id);
-    let mut kill = Pipeline::new();
+    let Value::Int(own) = &replies[0] else { return Ok(None) };
+    let (own, plain) = (own.to_string(), format!("freqcap-{store}"));
+    let (mut found, mut lists_us) = (Vec::new(), false);
     for client in clients.lines() {
         let field = |wanted: &str| client.split(' ').find_map(|field| field.strip_prefix(wanted)?.strip_prefix('='));
-        if field("name") == Some(&name)
-            && let Some(id) = field("id")
-            && id != own.to_string()
-        {
-            kill.cmd("CLIENT").arg("KILL").arg("ID").arg(id);
+        let (Some(id), Some(of)) = (field("id"), field("name")) else { continue };
+        lists_us |= id == own;
+        let is_ours = of.strip_prefix(&plain).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+        if is_ours && id != own {
+            found.push(Other { id: id.to_owned(), is_of_run: name == Some(of) });
         }
     }
-    if kill.is_empty() {
-        return Ok(Fence::Closed);
-    }
-    let replies = node.exchange(DOING, &kill).await?;
-    let denied = replies.iter().any(|reply| matches!(reply, Value::ServerError(error) if error.code() == "NOPERM"));
-    Ok(if denied { Fence::Denied } else { Fence::Closed })
+    // A list without the one who asks for it is not a list of everybody.
+    Ok(lists_us.then_some(found))
 }
 
-/// Makes the prefix ours if it is nobody's, or if it is another's and `takeover` is set.
-pub(super) async fn claim(link: &mut Link, store_id: &str, takeover: bool) -> Result<Claim, MirrorError> {
+const CLOSING: &str = "closing older connections";
+
+/// Closes every connection of a store but this one. `name` is what those of this run are called, if it is our store.
+async fn close_others(node: &mut Node, store: &str, name: Option<&str>) -> Result<Fence, MirrorError> {
+    let Some(mut open) = others(node, store, name).await? else { return Ok(Fence::Denied) };
+    // A process that ended leaves its connections for as long as Redis takes to notice: who stays is alive.
+    for _ in 0..LOOKS {
+        if name.is_none() || open.iter().all(|other| other.is_of_run) {
+            break;
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        match others(node, store, name).await? {
+            Some(still) => open = still,
+            None => return Ok(Fence::Denied),
+        }
+    }
+    if open.is_empty() {
+        return Ok(Fence::Closed);
+    }
+    let mut kill = Pipeline::with_capacity(open.len());
+    for other in &open {
+        kill.cmd("CLIENT").arg("KILL").arg("ID").arg(&other.id);
+    }
+    // Whatever else it says, in whichever words, it has not closed them for certain.
+    let closed = |reply: &Value| match reply {
+        Value::ServerError(error) => {
+            let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
+            text.to_ascii_lowercase().contains("no such client")
+        }
+        _ => true,
+    };
+    if !node.exchange(CLOSING, &kill).await?.iter().all(closed) {
+        return Ok(Fence::Denied);
+    }
+    for _ in 0..LOOKS {
+        match others(node, store, name).await? {
+            Some(still) if still.iter().all(|still| open.iter().all(|closed| closed.id != still.id)) => {
+                let live = name.is_some() && open.iter().any(|other| !other.is_of_run);
+                return Ok(if live { Fence::ClosedLive } else { Fence::Closed });
+            }
+            Some(_) => tokio::time::sleep(BETWEEN_LOOKS).await,
+            None => break,
+        }
+    }
+    Ok(Fence::Denied)
+}
+
+/// KEYS[1] the owner; ARGV[1] the mark expected ("" if none, or of another type), ARGV[2] ours.
+const TAKE: &str = "\
+local o = redis.pcall('GET', KEYS[1])
+if not o or type(o) == 'table' then o = '' end
+if o ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1";
+
+/// Makes the prefix ours if that may be: nobody has it, or another run of our store that has no more right to it, or
+/// another store, and `takeover` is set.
+pub(super) async fn claim(link: &mut Link, run: &mut Run, takeover: bool) -> Result<Claim, MirrorError> {
     const DOING: &str = "claiming the prefix";
     let name = link.names.owner().to_owned();
+    let prefix = || link.names.prefix().to_owned();
     let node = &mut link.nodes[link.owner];
-    let mut ask = Pipeline::with_capacity(2);
-    ask.cmd("SET").arg(&name).arg(store_id).arg("NX");
+    let mut ask = Pipeline::with_capacity(1);
     ask.cmd("GET").arg(&name);
     let replies = node.exchange(DOING, &ask).await?;
-    let found = match &replies[1] {
+    let found = match &replies[0] {
         Value::BulkString(owner) => String::from_utf8_lossy(owner).into_owned(),
+        Value::Nil => String::new(),
         // No id can be of another type: it is nobody's.
         Value::ServerError(error) if error.code() == "WRONGTYPE" => String::new(),
         Value::ServerError(error) => return Err(MirrorError::refused(DOING, &node.addr, error)),
-        // It did not let us write, or somebody has just removed it.
-        _ => match &replies[0] {
-            Value::ServerError(error) => return Err(MirrorError::refused(DOING, &node.addr, error)),
-            _ => return Err(MirrorError::Broken),
-        },
+        _ => return Err(node.unexpected(DOING)),
     };
-    if found == store_id {
+    let is_others = run.read(&found) == Found::OtherStore;
+    let claim = match run.may_take(&found) {
+        Some(claim) => claim,
+        None if is_others && takeover => Claim::Taken(Fence::Closed),
+        None if is_others => return Err(MirrorError::Foreign { prefix: prefix(), owner: found }),
+        None => return Err(MirrorError::Copied { prefix: prefix(), store: run.store.clone() }),
+    };
+    if run.read(&found) == Found::This {
         return Ok(Claim::Ours);
     }
-    if !found.is_empty() && !takeover {
-        let prefix = link.names.prefix().to_owned();
-        return Err(MirrorError::Foreign { prefix, owner: found });
+    run.sign();
+    let mut take = redis::cmd("EVAL");
+    take.arg(TAKE).arg(1).arg(&name).arg(&found).arg(run.mark());
+    if node.ask_one(DOING, take).await? != Value::Int(1) {
+        // Somebody was faster: it is looked at again.
+        return Err(MirrorError::Broken);
     }
-    let mut set = redis::cmd("SET");
-    set.arg(&name).arg(store_id);
-    node.ask_one(DOING, set).await?;
-    if found.is_empty() {
-        return Ok(Claim::Ours);
+    run.had = true;
+    let prefix = link.names.prefix();
+    match claim {
+        Claim::Ours => return Ok(Claim::Ours),
+        Claim::OfCopy => {
+            tracing::warn!(
+                prefix,
+                "took the Redis prefix from another process with a copy of this data directory, or from a later state \
+                 of it; should that process run, it stops mirroring"
+            );
+            return Ok(Claim::OfCopy);
+        }
+        Claim::Taken(_) => {}
     }
     // From here on whoever connects for the other store finds that the prefix is no longer its own.
+    let other = found.split_once(':').map_or(&found[..], |(store, _)| store).to_owned();
     let mut fence = Fence::Closed;
     for node in &mut link.nodes {
-        if close_others(node, &found).await? == Fence::Denied {
+        if close_others(node, &other, None).await? == Fence::Denied {
             fence = Fence::Denied;
         }
     }
@@ -124,7 +317,7 @@ pub(super) async fn claim(link: &mut Link, store_id: &str, takeover: bool) -> Re
 }
 
 /// Asks whether the prefix is still ours.
-pub(super) async fn ask(link: &mut Link, store_id: &str) -> Result<(), MirrorError> {
+pub(super) async fn ask(link: &mut Link, run: &Run) -> Result<(), MirrorError> {
     let mut get = Pipeline::with_capacity(1);
     get.cmd("GET").arg(link.names.owner());
     let node = &mut link.nodes[link.owner];
@@ -133,18 +326,82 @@ pub(super) async fn ask(link: &mut Link, store_id: &str) -> Result<(), MirrorErr
         Value::ServerError(error) if error.code() != "WRONGTYPE" => {
             Err(MirrorError::refused("asking for the owner", &node.addr, error))
         }
-        reply => check(reply, store_id, link.names.prefix()),
+        reply => check(reply, run, link.names.prefix()),
     }
 }
 
 /// Judges the reply to GET of the owner.
-pub(super) fn check(reply: &Value, store_id: &str, prefix: &str) -> Result<(), MirrorError> {
-    match reply {
-        Value::BulkString(owner) if owner == store_id.as_bytes() => Ok(()),
-        Value::BulkString(owner) => {
-            Err(MirrorError::Foreign { prefix: prefix.to_owned(), owner: String::from_utf8_lossy(owner).into_owned() })
+pub(super) fn check(reply: &Value, run: &Run, prefix: &str) -> Result<(), MirrorError> {
+    // Gone, or of a wrong type: it is claimed anew.
+    let Value::BulkString(mark) = reply else { return Err(MirrorError::Broken) };
+    let mark = String::from_utf8_lossy(mark);
+    match run.read(&mark) {
+        Found::This => Ok(()),
+        Found::OtherStore => Err(MirrorError::Foreign { prefix: prefix.to_owned(), owner: mark.into_owned() }),
+        // Whose it is to be is decided when it is claimed.
+        Found::Nobody | Found::Unnamed | Found::Run(_) => Err(MirrorError::Broken),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(nonce: &str, before: Option<&str>) -> Run {
+        Run::new("s", nonce, before.map(str::to_owned))
+    }
+
+    /// As [`claim`] does with what it found.
+    fn take(run: &mut Run, owner: &mut String) -> Option<Claim> {
+        let claim = run.may_take(owner)?;
+        if run.read(owner) != Found::This {
+            run.sign();
+            run.had = true;
+            *owner = run.mark();
         }
-        // Gone, or of a wrong type: it is claimed anew.
-        _ => Err(MirrorError::Broken),
+        Some(claim)
+    }
+
+    #[test]
+    fn a_restart_goes_on_where_the_run_before_it_was() {
+        let mut owner = String::new();
+        for (nonce, mark) in [("a", "s:1-a"), ("b", "s:2-b"), ("c", "s:3-c")] {
+            let before = Some(owner.clone()).filter(|owner| !owner.is_empty());
+            assert_eq!(take(&mut run(nonce, before.as_deref()), &mut owner), Some(Claim::Ours));
+            assert_eq!(owner, mark);
+        }
+        // One of an earlier version.
+        let mut owner = "s".to_owned();
+        assert_eq!(take(&mut run("a", None), &mut owner), Some(Claim::Ours));
+        assert_eq!(owner, "s:1-a");
+    }
+
+    #[test]
+    fn of_two_runs_of_one_store_the_one_that_was_there_first_stops_for_good() {
+        let mut owner = "s:5-p".to_owned();
+        let (mut a, mut b) = (run("a", Some("s:5-p")), run("b", Some("s:5-p")));
+        assert_eq!(take(&mut a, &mut owner), Some(Claim::Ours));
+        assert_eq!(take(&mut b, &mut owner), Some(Claim::OfCopy));
+        assert_eq!(owner, "s:7-b");
+        assert_eq!(take(&mut a, &mut owner), None);
+        assert_eq!(take(&mut b, &mut owner), Some(Claim::Ours));
+        // Redis went back to an older state: the newest run takes it again, and nobody else.
+        owner = "s:5-p".to_owned();
+        assert_eq!(take(&mut a, &mut owner), None);
+        assert_eq!(take(&mut b, &mut owner), Some(Claim::OfCopy));
+        assert_eq!(owner, "s:7-b");
+        // After a FLUSHALL whoever comes first has it, until the newest asks.
+        owner.clear();
+        assert_eq!(take(&mut a, &mut owner), Some(Claim::OfCopy));
+        assert_eq!(take(&mut b, &mut owner), Some(Claim::OfCopy));
+        assert_eq!(take(&mut a, &mut owner), None);
+    }
+
+    #[test]
+    fn another_store_is_another_store_whatever_follows_its_id() {
+        for owner in ["other", "other:3-x", "s2", "s2:1-a"] {
+            assert_eq!(run("a", None).may_take(owner), None);
+            assert_eq!(run("a", None).read(owner), Found::OtherStore);
+        }
     }
 }

@@ -5,6 +5,7 @@ use super::error::MirrorError;
 use super::layout::{Packer, Pair, Parcels, unlink};
 use super::link::Link;
 use super::names::{Layout, Named, parse_member};
+use super::owner::Run;
 use super::send::{blocking, whole_user};
 use crate::store::{RowKey, Store};
 use redis::{Pipeline, Value};
@@ -62,7 +63,7 @@ impl Pass {
     pub async fn step(
         &mut self,
         link: &mut Link,
-        store: &Arc<Store>,
+        (store, run): (&Arc<Store>, &Run),
         packer: &Packer,
         max: usize,
     ) -> Result<(), MirrorError> {
@@ -70,7 +71,7 @@ impl Pass {
             Stage::Send(after) => {
                 let (page, next) = send_page(store, packer, after.clone(), max).await?;
                 let sets = page.sets;
-                link.deliver(store, packer, page, None).await?;
+                link.deliver((store, run), packer, page, None).await?;
                 self.sent += sets;
                 next
             }
@@ -81,7 +82,7 @@ impl Pass {
                 let page = surplus(store, packer, found).await?;
                 let removes = page.removes;
                 if !page.users.is_empty() {
-                    link.deliver(store, packer, page, None).await?;
+                    link.deliver((store, run), packer, page, None).await?;
                 }
                 self.removed += removes;
                 if cursor == b"0" { after_node(node, link.nodes.len()) } else { Stage::Scan { node, cursor } }

@@ -6,19 +6,22 @@
 
 use super::batch;
 use super::error::MirrorError;
+use super::eviction::Evictions;
 use super::layout::Packer;
 use super::link::{Chain, Link};
 use super::marker::{Reason, Seqs, Verdict, judge};
 use super::names::Names;
 use super::options::Options;
-use super::owner::{self, Claim, Fence};
+use super::owner::{self, Claim, Fence, Run};
 use super::pass::Pass;
 use super::send::blocking;
 use super::server;
 use super::status::{Report, State};
+use super::together::together;
 use super::topology::{Master, Topology};
 use super::trim::Trimmer;
 use crate::model::{ShardId, TsMs};
+use crate::random::random_id;
 use crate::store::Store;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +59,9 @@ pub(super) struct Relay {
     was_live: bool,
     /// What the next opening must do whatever the markers say.
     must_pass: Option<Reason>,
+    run: Run,
     takeover: bool,
+    evictions: Evictions,
     /// The masters that were last known: the cluster may well outlive the node that the URL names.
     masters: Vec<Master>,
     seed: usize,
@@ -81,6 +86,11 @@ impl Relay {
         let names = Arc::new(Names::new(&options.prefix));
         let topology = Arc::new(Topology::single());
         let soon = Instant::now();
+        let before = store.mirror_run().unwrap_or_else(|error| {
+            tracing::warn!(%error, "it is not known which run mirrored last: everything is sent");
+            None
+        });
+        let run = Run::new(&store.info().id, &random_id(), before);
         Self {
             told: Seqs::of(|shard| store.trimmed_to(shard)),
             packer: Packer { names: Arc::clone(&names), layout: options.layout, topology },
@@ -91,7 +101,9 @@ impl Relay {
             is_open: false,
             was_live: false,
             must_pass: None,
+            run,
             takeover: options.takeover,
+            evictions: Evictions::new(soon),
             masters: Vec::new(),
             seed: 0,
             batch: options.batch,
@@ -135,10 +147,16 @@ impl Relay {
         self.masters.clone_from(&link.topology.masters);
         self.packer.topology = Arc::clone(&link.topology);
         self.is_open = false;
-        self.ask_time(&mut link).await?;
-        if owner::fence(&mut link, &self.store.info().id).await? == Fence::Denied {
-            tokio::time::sleep(STRAY).await;
-            self.must_pass = Some(Reason::Stray);
+        self.look(&mut link).await?;
+        // First: who has to stand back must close no connection of who has the prefix.
+        self.claim(&mut link).await?;
+        match owner::fence(&mut link, &self.run).await? {
+            Fence::Closed => {}
+            Fence::ClosedLive => self.must_pass = self.must_pass.or(Some(Reason::Copied)),
+            Fence::Denied => {
+                tokio::time::sleep(STRAY).await;
+                self.must_pass = self.must_pass.or(Some(Reason::Stray));
+            }
         }
         let done = self.work(&mut link, stop).await;
         self.chain = link.chain().or(self.chain.take());
@@ -172,6 +190,7 @@ impl Relay {
 
     async fn wait(&self, stop: &CancellationToken) {
         let next = self.next_probe.min(self.next_upkeep).min(self.next_sweep);
+        let next = self.evictions.due_at().map_or(next, |due| due.min(next));
         tokio::select! {
             () = self.store.changed().notified() => {}
             () = tokio::time::sleep_until(next) => {}
@@ -182,7 +201,7 @@ impl Relay {
     /// Waits before the next try; whether it is time to stop.
     async fn rest(&mut self, error: &MirrorError, stop: &CancellationToken) -> bool {
         let pause = match error {
-            MirrorError::Foreign { .. } => self.options.recheck_owner,
+            MirrorError::Foreign { .. } | MirrorError::Copied { .. } => self.options.recheck_owner,
             MirrorError::Broken | MirrorError::Moved => FIRST_PAUSE,
             _ => self.pause,
         };
@@ -207,8 +226,8 @@ impl Relay {
         if ShardId::all().any(|shard| self.store.trimmed_to(shard) > self.told.get(shard)) {
             self.begin_pass(link, Reason::Behind).await?;
         }
-        if self.pass.is_none() && Instant::now() >= self.next_sweep && !stopping {
-            self.pass = Some(self.new_pass(Reason::Sweep));
+        if self.pass.is_none() && !stopping {
+            self.begin_due_pass();
         }
         let waiting = self.waiting();
         self.report.pending(waiting);
@@ -236,16 +255,33 @@ impl Relay {
         ShardId::all().map(of_shard).sum()
     }
 
-    /// Makes sure that the prefix is ours, and finds where to go on.
-    async fn open(&mut self, link: &mut Link) -> Result<(), MirrorError> {
-        if let Claim::Taken(fence) = owner::claim(link, &self.store.info().id, self.takeover).await? {
-            if fence == Fence::Denied {
-                tokio::time::sleep(STRAY).await;
-            }
-            self.must_pass = Some(Reason::Takeover);
-        }
+    /// Makes sure that the prefix is ours, as far as it may be.
+    async fn claim(&mut self, link: &mut Link) -> Result<(), MirrorError> {
+        let before = self.run.mark();
+        let claim = owner::claim(link, &mut self.run, self.takeover).await?;
         // Once only: two stores that both may take the prefix do not take it in turns for ever.
         self.takeover = false;
+        match claim {
+            Claim::Ours => {}
+            Claim::OfCopy => self.must_pass = Some(Reason::Copied),
+            Claim::Taken(fence) => {
+                if fence == Fence::Denied {
+                    tokio::time::sleep(STRAY).await;
+                }
+                self.must_pass = Some(Reason::Takeover);
+            }
+        }
+        if self.run.mark() != before && !self.store.is_poisoned() {
+            // Before anything is sent: so the next run knows whom it follows.
+            let (store, mark) = (Arc::clone(&self.store), self.run.mark());
+            blocking(move || Ok(store.put_mirror_run(&mark)?)).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the prefix is ours, and finds where to go on.
+    async fn open(&mut self, link: &mut Link) -> Result<(), MirrorError> {
+        self.claim(link).await?;
         let chain = link.chain().or(self.chain.take());
         let markers = link.read_markers().await?;
         let durable = Seqs::of(|shard| self.store.durable_seq(shard));
@@ -312,7 +348,7 @@ impl Relay {
     async fn pass_on(&mut self, link: &mut Link) -> Result<(), MirrorError> {
         let Some(pass) = &mut self.pass else { return Ok(()) };
         let before = pass.figures();
-        pass.step(link, &self.store, &self.packer, self.batch)
+        pass.step(link, (&self.store, &self.run), &self.packer, self.batch)
             .await
             .inspect_err(|error| shrink(&mut self.batch, error))?;
         let after = pass.figures();
@@ -324,7 +360,7 @@ impl Relay {
             return Ok(());
         }
         if self.pass_is_full {
-            link.deliver(&self.store, &self.packer, self.packer.parcels(), Some(&self.told)).await?;
+            link.deliver((&self.store, &self.run), &self.packer, self.packer.parcels(), Some(&self.told)).await?;
         }
         let (sent, removed) = after;
         tracing::info!(sent, removed, "the full pass of the Redis mirror is done");
@@ -342,7 +378,7 @@ impl Relay {
         let batch = blocking(move || batch::read(&store, &packer, &told, first, max)).await?;
         let (sets, removes) = (batch.parcels.sets, batch.parcels.removes);
         let record = (!self.pass_is_full).then_some(&self.told);
-        let sent = link.deliver(&self.store, &self.packer, batch.parcels, record).await;
+        let sent = link.deliver((&self.store, &self.run), &self.packer, batch.parcels, record).await;
         sent.inspect_err(|error| shrink(&mut self.batch, error))?;
         for (shard, seq) in batch.told {
             self.told.set(shard, seq);
@@ -366,7 +402,7 @@ impl Relay {
         if link.ours().all(|node| node.seqs.as_ref() == Some(&self.told)) {
             return Ok(());
         }
-        link.deliver(&self.store, &self.packer, self.packer.parcels(), Some(&self.told)).await
+        link.deliver((&self.store, &self.run), &self.packer, self.packer.parcels(), Some(&self.told)).await
     }
 
     /// Asks Redis whether it still knows what it was told.
@@ -375,8 +411,8 @@ impl Relay {
         if !link.is_topology_current(self.probes).await? {
             return Err(MirrorError::Moved);
         }
-        owner::ask(link, &self.store.info().id).await?;
-        self.ask_time(link).await?;
+        owner::ask(link, &self.run).await?;
+        self.look(link).await?;
         let markers = link.read_markers().await?;
         if !link.is_intact(&markers) {
             return Err(MirrorError::Broken);
@@ -385,12 +421,35 @@ impl Relay {
         Ok(())
     }
 
-    /// Another clock, for those who doubt ours.
-    async fn ask_time(&self, link: &mut Link) -> Result<(), MirrorError> {
-        if let Some((time, at)) = server::time(&mut link.nodes[link.owner]).await? {
-            self.report.server_time(time, at);
+    /// Asks the servers how they are: what time it is there, and whether they evict keys.
+    async fn look(&mut self, link: &mut Link) -> Result<(), MirrorError> {
+        let owner = link.owner;
+        let asked = link.nodes.iter_mut().map(async |node| (node.addr.clone(), server::ask(node).await));
+        for (index, (addr, told)) in together(asked).await.into_iter().enumerate() {
+            let told = told?;
+            if let Some((time, at)) = told.time.filter(|_| index == owner) {
+                self.report.server_time(time, at);
+            }
+            let evicted = told.evicted.map_or(0, |count| self.evictions.note(&addr, count, Instant::now()));
+            self.report.evicted(evicted);
         }
         Ok(())
+    }
+
+    /// Begins a pass beside the changes, if it is time for one.
+    fn begin_due_pass(&mut self) {
+        let now = Instant::now();
+        if self.evictions.due_at().is_some_and(|due| now >= due) {
+            self.evictions.pass_begun(now);
+            tracing::warn!(
+                evicted = self.report.handle.snapshot().evicted,
+                "Redis is full and evicts keys, caps among them: all are sent again; give it more memory, or the \
+                 maxmemory-policy noeviction"
+            );
+            self.pass = Some(self.new_pass(Reason::Evicted));
+        } else if now >= self.next_sweep {
+            self.pass = Some(self.new_pass(Reason::Sweep));
+        }
     }
 
     fn grow(&mut self) {
@@ -404,6 +463,7 @@ impl Relay {
         let kind = error.kind();
         match error {
             MirrorError::Foreign { .. } => self.report.state(State::Foreign),
+            MirrorError::Copied { .. } => self.report.state(State::Copied),
             error if !error.keeps_link() => self.report.state(State::Connecting),
             _ => {}
         }
@@ -417,7 +477,10 @@ impl Relay {
             return;
         }
         self.logged = Some((kind, Instant::now()));
-        tracing::warn!(kind, "the Redis mirror is held up: {error}");
+        match error {
+            MirrorError::Copied { .. } => tracing::error!(kind, "the Redis mirror is off: {error}"),
+            _ => tracing::warn!(kind, "the Redis mirror is held up: {error}"),
+        }
     }
 }
 

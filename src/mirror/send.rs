@@ -4,7 +4,7 @@ use super::error::MirrorError;
 use super::layout::{Packer, Pair, Parcels, unlink};
 use super::link::Link;
 use super::marker::{self, Seqs};
-use super::owner;
+use super::owner::{self, Run};
 use super::together::together;
 use crate::store::Store;
 use redis::{Cmd, Pipeline, Value};
@@ -28,13 +28,13 @@ impl Link {
     /// Sends commands to the masters, and returns once each was carried out. `record` is what is now known to be told.
     pub async fn deliver(
         &mut self,
-        store: &Arc<Store>,
+        (store, run): (&Arc<Store>, &Run),
         packer: &Packer,
         mut parcels: Parcels,
         mut record: Option<&Seqs>,
     ) -> Result<(), MirrorError> {
         for _ in 0..MENDS {
-            let refused = self.send(store, parcels, record).await?;
+            let refused = self.send(run, parcels, record).await?;
             if refused.is_empty() {
                 return Ok(());
             }
@@ -49,14 +49,9 @@ impl Link {
         })
     }
 
-    async fn send(
-        &mut self,
-        store: &Store,
-        parcels: Parcels,
-        record: Option<&Seqs>,
-    ) -> Result<Vec<Refused>, MirrorError> {
+    async fn send(&mut self, run: &Run, parcels: Parcels, record: Option<&Seqs>) -> Result<Vec<Refused>, MirrorError> {
         let this = self.next_name();
-        let (owner, store_id) = (self.owner, &store.info().id);
+        let owner = self.owner;
         let (owner_name, prefix) = (self.names.owner(), self.names.prefix());
         let users = &parcels.users;
         let sending = self.nodes.iter_mut().enumerate().zip(parcels.by_node).map(async |((index, node), parcel)| {
@@ -88,7 +83,7 @@ impl Link {
             }
             node.sending = None;
             if let Some(owner) = before.get(data) {
-                owner::check(owner, store_id, prefix)?;
+                owner::check(owner, run, prefix)?;
             }
             for (index, reply) in before[..data].iter().enumerate() {
                 let Value::ServerError(error) = reply else { continue };
@@ -171,5 +166,12 @@ fn ask_target(details: Option<&str>) -> Option<String> {
 pub(super) async fn blocking<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, MirrorError> + Send + 'static,
 ) -> Result<T, MirrorError> {
-    tokio::task::spawn_blocking(read).await.map_err(|_| MirrorError::Task)?
+    match tokio::task::spawn_blocking(read).await {
+        Ok(read) => read,
+        // A panic there is one here.
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(MirrorError::Task),
+        },
+    }
 }

@@ -1,4 +1,4 @@
-//! What a server tells of itself: its time of day.
+//! What a server tells of itself: its time of day, and whether it had to evict keys.
 
 use super::error::MirrorError;
 use super::link::Node;
@@ -6,15 +6,34 @@ use crate::model::TsMs;
 use redis::{Pipeline, Value};
 use std::time::Instant;
 
-/// Asks a server for the time of day. `None` where it does not let us, or says nothing that could be one.
-pub(super) async fn time(node: &mut Node) -> Result<Option<(TsMs, Instant)>, MirrorError> {
-    let mut ask = Pipeline::with_capacity(1);
+/// What a server tells of itself, as far as it lets us ask.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// The time of day, and when it was that.
+    pub time: Option<(TsMs, Instant)>,
+    /// Keys that it removed for want of memory since it was started.
+    pub evicted: Option<u64>,
+}
+
+pub(super) async fn ask(node: &mut Node) -> Result<Told, MirrorError> {
+    let mut ask = Pipeline::with_capacity(2);
     ask.cmd("TIME");
+    ask.cmd("INFO").arg("stats");
     let asked = Instant::now();
-    let replies = node.exchange("asking for the time", &ask).await?;
+    let replies = node.exchange("asking the server how it is", &ask).await?;
     // It looked at its clock somewhere between the question and the answer.
     let at = asked + asked.elapsed() / 2;
-    Ok(replies.first().and_then(parse_time).map(|time| (time, at)))
+    Ok(Told { time: parse_time(&replies[0]).map(|time| (time, at)), evicted: parse_evicted(&replies[1]) })
+}
+
+/// Takes the reply to INFO.
+fn parse_evicted(reply: &Value) -> Option<u64> {
+    let text = match reply {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?,
+        Value::VerbatimString { text, .. } => text,
+        _ => return None,
+    };
+    text.lines().find_map(|line| line.strip_prefix("evicted_keys:")?.trim().parse().ok())
 }
 
 /// Takes the reply to TIME: seconds and microseconds.
@@ -37,6 +56,14 @@ fn number(value: &Value) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn evicted_keys_are_a_line_of_the_figures() {
+        let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        assert_eq!(parse_evicted(&text("# Stats\r\nexpired_keys:1\r\nevicted_keys:42\r\n")), Some(42));
+        assert_eq!(parse_evicted(&text("evicted_keys:x")), None);
+        assert_eq!(parse_evicted(&Value::Nil), None);
+    }
 
     #[test]
     fn the_time_is_seconds_and_microseconds_and_anything_else_is_none() {

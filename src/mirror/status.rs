@@ -23,10 +23,13 @@ pub enum State {
     FullPass,
     /// Redis is told changes as they come.
     Live,
+    /// Another process with a copy of the data directory mirrors: nothing is sent.
+    Copied,
 }
 
 impl State {
-    const ALL: [State; 5] = [State::Off, State::Foreign, State::Connecting, State::FullPass, State::Live];
+    const ALL: [State; 6] =
+        [State::Off, State::Foreign, State::Connecting, State::FullPass, State::Live, State::Copied];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -35,6 +38,7 @@ impl State {
             State::Connecting => "connecting",
             State::FullPass => "full_pass",
             State::Live => "live",
+            State::Copied => "copied",
         }
     }
 }
@@ -53,6 +57,8 @@ pub struct Snapshot {
     pub sets: u64,
     pub removes: u64,
     pub errors: u64,
+    /// Keys of whichever kind that Redis was found to have evicted.
+    pub evicted: u64,
 }
 
 impl Snapshot {
@@ -74,6 +80,7 @@ struct Figures {
     sets: AtomicU64,
     removes: AtomicU64,
     errors: AtomicU64,
+    evicted: AtomicU64,
     server_time: Mutex<Option<(TsMs, Instant)>>,
 }
 
@@ -100,6 +107,7 @@ impl Handle {
             sets: get(&self.0.sets),
             removes: get(&self.0.removes),
             errors: get(&self.0.errors),
+            evicted: get(&self.0.evicted),
         }
     }
 }
@@ -115,6 +123,7 @@ pub(super) struct Report {
     sets: Counter,
     removes: Counter,
     visible: Histogram,
+    evicted: Counter,
 }
 
 impl Report {
@@ -130,6 +139,7 @@ impl Report {
             sets: counter!("freqcap_mirror_sent_total", "op" => "set"),
             removes: counter!("freqcap_mirror_sent_total", "op" => "remove"),
             visible: histogram!("freqcap_mirror_visible_seconds"),
+            evicted: counter!("freqcap_mirror_evicted_keys_total"),
         }
     }
 
@@ -173,6 +183,11 @@ impl Report {
         self.visible.record_many(ms as f64 / 1e3, changes);
     }
 
+    pub fn evicted(&self, keys: u64) {
+        self.handle.0.evicted.fetch_add(keys, Ordering::Relaxed);
+        self.evicted.increment(keys);
+    }
+
     pub fn error(&self, error: &MirrorError) {
         self.handle.0.errors.fetch_add(1, Ordering::Relaxed);
         counter!("freqcap_mirror_errors_total", "kind" => error.kind()).increment(1);
@@ -182,7 +197,8 @@ impl Report {
 fn describe() {
     describe_gauge!(
         "freqcap_mirror_state",
-        "What the Redis mirror does: 0 off, 1 another store has the prefix, 2 connecting, 3 full pass, 4 live"
+        "What the Redis mirror does: 0 off, 1 another store has the prefix, 2 connecting, 3 full pass, 4 live, 5 another \
+         process with a copy of the data directory mirrors"
     );
     describe_gauge!("freqcap_mirror_pending_changes", "Changes of caps that Redis has not acknowledged");
     describe_gauge!(
@@ -194,6 +210,10 @@ fn describe() {
     describe_counter!("freqcap_mirror_full_passes_total", "Full passes begun, by what asked for them");
     describe_counter!("freqcap_mirror_sent_total", "Caps set in and removed from Redis");
     describe_counter!("freqcap_mirror_errors_total", "Failures of the mirror, all of them tried again, by kind");
+    describe_counter!(
+        "freqcap_mirror_evicted_keys_total",
+        "Keys that Redis evicted for want of memory, ours or not; each time everything is sent again"
+    );
     describe_histogram!(
         "freqcap_mirror_visible_seconds",
         Unit::Seconds,

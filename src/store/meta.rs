@@ -19,6 +19,8 @@ const RUNNING_FIELD: &[u8] = b"running_on_boot";
 const CLOCK_FIELD: &[u8] = b"clock";
 /// There while the time of day was not believed and caps have not been judged anew since.
 const CLOCK_DOUBTED_FIELD: &[u8] = b"clock_doubted";
+/// How the last run signed that mirrored to Redis.
+const MIRROR_RUN_FIELD: &[u8] = b"mirror_run";
 /// How many changes an epoch of a sequence has room for, as a power of two: more than a shard ever has.
 const EPOCH_BITS: u32 = 40;
 /// In `meta`, after the shard: the changes up to this sequence are gone.
@@ -136,6 +138,15 @@ impl Store {
         };
         done.map_err(StoreError::rocks("writing a field of the store")).inspect_err(|_| self.poison())?;
         self.sync()
+    }
+
+    /// How the last run signed that mirrored to Redis.
+    pub fn mirror_run(&self) -> Result<Option<String>, StoreError> {
+        self.field(MIRROR_RUN_FIELD)
+    }
+
+    pub fn put_mirror_run(&self, mark: &str) -> Result<(), StoreError> {
+        self.put_field(MIRROR_RUN_FIELD, Some(mark))
     }
 
     pub(super) fn put_trimmed_to(&self, batch: &mut WriteBatch, shard: ShardId, seq: u64) {

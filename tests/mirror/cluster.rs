@@ -25,7 +25,7 @@ fn bus(server: &Server) -> String {
     server.run::<Vec<String>>("CONFIG GET cluster-port").pop().unwrap()
 }
 
-async fn cluster() -> [Server; 3] {
+pub async fn cluster() -> [Server; 3] {
     let nodes = [node(), node(), node()];
     for (i, (node, (from, to))) in nodes.iter().zip([(0, 5460), (5461, 10922), (10923, 16383)]).enumerate() {
         node.run::<()>(&format!("CLUSTER SET-CONFIG-EPOCH {}", i + 1));

@@ -44,7 +44,8 @@ async fn names_members_values_and_expiry_are_those_of_the_contract() {
     assert_eq!(zset.run::<u64>("PEXPIRETIME cap:{u1}"), later + 5_000);
     world.uncap("u1", "campaign:42");
     eventually("the name expires with its last member", || zset.run::<u64>("PEXPIRETIME cap:{u1}") == later).await;
-    assert_eq!(zset.run::<String>("GET freqcap:cap::owner"), world.store.info().id);
+    let owner = zset.run::<String>("GET freqcap:cap::owner");
+    assert!(owner.starts_with(&format!("{}:1-", world.store.info().id)), "{owner}");
     eventually("the marker says how far", || {
         let shard = freqcap::model::ShardId::of_user(b"u1");
         zset.run::<Option<u64>>(&format!("HGET freqcap:cap::seq {}", shard.0)) == Some(world.store.durable_seq(shard))
@@ -173,7 +174,6 @@ async fn old_changes_go_once_told_and_not_before() {
 async fn the_time_of_redis_is_known_and_goes_on() {
     let (server, world) = (Server::start(), World::new());
     let mirror = world.mirror(options(&server.url(), Layout::Zset));
-    assert_eq!(mirror.handle.server_time(), None);
     mirror.is(State::Live).await;
     let (first, at) = mirror.handle.server_time().unwrap();
     assert!(first.0.abs_diff(now()) < 5_000);
