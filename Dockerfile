@@ -40,7 +40,8 @@ LABEL org.opencontainers.image.title="freqcap" \
 USER 10001:10001
 # With PORT set and no --listen, freqcap listens on 0.0.0.0:$PORT. A platform that sets its own PORT wins.
 ENV PORT=8080 \
-    FREQCAP_DATA_DIR=/data
+    FREQCAP_DATA_DIR=/data \
+    FREQCAP_EXIT_WHEN_POISONED=true
 EXPOSE 8080
 # One data directory belongs to one process; give every instance a volume of its own.
 VOLUME /data

@@ -5,6 +5,7 @@
 //! ARCHITECTURE.md tells the rest.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod alarm;
 pub mod cli;
 pub mod clock;
 pub mod config;

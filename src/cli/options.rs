@@ -48,6 +48,7 @@ impl ServeOptions {
             kafka: config.kafka_options(),
             output: config.output_options(),
             drain: config.drain,
+            exit_when_poisoned: config.exit_when_poisoned,
         })
     }
 }

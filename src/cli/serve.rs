@@ -13,7 +13,7 @@ use crate::store::{OpenError, Store, StoreError, StoreOptions};
 use crate::telemetry;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -38,6 +38,8 @@ pub struct ServeOptions {
     pub output: Option<kafka::OutputOptions>,
     /// How long requests are still taken after SIGTERM, while `/readyz` says that they should go elsewhere.
     pub drain: Duration,
+    /// Ends the process, with an error, once only a restart helps.
+    pub exit_when_poisoned: bool,
 }
 
 /// Why the service did not start, or ended badly.
@@ -55,6 +57,8 @@ pub enum ServeError {
     Rules(#[from] RulebookError),
     #[error(transparent)]
     Kafka(#[from] KafkaError),
+    #[error("{0}: this process has ended to be started again (--exit-when-poisoned)")]
+    Poisoned(String),
     #[error("starting the service: {0}")]
     Runtime(std::io::Error),
 }
@@ -124,6 +128,11 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         }
         let mirror = mirror.map(|mirror| aside.spawn(mirror.run(stop_mirror.clone())));
         let ends = Ends::of(kafka.as_ref());
+        let poisoned = Arc::new(OnceLock::new());
+        if options.exit_when_poisoned {
+            let health = shards.router().health().clone();
+            tokio::spawn(end_when_poisoned(health, poisoned.clone(), ends.poisoned.clone()));
+        }
         let served = serve(Arc::new(app), readiness, options.listen, &options.server, options.drain, ends).await;
         // What it still counts is mirrored, too.
         let pulled = kafka.map_or(Ok(()), kafka::Running::stop);
@@ -137,12 +146,19 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         {
             tracing::error!("the mirror ended by a panic");
         }
-        served.and(pulled.map_err(ServeError::from))
+        match poisoned.get() {
+            Some(why) => Err(ServeError::Poisoned(String::clone(why))),
+            None => served.and(pulled.map_err(ServeError::from)),
+        }
     });
     // Ends the tasks that are left, and with them the last routers: only then do the writers end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     aside.shutdown_timeout(Duration::from_secs(1));
-    shards.stop()?;
+    let stopped = shards.stop();
+    // A store that is poisoned does not close: that is told already.
+    if !matches!(served, Err(ServeError::Poisoned(_))) {
+        stopped?;
+    }
     served
 }
 
@@ -160,13 +176,38 @@ struct Ends {
     stop: CancellationToken,
     /// Cancelled where the adapter cannot go on: then the service ends, for it would count only some of the events.
     failed: CancellationToken,
+    /// Cancelled where only a restart helps, and the process is to end then.
+    poisoned: CancellationToken,
 }
 
 impl Ends {
     fn of(kafka: Option<&kafka::Running>) -> Self {
         let none = || (CancellationToken::new(), CancellationToken::new());
         let (stop, failed) = kafka.map_or_else(none, |kafka| (kafka.stop_token(), kafka.failed_token()));
-        Self { stop, failed }
+        Self { stop, failed, poisoned: CancellationToken::new() }
+    }
+}
+
+/// Waits until only a restart helps, and then has the process end: in order if that can be, but soon.
+async fn end_when_poisoned(health: shard::Health, poisoned: Arc<OnceLock<String>>, end: CancellationToken) {
+    const LOOK_EVERY: Duration = Duration::from_millis(100);
+    /// What hangs or panicked may keep an end in order from coming.
+    const END_WITHIN: Duration = Duration::from_secs(8);
+    let why = loop {
+        if let Some(why) = health.needs_restart() {
+            break why;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    };
+    tracing::error!(why, "this process can only be restarted: it ends (--exit-when-poisoned)");
+    let _ = poisoned.set(why);
+    end.cancel();
+    let at_last = std::thread::Builder::new().name("at-last".to_owned()).spawn(|| {
+        std::thread::sleep(END_WITHIN);
+        std::process::exit(1);
+    });
+    if at_last.is_err() {
+        std::process::exit(1);
     }
 }
 
@@ -210,6 +251,7 @@ async fn serve(
         let drain = tokio::select! {
             () = signals.next() => drain,
             () = ends.failed.cancelled() => Duration::ZERO,
+            () = ends.poisoned.cancelled() => Duration::ZERO,
         };
         readiness.drain();
         ends.stop.cancel();

@@ -57,12 +57,15 @@ const OK: Status = Status { status: "ok" };
     tag = "operation",
     responses(
         (status = 200, description = "It works", body = Status),
-        (status = 503, description = "A write to the store failed, or a sync does not return: restart", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "A write to the store failed, a thread ended by a panic, or a sync does not return: restart", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn healthz(State(app): State<Arc<App>>) -> Response {
     if app.router.health().is_poisoned() {
         Problem::unavailable("store_failed", "an earlier write failed: this process must be restarted").into_response()
+    } else if let Some(thread) = app.router.health().panicked() {
+        let detail = format!("the thread {thread} ended by a panic: this process must be restarted");
+        Problem::unavailable("thread_panicked", detail).into_response()
     } else if let Some(waits) = app.router.health().hanging_sync() {
         let detail = format!("the disk has not answered a sync for {} s", waits.as_secs());
         Problem::unavailable("sync_hangs", detail).into_response()

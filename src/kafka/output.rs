@@ -132,7 +132,10 @@ pub fn start_output(options: OutputOptions, store: Arc<Store>) -> Result<Running
         store,
     };
     output.want();
-    let thread = std::thread::Builder::new().name("kafka-output".to_owned()).spawn(move || output.run());
+    let thread = std::thread::Builder::new().name("kafka-output".to_owned()).spawn(move || {
+        let _watched = output.store.alarm().watch("kafka-output");
+        output.run();
+    });
     Ok(RunningOutput { stop, thread: thread.map_err(|error| KafkaError::Client(error.to_string()))? })
 }
 

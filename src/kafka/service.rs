@@ -46,10 +46,16 @@ pub fn start(options: Options, parts: Parts) -> Result<Running, KafkaError> {
     };
     let on_failure = failed.clone();
     let thread = std::thread::Builder::new().name("kafka".to_owned()).spawn(move || {
+        let _watched = topic.parts.store.alarm().watch("kafka");
         let result = topic.run();
-        if let Err(error) = &result {
-            tracing::error!(%error, "reading from Kafka has ended");
-            on_failure.cancel();
+        match &result {
+            Ok(()) => {}
+            // What becomes of the process then is for others to say: it asks to be restarted.
+            Err(KafkaError::Panicked) => tracing::error!("reading from Kafka has ended by a panic"),
+            Err(error) => {
+                tracing::error!(%error, "reading from Kafka has ended");
+                on_failure.cancel();
+            }
         }
         result
     });
@@ -117,7 +123,9 @@ impl Topic {
             let (halt, status) = (self.halt.clone(), self.status.clone());
             let puller =
                 Puller::new(&self.options, &self.parts, consumer(&self.options)?, words, status, halt.clone())?;
+            let watched = self.parts.store.alarm().watch(format!("kafka-{number}"));
             let run = move || {
+                let _watched = watched;
                 // However it ends, the others end, too.
                 let _halt = halt.drop_guard();
                 puller.run()

@@ -47,6 +47,22 @@ impl Health {
         self.store.is_poisoned()
     }
 
+    /// The thread that ended by a panic, if one did.
+    pub fn panicked(&self) -> Option<&str> {
+        self.store.alarm().raised()
+    }
+
+    /// Why only a restart helps, if so: a write failed, a thread ended by a panic, or the disk hangs.
+    pub fn needs_restart(&self) -> Option<String> {
+        if let Some(thread) = self.panicked() {
+            Some(format!("the thread {thread} ended by a panic"))
+        } else if self.is_poisoned() {
+            Some("a write to the store failed".to_owned())
+        } else {
+            self.hanging_sync().map(|waits| format!("the disk has not answered a sync for {} s", waits.as_secs()))
+        }
+    }
+
     /// For how long a turn has waited for its sync, where that is too long: the disk hangs.
     pub fn hanging_sync(&self) -> Option<Duration> {
         self.sync.waits().filter(|waits| *waits > SYNC_HANGS_AFTER)

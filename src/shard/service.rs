@@ -192,6 +192,7 @@ struct PoisonOnPanic(Arc<Store>);
 impl Drop for PoisonOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            self.0.alarm().raise(std::thread::current().name().unwrap_or("unnamed"));
             self.0.poison();
         }
     }

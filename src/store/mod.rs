@@ -58,6 +58,7 @@ pub use row::{RowKey, RowKeys};
 pub use rules::RulesMark;
 pub use turn::Turn;
 
+use crate::alarm::Alarm;
 use crate::model::{SHARDS, ShardId};
 use rocksdb::{BottommostLevelCompaction, ColumnFamily, CompactOptions, DB};
 use std::path::PathBuf;
@@ -146,6 +147,7 @@ pub struct Store {
     durability: Durability,
     keep_changes: bool,
     poisoned: AtomicBool,
+    alarm: Alarm,
     /// The last sequence given out, by shard; only the shard's writer adds to it.
     seq: Vec<AtomicU64>,
     /// The last sequence that is durable, by shard.
@@ -194,6 +196,11 @@ impl Store {
     /// its disk. Reads go on.
     pub fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::Acquire)
+    }
+
+    /// Raised where a thread ended by a panic whose work no other does.
+    pub fn alarm(&self) -> &Alarm {
+        &self.alarm
     }
 
     pub fn poison(&self) {

@@ -4,6 +4,7 @@ use super::at_rest::AtRest;
 use super::lock::{DirLock, LockError};
 use super::overlay::Overlay;
 use super::{FORMAT, Reclaim, StorageKind, Store, StoreError, StoreOptions, Table};
+use crate::alarm::Alarm;
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Env, Options};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -72,6 +73,7 @@ impl Store {
             durability: options.durability,
             keep_changes: options.keep_changes,
             poisoned: AtomicBool::new(false),
+            alarm: Alarm::default(),
             seq: Store::shard_counters(0),
             durable_seq: Store::shard_counters(0),
             told_seq: Store::shard_counters(u64::MAX),
