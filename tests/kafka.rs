@@ -12,12 +12,18 @@ mod counts;
 mod crash;
 #[path = "kafka/formats.rs"]
 mod formats;
+#[path = "kafka/gaps.rs"]
+mod gaps;
+#[path = "kafka/letters.rs"]
+mod letters;
 #[path = "kafka/measure.rs"]
 mod measure;
 #[path = "kafka/output.rs"]
 mod output;
 #[path = "kafka/owner.rs"]
 mod owner;
+#[path = "kafka/panics.rs"]
+mod panics;
 #[path = "kafka/poison.rs"]
 mod poison;
 #[path = "kafka/topics.rs"]

@@ -41,6 +41,8 @@ pub(super) struct Chunk {
     pub letters: usize,
     pub records: u64,
     pub skipped: u64,
+    /// Records without a value: a deletion, where a topic is compacted, and nothing that could be counted.
+    pub tombstones: u64,
 }
 
 impl Reading {
@@ -76,11 +78,15 @@ impl Reading {
         let offset = check.offset;
         chunk.end = Frontier { next: offset + 1, last: Some(check) };
         chunk.records += 1;
-        let read = message.payload().ok_or_else(no_value).and_then(|value| reader.record(value));
+        let Some(value) = message.payload() else {
+            chunk.tombstones += 1;
+            return None;
+        };
         let ahead = |why: crate::engine::TsInFuture| Reject { code: EARLY, detail: why.to_string() };
-        let added = read.and_then(|mut event| {
+        let added = reader.record(value).and_then(|mut event| {
             if event.ts.is_none() {
-                event.ts = TsMs::from_millis(check.ts.into()).ok();
+                // Never now: read again, it would be another event.
+                event.ts = Some(TsMs::from_millis(check.ts.into()).map_err(|_| no_time(check.ts))?);
             }
             if offset < taken[ShardId::of_user(event.user.as_str().as_bytes()).index()] {
                 // What was not counted is no writer's: whether its letter arrived is not known.
@@ -101,12 +107,15 @@ impl Reading {
             chunk.events.push(chunk.records as usize, &event).map_err(ahead)
         });
         let Reject { code, detail } = added.err()?;
-        let (key, value) = (message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec));
-        Some(Letter { partition: self.partition, offset, chunk: number, key, value, code, detail })
+        Some(Letter::of(message, number, code, detail))
     }
 }
 
 #[cold]
-fn no_value() -> Reject {
-    Reject { code: "no_value", detail: "the record has no value".to_owned() }
+fn no_time(ts: i64) -> Reject {
+    let detail = match ts {
+        -1 => "the event has no ts, and the record no time".to_owned(),
+        ts => format!("the event has no ts, and the record's time is no ms since 1970: {ts}"),
+    };
+    Reject { code: "ts_not_milliseconds", detail }
 }

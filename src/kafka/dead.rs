@@ -7,8 +7,8 @@ use metrics::counter;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +22,13 @@ pub(super) struct Letter {
     pub chunk: u64,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
+    /// The record's own time, in ms; -1 where it has none.
+    pub ts: i64,
+    pub headers: Option<OwnedHeaders>,
+    /// Its batch was refused: it is sent in one of its own, which tells whether it is the one to blame.
+    alone: bool,
+    /// The topic does not take its time.
+    timeless: bool,
     pub code: &'static str,
     pub detail: String,
 }
@@ -41,21 +48,63 @@ type Outcome = (Letter, Option<ClientError>);
 struct Outcomes(Arc<Mutex<Vec<Outcome>>>);
 
 impl Letter {
-    fn bytes(&self) -> usize {
-        self.value.as_ref().map_or(0, Vec::len) + self.key.as_ref().map_or(0, Vec::len)
+    /// A whole record, and what is wrong with it.
+    pub(super) fn of(message: &BorrowedMessage<'_>, chunk: u64, code: &'static str, detail: String) -> Self {
+        Self {
+            partition: message.partition() as u32,
+            offset: message.offset() as u64,
+            chunk,
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            ts: message.timestamp().to_millis().unwrap_or(NO_TIME),
+            headers: message.headers().map(BorrowedHeaders::detach),
+            alone: false,
+            timeless: false,
+            code,
+            detail,
+        }
     }
 
-    /// With its headers it is larger than it was: then the headers alone must do.
+    /// Whether it can be sent with its own time: a zero would be taken for now.
+    fn has_time(&self) -> bool {
+        self.ts > 0 && !self.timeless
+    }
+
+    fn bytes(&self) -> usize {
+        let headers = self.headers.iter().flat_map(OwnedHeaders::iter);
+        let headers: usize = headers.map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len)).sum();
+        self.value.as_ref().map_or(0, Vec::len) + self.key.as_ref().map_or(0, Vec::len) + headers
+    }
+
+    /// With our headers it is larger than it was: then they alone must do.
     fn cut(&mut self) {
-        self.value = None;
-        self.key = None;
+        (self.value, self.key, self.headers) = (None, None, None);
         self.detail.push_str(" (the record itself was too large to be sent)");
     }
+
+    /// What the topic would refuse every time is left out, or it is found out what that is. Whether there was anything.
+    fn leave_out_what_is_refused(&mut self, error: &ClientError) -> bool {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) if self.bytes() > 0 => self.cut(),
+            Some(RDKafkaErrorCode::InvalidTimestamp | RDKafkaErrorCode::InvalidRecord) if !self.alone => {
+                self.alone = true;
+            }
+            Some(RDKafkaErrorCode::InvalidTimestamp) if !self.timeless => {
+                self.timeless = true;
+                self.detail.push_str(" (the topic of dead letters does not take the record's time)");
+            }
+            // A compacted topic takes nothing without a key.
+            Some(RDKafkaErrorCode::InvalidRecord) if self.key.is_none() => {
+                self.key = Some(format!("{}-{}", self.partition, self.offset).into_bytes());
+            }
+            _ => return false,
+        }
+        true
+    }
 }
 
-fn is_too_large(error: &ClientError) -> bool {
-    error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
-}
+/// How Kafka says that a record has no time.
+const NO_TIME: i64 = -1;
 
 impl ClientContext for Outcomes {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
@@ -91,6 +140,10 @@ struct Post {
     outcomes: Outcomes,
     waiting: VecDeque<Letter>,
     again_at: Option<Instant>,
+    /// Whether those under way have a time.
+    sends_timed: bool,
+    /// What is under way is a batch of its own.
+    sends_alone: bool,
     /// Not yet acknowledged, those waiting included.
     open: usize,
     open_bytes: usize,
@@ -148,7 +201,17 @@ impl Post {
         let outcomes = Outcomes::default();
         let producer = make(&config, outcomes.clone())?;
         let topic = topic.to_owned();
-        Ok(Self { topic, producer, outcomes, waiting: VecDeque::new(), again_at: None, open: 0, open_bytes: 0 })
+        Ok(Self {
+            topic,
+            producer,
+            outcomes,
+            waiting: VecDeque::new(),
+            again_at: None,
+            sends_timed: true,
+            sends_alone: false,
+            open: 0,
+            open_bytes: 0,
+        })
     }
 
     fn send(&mut self, source: &str, now: Instant, lines: &mut Seldom) {
@@ -157,16 +220,23 @@ impl Post {
         }
         self.again_at = None;
         while let Some(letter) = self.waiting.pop_front() {
+            // Of a batch whose first record has no time none has: those with and those without go in batches apart.
+            if self.producer.in_flight_count() == 0 {
+                (self.sends_timed, self.sends_alone) = (letter.has_time(), letter.alone);
+            } else if self.sends_alone || letter.alone || self.sends_timed != letter.has_time() {
+                return self.waiting.push_front(letter);
+            }
             let (key, value) = (letter.key.clone(), letter.value.clone());
             let mut record = BaseRecord::with_opaque_to(&self.topic, Box::new(letter));
             record.headers = Some(headers(source, &record.delivery_opaque));
+            // Sent back, it must count as it would have.
+            let letter = &record.delivery_opaque;
+            record.timestamp = Some(if letter.has_time() { letter.ts } else { NO_TIME });
             record.key = key.as_deref();
             record.payload = value.as_deref();
             if let Err((error, record)) = self.producer.send::<[u8], [u8]>(record) {
                 let mut letter = *record.delivery_opaque;
-                if is_too_large(&error) && letter.bytes() > 0 {
-                    self.open_bytes = self.open_bytes.saturating_sub(letter.bytes());
-                    letter.cut();
+                if self.leave_out(&mut letter, &error) {
                     self.waiting.push_front(letter);
                     continue;
                 }
@@ -179,14 +249,19 @@ impl Post {
         }
     }
 
+    fn leave_out(&mut self, letter: &mut Letter, error: &ClientError) -> bool {
+        let before = letter.bytes();
+        let left_out = letter.leave_out_what_is_refused(error);
+        self.open_bytes = (self.open_bytes + letter.bytes()).saturating_sub(before);
+        left_out
+    }
+
     fn put_back(&mut self, mut letter: Letter, error: &ClientError, now: Instant, lines: &mut Seldom) {
         if let Some(others) = lines.say(now) {
             let topic = &self.topic;
             tracing::warn!(topic, %error, others, "a dead letter was not taken; it is sent again");
         }
-        if is_too_large(error) && letter.bytes() > 0 {
-            self.open_bytes = self.open_bytes.saturating_sub(letter.bytes());
-            letter.cut();
+        if self.leave_out(&mut letter, error) {
             return self.waiting.push_back(letter);
         }
         self.waiting.push_back(letter);
@@ -194,17 +269,24 @@ impl Post {
     }
 }
 
+/// Those of the record, and ours. Of a letter that was sent back and is one again, only the new ones.
 fn headers(source: &str, letter: &Letter) -> OwnedHeaders {
-    let text = |key, value: &str| (key, value.to_owned());
-    let all = [
-        text("freqcap-reason", letter.code),
-        text("freqcap-detail", &letter.detail),
-        text("freqcap-topic", source),
-        text("freqcap-partition", &letter.partition.to_string()),
-        text("freqcap-offset", &letter.offset.to_string()),
+    let ours = [
+        ("freqcap-reason", letter.code.to_owned()),
+        ("freqcap-detail", letter.detail.clone()),
+        ("freqcap-topic", source.to_owned()),
+        ("freqcap-partition", letter.partition.to_string()),
+        ("freqcap-offset", letter.offset.to_string()),
+        ("freqcap-timestamp", letter.ts.to_string()),
     ];
-    let insert = |headers: OwnedHeaders, (key, value): (&str, String)| {
-        headers.insert(Header { key, value: Some(value.as_bytes()) })
-    };
-    all.into_iter().fold(OwnedHeaders::new(), insert)
+    let mut headers = OwnedHeaders::new();
+    for header in letter.headers.iter().flat_map(OwnedHeaders::iter) {
+        if !ours.iter().any(|(key, _)| *key == header.key) {
+            headers = headers.insert(Header { key: header.key, value: header.value });
+        }
+    }
+    for (key, value) in &ours {
+        headers = headers.insert(Header { key, value: Some(value) });
+    }
+    headers
 }

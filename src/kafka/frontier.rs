@@ -29,6 +29,12 @@ impl Underway {
         self.advance();
     }
 
+    /// Goes on at this offset, once what is under way is done: below it there is nothing more that can be read.
+    pub(super) fn step_to(&mut self, next: u64) {
+        let last = self.chunks.back().map_or(self.frontier, |(end, _)| *end).last;
+        self.add(Frontier { next, last }, 0);
+    }
+
     /// A part of a chunk is done.
     pub(super) fn done(&mut self, chunk: u64) {
         let at = chunk.checked_sub(self.first).and_then(|at| self.chunks.get_mut(at as usize));
@@ -60,6 +66,7 @@ impl Underway {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::RecordCheck;
 
     fn end(next: u64) -> Frontier {
         Frontier { next, last: None }
@@ -83,5 +90,11 @@ mod tests {
         // Nothing of it was for anybody.
         underway.add(end(40), 0);
         assert_eq!((underway.frontier().next, underway.next_chunk()), (40, 4));
+        let last = Some(RecordCheck { offset: 41, ts: 1, hash: 2 });
+        underway.add(Frontier { next: 42, last }, 1);
+        underway.step_to(50);
+        assert_eq!(underway.frontier().next, 40);
+        underway.done(4);
+        assert_eq!(underway.frontier(), Frontier { next: 50, last });
     }
 }

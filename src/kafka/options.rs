@@ -88,6 +88,8 @@ pub struct ClientSettings(Vec<(String, String)>);
 pub enum ClientSettingsError {
     #[error("is not of the form key=value,key=value with the names of librdkafka's settings")]
     Form,
+    #[error("has a line that is not of the form key=value with the name of a setting of librdkafka")]
+    Line,
     #[error("sets {0}, which freqcap sets itself")]
     Ours(String),
 }
@@ -105,6 +107,21 @@ impl ClientSettings {
         "group.instance.id",
         "metadata.broker.list",
     ];
+
+    /// Takes settings from the text of a file: `key=value` a line; empty lines and those that begin with `#` are none.
+    /// They come after those there are, and win.
+    pub fn add_lines(&mut self, text: &str) -> Result<(), ClientSettingsError> {
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let (key, value) = line.split_once('=').ok_or(ClientSettingsError::Line)?;
+            let (key, value) = (key.trim(), value.trim());
+            match key {
+                "" => return Err(ClientSettingsError::Line),
+                ours if Self::OURS.contains(&ours) => return Err(ClientSettingsError::Ours(ours.to_owned())),
+                _ => self.0.push((key.to_owned(), value.to_owned())),
+            }
+        }
+        Ok(())
+    }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
@@ -169,6 +186,12 @@ mod tests {
         assert_eq!(settings.iter().collect::<Vec<_>>(), [("sasl.mechanisms", "PLAIN"), ("sasl.password", "a=b,c")]);
         assert_eq!(format!("{settings:?}"), r#"["sasl.mechanisms", "sasl.password"]"#);
         assert_eq!("none".parse(), Ok(ClientSettings::default()));
+        let mut settings: ClientSettings = "sasl.username=me".parse().unwrap();
+        settings.add_lines("# who we are\n\n sasl.password = a=b,c \r\nsasl.username=you\n").unwrap();
+        let all = [("sasl.username", "me"), ("sasl.password", "a=b,c"), ("sasl.username", "you")];
+        assert_eq!(settings.iter().collect::<Vec<_>>(), all);
+        assert_eq!(settings.add_lines("hunter2"), Err(ClientSettingsError::Line));
+        assert_eq!(settings.add_lines("group.id=x"), Err(ClientSettingsError::Ours("group.id".to_owned())));
         assert_eq!("x".parse::<ClientSettings>(), Err(ClientSettingsError::Form));
         assert_eq!("group.id=x".parse::<ClientSettings>(), Err(ClientSettingsError::Ours("group.id".to_owned())));
     }

@@ -10,7 +10,7 @@ use crate::shard::{Lanes, Refusal, Router};
 use crate::store::{Frontier, PulledPartition, RecordCheck, Store, StoreError, Taken};
 use rdkafka::message::{BorrowedMessage, Message};
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What is done with a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +34,14 @@ pub(super) struct Partition {
     chunk: Option<Chunk>,
     /// The next offset to take: what comes below it was taken.
     position: u64,
-    /// Where it ends was reached, nothing came since, and that is not yet told.
+    /// Where it ends was reached, and nothing came since.
     pub at_end: bool,
+    /// It is read again from the position, to see whether anything can be read below this end.
+    stepping_to: Option<u64>,
+    /// There was nothing, as of this offset.
+    stepped_to: Option<u64>,
+    /// Since when nothing came.
+    quiet_since: Instant,
     /// The frontier last stored.
     pub stored: Option<Frontier>,
     /// How often it turned out to be another topic's.
@@ -69,6 +75,9 @@ impl Partition {
             chunk: None,
             position: frontier.next,
             at_end: false,
+            stepping_to: None,
+            stepped_to: None,
+            quiet_since: Instant::now(),
             stored: None,
             resets: known.resets,
             early: known.early,
@@ -86,7 +95,44 @@ impl Partition {
         self.underway = Underway::new(frontier);
         self.position = frontier.next;
         self.at_end = false;
+        (self.stepping_to, self.stepped_to) = (None, None);
         self.phase = phase;
+    }
+
+    /// Where to read again from, if below where the partition ends there may be nothing that can be read: markers of
+    /// transactions, aborted records and what compaction took away have offsets, too.
+    ///
+    /// That its end was reached says only that there was nothing more *then*. So it is read from the position once more,
+    /// after its end was asked for: if the end is reached again, and no record came, there is nothing in between.
+    pub(super) fn step_from(&mut self, end: u64, now: Instant) -> Option<u64> {
+        /// Records that are on their way come by themselves.
+        const QUIET: Duration = Duration::from_millis(300);
+        let steps = self.phase == Phase::Read
+            && self.at_end
+            && self.stepping_to.is_none()
+            && end > self.position
+            && now.duration_since(self.quiet_since) >= QUIET;
+        steps.then(|| {
+            self.stepping_to = Some(end);
+            self.position
+        })
+    }
+
+    /// Takes note that Kafka has nothing more for now.
+    pub(super) fn reached_end(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Check(_)) {
+            self.phase = Phase::Read;
+        }
+        if self.phase != Phase::Read {
+            return;
+        }
+        self.at_end = true;
+        self.quiet_since = now;
+        if let Some(end) = self.stepping_to.take().filter(|end| *end > self.position) {
+            // With the next cut: what was read before it comes first.
+            self.stepped_to = Some(end);
+            self.position = end;
+        }
     }
 
     /// Forgets what was taken: it was another topic's. Says how often that was so by now.
@@ -120,7 +166,7 @@ impl Partition {
         if (message.offset() as u64) < self.position {
             return;
         }
-        self.at_end = false;
+        (self.at_end, self.stepping_to, self.stepped_to) = (false, None, None);
         let (number, end) = (self.underway.next_chunk(), self.underway.frontier());
         let chunk = self.chunk.get_or_insert_with(|| Chunk {
             events: with.router.builder(),
@@ -128,6 +174,7 @@ impl Partition {
             letters: 0,
             records: 0,
             skipped: 0,
+            tombstones: 0,
         });
         let letter = self.reading.add(chunk, message, with.reader, (&self.taken, &self.early), number);
         self.position = chunk.end.next;
@@ -160,13 +207,23 @@ impl Partition {
 
     /// Hands over what was read since the last time.
     pub(super) fn cut(&mut self, status: &Handle) {
-        let Some(chunk) = self.chunk.take() else { return };
+        let stepped_to = self.stepped_to.take();
+        let Some(chunk) = self.chunk.take() else {
+            if let Some(end) = stepped_to {
+                self.underway.step_to(end);
+            }
+            return;
+        };
         let counters = status.counters();
         counters.records.increment(chunk.records);
         counters.skipped.increment(chunk.skipped);
+        counters.tombstones.increment(chunk.tombstones);
         counters.events.increment(chunk.events.len() as u64);
         let parts = self.lanes.put(self.underway.next_chunk(), chunk.events, chunk.end.next);
         self.underway.add(chunk.end, parts + chunk.letters);
+        if let Some(end) = stepped_to {
+            self.underway.step_to(end);
+        }
     }
 
     /// Sends on, and takes note of what is durable.
@@ -192,7 +249,6 @@ impl Partition {
             },
         );
         if self.at_end && self.underway.is_empty() && self.phase == Phase::Read {
-            self.at_end = false;
             status.at_end(number);
         }
     }

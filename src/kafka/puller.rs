@@ -97,6 +97,7 @@ impl Puller {
             }
             let refused = self.drive();
             self.begin()?;
+            self.step();
             self.keep(KEEP)?;
             let events: usize = self.partitions.values().map(Partition::events).sum();
             if refused {
@@ -209,6 +210,21 @@ impl Puller {
         Ok(())
     }
 
+    /// Has partitions whose end has offsets without records step over them.
+    fn step(&mut self) {
+        let now = Instant::now();
+        for partition in self.partitions.values_mut() {
+            let number = partition.number();
+            if let Some(from) = partition.step_from(self.status.end_of(number), now)
+                && let Err(error) = assign(&self.consumer, &self.options.topic, number, Some(from))
+            {
+                tracing::debug!(partition = number, %error, "cannot be read again from its last record on");
+                partition.phase = Phase::Ask;
+                partition.ask_at = Some(now + ASK_AGAIN);
+            }
+        }
+    }
+
     /// Stores the frontiers that changed, if it is time.
     fn keep(&mut self, every: Duration) -> Result<(), KafkaError> {
         if self.kept_at.elapsed() < every {
@@ -256,10 +272,7 @@ impl Puller {
                 }
                 Some(Err(ClientError::PartitionEOF(number))) => {
                     if let Some(partition) = self.partitions.get_mut(&(number as u32)) {
-                        if matches!(partition.phase, Phase::Check(_)) {
-                            partition.phase = Phase::Read;
-                        }
-                        partition.at_end = true;
+                        partition.reached_end(with.now);
                     }
                 }
                 Some(Err(error)) => {

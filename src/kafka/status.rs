@@ -24,8 +24,6 @@ struct Figures {
     frontier: Frontier,
     /// The offset that the next record will get.
     end: u64,
-    /// Everything up to here was read, though no record has the last offsets: markers of transactions have.
-    read_to: u64,
     /// Where it ended when it was first looked at; once it was read to there it has caught up.
     goal: Option<u64>,
     caught_up: bool,
@@ -33,7 +31,7 @@ struct Figures {
 
 impl Figures {
     fn lag(&self) -> u64 {
-        self.end.saturating_sub(self.frontier.next.max(self.read_to))
+        self.end.saturating_sub(self.frontier.next)
     }
 }
 
@@ -72,6 +70,7 @@ pub(super) struct Counters {
     pub events: Counter,
     pub skipped: Counter,
     pub lost: Counter,
+    pub tombstones: Counter,
     connected: Gauge,
 }
 
@@ -92,6 +91,7 @@ impl Handle {
                 events: counter!("freqcap_kafka_events_total"),
                 skipped: counter!("freqcap_kafka_skipped_total"),
                 lost: counter!("freqcap_kafka_lost_records_total"),
+                tombstones: counter!("freqcap_kafka_tombstones_total"),
                 connected: gauge!("freqcap_kafka_connected"),
             },
         }))
@@ -164,10 +164,12 @@ impl Handle {
 
     /// Everything that there was is read and durable.
     pub(super) fn at_end(&self, partition: u32) {
-        self.change(partition, |figures| {
-            figures.read_to = figures.end;
-            figures.caught_up = true;
-        });
+        self.change(partition, |figures| figures.caught_up = true);
+    }
+
+    /// Where a partition ended when it was last asked for.
+    pub(super) fn end_of(&self, partition: u32) -> u64 {
+        locked(&self.0.partitions).get(&partition).map_or(0, |(figures, _)| figures.end)
     }
 
     /// The partitions known, with their frontiers; without those that were stopped.
@@ -203,5 +205,6 @@ fn describe() {
     describe_counter!("freqcap_kafka_events_total", "Events handed to the writers");
     describe_counter!("freqcap_kafka_skipped_total", "Events read again after a start that were counted before it");
     describe_counter!("freqcap_kafka_lost_records_total", "Records that Kafka no longer had when they were to be read");
+    describe_counter!("freqcap_kafka_tombstones_total", "Records without a value: read, and nothing to be counted");
     describe_counter!("freqcap_kafka_dead_letters_total", "Records that could not be used, by reason");
 }

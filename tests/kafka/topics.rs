@@ -3,7 +3,8 @@
 use crate::broker::Broker;
 use crate::support::{Server, now_ms, wait_for};
 use crate::world::{
-    Record, TOPIC, add_partitions, caught_up, counted, delete_records, delete_topic, logged, make_topic, produce, site,
+    Record, TOPIC, add_partitions, caught_up, counted, delete_records, delete_topic, logged, make_topic, produce,
+    record, site,
 };
 use serde_json::json;
 
@@ -11,9 +12,8 @@ use serde_json::json;
 fn events(user: &str, partition: i32, count: usize) -> impl Iterator<Item = Record> {
     let ts = now_ms();
     (0..count).map(move |n| Record {
-        key: user.to_owned(),
-        value: Some(json!({"user": user, "da": "1", "ts": ts - n as u64}).to_string()),
         partition: Some(partition),
+        ..record(user, json!({"user": user, "da": "1", "ts": ts - n as u64}).to_string())
     })
 }
 

@@ -5,6 +5,7 @@ use crate::support::{Server, Site, wait_for};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::time::Duration;
@@ -17,10 +18,13 @@ pub struct Record {
     pub value: Option<String>,
     /// Kafka's choice by the key, unless it is given.
     pub partition: Option<i32>,
+    /// In ms; now, unless it is given. -1 is none.
+    pub ts: Option<i64>,
+    pub headers: Vec<(String, Option<String>)>,
 }
 
 pub fn record(key: impl Into<String>, value: impl Into<String>) -> Record {
-    Record { key: key.into(), value: Some(value.into()), partition: None }
+    Record { key: key.into(), value: Some(value.into()), partition: None, ts: None, headers: Vec::new() }
 }
 
 pub fn config(broker: &Broker) -> ClientConfig {
@@ -40,9 +44,16 @@ fn admin<T>(broker: &Broker, what: impl AsyncFnOnce(&AdminClient<DefaultClientCo
 
 /// Makes a topic; one that is still being deleted is waited for.
 pub fn make_topic(broker: &Broker, name: &str, partitions: i32) {
+    make_topic_with(broker, name, partitions, &[]);
+}
+
+/// As [`make_topic`], with settings of its own.
+pub fn make_topic_with(broker: &Broker, name: &str, partitions: i32, settings: &[(&str, &str)]) {
     wait_for("a topic to be made", || {
         let made = admin(broker, async |client, options| {
-            client.create_topics(&[NewTopic::new(name, partitions, TopicReplication::Fixed(1))], options).await
+            let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+            let topic = settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
+            client.create_topics(&[topic], options).await
         });
         made.unwrap().into_iter().all(|result| result.is_ok()).then_some(())
     });
@@ -70,7 +81,23 @@ pub fn delete_records(broker: &Broker, name: &str, partition: i32, before: i64) 
 /// Sends records, and returns once the broker has them.
 pub fn produce(broker: &Broker, topic: &str, records: impl IntoIterator<Item = Record>) {
     let producer: BaseProducer = config(broker).set("linger.ms", "5").create().unwrap();
-    for Record { key, value, partition } in records {
+    send(&producer, topic, records);
+    producer.flush(Duration::from_secs(30)).unwrap();
+}
+
+/// As [`produce`], in a transaction that is committed or aborted.
+pub fn transact(broker: &Broker, topic: &str, commit: bool, records: impl IntoIterator<Item = Record>) {
+    let producer: BaseProducer = config(broker).set("transactional.id", "test").create().unwrap();
+    let timeout = Duration::from_secs(30);
+    producer.init_transactions(timeout).unwrap();
+    producer.begin_transaction().unwrap();
+    send(&producer, topic, records);
+    producer.flush(timeout).unwrap();
+    if commit { producer.commit_transaction(timeout) } else { producer.abort_transaction(timeout) }.unwrap();
+}
+
+fn send(producer: &BaseProducer, topic: &str, records: impl IntoIterator<Item = Record>) {
+    for Record { key, value, partition, ts, headers } in records {
         let mut next = BaseRecord::<str, str>::to(topic).key(&key);
         if let Some(value) = &value {
             next = next.payload(value);
@@ -78,13 +105,19 @@ pub fn produce(broker: &Broker, topic: &str, records: impl IntoIterator<Item = R
         if let Some(partition) = partition {
             next = next.partition(partition);
         }
+        next.timestamp = ts;
+        if !headers.is_empty() {
+            let insert = |all: OwnedHeaders, (key, value): &(String, Option<String>)| {
+                all.insert(Header { key, value: value.as_deref() })
+            };
+            next.headers = Some(headers.iter().fold(OwnedHeaders::new(), insert));
+        }
         let mut unsent = producer.send(next);
         while let Err((_, again)) = unsent {
             producer.poll(Duration::from_millis(5));
             unsent = producer.send(again);
         }
     }
-    producer.flush(Duration::from_secs(30)).unwrap();
 }
 
 /// A data directory for a freqcap that reads the topic from its beginning.
