@@ -14,7 +14,7 @@ use crate::telemetry;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -203,7 +203,10 @@ async fn end_when_poisoned(health: shard::Health, poisoned: Arc<OnceLock<String>
     let _ = poisoned.set(why);
     end.cancel();
     let at_last = std::thread::Builder::new().name("at-last".to_owned()).spawn(|| {
-        std::thread::sleep(END_WITHIN);
+        let until = Instant::now() + END_WITHIN;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            std::thread::park_timeout(left);
+        }
         std::process::exit(1);
     });
     if at_last.is_err() {

@@ -20,7 +20,8 @@ impl File {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let told = |why: &dyn std::fmt::Display| ConfigError(format!("{}: {why}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|why| told(&format_args!("cannot be read: {why}")))?;
-        let table: Table = json_text(&text).parse().map_err(|why| told(&why))?;
+        let text = json_text(&text);
+        let table: Table = text.parse().map_err(|why| told(&syntax_error(&why, text)))?;
         Self::of_table(path, table).map_err(|why| told(&why))
     }
 
@@ -80,6 +81,14 @@ impl File {
 /// An error of `toml` without the excerpt that it has when it knows the place.
 fn one_line(why: &toml::de::Error) -> String {
     why.message().lines().collect::<Vec<_>>().join(" ")
+}
+
+/// An error of `toml` with its place, but without the line that it quotes: that may hold a password.
+fn syntax_error(why: &toml::de::Error, text: &str) -> String {
+    let Some(before) = why.span().and_then(|span| text.get(..span.start)) else { return one_line(why) };
+    let (line, column) =
+        (before.matches('\n').count() + 1, before.chars().rev().take_while(|c| *c != '\n').count() + 1);
+    format!("line {line}, column {column}: {}", one_line(why))
 }
 
 fn unknown(key: &str, setting: &str) -> String {

@@ -101,9 +101,46 @@ impl Config {
         if let Some(path) = flags.config.clone().or(named) {
             sources.file = Some(File::read(&path)?);
         }
-        let config = Self::read(&sources)?;
+        let mut config = Self::read(&sources)?;
+        config.read_secrets(&sources)?;
         config.check(&sources)?;
         Ok(config)
+    }
+
+    /// Puts what the files of secrets hold in its place.
+    fn read_secrets(&mut self, sources: &Sources<'_>) -> Result<(), ConfigError> {
+        let fail = |name: &str, why: &dyn std::fmt::Display| {
+            let (path, origin) = sources.text(name);
+            ConfigError(format!("{origin}: {path:?} {why}"))
+        };
+        let read = |name: &str, path: &Path| {
+            std::fs::read_to_string(path).map_err(|why| fail(name, &format_args!("cannot be read: {why}")))
+        };
+        let password = match &self.redis_password_file {
+            Some(path) => {
+                let text = read("redis_password_file", path)?;
+                let password = text.strip_suffix('\n').unwrap_or(&text);
+                let password = password.strip_suffix('\r').unwrap_or(password);
+                if password.is_empty() {
+                    return Err(fail("redis_password_file", &"is empty"));
+                }
+                Some(password.to_owned())
+            }
+            None => None,
+        };
+        match &mut self.redis {
+            Some(servers) => servers.set_credentials(self.redis_username.clone(), password),
+            None if self.redis_username.is_some() => {
+                return Err(fail("redis_username", &"is of no use without --redis"));
+            }
+            None if password.is_some() => return Err(fail("redis_password_file", &"is of no use without --redis")),
+            None => {}
+        }
+        if let Some(path) = &self.kafka_set_file {
+            let text = read("kafka_set_file", path)?;
+            self.kafka_set.add_lines(&text).map_err(|why| fail("kafka_set_file", &why))?;
+        }
+        Ok(())
     }
 
     /// What no setting can tell alone.

@@ -84,6 +84,8 @@ settings! {
             "Address and port to listen on. Not set anywhere, and PORT is in the environment: 0.0.0.0:$PORT";
         drain: Duration = "0s", "DURATION",
             "How long requests are still taken after SIGTERM, while /readyz already says 503";
+        exit_when_poisoned: bool = "false", "true|false",
+            "End with an error once only a restart helps: a write failed, a thread panicked, the disk hangs";
         log: String = "info", "FILTER",
             "What is logged to standard error: error, warn, info, debug, trace, or by module (info,freqcap=debug)";
         log_format: LogFormat = "text", "text|json", "How log lines look";
@@ -150,6 +152,10 @@ settings! {
         redis: Option<Servers> = "none", "URL|none",
             "Redis to mirror capped pairs to: redis://[user:password@]host[:port][/db], rediss:// for TLS; any node of \
              a Cluster will do, several servers to try are separated by commas";
+        redis_username: Option<String> = "none", "TEXT|none", "Who to sign in to Redis as, in place of who the URL says";
+        redis_password_file: Option<PathBuf> = "none", "FILE|none",
+            "File with the password for Redis, in place of one in the URL, which every process on the machine can read; \
+             read at start, a line break at its end is dropped";
         redis_prefix: String = "cap:", "TEXT", "What the names of the mirror's keys begin with";
         redis_layout: Layout = "zset", "zset|string",
             "A sorted set per user (member = key, score = capped until), or a string per user and key";
@@ -175,5 +181,8 @@ settings! {
         kafka_takeover: bool = "false", "true|false", "Read the topic even if another data directory does so";
         kafka_set: ClientSettings = "none", "KEY=VALUE,..|none",
             "Settings of librdkafka, for TLS and SASL among others (security.protocol=SASL_SSL,sasl.username=me)";
+        kafka_set_file: Option<PathBuf> = "none", "FILE|none",
+            "File with more settings of librdkafka, key=value a line, for those that are secret (sasl.password); read at \
+             start, and stronger than --kafka-set";
     }
 }

@@ -95,6 +95,13 @@ impl Value for Option<String> {
     }
 }
 
+/// A file that may be left out: `none`.
+impl Value for Option<PathBuf> {
+    fn read(text: &str) -> Result<Self, String> {
+        Option::<String>::read(text).map(|path| path.map(PathBuf::from))
+    }
+}
+
 impl Value for Limit {
     fn read(text: &str) -> Result<Self, String> {
         match text {
