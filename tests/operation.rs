@@ -1,6 +1,7 @@
 //! What who operates the service relies on: secrets stay secret, a copied data directory is noticed, a process that only
 //! a restart helps says so and ends.
 
+#[allow(dead_code)]
 #[path = "support/redis_server.rs"]
 mod redis_server;
 mod support;

@@ -4,9 +4,9 @@ mod backtest;
 mod clock;
 mod compact;
 mod files;
-mod gzip;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod gzip;
 mod healthcheck;
 mod options;
 mod replay;

@@ -11,10 +11,10 @@ mod csv_tests;
 mod decision;
 mod fields;
 mod find;
-#[cfg(test)]
-mod instant_tests;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+#[cfg(test)]
+mod instant_tests;
 mod json;
 mod plain;
 mod read;

@@ -54,6 +54,7 @@ fn store() -> (Arc<Store>, Shards) {
         min_free_disk: 0,
         max_offline: Duration::from_secs(7 * 86_400),
         accept_clock: false,
+        erase_within: Duration::from_secs(86_400),
     };
     let shards = Shards::start(store.clone(), &policy, Vec::new(), Clock::system(), &shards).unwrap();
     (store, shards)
