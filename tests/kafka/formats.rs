@@ -37,4 +37,5 @@ fn rows_of_a_database_in_a_framing_and_an_envelope_are_counted_and_deleted_ones_
     assert_eq!(server.ok("/cap/u/1")["count"], 2);
     let dead = |reason: &str| server.metric(&format!("freqcap_kafka_dead_letters_total{{reason=\"{reason}\"}}"));
     assert_eq!((dead("deleted_row"), dead("invalid_framing")), (1.0, 2.0));
+    assert_eq!(server.metric("freqcap_kafka_tombstones_total"), 1.0);
 }
