@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::engine::Policy;
-use crate::http::{self, App, Limits, Readiness, ServerOptions};
+use crate::http::{self, App, AppParts, Limits, Readiness, ServerOptions, StatusBoard};
 use crate::input::EventReader;
 use crate::kafka::{self, KafkaError};
 use crate::mirror::{self, Mirror};
@@ -12,6 +12,7 @@ use crate::shard::{self, RulebookError, Shards};
 use crate::store::{OpenError, Store, StoreError, StoreOptions};
 use crate::telemetry;
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,20 +103,28 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         .enable_all()
         .build()
         .map_err(ServeError::Runtime)?;
-    let app = App::new(
-        &shards,
-        store.clone(),
-        options.events,
-        options.limits,
-        readiness.clone(),
-        metrics.clone(),
-        aside.handle().clone(),
-    );
+    let status = StatusBoard::default();
+    if let Some(kafka) = &kafka {
+        status.add("kafka", kafka_status(kafka.handle()));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
     let mirror = options.mirror.map(|mirror| {
         let clock = clock.clone();
         Mirror::new(store.clone(), mirror, Arc::new(move || clock.now()))
     });
+    if let Some(mirror) = &mirror {
+        status.add("mirror", mirror_status(mirror.handle()));
+    }
+    let parts = AppParts {
+        store: store.clone(),
+        events: options.events,
+        limits: options.limits,
+        readiness: readiness.clone(),
+        status,
+        metrics: metrics.clone(),
+        aside: aside.handle().clone(),
+    };
+    let app = App::new(&shards, parts);
     let served = runtime.block_on(async {
         tokio::spawn(drain_histograms(metrics.clone()));
         let stop_mirror = CancellationToken::new();
@@ -151,6 +160,27 @@ fn back_fill(kafka: kafka::Handle) -> impl Fn() -> http::BackFill + Send + Sync 
     move || {
         let kafka::Progress { caught_up, lag, stopped } = kafka.progress();
         http::BackFill { caught_up, lag, stopped }
+    }
+}
+
+/// What `/status` says of the mirror.
+fn mirror_status(mirror: mirror::Handle) -> impl Fn() -> Value + Send + Sync {
+    move || {
+        let now = mirror.snapshot();
+        let passes: serde_json::Map<_, _> =
+            now.passes.iter().map(|(reason, count)| ((*reason).to_owned(), Value::from(*count))).collect();
+        json!({
+            "state": now.state.as_str(), "pending": now.pending, "lag_ms": now.lag_ms, "full_passes": passes,
+            "sets": now.sets, "removes": now.removes, "errors": now.errors,
+        })
+    }
+}
+
+/// What `/status` says of the Kafka adapter.
+fn kafka_status(kafka: kafka::Handle) -> impl Fn() -> Value + Send + Sync {
+    move || {
+        let kafka::Progress { caught_up, lag, stopped } = kafka.progress();
+        json!({"caught_up": caught_up, "lag": lag, "stopped_partitions": stopped})
     }
 }
 

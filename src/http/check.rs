@@ -56,6 +56,7 @@ struct CheckAnswer<'a> {
 #[utoipa::path(
     post,
     path = "/check",
+    operation_id = "checkCandidates",
     tag = "caps",
     request_body(content = CheckBody, content_type = "application/json"),
     responses(

@@ -49,6 +49,16 @@ struct BatchAnswer {
     unavailable: Option<usize>,
 }
 
+/// What became of one event, or of a batch.
+// As documented; each is written by itself.
+#[derive(Serialize, utoipa::ToSchema)]
+#[allow(dead_code)]
+#[serde(untagged)]
+enum EventsAnswer<'a> {
+    One(EventAnswer<'a>),
+    Batch(BatchAnswer),
+}
+
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 struct EventError {
     /// Which element, or line (blank ones are counted), from 0.
@@ -93,13 +103,14 @@ struct EventBody {
 #[utoipa::path(
     post,
     path = "/events",
+    operation_id = "postEvents",
     tag = "events",
     request_body(content(
         (EventBody = "application/json"),
         (String = "application/x-ndjson", example = "{\"user\":\"u1\",\"da\":\"77\",\"id\":\"imp-1\"}\n{\"user\":\"u2\",\"da\":\"77\",\"id\":\"imp-2\"}\n"),
     )),
     responses(
-        (status = 200, description = "One event: what became of it, and its verdict. A batch: how many of each", content((EventAnswer = "application/json"), (BatchAnswer = "application/json"))),
+        (status = 200, description = "One event: what became of it, and its verdict. A batch: how many of each", body = EventsAnswer),
         (status = 400, description = "The body is no JSON, or cannot be unpacked", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "More bytes than max_body or more events than max_batch; nothing was counted", body = Problem, content_type = "application/problem+json"),

@@ -78,8 +78,20 @@ impl From<Reject> for Problem {
     }
 }
 
+/// The code of a refusal.
+pub(super) fn refusal_code(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Busy => "overloaded",
+        Refusal::Poisoned => "store_failed",
+        Refusal::DiskFull => "disk_full",
+        Refusal::ReadFailed => "store_read_failed",
+        Refusal::Stopping => "stopping",
+    }
+}
+
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
+<<<<<<< HEAD
         let code = match refusal {
             Refusal::Busy => "overloaded",
             Refusal::Poisoned => "store_failed",
@@ -89,6 +101,9 @@ impl From<Refusal> for Problem {
             Refusal::Stopping => "stopping",
         };
         Self::unavailable(code, refusal.to_string())
+=======
+        Self::unavailable(refusal_code(refusal), refusal.to_string())
+>>>>>>> 41efa44 (What operators and generators of clients go by: /status, /version, HELP for every metric, operation ids)
     }
 }
 

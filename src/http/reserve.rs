@@ -59,6 +59,7 @@ struct ReleaseAnswer {
 #[utoipa::path(
     post,
     path = "/reserve",
+    operation_id = "reserve",
     tag = "reservations",
     request_body(content = ReserveBody, content_type = "application/json"),
     responses(
@@ -111,6 +112,7 @@ async fn try_reserve(app: &App, headers: &HeaderMap, body: Body) -> Result<Respo
 #[utoipa::path(
     post,
     path = "/release",
+    operation_id = "release",
     tag = "reservations",
     request_body(content = ReleaseBody, content_type = "application/json"),
     responses(

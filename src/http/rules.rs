@@ -138,6 +138,7 @@ impl From<RuleReject> for Problem {
 #[utoipa::path(
     get,
     path = "/rules",
+    operation_id = "listRules",
     tag = "rules",
     responses((status = 200, description = "The rules of the flags, the settings file and the API", body = RulesAnswer))
 )]
@@ -149,6 +150,7 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
 #[utoipa::path(
     get,
     path = "/rules/{id}",
+    operation_id = "getRule",
     tag = "rules",
     params(("id" = String, Path, description = "1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`", example = "brand-x")),
     responses(
@@ -169,6 +171,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: OriginalUri) -> Respon
 #[utoipa::path(
     put,
     path = "/rules/{id}",
+    operation_id = "putRule",
     tag = "rules",
     params(
         ("id" = String, Path, description = "1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`", example = "brand-x"),
@@ -205,6 +208,7 @@ async fn try_put(app: &App, path: &str, headers: &HeaderMap, body: Body) -> Resu
 #[utoipa::path(
     delete,
     path = "/rules/{id}",
+    operation_id = "deleteRule",
     tag = "rules",
     params(
         ("id" = String, Path, description = "1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`", example = "brand-x"),
