@@ -1,5 +1,6 @@
 //! `freqcap serve`: opens the store, starts the shards, the mirror, the Kafka adapter and the server, and ends them in order.
 
+use super::admin;
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::http::{self, App, AppParts, Limits, Readiness, ServerOptions, StatusBoard};
@@ -23,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 /// Everything a service is made of.
 pub struct ServeOptions {
     pub listen: SocketAddr,
+    /// For probes and metrics alone.
+    pub admin_listen: Option<SocketAddr>,
     pub store: StoreOptions,
     pub policy: Policy,
     /// Those of the flags and the file.
@@ -125,6 +128,8 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         aside: aside.handle().clone(),
     };
     let app = App::new(&shards, parts);
+    let app = Arc::new(app);
+    let admin = options.admin_listen.map(|listen| admin::Admin::start(&app, listen, &options.server)).transpose()?;
     let served = runtime.block_on(async {
         tokio::spawn(drain_histograms(metrics.clone()));
         let stop_mirror = CancellationToken::new();
@@ -133,7 +138,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         }
         let mirror = mirror.map(|mirror| aside.spawn(mirror.run(stop_mirror.clone())));
         let ends = Ends::of(kafka.as_ref());
-        let served = serve(Arc::new(app), readiness, options.listen, &options.server, options.drain, ends).await;
+        let served = serve(app, readiness, options.listen, &options.server, options.drain, ends).await;
         // What it still counts is mirrored, too.
         let pulled = kafka.map_or(Ok(()), kafka::Running::stop);
         stop_mirror.cancel();
@@ -148,6 +153,9 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         }
         served.and(pulled.map_err(ServeError::from))
     });
+    if let Some(admin) = admin {
+        admin.stop();
+    }
     // Ends the tasks that are left, and with them the last routers: only then do the writers end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     aside.shutdown_timeout(Duration::from_secs(1));
@@ -258,8 +266,8 @@ async fn serve(
 /// of the process is raised as far as it goes first.
 fn connections_that_fit() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    /// RocksDB keeps up to 512 files open; the rest is for logs, Redis and what comes and goes.
-    const FOR_OTHERS: u64 = 512 + 128;
+    /// RocksDB keeps up to 512 files open; the rest is for logs, Redis, probes and what comes and goes.
+    const FOR_OTHERS: u64 = 512 + 128 + 128;
     let now = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: now.maximum, maximum: now.maximum };
     let limit = if setrlimit(Resource::Nofile, raised).is_ok() { now.maximum } else { now.current };

@@ -24,8 +24,10 @@ use utoipa_swagger_ui::SwaggerUi;
 /// The bounds of a request.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Bytes of a body, as sent and as unpacked.
+    /// Bytes of a body of events, as sent and as unpacked.
     pub max_body: usize,
+    /// Bytes per second at which a body must come, on the whole.
+    pub min_body_rate: u64,
     /// Events of a batch.
     pub max_batch: usize,
     /// Bytes of a request's target and header.
@@ -75,7 +77,7 @@ impl App {
     pub fn new(shards: &Shards, parts: AppParts) -> Self {
         figures::describe();
         let AppParts { store, events, limits, readiness, status, metrics, aside } = parts;
-        let admission = Admission::new(limits.max_reads, limits.max_writes, limits.max_bodies);
+        let admission = Admission::new(&limits);
         Self {
             router: shards.router().clone(),
             reader: shards.reader().clone(),
@@ -146,6 +148,11 @@ fn operation() -> Routes {
         .routes(routes!(status::version))
 }
 
+/// Whether a path is one of those, which are answered whatever the load.
+pub(super) fn is_operation(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz" | "/metrics" | "/status" | "/version")
+}
+
 fn document() -> utoipa::openapi::OpenApi {
     let all = OpenApiRouter::with_openapi(Document::openapi()).merge(reads()).merge(writes()).merge(operation());
     all.into_openapi()
@@ -158,13 +165,21 @@ pub fn openapi_json() -> String {
     text
 }
 
+/// The paths of operation alone.
+pub(super) fn admin_router(app: &Arc<App>) -> Router {
+    let (routes, _) = operation().split_for_parts();
+    with_fallbacks(routes.with_state(app.clone()))
+}
+
 /// Every path of the service, for [`super::Front`].
 pub(super) fn router(app: &Arc<App>) -> Router {
     let reads = reads().layer(from_fn_with_state(app.clone(), admission::read));
     let (routes, _) = OpenApiRouter::new().merge(reads).merge(writes()).merge(operation()).split_for_parts();
+    with_fallbacks(routes.with_state(app.clone()).merge(SwaggerUi::new("/docs").url("/openapi.json", document())))
+}
+
+fn with_fallbacks(routes: Router) -> Router {
     routes
-        .with_state(app.clone())
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", document()))
         .fallback(front::not_found)
         .method_not_allowed_fallback(front::method_not_allowed)
         .layer(from_fn(front::note_route))

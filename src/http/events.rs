@@ -1,12 +1,12 @@
 //! `POST /events`: impressions in.
 
 use super::app::App;
-use super::body::{self, Form};
+use super::body::{self, Form, ReadBody};
 use super::cap::CapAnswer;
 use super::problem::{Problem, answer, json};
 use crate::engine::Question;
 use crate::input::{BodyError, Reject};
-use crate::model::{Candidate, Event};
+use crate::model::{Candidate, Event, UserId};
 use crate::shard::{BlockBuilder, Counted, Refusal};
 use axum::body::Body;
 use axum::extract::State;
@@ -15,8 +15,6 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use std::sync::Arc;
 
-/// From so many bytes on a body is read on a thread that gives way to those that answer.
-const LARGE: usize = 16 << 10;
 /// How many rejected events an answer tells of.
 const ERRORS_TOLD: usize = 100;
 
@@ -119,18 +117,23 @@ struct EventBody {
         (status = 503, description = "Too busy, or events are refused; for a batch the problem also has the members of a 200, and `unavailable`", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn post(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
-    answer(take(&app, &headers, body).await)
+pub(super) async fn post(State(app): State<Arc<App>>, headers: HeaderMap, mut body: Body) -> Response {
+    answer_to(&app, &headers, &mut body).await
 }
 
-async fn take(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+/// The same by the short way: what is left of the body stays with who asks.
+pub(super) async fn answer_to(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Response {
+    answer(take(app, headers, body).await)
+}
+
+async fn take(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
     let form = body::form(headers)?;
-    let body = body::read(app, headers, body).await?;
+    let body = body::read(app, headers, body, app.limits.max_body).await?;
     let first = body.bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     if form == Form::Json && first == Some(&b'{') {
-        return one(app, &body.bytes).await;
+        return if body.is_large() { one_aside(app, body).await } else { one(app, &body.bytes).await };
     }
-    let batch = if body.bytes.len() < LARGE {
+    let batch = if !body.is_large() {
         Batch::read(app, form, &body.bytes)
     } else {
         let (reader, app) = (app.aside.clone(), app.clone());
@@ -195,14 +198,45 @@ fn add(builder: &mut BlockBuilder, event: &Event<'_>) -> Result<(), Reject> {
     builder.push(event).map_err(|why| Reject { code: "ts_in_future", detail: why.to_string() })
 }
 
+/// One event, read from its body.
+struct One<'a> {
+    builder: BlockBuilder,
+    user: UserId<'a>,
+    candidate: Candidate<'a>,
+}
+
+impl<'a> One<'a> {
+    fn read(app: &App, body: &'a [u8]) -> Result<Self, Problem> {
+        let invalid = |reject: Reject| {
+            app.rejected.increment(1);
+            Problem::from(reject)
+        };
+        let event = app.events.event(body).map_err(invalid)?;
+        let mut builder = app.router.builder();
+        add(&mut builder, &event).map_err(invalid)?;
+        let Event { user, da, keys, .. } = event;
+        Ok(Self { builder, user, candidate: Candidate { da, keys } })
+    }
+
+    fn into_owned(self) -> One<'static> {
+        let (user, candidate) = (self.user.into_owned(), self.candidate.into_owned());
+        One { builder: self.builder, user, candidate }
+    }
+}
+
+/// One event in a body that takes long to read.
+async fn one_aside(app: &Arc<App>, body: ReadBody) -> Result<Response, Problem> {
+    let (reader, app_too) = (app.aside.clone(), app.clone());
+    let read = move || One::read(&app_too, &body.bytes).map(One::into_owned);
+    count_one(app, reader.spawn_blocking(read).await.map_err(|_| Problem::internal())??).await
+}
+
 async fn one(app: &App, body: &[u8]) -> Result<Response, Problem> {
-    let invalid = |reject: Reject| {
-        app.rejected.increment(1);
-        Problem::from(reject)
-    };
-    let event = app.events.event(body).map_err(invalid)?;
-    let mut builder = app.router.builder();
-    add(&mut builder, &event).map_err(invalid)?;
+    count_one(app, One::read(app, body)?).await
+}
+
+async fn count_one(app: &App, event: One<'_>) -> Result<Response, Problem> {
+    let One { builder, user, candidate } = event;
     let counted = count(app, builder).await;
     let result = match counted {
         Counted { refusal: Some(refusal), .. } => {
@@ -214,8 +248,6 @@ async fn one(app: &App, body: &[u8]) -> Result<Response, Problem> {
         Counted { erased: 1, .. } => "erased",
         _ => "late",
     };
-    let Event { user, da, keys, .. } = event;
-    let candidate = Candidate { da, keys };
     let verdict = app.reader.ad(&user, &candidate, Question::default()).await?;
     Ok(json(&EventAnswer { result, cap: CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict } }))
 }

@@ -5,6 +5,7 @@ mod app;
 mod body;
 mod cap;
 mod check;
+mod connections;
 mod events;
 mod figures;
 mod front;
@@ -17,6 +18,7 @@ mod reserve;
 mod rules;
 mod server;
 mod status;
+mod stream;
 mod users;
 
 pub use app::{App, AppParts, Limits, openapi_json};

@@ -85,25 +85,14 @@ pub(super) fn refusal_code(refusal: Refusal) -> &'static str {
         Refusal::Poisoned => "store_failed",
         Refusal::DiskFull => "disk_full",
         Refusal::ReadFailed => "store_read_failed",
+        Refusal::ClockNotBelieved => "clock_not_believed",
         Refusal::Stopping => "stopping",
     }
 }
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-<<<<<<< HEAD
-        let code = match refusal {
-            Refusal::Busy => "overloaded",
-            Refusal::Poisoned => "store_failed",
-            Refusal::DiskFull => "disk_full",
-            Refusal::ReadFailed => "store_read_failed",
-            Refusal::ClockNotBelieved => "clock_not_believed",
-            Refusal::Stopping => "stopping",
-        };
-        Self::unavailable(code, refusal.to_string())
-=======
         Self::unavailable(refusal_code(refusal), refusal.to_string())
->>>>>>> 41efa44 (What operators and generators of clients go by: /status, /version, HELP for every metric, operation ids)
     }
 }
 

@@ -192,11 +192,11 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: OriginalUri) -> Respon
         (status = 503, description = "Writes are refused", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn put(State(app): State<Arc<App>>, uri: OriginalUri, headers: HeaderMap, body: Body) -> Response {
-    answer(try_put(&app, uri.path(), &headers, body).await)
+pub(super) async fn put(State(app): State<Arc<App>>, uri: OriginalUri, headers: HeaderMap, mut body: Body) -> Response {
+    answer(try_put(&app, uri.path(), &headers, &mut body).await)
 }
 
-async fn try_put(app: &App, path: &str, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn try_put(app: &App, path: &str, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
     let (id, expect) = (id_of_path(path)?, expect(headers)?);
     let body = body::read_json(app, headers, body).await?;
     let rule = read_rule(&id, body.text()?)?;
