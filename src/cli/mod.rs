@@ -1,5 +1,6 @@
 //! The command line: one command a file.
 
+mod admin;
 mod backtest;
 mod clock;
 mod compact;

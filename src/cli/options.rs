@@ -9,14 +9,21 @@ use std::time::Duration;
 /// How long requests under way may take to finish after a SIGTERM: with the mirror and the flush after it, within 10 s.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// Connections kept free for probes.
+const SPARE_CONNECTIONS: usize = 64;
+
+/// Memory for request headers that are not whole yet, all together.
+const HEADER_MEMORY: usize = 32 << 20;
+
 /// What the parser of requests holds beyond `max_header`, so that a request a little too large gets a readable answer.
-const HEADER_SLACK: usize = 64 << 10;
+const HEADER_SLACK: usize = 32 << 10;
 
 impl ServeOptions {
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
         let max_header = config.max_header.as_usize();
         Ok(Self {
             listen: config.listen,
+            admin_listen: config.admin_listen,
             store: config.store_options(),
             policy: config.policy()?,
             rules: config.fixed_rules()?,
@@ -31,6 +38,7 @@ impl ServeOptions {
             events: config.event_reader(),
             limits: Limits {
                 max_body: config.max_body.as_usize(),
+                min_body_rate: config.min_body_rate.0,
                 max_batch: config.max_batch.get(),
                 max_header,
                 request_timeout: config.request_timeout,
@@ -40,7 +48,10 @@ impl ServeOptions {
             },
             server: ServerOptions {
                 max_connections: config.max_connections.get(),
+                spare_connections: SPARE_CONNECTIONS,
+                header_memory: HEADER_MEMORY,
                 header_timeout: config.header_timeout,
+                idle_timeout: config.idle_timeout,
                 header_buffer: max_header.saturating_add(HEADER_SLACK),
                 grace: GRACE,
             },

@@ -1,8 +1,9 @@
 //! `freqcap serve`: opens the store, starts the shards, the mirror, the Kafka adapter and the server, and ends them in order.
 
+use super::admin;
 use crate::clock::Clock;
 use crate::engine::Policy;
-use crate::http::{self, App, Limits, Readiness, ServerOptions};
+use crate::http::{self, App, AppParts, Limits, Readiness, ServerOptions, StatusBoard};
 use crate::input::EventReader;
 use crate::kafka::{self, KafkaError};
 use crate::mirror::{self, Mirror};
@@ -12,6 +13,7 @@ use crate::shard::{self, RulebookError, Shards};
 use crate::store::{OpenError, Store, StoreError, StoreOptions};
 use crate::telemetry;
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -22,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 /// Everything a service is made of.
 pub struct ServeOptions {
     pub listen: SocketAddr,
+    /// For probes and metrics alone.
+    pub admin_listen: Option<SocketAddr>,
     pub store: StoreOptions,
     pub policy: Policy,
     /// Those of the flags and the file.
@@ -106,20 +110,30 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         .enable_all()
         .build()
         .map_err(ServeError::Runtime)?;
-    let app = App::new(
-        &shards,
-        store.clone(),
-        options.events,
-        options.limits,
-        readiness.clone(),
-        metrics.clone(),
-        aside.handle().clone(),
-    );
+    let status = StatusBoard::default();
+    if let Some(kafka) = &kafka {
+        status.add("kafka", kafka_status(kafka.handle()));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
     let mirror = options.mirror.map(|mirror| {
         let clock = clock.clone();
         Mirror::new(store.clone(), mirror, Arc::new(move || clock.now()))
     });
+    if let Some(mirror) = &mirror {
+        status.add("mirror", mirror_status(mirror.handle()));
+    }
+    let parts = AppParts {
+        store: store.clone(),
+        events: options.events,
+        limits: options.limits,
+        readiness: readiness.clone(),
+        status,
+        metrics: metrics.clone(),
+        aside: aside.handle().clone(),
+    };
+    let app = App::new(&shards, parts);
+    let app = Arc::new(app);
+    let admin = options.admin_listen.map(|listen| admin::Admin::start(&app, listen, &options.server)).transpose()?;
     let served = runtime.block_on(async {
         tokio::spawn(drain_histograms(metrics.clone()));
         let stop_mirror = CancellationToken::new();
@@ -133,7 +147,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
             let health = shards.router().health().clone();
             tokio::spawn(end_when_poisoned(health, poisoned.clone(), ends.poisoned.clone()));
         }
-        let served = serve(Arc::new(app), readiness, options.listen, &options.server, options.drain, ends).await;
+        let served = serve(app, readiness, options.listen, &options.server, options.drain, ends).await;
         // What it still counts is mirrored, too.
         let pulled = kafka.map_or(Ok(()), kafka::Running::stop);
         stop_mirror.cancel();
@@ -151,6 +165,9 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
             None => served.and(pulled.map_err(ServeError::from)),
         }
     });
+    if let Some(admin) = admin {
+        admin.stop();
+    }
     // Ends the tasks that are left, and with them the last routers: only then do the writers end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     aside.shutdown_timeout(Duration::from_secs(1));
@@ -167,6 +184,27 @@ fn back_fill(kafka: kafka::Handle) -> impl Fn() -> http::BackFill + Send + Sync 
     move || {
         let kafka::Progress { caught_up, lag, stopped } = kafka.progress();
         http::BackFill { caught_up, lag, stopped }
+    }
+}
+
+/// What `/status` says of the mirror.
+fn mirror_status(mirror: mirror::Handle) -> impl Fn() -> Value + Send + Sync {
+    move || {
+        let now = mirror.snapshot();
+        let passes: serde_json::Map<_, _> =
+            now.passes.iter().map(|(reason, count)| ((*reason).to_owned(), Value::from(*count))).collect();
+        json!({
+            "state": now.state.as_str(), "pending": now.pending, "lag_ms": now.lag_ms, "full_passes": passes,
+            "sets": now.sets, "removes": now.removes, "errors": now.errors,
+        })
+    }
+}
+
+/// What `/status` says of the Kafka adapter.
+fn kafka_status(kafka: kafka::Handle) -> impl Fn() -> Value + Send + Sync {
+    move || {
+        let kafka::Progress { caught_up, lag, stopped } = kafka.progress();
+        json!({"caught_up": caught_up, "lag": lag, "stopped_partitions": stopped})
     }
 }
 
@@ -273,8 +311,8 @@ async fn serve(
 /// of the process is raised as far as it goes first.
 fn connections_that_fit() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    /// RocksDB keeps up to 512 files open; the rest is for logs, Redis and what comes and goes.
-    const FOR_OTHERS: u64 = 512 + 128;
+    /// RocksDB keeps up to 512 files open; the rest is for logs, Redis, probes and what comes and goes.
+    const FOR_OTHERS: u64 = 512 + 128 + 128;
     let now = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: now.maximum, maximum: now.maximum };
     let limit = if setrlimit(Resource::Nofile, raised).is_ok() { now.maximum } else { now.current };

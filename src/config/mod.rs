@@ -149,7 +149,11 @@ impl Config {
             let (text, origin) = sources.text(name);
             Err(ConfigError(format!("{origin}: {text:?} {why}")))
         };
-        for (name, timeout) in [("request_timeout", self.request_timeout), ("header_timeout", self.header_timeout)] {
+        for (name, timeout) in [
+            ("request_timeout", self.request_timeout),
+            ("header_timeout", self.header_timeout),
+            ("idle_timeout", self.idle_timeout),
+        ] {
             if timeout.is_zero() {
                 return at(name, "leaves no time at all");
             }

@@ -82,6 +82,8 @@ settings! {
     "Service" {
         listen: SocketAddr = "127.0.0.1:8080", "ADDR",
             "Address and port to listen on. Not set anywhere, and PORT is in the environment: 0.0.0.0:$PORT";
+        admin_listen: Option<SocketAddr> = "none", "ADDR|none",
+            "A second address for probes and metrics alone, with threads of its own, which no load reaches";
         drain: Duration = "0s", "DURATION",
             "How long requests are still taken after SIGTERM, while /readyz already says 503";
         exit_when_poisoned: bool = "false", "true|false",
@@ -137,16 +139,20 @@ settings! {
         background_jobs: Count<2, 1_024> = "2", "N", "Threads that flush and compact";
     }
     "Limits" {
-        max_body: ByteSize = "16MiB", "SIZE", "Largest request body, after decompression; larger is 413";
+        max_body: ByteSize = "16MiB", "SIZE",
+            "Largest body of POST /events, after decompression; larger is 413. All other calls: 1MiB";
         max_bodies: ByteSize = "256MiB", "SIZE", "Memory for all request bodies under way; more are answered 503";
         max_batch: Count<1, 100_000_000> = "10000", "N", "Most events in one request; more are 413, nothing counted";
         max_header: ByteSize = "32KiB", "SIZE", "Largest request target and header; larger is 431";
-        max_connections: Count<1, 10_000_000> = "4096", "N", "Connections open at once; more wait to be accepted";
+        max_connections: Count<1, 10_000_000> = "4096", "N",
+            "Connections open at once; for one more, the one that has asked for nothing for longest is closed";
         max_reads: Count<1, 10_000_000> = "4096", "N", "Reads under way at once; more are answered 503";
         max_writes: Count<1, 10_000_000> = "1024", "N", "Writes under way at once; more are answered 503";
         request_timeout: Duration = "30s", "DURATION", "How long a request's body may take to arrive; longer is 408";
-        header_timeout: Duration = "75s", "DURATION",
-            "How long a request's header may take to arrive, the wait on an idle connection included";
+        min_body_rate: ByteSize = "4KiB", "SIZE",
+            "What a body must bring each second, on the whole; one that is slower for 5 s is 408";
+        header_timeout: Duration = "10s", "DURATION", "How long a request's header may take to arrive; longer is 408";
+        idle_timeout: Duration = "75s", "DURATION", "How long a connection may stay open without a request";
     }
     "Redis mirror" {
         redis: Option<Servers> = "none", "URL|none",

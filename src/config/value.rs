@@ -85,6 +85,16 @@ impl Value for Option<Servers> {
     }
 }
 
+/// An address that may be left out: `none`.
+impl Value for Option<SocketAddr> {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(None),
+            _ => SocketAddr::read(text).map(Some).map_err(|why| format!("{why}, nor `none`")),
+        }
+    }
+}
+
 /// A text that may be left out: `none`.
 impl Value for Option<String> {
     fn read(text: &str) -> Result<Self, String> {

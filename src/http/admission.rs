@@ -1,36 +1,95 @@
 //! Who is let in: so many reads, so many writes, so many bytes of bodies at once. Who is not is told at once, for a
 //! queue would only make everybody late.
 
-use super::app::App;
+use super::app::{App, Limits};
 use super::problem::Problem;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 /// What may be under way at once. One for the whole process.
 #[derive(Debug)]
 pub struct Admission {
     reads: Semaphore,
     writes: Semaphore,
-    body_kib: Arc<Semaphore>,
+    bodies: Arc<Bodies>,
+}
+
+/// The memory for bodies, and those that are still on their way.
+#[derive(Debug)]
+struct Bodies {
+    kib: Arc<Semaphore>,
+    start: Instant,
+    min_rate: u64,
+    uploads: Mutex<Vec<Arc<Upload>>>,
+}
+
+/// A body of which more is to come.
+#[derive(Debug)]
+struct Upload {
+    /// When its patience ends: ms after the start. What comes puts it off, by as long as it may take to come.
+    deadline_ms: AtomicU64,
+    given_up: Notify,
+}
+
+/// So long a body may send nothing, or less than it must.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Where there is no room, it is taken from who has sent too little for so long.
+const SLOW: Duration = Duration::from_millis(250);
+/// How long to wait for room that was taken from others.
+const WAIT_FOR_ROOM: Duration = Duration::from_millis(250);
+/// How often, where nobody was slow.
+const WAITS_MAX: usize = 4;
+
+impl Bodies {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn uploads(&self) -> MutexGuard<'_, Vec<Arc<Upload>>> {
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives up the slowest of the bodies that come too slowly. Whether there was one.
+    fn give_up_slowest(&self) -> bool {
+        let slow = self.now_ms() + (PATIENCE - SLOW).as_millis() as u64;
+        let mut uploads = self.uploads();
+        let deadline = |upload: &Arc<Upload>| upload.deadline_ms.load(Ordering::Relaxed);
+        let slowest = (0..uploads.len()).min_by_key(|&at| deadline(&uploads[at]));
+        match slowest.filter(|&at| deadline(&uploads[at]) < slow) {
+            Some(at) => {
+                uploads.swap_remove(at).given_up.notify_one();
+                true
+            }
+            None => false,
+        }
+    }
 }
 
 impl Admission {
-    pub fn new(reads: usize, writes: usize, body_bytes: u64) -> Self {
+    pub fn new(limits: &Limits) -> Self {
         let most = |permits: usize| permits.clamp(1, Semaphore::MAX_PERMITS);
-        let body_kib = usize::try_from(body_bytes >> 10).unwrap_or(usize::MAX).min(u32::MAX as usize);
+        let body_kib = usize::try_from(limits.max_bodies >> 10).unwrap_or(usize::MAX).min(u32::MAX as usize);
+        let bodies = Bodies {
+            kib: Arc::new(Semaphore::new(most(body_kib))),
+            start: Instant::now(),
+            min_rate: limits.min_body_rate.max(1),
+            uploads: Mutex::default(),
+        };
         Self {
-            reads: Semaphore::new(most(reads)),
-            writes: Semaphore::new(most(writes)),
-            body_kib: Arc::new(Semaphore::new(most(body_kib))),
+            reads: Semaphore::new(most(limits.max_reads)),
+            writes: Semaphore::new(most(limits.max_writes)),
+            bodies: Arc::new(bodies),
         }
     }
 
     /// No room yet; it grows with the body.
     pub(super) fn room(&self) -> Room {
-        Room { all: self.body_kib.clone(), held: None, bytes: 0 }
+        Room { all: self.bodies.clone(), held: None, bytes: 0, upload: None }
     }
 
     /// Lets a read in, as long as the permit is held.
@@ -46,29 +105,95 @@ impl Admission {
 
 /// The room that a body has taken up, packed and unpacked together.
 pub(super) struct Room {
-    all: Arc<Semaphore>,
+    all: Arc<Bodies>,
     held: Option<OwnedSemaphorePermit>,
     bytes: usize,
+    upload: Option<Arc<Upload>>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.is_whole();
+    }
 }
 
 impl Room {
     /// Room is taken in pieces of this many bytes: bodies come in frames of any size, down to one byte.
     const PIECE: usize = 16 << 10;
 
-    /// Takes room for `total` bytes in all.
-    pub(super) fn grow(&mut self, total: usize) -> Result<(), Problem> {
+    /// Takes room for `total` bytes in all, from who sends too slowly if there is no other.
+    pub(super) async fn grow(&mut self, total: usize) -> Result<(), Problem> {
+        let mut waits = 0;
+        while let Err(problem) = self.grow_now(total) {
+            // Who is slow shows only after a while.
+            waits += usize::from(!self.all.give_up_slowest());
+            if waits > WAITS_MAX {
+                return Err(problem);
+            }
+            let kib = self.missing_kib(total);
+            let freed = tokio::time::timeout(WAIT_FOR_ROOM, self.all.kib.acquire_many(kib)).await;
+            drop(freed);
+        }
+        Ok(())
+    }
+
+    /// Takes room for `total` bytes in all if there is any.
+    pub(super) fn grow_now(&mut self, total: usize) -> Result<(), Problem> {
         if total <= self.bytes {
             return Ok(());
         }
-        let more = (total - self.bytes).next_multiple_of(Self::PIECE);
-        let kib = u32::try_from(more >> 10).unwrap_or(u32::MAX);
-        let permit = self.all.clone().try_acquire_many_owned(kib).map_err(|_| overloaded("bodies"))?;
+        let kib = self.missing_kib(total);
+        let permit = self.all.kib.clone().try_acquire_many_owned(kib).map_err(|_| overloaded("bodies"))?;
         match &mut self.held {
             Some(held) => held.merge(permit),
             held => *held = Some(permit),
         }
-        self.bytes += more;
+        self.bytes += (kib as usize) << 10;
         Ok(())
+    }
+
+    fn missing_kib(&self, total: usize) -> u32 {
+        let more = total.saturating_sub(self.bytes).next_multiple_of(Self::PIECE);
+        u32::try_from(more >> 10).unwrap_or(u32::MAX)
+    }
+
+    /// More than what has come, `bytes`, is on its way.
+    pub(super) fn expect_more(&mut self, bytes: usize) {
+        let deadline_ms = AtomicU64::new(self.all.now_ms() + PATIENCE.as_millis() as u64);
+        let upload = Arc::new(Upload { deadline_ms, given_up: Notify::new() });
+        self.all.uploads().push(upload.clone());
+        self.upload = Some(upload);
+        self.more_came(bytes);
+    }
+
+    /// Some more has come.
+    pub(super) fn more_came(&self, bytes: usize) {
+        let Some(upload) = &self.upload else { return };
+        let now = self.all.now_ms();
+        let earned = (bytes as u64).saturating_mul(1_000) / self.all.min_rate;
+        let before = upload.deadline_ms.load(Ordering::Relaxed).max(now);
+        upload.deadline_ms.store((before + earned).min(now + PATIENCE.as_millis() as u64), Ordering::Relaxed);
+    }
+
+    /// Nothing more comes.
+    pub(super) fn is_whole(&mut self) {
+        if let Some(upload) = self.upload.take() {
+            self.all.uploads().retain(|other| !Arc::ptr_eq(other, &upload));
+        }
+    }
+
+    /// How long the next piece may take to come.
+    pub(super) fn patience(&self) -> Duration {
+        let deadline = self.upload.as_ref().map(|upload| upload.deadline_ms.load(Ordering::Relaxed));
+        deadline.map_or(PATIENCE, |deadline| Duration::from_millis(deadline.saturating_sub(self.all.now_ms())))
+    }
+
+    /// Waits until the room is wanted by somebody who is not so slow.
+    pub(super) async fn given_up(&self) {
+        match &self.upload {
+            Some(upload) => upload.given_up.notified().await,
+            None => std::future::pending().await,
+        }
     }
 }
 

@@ -2,8 +2,10 @@
 
 use super::admission::{self, Admission};
 use super::ops::Readiness;
-use super::{cap, check, events, front, ops, reserve, rules, users};
+use super::status::{self, StatusBoard};
+use super::{cap, check, events, figures, front, ops, reserve, rules, users};
 use crate::input::EventReader;
+use crate::model::TsMs;
 use crate::shard::{Reader, Router as ShardRouter, Rulebook, Shards};
 use crate::store::Store;
 use axum::Router;
@@ -12,7 +14,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use metrics::Counter;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -22,8 +24,10 @@ use utoipa_swagger_ui::SwaggerUi;
 /// The bounds of a request.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Bytes of a body, as sent and as unpacked.
+    /// Bytes of a body of events, as sent and as unpacked.
     pub max_body: usize,
+    /// Bytes per second at which a body must come, on the whole.
+    pub min_body_rate: u64,
     /// Events of a batch.
     pub max_batch: usize,
     /// Bytes of a request's target and header.
@@ -48,6 +52,9 @@ pub struct App {
     pub(super) limits: Limits,
     pub(super) admission: Admission,
     pub(super) readiness: Readiness,
+    pub(super) status: StatusBoard,
+    pub(super) started_at: TsMs,
+    pub(super) started: Instant,
     pub(super) metrics: PrometheusHandle,
     /// Has threads for what takes long, which give way to those that answer.
     pub(super) aside: Handle,
@@ -55,19 +62,22 @@ pub struct App {
     pub(super) unavailable: Counter,
 }
 
+/// What an [`App`] is made of, besides the shards.
+pub struct AppParts {
+    pub store: Arc<Store>,
+    pub events: EventReader,
+    pub limits: Limits,
+    pub readiness: Readiness,
+    pub status: StatusBoard,
+    pub metrics: PrometheusHandle,
+    pub aside: Handle,
+}
+
 impl App {
-    pub fn new(
-        shards: &Shards,
-        store: Arc<Store>,
-        events: EventReader,
-        limits: Limits,
-        readiness: Readiness,
-        metrics: PrometheusHandle,
-        aside: Handle,
-    ) -> Self {
-        metrics::describe_counter!("freqcap_http_requests_total", "Requests by route and status");
-        metrics::describe_histogram!("freqcap_http_request_seconds", "Time from a request's header to its answer");
-        let admission = Admission::new(limits.max_reads, limits.max_writes, limits.max_bodies);
+    pub fn new(shards: &Shards, parts: AppParts) -> Self {
+        figures::describe();
+        let AppParts { store, events, limits, readiness, status, metrics, aside } = parts;
+        let admission = Admission::new(&limits);
         Self {
             router: shards.router().clone(),
             reader: shards.reader().clone(),
@@ -77,6 +87,9 @@ impl App {
             limits,
             admission,
             readiness,
+            status,
+            started_at: shards.reader().clock().now(),
+            started: Instant::now(),
             metrics,
             aside,
             rejected: metrics::counter!("freqcap_events_total", "result" => "rejected"),
@@ -127,7 +140,17 @@ fn writes() -> Routes {
 }
 
 fn operation() -> Routes {
-    OpenApiRouter::new().routes(routes!(ops::healthz)).routes(routes!(ops::readyz)).routes(routes!(ops::metrics))
+    OpenApiRouter::new()
+        .routes(routes!(ops::healthz))
+        .routes(routes!(ops::readyz))
+        .routes(routes!(figures::metrics))
+        .routes(routes!(status::status))
+        .routes(routes!(status::version))
+}
+
+/// Whether a path is one of those, which are answered whatever the load.
+pub(super) fn is_operation(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz" | "/metrics" | "/status" | "/version")
 }
 
 fn document() -> utoipa::openapi::OpenApi {
@@ -142,13 +165,21 @@ pub fn openapi_json() -> String {
     text
 }
 
+/// The paths of operation alone.
+pub(super) fn admin_router(app: &Arc<App>) -> Router {
+    let (routes, _) = operation().split_for_parts();
+    with_fallbacks(routes.with_state(app.clone()))
+}
+
 /// Every path of the service, for [`super::Front`].
 pub(super) fn router(app: &Arc<App>) -> Router {
     let reads = reads().layer(from_fn_with_state(app.clone(), admission::read));
     let (routes, _) = OpenApiRouter::new().merge(reads).merge(writes()).merge(operation()).split_for_parts();
+    with_fallbacks(routes.with_state(app.clone()).merge(SwaggerUi::new("/docs").url("/openapi.json", document())))
+}
+
+fn with_fallbacks(routes: Router) -> Router {
     routes
-        .with_state(app.clone())
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", document()))
         .fallback(front::not_found)
         .method_not_allowed_fallback(front::method_not_allowed)
         .layer(from_fn(front::note_route))

@@ -3,11 +3,14 @@
 use super::admission::Room;
 use super::app::App;
 use super::problem::Problem;
+use crate::input::Reject;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use std::io::Read;
+use std::time::Instant;
 
 /// What a body is packed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +26,29 @@ pub(super) struct ReadBody {
     _room: Room,
 }
 
+/// From so many bytes on a body is read on a thread that gives way to those that answer.
+const LARGE: usize = 16 << 10;
+/// The largest body of any call but that of events.
+const MAX_SMALL_BODY: usize = 1 << 20;
+/// The most pieces that a packed body may be put together of: each costs time, be it empty.
+const MEMBERS_MAX: usize = 10_000;
+
 impl ReadBody {
+    /// Whether reading it would keep others waiting.
+    pub(super) fn is_large(&self) -> bool {
+        self.bytes.len() >= LARGE
+    }
+
+    /// Reads the text on a thread that gives way to those that answer.
+    pub(super) async fn parse_aside<T: Send + 'static>(
+        self,
+        app: &App,
+        parse: impl FnOnce(&str) -> Result<T, Reject> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let parse = move || Ok(parse(self.text()?)?);
+        app.aside.spawn_blocking(parse).await.map_err(|_| Problem::internal())?
+    }
+
     pub(super) fn text(&self) -> Result<&str, Problem> {
         std::str::from_utf8(&self.bytes)
             .map_err(|why| Problem::bad_request("invalid_json", format!("the body is not UTF-8: {why}")))
@@ -60,19 +85,15 @@ fn too_large(most: usize) -> Problem {
     )
 }
 
-/// Reads and unpacks a body.
-pub(super) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<ReadBody, Problem> {
+/// Reads and unpacks a body of at most `most` bytes.
+pub(super) async fn read(app: &App, headers: &HeaderMap, body: &mut Body, most: usize) -> Result<ReadBody, Problem> {
     let encoding = encoding(headers)?;
-    let most = app.limits.max_body;
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|declared| declared > most) {
         return Err(too_large(most));
     }
     let mut room = app.admission.room();
-    let collected = tokio::time::timeout(app.limits.request_timeout, collect(app, body, declared, &mut room)).await;
-    let packed = collected.map_err(|_| {
-        Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body did not arrive in time")
-    })??;
+    let packed = collect(app, body, declared, most, &mut room).await?;
     if encoding == Encoding::Identity {
         return Ok(ReadBody { bytes: packed, _room: room });
     }
@@ -81,15 +102,15 @@ pub(super) async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<R
         Ok(ReadBody { bytes: bytes.into(), _room: room })
     };
     // Unpacking takes its time, and nobody knows how long before.
-    tokio::task::spawn_blocking(unpack).await.map_err(|_| Problem::internal())?
+    app.aside.spawn_blocking(unpack).await.map_err(|_| Problem::internal())?
 }
 
 /// Reads a body that is one JSON text.
-pub(super) async fn read_json(app: &App, headers: &HeaderMap, body: Body) -> Result<ReadBody, Problem> {
+pub(super) async fn read_json(app: &App, headers: &HeaderMap, body: &mut Body) -> Result<ReadBody, Problem> {
     if form(headers)? != Form::Json {
         return Err(unsupported_content_type(headers, "not application/json"));
     }
-    read(app, headers, body).await
+    read(app, headers, body, app.limits.max_body.min(MAX_SMALL_BODY)).await
 }
 
 /// What a body says it holds.
@@ -99,9 +120,15 @@ pub(super) enum Form {
     Lines,
 }
 
-/// Reads `Content-Type`; without it a body is JSON.
+/// Reads `Content-Type`, which must be there.
 pub(super) fn form(headers: &HeaderMap) -> Result<Form, Problem> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(Form::Json) };
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_content_type",
+            "there is no content-type: application/json, or for events application/x-ndjson",
+        ));
+    };
     let value = value.to_str().unwrap_or_default();
     match value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "application/json" => Ok(Form::Json),
@@ -119,12 +146,25 @@ fn unsupported_content_type(headers: &HeaderMap, why: &str) -> Problem {
     )
 }
 
-async fn collect(app: &App, mut body: Body, declared: Option<usize>, room: &mut Room) -> Result<Bytes, Problem> {
-    let most = app.limits.max_body;
+async fn collect(
+    app: &App,
+    body: &mut Body,
+    declared: Option<usize>,
+    most: usize,
+    room: &mut Room,
+) -> Result<Bytes, Problem> {
+    let end = Instant::now() + app.limits.request_timeout;
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     let mut total = 0;
-    while let Some(frame) = body.frame().await {
+    loop {
+        let left = end.saturating_duration_since(Instant::now()).min(room.patience());
+        let frame = tokio::select! {
+            biased;
+            frame = tokio::time::timeout(left, body.frame()) => frame.map_err(|_| too_slow())?,
+            () = room.given_up() => return Err(too_slow()),
+        };
+        let Some(frame) = frame else { break };
         let frame = frame.map_err(|_| Problem::bad_request("body_incomplete", "the body ended before its end"))?;
         let Ok(data) = frame.into_data() else { continue };
         total += data.len();
@@ -134,10 +174,14 @@ async fn collect(app: &App, mut body: Body, declared: Option<usize>, room: &mut 
         if data.is_empty() {
             continue;
         }
-        room.grow(total)?;
+        room.grow(total).await?;
         // Most bodies are one frame, which is then the body as it is.
         if total == data.len() {
             first = data;
+            if body.is_end_stream() {
+                break;
+            }
+            room.expect_more(first.len());
         } else {
             if all.is_empty() {
                 // As much at once as was declared, within reason: nobody gets memory by words alone.
@@ -145,9 +189,15 @@ async fn collect(app: &App, mut body: Body, declared: Option<usize>, room: &mut 
                 all.extend_from_slice(&first);
             }
             all.extend_from_slice(&data);
+            room.more_came(data.len());
         }
     }
+    room.is_whole();
     Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+fn too_slow() -> Problem {
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body did not arrive in time, or too slowly")
 }
 
 /// Unpacks piece by piece, taking room for each, beside that of the packed body.
@@ -155,24 +205,49 @@ fn unpack(encoding: Encoding, packed: &[u8], most: usize, room: &mut Room) -> Re
     let broken = |error: std::io::Error| {
         Problem::bad_request("invalid_encoding", format!("the body cannot be unpacked as {encoding:?}: {error}"))
     };
-    let mut reader: Box<dyn Read + '_> = match encoding {
-        Encoding::Identity => Box::new(packed),
-        Encoding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(packed)),
-        Encoding::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(packed).map_err(broken)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(broken)?;
-            Box::new(decoder)
-        }
-    };
     let mut out = Vec::new();
+    let mut rest = packed;
+    for _ in 0..MEMBERS_MAX {
+        if rest.is_empty() && !(out.is_empty() && packed.is_empty()) {
+            return Ok(out);
+        }
+        rest = match encoding {
+            Encoding::Identity => return Ok(packed.to_vec()),
+            Encoding::Gzip => {
+                let mut member = flate2::bufread::GzDecoder::new(rest);
+                unpack_member(&mut member, packed.len(), most, room, &mut out, broken)?;
+                member.into_inner()
+            }
+            Encoding::Zstd => {
+                let mut frame = zstd::stream::read::Decoder::with_buffer(rest).map_err(broken)?.single_frame();
+                frame.window_log_max(ZSTD_WINDOW_LOG).map_err(broken)?;
+                unpack_member(&mut frame, packed.len(), most, room, &mut out, broken)?;
+                frame.finish()
+            }
+        };
+    }
+    if rest.is_empty() {
+        return Ok(out);
+    }
+    Err(Problem::bad_request("invalid_encoding", format!("the body is packed in more than {MEMBERS_MAX} pieces")))
+}
+
+fn unpack_member(
+    reader: &mut impl Read,
+    packed: usize,
+    most: usize,
+    room: &mut Room,
+    out: &mut Vec<u8>,
+    broken: impl Fn(std::io::Error) -> Problem,
+) -> Result<(), Problem> {
     loop {
-        room.grow(packed.len() + out.len() + PIECE)?;
-        let read = reader.by_ref().take(PIECE as u64).read_to_end(&mut out).map_err(broken)?;
+        room.grow_now(packed + out.len() + PIECE)?;
+        let read = reader.by_ref().take(PIECE as u64).read_to_end(out).map_err(&broken)?;
         if out.len() > most {
             return Err(too_large(most));
         }
         if read == 0 {
-            return Ok(out);
+            return Ok(());
         }
     }
 }

@@ -57,6 +57,7 @@ async fn judge(app: &App, query: Result<AdQuery, Problem>) -> Result<Response, P
 #[utoipa::path(
     get,
     path = "/cap/{user}/{da}",
+    operation_id = "getCap",
     tag = "caps",
     params(
         ("user" = String, Path, description = "User id, percent-encoded (`%2F` is part of an id)", example = "u1"),
@@ -89,13 +90,17 @@ fn of_path(uri: &Uri) -> Result<AdQuery, Problem> {
 }
 
 /// The same call for ids that proxies rewrite
+///
+/// The query is form-decoded: `+` is a space, and a plus sign is written `%2B`. (In the path of the other call `+` is a
+/// plus sign.)
 #[utoipa::path(
     get,
     path = "/cap",
+    operation_id = "getCapByQuery",
     tag = "caps",
     params(
-        ("user" = String, Query, description = "User id", example = "u1"),
-        ("da" = String, Query, description = "Ad id", example = "77"),
+        ("user" = String, Query, description = "User id, form-decoded: `+` is a space, `%2B` a plus sign", example = "u1"),
+        ("da" = String, Query, description = "Ad id, form-decoded likewise", example = "77"),
         CapParams,
     ),
     responses(

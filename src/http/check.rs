@@ -57,6 +57,7 @@ struct CheckAnswer<'a> {
 #[utoipa::path(
     post,
     path = "/check",
+    operation_id = "checkCandidates",
     tag = "caps",
     request_body(content = CheckBody, content_type = "application/json"),
     responses(
@@ -69,13 +70,26 @@ struct CheckAnswer<'a> {
         (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn post(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
-    answer(check(&app, &headers, body).await)
+pub(super) async fn post(State(app): State<Arc<App>>, headers: HeaderMap, mut body: Body) -> Response {
+    answer_to(&app, &headers, &mut body).await
 }
 
-async fn check(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+/// The same by the short way: what is left of the body stays with who asks.
+pub(super) async fn answer_to(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Response {
+    answer(check(app, headers, body).await)
+}
+
+async fn check(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
     let body = body::read_json(app, headers, body).await?;
-    let CheckRequest { user, candidates, kind, at } = CheckRequest::read(body.text()?)?;
+    if body.is_large() {
+        let asked = body.parse_aside(app, |text| Ok(CheckRequest::read(text)?.into_owned())).await?;
+        return judge(app, asked).await;
+    }
+    judge(app, CheckRequest::read(body.text()?)?).await
+}
+
+async fn judge(app: &App, asked: CheckRequest<'_>) -> Result<Response, Problem> {
+    let CheckRequest { user, candidates, kind, at } = asked;
     let _permit = app.admission.read()?;
     let tell = |results: &[CandidateVerdict<'_>]| json(&CheckAnswer { user: user.as_str(), results });
     Ok(app.reader.check(&user, &candidates, Question { kind, at }, tell).await?)

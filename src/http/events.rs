@@ -1,13 +1,13 @@
 //! `POST /events`: impressions in.
 
 use super::app::App;
-use super::body::{self, Form};
+use super::body::{self, Form, ReadBody};
 use super::cap::CapAnswer;
 use super::problem::{Problem, answer, json};
 use super::schema::{IdText, InstantText};
 use crate::engine::Question;
 use crate::input::{Body as Holds, BodyError, Reject, looks_like_lines};
-use crate::model::{Candidate, Event};
+use crate::model::{Candidate, Event, UserId};
 use crate::shard::{BlockBuilder, Counted, Refusal, TOO_MANY_KINDS};
 use axum::body::Body;
 use axum::extract::State;
@@ -16,8 +16,6 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use std::sync::Arc;
 
-/// From so many bytes on a body is read on a thread that gives way to those that answer.
-const LARGE: usize = 16 << 10;
 /// How many rejected events an answer tells of.
 const ERRORS_TOLD: usize = 100;
 pub(super) const TOO_MANY_KINDS_DETAIL: &str =
@@ -52,6 +50,16 @@ struct BatchAnswer {
     /// Only in a 503: events that were not taken. Sending the whole call again is safe for events with ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     unavailable: Option<usize>,
+}
+
+/// What became of one event, or of a batch.
+// As documented; each is written by itself.
+#[derive(Serialize, utoipa::ToSchema)]
+#[allow(dead_code)]
+#[serde(untagged)]
+enum EventsAnswer<'a> {
+    One(EventAnswer<'a>),
+    Batch(BatchAnswer),
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -98,13 +106,14 @@ struct EventBody {
 #[utoipa::path(
     post,
     path = "/events",
+    operation_id = "postEvents",
     tag = "events",
     request_body(content(
         (EventBody = "application/json"),
         (String = "application/x-ndjson", example = "{\"user\":\"u1\",\"da\":\"77\",\"id\":\"imp-1\"}\n{\"user\":\"u2\",\"da\":\"77\",\"id\":\"imp-2\"}\n"),
     )),
     responses(
-        (status = 200, description = "One event: what became of it, and its verdict. A batch: how many of each", content((EventAnswer = "application/json"), (BatchAnswer = "application/json"))),
+        (status = 200, description = "One event: what became of it, and its verdict. A batch: how many of each", body = EventsAnswer),
         (status = 400, description = "The body is no JSON, or cannot be unpacked", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "More bytes than max_body or more events than max_batch; nothing was counted", body = Problem, content_type = "application/problem+json"),
@@ -113,17 +122,22 @@ struct EventBody {
         (status = 503, description = "Too busy, or events are refused; for a batch the problem also has the members of a 200, and `unavailable`", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn post(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
-    answer(take(&app, &headers, body).await)
+pub(super) async fn post(State(app): State<Arc<App>>, headers: HeaderMap, mut body: Body) -> Response {
+    answer_to(&app, &headers, &mut body).await
 }
 
-async fn take(app: &Arc<App>, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+/// The same by the short way: what is left of the body stays with who asks.
+pub(super) async fn answer_to(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Response {
+    answer(take(app, headers, body).await)
+}
+
+async fn take(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
     let form = body::form(headers)?;
-    let body = body::read(app, headers, body).await?;
+    let body = body::read(app, headers, body, app.limits.max_body).await?;
     if form == Form::Json && Holds::peek(&body.bytes) == Holds::Object {
-        return one(app, &body.bytes).await;
+        return if body.is_large() { one_aside(app, body).await } else { one(app, &body.bytes).await };
     }
-    let batch = if body.bytes.len() < LARGE {
+    let batch = if !body.is_large() {
         Batch::read(app, form, &body.bytes)
     } else {
         let (reader, app) = (app.aside.clone(), app.clone());
@@ -206,14 +220,45 @@ fn add(builder: &mut BlockBuilder, index: usize, event: &Event<'_>) -> Result<()
     builder.push(index, event).map_err(|why| Reject { code: "ts_in_future", detail: why.to_string() })
 }
 
+/// One event, read from its body.
+struct One<'a> {
+    builder: BlockBuilder,
+    user: UserId<'a>,
+    candidate: Candidate<'a>,
+}
+
+impl<'a> One<'a> {
+    fn read(app: &App, body: &'a [u8]) -> Result<Self, Problem> {
+        let invalid = |reject: Reject| {
+            app.rejected.increment(1);
+            Problem::from(reject)
+        };
+        let event = app.events.event(body).map_err(|reject| invalid(called_json(body, reject)))?;
+        let mut builder = app.router.builder();
+        add(&mut builder, 0, &event).map_err(invalid)?;
+        let Event { user, da, keys, .. } = event;
+        Ok(Self { builder, user, candidate: Candidate { da, keys } })
+    }
+
+    fn into_owned(self) -> One<'static> {
+        let (user, candidate) = (self.user.into_owned(), self.candidate.into_owned());
+        One { builder: self.builder, user, candidate }
+    }
+}
+
+/// One event in a body that takes long to read.
+async fn one_aside(app: &Arc<App>, body: ReadBody) -> Result<Response, Problem> {
+    let (reader, app_too) = (app.aside.clone(), app.clone());
+    let read = move || One::read(&app_too, &body.bytes).map(One::into_owned);
+    count_one(app, reader.spawn_blocking(read).await.map_err(|_| Problem::internal())??).await
+}
+
 async fn one(app: &App, body: &[u8]) -> Result<Response, Problem> {
-    let invalid = |reject: Reject| {
-        app.rejected.increment(1);
-        Problem::from(reject)
-    };
-    let event = app.events.event(body).map_err(|reject| invalid(called_json(body, reject)))?;
-    let mut builder = app.router.builder();
-    add(&mut builder, 0, &event).map_err(invalid)?;
+    count_one(app, One::read(app, body)?).await
+}
+
+async fn count_one(app: &App, event: One<'_>) -> Result<Response, Problem> {
+    let One { builder, user, candidate } = event;
     let counted = count(app, builder).await;
     let result = match counted {
         Counted { refusal: Some(refusal), .. } => {
@@ -221,7 +266,8 @@ async fn one(app: &App, body: &[u8]) -> Result<Response, Problem> {
             return Err(refusal.into());
         }
         Counted { too_many_kinds, .. } if !too_many_kinds.is_empty() => {
-            return Err(invalid(Reject { code: TOO_MANY_KINDS, detail: TOO_MANY_KINDS_DETAIL.to_owned() }));
+            app.rejected.increment(1);
+            return Err(Reject { code: TOO_MANY_KINDS, detail: TOO_MANY_KINDS_DETAIL.to_owned() }.into());
         }
         Counted { counted: 1, .. } => "counted",
         Counted { duplicate: 1, .. } => "duplicate",
@@ -229,8 +275,6 @@ async fn one(app: &App, body: &[u8]) -> Result<Response, Problem> {
         Counted { ignored: 1, .. } => "ignored",
         _ => "late",
     };
-    let Event { user, da, keys, .. } = event;
-    let candidate = Candidate { da, keys };
     let verdict = app.reader.ad(&user, &candidate, Question::default()).await?;
     Ok(json(&EventAnswer { result, cap: CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict } }))
 }

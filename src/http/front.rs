@@ -7,9 +7,10 @@ use super::leftover;
 use super::problem::Problem;
 use super::{cap, check, events, reserve};
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
-use http::{Method, StatusCode};
+use http::request::Parts;
+use http::{HeaderValue, Method, StatusCode, Version, header};
 use metrics::{Counter, Histogram, counter, histogram};
 use std::any::Any;
 use std::convert::Infallible;
@@ -29,6 +30,8 @@ pub struct Front {
     app: Arc<App>,
     figures: Arc<[Figures; Hot::ALL.len()]>,
     rest: axum::Router,
+    /// Whether only calls of operation are answered here.
+    is_admin: bool,
 }
 
 /// A call with a short way.
@@ -79,39 +82,76 @@ impl Front {
             ok: counter!(REQUESTS, "route" => hot.route(), "status" => "200"),
             seconds: histogram!(SECONDS, "route" => hot.route()),
         };
-        Self { app: app.clone(), figures: Arc::new(Hot::ALL.map(figures)), rest: app::router(app) }
+        Self { app: app.clone(), figures: Arc::new(Hot::ALL.map(figures)), rest: app::router(app), is_admin: false }
     }
 
-    /// Answers one request.
-    pub async fn answer<B>(self, request: http::Request<B>) -> Result<Response, Infallible>
+    /// Answers what operators ask, and nothing else: for a listener of its own, which no load reaches.
+    pub fn admin(app: &Arc<App>) -> Self {
+        Self { rest: app::admin_router(app), is_admin: true, ..Self::new(app) }
+    }
+
+    /// What the listener is called in metrics.
+    pub(super) fn listener(&self) -> &'static str {
+        if self.is_admin { "admin" } else { "main" }
+    }
+
+    /// Answers one request. A connection that got one of the places kept free only asks how the service is.
+    pub(super) async fn answer<B>(self, request: http::Request<B>, is_spare: bool) -> Result<Response, Infallible>
     where
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
         let start = Instant::now();
-        let (request, leftover) = leftover::lend(request.map(Body::new));
-        let hot = Hot::of(&request);
-        let response = match header_fits(&request, self.app.limits.max_header) {
-            Ok(()) => caught(self.dispatch(hot, request)).await,
-            Err(problem) => problem.into_response(),
+        let request = request.map(Body::new);
+        let hot = if self.is_admin { None } else { Hot::of(&request) };
+        let expects = request.headers().contains_key(header::EXPECT);
+        let (mut response, is_read) = match self.admit(&request, is_spare) {
+            Ok(()) => match hot {
+                Some(hot) => {
+                    let (parts, mut body) = request.into_parts();
+                    let response = caught(self.dispatch(hot, parts, &mut body)).await;
+                    (response, leftover::discard(body, expects).await)
+                }
+                None => {
+                    let (request, leftover) = leftover::lend(request);
+                    let rest = async { self.rest.clone().oneshot(request).await.into_response() };
+                    let response = caught(rest).await;
+                    (response, leftover.discard(expects).await)
+                }
+            },
+            Err(problem) => (problem.into_response(), leftover::discard(request.into_body(), expects).await),
         };
-        leftover.discard().await;
+        // What is left of the body would be taken for the next request: the connection ends, and says so.
+        if !is_read || is_spare {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         self.measure(hot, &response, start);
         Ok(response)
     }
 
-    async fn dispatch(&self, hot: Option<Hot>, request: Request) -> Response {
-        let Some(hot) = hot else {
-            let Ok(response) = self.rest.clone().oneshot(request).await;
-            return response;
-        };
-        let (parts, body) = request.into_parts();
-        let app = State(self.app.clone());
+    /// What every request must keep to, whatever it asks for.
+    fn admit(&self, request: &Request, is_spare: bool) -> Result<(), Problem> {
+        header_fits(request, self.app.limits.max_header)?;
+        // RFC 9112, 3.2: two readings of whose request it is are one too many.
+        let hosts = request.headers().get_all(header::HOST).iter().count();
+        if hosts > 1 || hosts == 0 && request.version() == Version::HTTP_11 {
+            let detail = "a request of HTTP/1.1 has exactly one Host field";
+            return Err(Problem::bad_request("invalid_host", detail));
+        }
+        if is_spare && !app::is_operation(request.uri().path()) {
+            let detail = "every connection has a request under way; try again shortly";
+            return Err(Problem::unavailable("overloaded", detail));
+        }
+        Ok(())
+    }
+
+    async fn dispatch(&self, hot: Hot, parts: Parts, body: &mut Body) -> Response {
+        let app = &self.app;
         match hot {
-            Hot::Events => events::post(app, parts.headers, body).await,
-            Hot::Check => check::post(app, parts.headers, body).await,
-            Hot::Reserve => reserve::reserve(app, parts.headers, body).await,
-            Hot::Cap => cap::get_admitted(&app, &parts.uri).await,
+            Hot::Events => events::answer_to(app, &parts.headers, body).await,
+            Hot::Check => check::answer_to(app, &parts.headers, body).await,
+            Hot::Reserve => reserve::answer_to(app, &parts.headers, body).await,
+            Hot::Cap => cap::get_admitted(app, &parts.uri).await,
         }
     }
 

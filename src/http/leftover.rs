@@ -4,7 +4,6 @@
 use axum::body::Body;
 use axum::extract::Request;
 use bytes::Bytes;
-use http::{HeaderMap, header};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use std::pin::Pin;
@@ -12,11 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// A body that is said to be no longer than this is in the kernel's hands, and the connection reads it up by itself.
-const SMALL: u64 = 16 << 10;
 /// So much is thrown away, and for so long; who sends more, or more slowly, is cut off.
 const MOST: usize = 64 << 20;
 const LONGEST: Duration = Duration::from_secs(5);
+/// So long nothing may come: who waits for the answer before sending more gets it then.
+const PAUSE: Duration = Duration::from_secs(1);
 
 type Slot = Arc<Mutex<Option<Body>>>;
 
@@ -31,7 +30,7 @@ struct Lent {
 
 /// Lends a request's body to its handler, where that may leave something of it.
 pub(super) fn lend(request: Request) -> (Request, Leftover) {
-    if !may_be_left(request.headers()) {
+    if request.body().is_end_stream() {
         return (request, Leftover(None));
     }
     let back = Slot::default();
@@ -40,29 +39,40 @@ pub(super) fn lend(request: Request) -> (Request, Leftover) {
     (Request::from_parts(parts, Body::new(lent)), Leftover(Some(back)))
 }
 
-/// Who waits for `100 Continue` has sent nothing yet, and need not be asked to.
-fn may_be_left(headers: &HeaderMap) -> bool {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let is_long = length.map_or(headers.contains_key(header::TRANSFER_ENCODING), |length| length > SMALL);
-    is_long && !headers.contains_key(header::EXPECT)
+impl Leftover {
+    /// Reads up what came back. Whether the whole body was read.
+    pub(super) async fn discard(self, expects: bool) -> bool {
+        let body = self.0.and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+        match body {
+            Some(body) => discard(body, expects).await,
+            None => true,
+        }
+    }
 }
 
-impl Leftover {
-    /// Reads up what came back.
-    pub(super) async fn discard(self) {
-        let body = self.0.and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
-        let Some(mut body) = body.filter(|body| !body.is_end_stream()) else { return };
-        let all = async {
-            let mut left = MOST;
-            while let Some(Ok(frame)) = body.frame().await {
-                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-                if left == 0 {
-                    return;
-                }
-            }
-        };
-        let _ = tokio::time::timeout(LONGEST, all).await;
+/// Reads up what is left of a body. Whether it was read to its end. Who waits for `100 Continue` (`expects`) may have sent
+/// nothing yet, and need not be asked to.
+pub(super) async fn discard(mut body: Body, expects: bool) -> bool {
+    if body.is_end_stream() {
+        return true;
     }
+    if expects {
+        return false;
+    }
+    let all = async {
+        let mut left = MOST;
+        loop {
+            match tokio::time::timeout(PAUSE, body.frame()).await {
+                Ok(None) => return true,
+                Ok(Some(Ok(frame))) => left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len)),
+                Ok(Some(Err(_))) | Err(_) => return false,
+            }
+            if left == 0 {
+                return false;
+            }
+        }
+    };
+    tokio::time::timeout(LONGEST, all).await.unwrap_or(false)
 }
 
 impl http_body::Body for Lent {

@@ -5,21 +5,27 @@ mod app;
 mod body;
 mod cap;
 mod check;
+mod connections;
 mod events;
+mod figures;
 mod front;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod leftover;
 mod ops;
 mod problem;
+mod process;
 mod query;
 mod reserve;
 mod rules;
 mod schema;
 mod server;
+mod status;
+mod stream;
 mod users;
 
-pub use app::{App, Limits, openapi_json};
+pub use app::{App, AppParts, Limits, openapi_json};
 pub use front::Front;
 pub use ops::{BackFill, Readiness};
 pub use server::{ServerOptions, serve};
+pub use status::StatusBoard;

@@ -1,11 +1,9 @@
-//! For who operates the service: is it alive, is it ready, what are its figures.
+//! For who operates the service: is it alive, is it ready.
 
 use super::app::App;
 use super::problem::{Problem, json};
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
-use http::header;
-use metrics::gauge;
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,20 +41,21 @@ impl Readiness {
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct Status {
+struct ProbeAnswer {
     #[schema(example = "ok")]
     status: &'static str,
 }
 
-const OK: Status = Status { status: "ok" };
+const OK: ProbeAnswer = ProbeAnswer { status: "ok" };
 
 /// Whether the process works; a 503 asks for a restart
 #[utoipa::path(
     get,
     path = "/healthz",
+    operation_id = "getHealth",
     tag = "operation",
     responses(
-        (status = 200, description = "It works", body = Status),
+        (status = 200, description = "It works", body = ProbeAnswer),
         (status = 503, description = "A write to the store failed, a thread ended by a panic, or a sync does not return: restart", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -81,10 +80,11 @@ pub(super) async fn healthz(State(app): State<Arc<App>>) -> Response {
 #[utoipa::path(
     get,
     path = "/readyz",
+    operation_id = "getReadiness",
     tag = "operation",
     params(("kafka" = Option<bool>, Query, description = "Whether to wait for the back-fill from Kafka, too")),
     responses(
-        (status = 200, description = "Send requests", body = Status),
+        (status = 200, description = "Send requests", body = ProbeAnswer),
         (status = 503, description = "It is stopping, or catching up", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -101,62 +101,5 @@ pub(super) async fn readyz(State(app): State<Arc<App>>, RawQuery(query): RawQuer
             Problem::unavailable("kafka_catching_up", detail).into_response()
         }
         _ => json(&OK),
-    }
-}
-
-/// Figures, in Prometheus' text form
-#[utoipa::path(
-    get,
-    path = "/metrics",
-    tag = "operation",
-    responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"))
-)]
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let render = move || {
-        store_figures(&app);
-        app.metrics.render()
-    };
-    match tokio::task::spawn_blocking(render).await {
-        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
-        Err(_) => Problem::internal().into_response(),
-    }
-}
-
-/// RocksDB's own main figures, by table where it has them so.
-const TABLE_FIGURES: [(&str, &str); 6] = [
-    ("rocksdb.estimate-num-keys", "freqcap_rocksdb_rows_estimate"),
-    ("rocksdb.total-sst-files-size", "freqcap_rocksdb_files_bytes"),
-    ("rocksdb.cur-size-all-mem-tables", "freqcap_rocksdb_memtable_bytes"),
-    ("rocksdb.estimate-table-readers-mem", "freqcap_rocksdb_table_readers_bytes"),
-    ("rocksdb.estimate-pending-compaction-bytes", "freqcap_rocksdb_pending_compaction_bytes"),
-    ("rocksdb.num-immutable-mem-table", "freqcap_rocksdb_immutable_memtables"),
-];
-const DATABASE_FIGURES: [(&str, &str); 4] = [
-    ("rocksdb.num-running-flushes", "freqcap_rocksdb_running_flushes"),
-    ("rocksdb.num-running-compactions", "freqcap_rocksdb_running_compactions"),
-    ("rocksdb.actual-delayed-write-rate", "freqcap_rocksdb_delayed_write_rate_bytes"),
-    ("rocksdb.is-write-stopped", "freqcap_rocksdb_write_stopped"),
-];
-
-fn store_figures(app: &App) {
-    for (property, name) in TABLE_FIGURES {
-        for (table, value) in app.store.table_figures(property) {
-            gauge!(name, "table" => table).set(value as f64);
-        }
-    }
-    for (property, name) in DATABASE_FIGURES {
-        if let Some(value) = app.store.figure(property) {
-            gauge!(name).set(value as f64);
-        }
-    }
-    gauge!("freqcap_rocksdb_block_cache_bytes").set(app.store.cache_bytes() as f64);
-    let overlay = app.store.overlay_figures();
-    gauge!("freqcap_overlay_bytes", "rows" => "active").set(overlay.active_bytes as f64);
-    gauge!("freqcap_overlay_bytes", "rows" => "frozen").set(overlay.frozen_bytes as f64);
-    gauge!("freqcap_known_logs_filter_bytes").set(overlay.known_bytes as f64);
-    gauge!("freqcap_logs_reclaimed").set(app.store.reclaim().reclaimed() as f64);
-    gauge!("freqcap_store_poisoned").set(f64::from(u8::from(app.store.is_poisoned())));
-    for (writer, depth) in app.router.mailbox_depths().enumerate() {
-        gauge!("freqcap_mailbox_events", "writer" => writer.to_string()).set(depth as f64);
     }
 }

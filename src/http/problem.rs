@@ -78,18 +78,22 @@ impl From<Reject> for Problem {
     }
 }
 
+/// The code of a refusal.
+pub(super) fn refusal_code(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Busy => "overloaded",
+        Refusal::Poisoned => "store_failed",
+        Refusal::DiskFull => "disk_full",
+        Refusal::RowUnreadable => "row_unreadable",
+        Refusal::ReadFailed => "store_read_failed",
+        Refusal::ClockNotBelieved => "clock_not_believed",
+        Refusal::Stopping => "stopping",
+    }
+}
+
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let code = match refusal {
-            Refusal::Busy => "overloaded",
-            Refusal::Poisoned => "store_failed",
-            Refusal::DiskFull => "disk_full",
-            Refusal::RowUnreadable => "row_unreadable",
-            Refusal::ReadFailed => "store_read_failed",
-            Refusal::ClockNotBelieved => "clock_not_believed",
-            Refusal::Stopping => "stopping",
-        };
-        Self::unavailable(code, refusal.to_string())
+        Self::unavailable(refusal_code(refusal), refusal.to_string())
     }
 }
 

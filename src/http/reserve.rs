@@ -62,6 +62,7 @@ struct ReleaseAnswer {
 #[utoipa::path(
     post,
     path = "/reserve",
+    operation_id = "reserve",
     tag = "reservations",
     request_body(content = ReserveBody, content_type = "application/json"),
     responses(
@@ -75,13 +76,25 @@ struct ReleaseAnswer {
         (status = 503, description = "Too busy, or writes are refused. Sending the call again is safe if it has an id", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn reserve(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
-    answer(try_reserve(&app, &headers, body).await)
+pub(super) async fn reserve(State(app): State<Arc<App>>, headers: HeaderMap, mut body: Body) -> Response {
+    answer_to(&app, &headers, &mut body).await
 }
 
-async fn try_reserve(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+/// The same by the short way: what is left of the body stays with who asks.
+pub(super) async fn answer_to(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Response {
+    answer(try_reserve(app, headers, body).await)
+}
+
+async fn try_reserve(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
     let body = body::read_json(app, headers, body).await?;
-    let asked = ReserveRequest::read(body.text()?)?;
+    if body.is_large() {
+        let asked = body.parse_aside(app, |text| Ok(ReserveRequest::read(text)?.into_owned())).await?;
+        return reserve_asked(app, asked).await;
+    }
+    reserve_asked(app, ReserveRequest::read(body.text()?)?).await
+}
+
+async fn reserve_asked(app: &App, asked: ReserveRequest<'_>) -> Result<Response, Problem> {
     let (id, body_hash) = match asked.id {
         Some(id) => (id, Some(asked.body_hash)),
         None => (EventId::new(random_id()).map_err(|_| Problem::internal())?, None),
@@ -121,6 +134,7 @@ async fn try_reserve(app: &App, headers: &HeaderMap, body: Body) -> Result<Respo
 #[utoipa::path(
     post,
     path = "/release",
+    operation_id = "release",
     tag = "reservations",
     request_body(content = ReleaseBody, content_type = "application/json"),
     responses(
@@ -133,11 +147,11 @@ async fn try_reserve(app: &App, headers: &HeaderMap, body: Body) -> Result<Respo
         (status = 503, description = "Too busy, or writes are refused; sending the call again is safe", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn release(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
-    answer(try_release(&app, &headers, body).await)
+pub(super) async fn release(State(app): State<Arc<App>>, headers: HeaderMap, mut body: Body) -> Response {
+    answer(try_release(&app, &headers, &mut body).await)
 }
 
-async fn try_release(app: &App, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn try_release(app: &App, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
     let body = body::read_json(app, headers, body).await?;
     let ReleaseRequest { user, id, da } = ReleaseRequest::read(body.text()?)?;
     let _permit = app.admission.write().ok_or(Refusal::Busy)?;

@@ -138,6 +138,7 @@ impl From<RuleReject> for Problem {
 #[utoipa::path(
     get,
     path = "/rules",
+    operation_id = "listRules",
     tag = "rules",
     responses((status = 200, description = "The rules of the flags, the settings file and the API", body = RulesAnswer))
 )]
@@ -149,6 +150,7 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
 #[utoipa::path(
     get,
     path = "/rules/{id}",
+    operation_id = "getRule",
     tag = "rules",
     params(("id" = String, Path, description = "1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`", example = "brand-x")),
     responses(
@@ -169,6 +171,7 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: OriginalUri) -> Respon
 #[utoipa::path(
     put,
     path = "/rules/{id}",
+    operation_id = "putRule",
     tag = "rules",
     params(
         ("id" = String, Path, description = "1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`", example = "brand-x"),
@@ -189,11 +192,11 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: OriginalUri) -> Respon
         (status = 503, description = "Writes are refused", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn put(State(app): State<Arc<App>>, uri: OriginalUri, headers: HeaderMap, body: Body) -> Response {
-    answer(try_put(&app, uri.path(), &headers, body).await)
+pub(super) async fn put(State(app): State<Arc<App>>, uri: OriginalUri, headers: HeaderMap, mut body: Body) -> Response {
+    answer(try_put(&app, uri.path(), &headers, &mut body).await)
 }
 
-async fn try_put(app: &App, path: &str, headers: &HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn try_put(app: &App, path: &str, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
     let (id, expect) = (id_of_path(path)?, expect(headers)?);
     let body = body::read_json(app, headers, body).await?;
     let rule = read_rule(&id, body.text()?)?;
@@ -205,6 +208,7 @@ async fn try_put(app: &App, path: &str, headers: &HeaderMap, body: Body) -> Resu
 #[utoipa::path(
     delete,
     path = "/rules/{id}",
+    operation_id = "deleteRule",
     tag = "rules",
     params(
         ("id" = String, Path, description = "1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`", example = "brand-x"),

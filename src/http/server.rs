@@ -1,26 +1,39 @@
-//! Connections: so many and no more, none that keeps us waiting for ever, and an orderly end.
+//! Connections: so many and no more, none that keeps others out, and an orderly end.
 
 use super::Front;
+use super::connections::{Connections, Phase, Place};
+use super::stream::{WatchedStream, raw_problem};
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 /// How long what was sent may stay unread before the connection is closed.
 const UNREAD: Duration = Duration::from_secs(30);
+/// How long, and for how many bytes, a connection that is ending is still read: one that is closed with data unread is
+/// reset, and then the last answer may never be seen.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 64 << 20;
+/// How long the last words of a connection may take.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The bounds of connections.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
     pub max_connections: usize,
-    /// How long a request's header may take, the wait for it on an open connection included.
+    /// Connections beyond those that may only ask how the service is.
+    pub spare_connections: usize,
+    /// Memory for headers that are not whole yet.
+    pub header_memory: usize,
+    /// How long a request's header may take, from its first byte.
     pub header_timeout: Duration,
+    /// How long a connection may stay open without a request.
+    pub idle_timeout: Duration,
     /// The largest request header that the parser holds; below it `max_header` answers in a readable way.
     pub header_buffer: usize,
     /// How long requests under way may take to finish once the server stops.
@@ -35,19 +48,17 @@ pub async fn serve(
     options: &ServerOptions,
     stop: impl Future<Output = ()>,
 ) -> bool {
-    let permits = Arc::new(Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
-    let graceful = GracefulShutdown::new();
-    let mut builder = Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(options.header_timeout).max_buf_size(options.header_buffer);
-    let open = metrics::gauge!("freqcap_http_connections");
+    let all = Connections::new(options.max_connections.max(1), options.spare_connections, options.header_memory);
+    let stopping = CancellationToken::new();
+    let open = metrics::gauge!("freqcap_http_connections", "listener" => front.listener());
     tokio::pin!(stop);
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut stop => break,
-            accepted = accept(&listener, &permits) => accepted,
+            accepted = accept(&listener, &all) => accepted,
         };
-        let Some((stream, permit)) = accepted else { continue };
+        let Some((stream, place)) = accepted else { continue };
         // Answers are small and awaited: they must not wait for more to send.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was refused");
@@ -56,32 +67,34 @@ pub async fn serve(
         if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD)) {
             tracing::debug!(%error, "TCP_USER_TIMEOUT was refused");
         }
-        let front = front.clone();
-        let answer = service_fn(move |request| front.clone().answer(request));
-        let connection = builder.serve_connection(TokioIo::new(stream), answer);
-        let connection = graceful.watch(connection);
-        let open = open.clone();
+        let connection = Connection { front: front.clone(), all: all.clone(), options: options.clone() };
+        let (stopping, open) = (stopping.clone(), open.clone());
         tokio::spawn(async move {
             open.increment(1.0);
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended badly");
-            }
+            connection.run(stream, &place, &stopping).await;
             open.decrement(1.0);
-            drop(permit);
         });
     }
     drop(listener);
-    tokio::time::timeout(options.grace, graceful.shutdown()).await.is_ok()
+    stopping.cancel();
+    let gone = async {
+        while all.len() > 0 {
+            all.left().await;
+        }
+    };
+    tokio::time::timeout(options.grace, gone).await.is_ok()
 }
 
-/// Waits for room, then for a connection: what is not accepted waits in the kernel's queue, where it costs us nothing.
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = permits.clone().acquire_owned().await.ok()?;
+/// Waits for a connection, then for a place: one that finds none waits with one file descriptor, the others in the kernel's
+/// queue, where they cost us nothing.
+async fn accept(listener: &TcpListener, all: &Connections) -> Option<(TcpStream, Place)> {
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, permit)),
+        Ok((stream, _)) => loop {
+            if let Some(place) = all.enter() {
+                return Some((stream, place));
+            }
+            all.left().await;
+        },
         Err(error) => {
             // Out of file descriptors, most likely: trying again at once would only burn the processor.
             tracing::warn!(%error, "a connection could not be accepted");
@@ -89,4 +102,113 @@ async fn accept(
             None
         }
     }
+}
+
+/// Why a connection ended.
+enum End {
+    /// By itself, in whatever way.
+    Finished,
+    /// Somebody else needed the place, or nothing was asked for too long.
+    Closed,
+    /// A header did not come in time.
+    HeaderTimeout,
+}
+
+struct Connection {
+    front: Front,
+    all: Connections,
+    options: ServerOptions,
+}
+
+impl Connection {
+    async fn run(&self, stream: TcpStream, place: &Place, stopping: &CancellationToken) {
+        let seat = place.seat.clone();
+        let stream = WatchedStream::new(stream, seat.clone(), self.all.clone());
+        let (front, asked) = (self.front.clone(), seat.clone());
+        let service = service_fn(move |request| {
+            let (front, seat) = (front.clone(), asked.clone());
+            seat.begin();
+            async move {
+                let answer = front.answer(request, seat.is_spare).await;
+                seat.end();
+                answer
+            }
+        });
+        let mut builder = Builder::new();
+        // The time that a header takes is watched here, where the wait for it is told from its arrival.
+        builder.header_read_timeout(None).max_buf_size(self.options.header_buffer);
+        let mut connection = builder.serve_connection(TokioIo::new(stream), service);
+        let mut is_stopping = false;
+        let end = loop {
+            let left = self.left(place);
+            tokio::select! {
+                biased;
+                ended = &mut connection => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection ended badly");
+                    }
+                    break End::Finished;
+                }
+                () = seat.closed() => break End::Closed,
+                () = stopping.cancelled(), if !is_stopping => {
+                    is_stopping = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                () = tokio::time::sleep(left.unwrap_or(self.tick())) => match (seat.phase(), left) {
+                    (Phase::Header, Some(left)) if left.is_zero() => break End::HeaderTimeout,
+                    (Phase::Idle, Some(left)) if left.is_zero() => break End::Closed,
+                    _ => {}
+                },
+            }
+        };
+        let mut stream = connection.into_parts().io.into_inner();
+        match end {
+            End::Closed => return,
+            End::HeaderTimeout => {
+                let answer = raw_problem(
+                    408,
+                    "Request Timeout",
+                    "header_timeout",
+                    "the request's header did not arrive in time",
+                );
+                let _ = tokio::time::timeout(LAST_WORDS, stream.write_all(&answer)).await;
+            }
+            End::Finished => {}
+        }
+        linger(&mut stream).await;
+    }
+
+    /// How long to look away at most, so that a header that begins meanwhile is not noticed too late.
+    fn tick(&self) -> Duration {
+        (self.options.header_timeout / 4).clamp(Duration::from_millis(10), Duration::from_secs(5))
+    }
+
+    /// How long the connection may still go on like this; `None` while a request is being answered.
+    fn left(&self, place: &Place) -> Option<Duration> {
+        let most = match place.seat.phase() {
+            Phase::Idle => self.options.idle_timeout,
+            Phase::Header => self.options.header_timeout,
+            Phase::Busy | Phase::Closing => return None,
+        };
+        let left = most.saturating_sub(place.seat.quiet());
+        Some(left.min(self.tick()))
+    }
+}
+
+/// Ends what is said here, and reads up what the other side still sends.
+async fn linger(stream: &mut WatchedStream) {
+    let read_up = async {
+        if stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut piece = vec![0; 8 << 10];
+        let mut read = 0;
+        while read < LINGER_BYTES {
+            match stream.read(&mut piece).await {
+                Ok(some) if some > 0 => read += some,
+                _ => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, read_up).await;
 }

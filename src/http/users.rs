@@ -28,6 +28,7 @@ struct UserCaps<'a> {
 #[utoipa::path(
     get,
     path = "/users/{user}/caps",
+    operation_id = "getUserCaps",
     tag = "users",
     params(("user" = String, Path, description = "User id, percent-encoded", example = "u1")),
     responses(
@@ -152,6 +153,7 @@ struct PageParams {
 #[utoipa::path(
     get,
     path = "/users/{user}",
+    operation_id = "getUser",
     tag = "users",
     params(("user" = String, Path, description = "User id, percent-encoded", example = "u1"), PageParams),
     responses(
@@ -213,6 +215,7 @@ fn is_zero(count: &u64) -> bool {
 #[utoipa::path(
     delete,
     path = "/users/{user}",
+    operation_id = "eraseUser",
     tag = "users",
     params(("user" = String, Path, description = "User id, percent-encoded", example = "u1")),
     responses(

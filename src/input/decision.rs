@@ -21,6 +21,13 @@ pub struct CheckRequest<'a> {
     pub at: Option<TsMs>,
 }
 
+impl CheckRequest<'_> {
+    pub fn into_owned(self) -> CheckRequest<'static> {
+        let candidates = self.candidates.into_iter().map(Candidate::into_owned).collect();
+        CheckRequest { user: self.user.into_owned(), candidates, kind: self.kind, at: self.at }
+    }
+}
+
 /// Reserve the first of these ads that this user may see.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReserveRequest<'a> {
@@ -33,6 +40,20 @@ pub struct ReserveRequest<'a> {
     pub kind: Kind,
     /// Of the body as a JSON value.
     pub body_hash: u128,
+}
+
+impl ReserveRequest<'_> {
+    pub fn into_owned(self) -> ReserveRequest<'static> {
+        ReserveRequest {
+            user: self.user.into_owned(),
+            candidates: self.candidates.into_iter().map(Candidate::into_owned).collect(),
+            id: self.id.map(EventId::into_owned),
+            want: self.want,
+            ttl_ms: self.ttl_ms,
+            kind: self.kind,
+            body_hash: self.body_hash,
+        }
+    }
 }
 
 /// Give back what is reserved under an id.

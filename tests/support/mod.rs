@@ -50,6 +50,8 @@ pub struct Server {
     pub http: reqwest::blocking::Client,
     /// Lines of its log since it listens.
     pub log: mpsc::Receiver<String>,
+    /// Those before.
+    pub started: Vec<String>,
 }
 
 /// A data directory and the flags of the servers that run on it.
@@ -115,7 +117,7 @@ impl Server {
                 Err(_) => panic!("freqcap does not listen: {before:#?}"),
             }
         };
-        Self { child, url, http: client(), log }
+        Self { child, url, http: client(), log, started: before }
     }
 
     pub fn pid(&self) -> u32 {

@@ -1,0 +1,48 @@
+//! The listener for probes and metrics alone, on a thread of its own: no load on the other one keeps it waiting.
+
+use super::serve::ServeError;
+use crate::http::{self, App, Front, ServerOptions};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// How many may ask at once.
+const CONNECTIONS: usize = 64;
+
+/// The running listener.
+pub(super) struct Admin {
+    stop: CancellationToken,
+    thread: JoinHandle<()>,
+}
+
+impl Admin {
+    pub(super) fn start(app: &Arc<App>, addr: SocketAddr, server: &ServerOptions) -> Result<Self, ServeError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(4)
+            .enable_all()
+            .build()
+            .map_err(ServeError::Runtime)?;
+        let cannot_listen = |source| ServeError::Listen { addr, source };
+        let listener = runtime.block_on(TcpListener::bind(addr)).map_err(cannot_listen)?;
+        let addr = listener.local_addr().map_err(cannot_listen)?;
+        tracing::info!("probes and metrics also at http://{addr}");
+        let options = ServerOptions { max_connections: CONNECTIONS, ..server.clone() };
+        let (front, stop) = (Front::admin(app), CancellationToken::new());
+        let stopped = stop.clone();
+        let serve = move || {
+            runtime.block_on(http::serve(listener, front, &options, stopped.cancelled_owned()));
+        };
+        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(serve).map_err(ServeError::Runtime)?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends it, once everything else has ended.
+    pub(super) fn stop(self) {
+        self.stop.cancel();
+        if self.thread.join().is_err() {
+            tracing::error!("the listener for probes ended by a panic");
+        }
+    }
+}

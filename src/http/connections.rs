@@ -1,0 +1,238 @@
+//! Who is connected, and who has to go where there is no room: the one that has asked for nothing for longest.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// What a connection is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// It has asked for nothing, or has its answer.
+    Idle,
+    /// Some of a request's header is there.
+    Header,
+    /// A request is being answered.
+    Busy,
+    /// It is being closed.
+    Closing,
+}
+
+impl Phase {
+    fn of(byte: u8) -> Self {
+        [Self::Idle, Self::Header, Self::Busy].get(usize::from(byte)).copied().unwrap_or(Self::Closing)
+    }
+}
+
+/// What is known of one connection, by itself and by those who want its place.
+#[derive(Debug)]
+pub(super) struct Seat {
+    id: u64,
+    start: Instant,
+    phase: AtomicU8,
+    /// When it came to its phase, or last wrote some of an answer: ms after `start`.
+    since_ms: AtomicU64,
+    /// Bytes of a header that is not whole yet.
+    header_bytes: AtomicUsize,
+    /// Whether it only got in because places are kept free for probes.
+    pub is_spare: bool,
+    closed: Notify,
+}
+
+impl Seat {
+    pub(super) fn phase(&self) -> Phase {
+        Phase::of(self.phase.load(Ordering::Acquire))
+    }
+
+    /// How long nothing has happened here.
+    pub(super) fn quiet(&self) -> Duration {
+        self.start.elapsed().saturating_sub(Duration::from_millis(self.since_ms.load(Ordering::Relaxed)))
+    }
+
+    /// Notes that something happens.
+    pub(super) fn touch(&self) {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.since_ms.store(now, Ordering::Relaxed);
+    }
+
+    fn change(&self, from: Phase, to: Phase) -> bool {
+        self.phase.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Some of a header has come.
+    pub(super) fn header_came(&self, bytes: usize) -> usize {
+        if self.change(Phase::Idle, Phase::Header) {
+            self.touch();
+            self.header_bytes.store(0, Ordering::Relaxed);
+        }
+        if self.phase() == Phase::Header { self.header_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes } else { 0 }
+    }
+
+    /// A request is there. Who is being closed already gets no answer any more.
+    pub(super) fn begin(&self) {
+        let _ = self.change(Phase::Header, Phase::Busy) || self.change(Phase::Idle, Phase::Busy);
+        self.header_bytes.store(0, Ordering::Relaxed);
+    }
+
+    /// Its answer is made.
+    pub(super) fn end(&self) {
+        self.touch();
+        self.change(Phase::Busy, Phase::Idle);
+    }
+
+    /// Asks it to close unless a request is being answered. Whether it will.
+    fn close(&self) -> bool {
+        let closes = self.change(Phase::Idle, Phase::Closing) || self.change(Phase::Header, Phase::Closing);
+        if closes {
+            self.closed.notify_one();
+        }
+        closes
+    }
+
+    /// Waits until somebody else wants the place.
+    pub(super) async fn closed(&self) {
+        self.closed.notified().await;
+    }
+}
+
+/// The connections of one listener. Clones share them.
+#[derive(Debug, Clone)]
+pub(super) struct Connections(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    max: usize,
+    spare: usize,
+    /// Bytes of headers that are not whole yet, of all together.
+    header_bytes_max: usize,
+    start: Instant,
+    seats: Mutex<Seats>,
+    left: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Seats {
+    last: u64,
+    taken: HashMap<u64, Arc<Seat>>,
+}
+
+/// A place among the connections, given back when it is dropped.
+pub(super) struct Place {
+    pub seat: Arc<Seat>,
+    all: Connections,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.all.seats().taken.remove(&self.seat.id);
+        self.all.0.left.notify_waiters();
+        self.all.0.left.notify_one();
+    }
+}
+
+impl Connections {
+    /// Room for `max`, and for `spare` more that may only ask how the service is.
+    pub(super) fn new(max: usize, spare: usize, header_bytes_max: usize) -> Self {
+        let (start, seats, left) = (Instant::now(), Mutex::default(), Notify::new());
+        Self(Arc::new(Inner { max, spare, header_bytes_max, start, seats, left }))
+    }
+
+    fn seats(&self) -> MutexGuard<'_, Seats> {
+        self.0.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one more. Where all are taken the idlest connection is asked to close; where every one of them has a
+    /// request under way, one of the places that are kept free is given; `None` where those are taken, too.
+    pub(super) fn enter(&self) -> Option<Place> {
+        let mut seats = self.seats();
+        let staying = seats.taken.values().filter(|seat| seat.phase() != Phase::Closing).count();
+        let is_full = staying >= self.0.max;
+        let is_spare = is_full && !close_idlest(&seats, |_| true);
+        // Those that were asked to close are on their way out; a file descriptor is kept for each.
+        if seats.taken.len() >= self.0.max + self.0.spare {
+            return None;
+        }
+        seats.last += 1;
+        let seat = Arc::new(Seat {
+            id: seats.last,
+            start: self.0.start,
+            phase: AtomicU8::new(Phase::Idle as u8),
+            since_ms: AtomicU64::new(0),
+            header_bytes: AtomicUsize::new(0),
+            is_spare,
+            closed: Notify::new(),
+        });
+        seat.touch();
+        seats.taken.insert(seat.id, seat.clone());
+        Some(Place { seat, all: self.clone() })
+    }
+
+    /// Waits until somebody may have left.
+    pub(super) async fn left(&self) {
+        let _ = tokio::time::timeout(Duration::from_millis(100), self.0.left.notified()).await;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.seats().taken.len()
+    }
+
+    /// Where the headers that are not whole take more memory than there is for them, the one that has waited longest goes.
+    pub(super) fn bound_headers(&self) {
+        let seats = self.seats();
+        let waiting = seats.taken.values().filter(|seat| seat.phase() == Phase::Header);
+        let all: usize = waiting.map(|seat| seat.header_bytes.load(Ordering::Relaxed)).sum();
+        if all > self.0.header_bytes_max {
+            close_idlest(&seats, |seat| seat.header_bytes.load(Ordering::Relaxed) >= HEADER_NOTED);
+        }
+    }
+}
+
+/// Headers under so many bytes are within what every connection has anyway.
+pub(super) const HEADER_NOTED: usize = 4 << 10;
+
+fn close_idlest(seats: &Seats, which: impl Fn(&Seat) -> bool) -> bool {
+    let idle = seats.taken.values().filter(|seat| matches!(seat.phase(), Phase::Idle | Phase::Header) && which(seat));
+    let mut idle: Vec<_> = idle.map(|seat| (seat.since_ms.load(Ordering::Relaxed), seat.id)).collect();
+    idle.sort_unstable();
+    // One that has just asked for something is passed over.
+    idle.iter().any(|(_, id)| seats.taken.get(id).is_some_and(|seat| seat.close()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_idlest_makes_room_and_where_all_are_busy_a_spare_place_is_given() {
+        let all = Connections::new(2, 1, 1 << 20);
+        let (first, second) = (all.enter().unwrap(), all.enter().unwrap());
+        first.seat.header_came(10);
+        first.seat.begin();
+        let third = all.enter().unwrap();
+        assert_eq!((second.seat.phase(), first.seat.phase()), (Phase::Closing, Phase::Busy));
+        assert!(!third.seat.is_spare);
+        drop(second);
+        third.seat.begin();
+        let fourth = all.enter().unwrap();
+        assert!(fourth.seat.is_spare && all.enter().is_none());
+        first.seat.end();
+        assert_eq!(all.len(), 3);
+        drop(fourth);
+        assert!(all.enter().is_some_and(|fifth| !fifth.seat.is_spare));
+        assert_eq!(first.seat.phase(), Phase::Closing);
+    }
+
+    #[test]
+    fn headers_that_never_end_share_a_bounded_room() {
+        let all = Connections::new(10, 1, 20_000);
+        let places: Vec<_> = (0..4).map(|_| all.enter().unwrap()).collect();
+        for place in &places {
+            place.seat.header_came(6_000);
+            all.bound_headers();
+        }
+        let closing = places.iter().filter(|place| place.seat.phase() == Phase::Closing).count();
+        assert_eq!(closing, 1);
+    }
+}

@@ -1,0 +1,102 @@
+//! `GET /metrics`: the figures of the service.
+
+use super::app::App;
+use super::problem::Problem;
+use super::process;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header;
+use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
+use std::sync::Arc;
+
+/// Figures, in Prometheus' text form
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "getMetrics",
+    tag = "operation",
+    responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"))
+)]
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let render = move || {
+        store_figures(&app);
+        let mut text = app.metrics.render();
+        text.push_str(&process::figures());
+        text
+    };
+    match tokio::task::spawn_blocking(render).await {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Err(_) => Problem::internal().into_response(),
+    }
+}
+
+/// RocksDB's own main figures, by table where it has them so.
+const TABLE_FIGURES: [(&str, &str, &str); 6] = [
+    ("rocksdb.estimate-num-keys", "freqcap_rocksdb_rows_estimate", "Rows of a table, as RocksDB estimates them"),
+    ("rocksdb.total-sst-files-size", "freqcap_rocksdb_files_bytes", "Bytes of a table's files"),
+    ("rocksdb.cur-size-all-mem-tables", "freqcap_rocksdb_memtable_bytes", "Bytes of a table's write buffers"),
+    (
+        "rocksdb.estimate-table-readers-mem",
+        "freqcap_rocksdb_table_readers_bytes",
+        "Bytes of a table's indexes and filters outside of the block cache",
+    ),
+    (
+        "rocksdb.estimate-pending-compaction-bytes",
+        "freqcap_rocksdb_pending_compaction_bytes",
+        "Bytes of a table that wait to be compacted",
+    ),
+    (
+        "rocksdb.num-immutable-mem-table",
+        "freqcap_rocksdb_immutable_memtables",
+        "Write buffers of a table that wait to be flushed",
+    ),
+];
+const DATABASE_FIGURES: [(&str, &str, &str); 4] = [
+    ("rocksdb.num-running-flushes", "freqcap_rocksdb_running_flushes", "Flushes under way"),
+    ("rocksdb.num-running-compactions", "freqcap_rocksdb_running_compactions", "Compactions under way"),
+    (
+        "rocksdb.actual-delayed-write-rate",
+        "freqcap_rocksdb_delayed_write_rate_bytes",
+        "Bytes per second to which RocksDB slows writes; 0 where it does not",
+    ),
+    ("rocksdb.is-write-stopped", "freqcap_rocksdb_write_stopped", "Whether RocksDB has stopped writes"),
+];
+
+/// Says what the figures mean that are told here.
+pub(super) fn describe() {
+    for (_, name, help) in TABLE_FIGURES.into_iter().chain(DATABASE_FIGURES) {
+        describe_gauge!(name, help);
+    }
+    describe_counter!("freqcap_http_requests_total", "Requests by route and status");
+    describe_histogram!("freqcap_http_request_seconds", "Time from a request's header to its answer");
+    describe_gauge!("freqcap_http_connections", "Connections that are open, by listener");
+    describe_gauge!("freqcap_rocksdb_block_cache_bytes", "Bytes of blocks in the cache");
+    describe_gauge!("freqcap_logs_reclaimed", "Void logs that compaction has removed since the start");
+    describe_gauge!("freqcap_store_poisoned", "Whether an earlier write failed, so that only a restart helps");
+    describe_gauge!("freqcap_mailbox_events", "Events that wait for a writer");
+    describe_gauge!("freqcap_build_info", "Always 1; which freqcap this is");
+    gauge!("freqcap_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
+
+fn store_figures(app: &App) {
+    for (property, name, _) in TABLE_FIGURES {
+        for (table, value) in app.store.table_figures(property) {
+            gauge!(name, "table" => table).set(value as f64);
+        }
+    }
+    for (property, name, _) in DATABASE_FIGURES {
+        if let Some(value) = app.store.figure(property) {
+            gauge!(name).set(value as f64);
+        }
+    }
+    gauge!("freqcap_rocksdb_block_cache_bytes").set(app.store.cache_bytes() as f64);
+    let overlay = app.store.overlay_figures();
+    gauge!("freqcap_overlay_bytes", "rows" => "active").set(overlay.active_bytes as f64);
+    gauge!("freqcap_overlay_bytes", "rows" => "frozen").set(overlay.frozen_bytes as f64);
+    gauge!("freqcap_known_logs_filter_bytes").set(overlay.known_bytes as f64);
+    gauge!("freqcap_logs_reclaimed").set(app.store.reclaim().reclaimed() as f64);
+    gauge!("freqcap_store_poisoned").set(f64::from(u8::from(app.store.is_poisoned())));
+    for (writer, depth) in app.router.mailbox_depths().enumerate() {
+        gauge!("freqcap_mailbox_events", "writer" => writer.to_string()).set(depth as f64);
+    }
+}
