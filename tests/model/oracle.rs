@@ -157,7 +157,7 @@ pub struct Asked {
 }
 
 /// Everything counted since each log was made, in the order in which it came.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Oracle {
     logs: BTreeMap<(&'static str, String), Vec<Counted>>,
     /// In the order in which they were made; what has lapsed is still here.

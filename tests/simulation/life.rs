@@ -1,0 +1,290 @@
+//! The process under test: one life of the store, in which everything that it is asked and answers is written down at
+//! once, for whoever looks after it has ended.
+
+use crate::plan::{DAS, End, KEYS, Op, Plan, USERS};
+use freqcap::clock::Clock;
+use freqcap::engine::{Policy, Question};
+use freqcap::model::{Candidate, CapKey, DaId, Event, EventId, Kind, RuleSet, UserId};
+use freqcap::shard::{Options, Reserve, ReserveOutcome, Router, Shards, Source};
+use freqcap::store::{ByteSize, Store, StoreOptions};
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A line of what a life tells.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Told {
+    Opened,
+    /// It cannot be opened, and why.
+    Refused(String),
+    /// The calls of a step are on their way.
+    Step(usize),
+    Answer(usize, usize, String),
+    /// A call that was not answered, and why.
+    Failed(usize, usize, String),
+    Read {
+        user: String,
+        held: String,
+        is_poisoned: bool,
+    },
+    ReadFailed(String),
+    /// What the table of caps has too little or too much, once everything due is done.
+    Caps(Option<String>),
+    Stopped(Option<String>),
+}
+
+/// By this variable a process knows that it is one life of a run.
+pub const LIFE: &str = "FREQCAP_SIM_LIFE";
+
+struct Running {
+    shards: Shards,
+    store: Arc<Store>,
+    clock: Arc<AtomicU64>,
+    runtime: tokio::runtime::Runtime,
+    report: File,
+}
+
+#[test]
+#[ignore = "the process that the simulation starts for each life"]
+fn one_life() {
+    let Ok(life) = std::env::var(LIFE) else { return };
+    let mut words = life.splitn(4, ' ');
+    let mut word = || words.next().unwrap();
+    let (seed, number) = (word().parse().unwrap(), word().parse().unwrap());
+    live(&Plan::new(seed), number, Path::new(word()), Path::new(word()));
+}
+
+fn live(plan: &Plan, number: usize, dir: &Path, report: &Path) {
+    let life = &plan.lives[number];
+    let mut report = File::options().append(true).create(true).open(report).unwrap();
+    let options = StoreOptions {
+        data_dir: dir.to_owned(),
+        durability: plan.durability,
+        keep_changes: true,
+        block_cache: ByteSize::mib(1),
+        overlay_size: ByteSize(plan.overlay_bytes),
+        write_buffer: ByteSize(256 << 10),
+        ..StoreOptions::default()
+    };
+    let clock = Arc::new(AtomicU64::new(life.starts_at.0));
+    let store = match Store::open(&options) {
+        Ok(store) => Arc::new(store),
+        Err(error) => return tell(&mut report, &Told::Refused(error.to_string())),
+    };
+    let settings = plan.settings(life);
+    let base = Policy::new(
+        RuleSet::new([]),
+        settings.history_limit,
+        settings.retention_ms,
+        settings.lifetime_retention_ms,
+        settings.max_skew_ms,
+    );
+    let rules = settings.rules.into_iter().map(|rule| (rule, Source::File)).collect();
+    let options = Options { writers: plan.writers, mailbox_events: 10_000, min_free_disk: 0 };
+    let shards = match Shards::start(store.clone(), &base, rules, Clock::manual(clock.clone()), &options) {
+        Ok(shards) => shards,
+        Err(error) => return tell(&mut report, &Told::Refused(error.to_string())),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut running = Running { shards, store, clock, runtime, report };
+    running.tell(&Told::Opened);
+    running.read();
+    for step in life.steps.clone() {
+        running.step(plan, step);
+    }
+    running.read();
+    if number + 1 == plan.lives.len() {
+        running.caps();
+    }
+    match life.end {
+        End::Kill => die(dir),
+        End::Stop => running.stop(),
+    }
+}
+
+/// Has the shim end the process, as kill -9 does, but between two calls of any thread: so all that was done is in its log.
+fn die(dir: &Path) -> ! {
+    let _ = std::fs::create_dir(dir.join("KILL"));
+    unreachable!("this process goes on without the shim");
+}
+
+/// One write, which outlives the process.
+fn tell(report: &mut File, told: &Told) {
+    let mut line = serde_json::to_vec(told).unwrap();
+    line.push(b'\n');
+    report.write_all(&line).unwrap();
+}
+
+impl Running {
+    fn tell(&mut self, told: &Told) {
+        tell(&mut self.report, told);
+    }
+
+    /// Makes the calls of a step one behind the other, and then waits for all.
+    fn step(&mut self, plan: &Plan, number: usize) {
+        let step = &plan.steps[number];
+        self.clock.store(step.now.0, Ordering::Relaxed);
+        self.tell(&Told::Step(number));
+        // The tasks of such a runtime begin in the order in which they were spawned.
+        let calls: Vec<_> = {
+            let _runtime = self.runtime.enter();
+            let call = |op: &Op| self.runtime.spawn(call(self.shards.router().clone(), op.clone()));
+            step.ops.iter().map(call).collect()
+        };
+        for (place, call) in calls.into_iter().enumerate() {
+            let told = match self.runtime.block_on(call).unwrap() {
+                Ok(answer) => Told::Answer(number, place, answer),
+                Err(why) => Told::Failed(number, place, why),
+            };
+            self.tell(&told);
+        }
+        if step.reads {
+            self.read();
+        }
+    }
+
+    fn read(&mut self) {
+        for user in USERS {
+            let told = match self.held(user) {
+                Ok(held) => Told::Read { user: user.to_owned(), held, is_poisoned: self.store.is_poisoned() },
+                Err(why) => Told::ReadFailed(why),
+            };
+            self.tell(&told);
+        }
+    }
+
+    /// All that can be read of a user, as text.
+    fn held(&self, user: &str) -> Result<String, String> {
+        let (reader, user) = (self.shards.reader(), UserId::new(user).unwrap());
+        let mut out = String::new();
+        let page = self.runtime.block_on(reader.user(&user, None, 1_000, |page| page));
+        let mut logs = page.map_err(|error| error.to_string())?.logs;
+        logs.sort_by(|a, b| a.key.cmp(&b.key));
+        for log in &mut logs {
+            log.kinds.sort_by_key(|it| it.kind);
+            for kind in &log.kinds {
+                let events = kind.events.iter().map(|it| (it.ts.0, it.hash.unwrap_or(0), it.expires_at.map(|at| at.0)));
+                let events: Vec<_> = events.collect();
+                write_kind(&mut out, &log.key, kind.kind, kind.lifetime, &events);
+            }
+        }
+        let keys: smallvec::SmallVec<[CapKey<'_>; 2]> = KEYS.iter().map(|key| CapKey::beside(*key).unwrap()).collect();
+        for da in DAS {
+            let candidate = Candidate { da: DaId::new(da).unwrap(), keys: keys.clone() };
+            let verdict = self.runtime.block_on(reader.ad(&user, &candidate, Question::default()));
+            writeln!(out, "{:?}", verdict.map_err(|error| error.to_string())?).unwrap();
+        }
+        Ok(out)
+    }
+
+    /// Compares the table of caps with what the logs say, once the timers that are due have fired.
+    fn caps(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let (mut wanted, mut rows) = (Vec::new(), Vec::new());
+            for user in USERS {
+                let caps = self.runtime.block_on(self.shards.reader().user_caps(&UserId::new(user).unwrap()));
+                let caps = caps.unwrap();
+                wanted.extend(caps.iter().map(|cap| (user.to_owned(), cap.key.to_string(), cap.capped_until)));
+                rows.extend(self.store.caps_of_user(user).unwrap().into_iter().map(|it| (it.user, it.key, it.until)));
+            }
+            wanted.sort();
+            rows.sort();
+            let is_over = Instant::now() > deadline;
+            if wanted == rows || is_over {
+                let wrong = (wanted != rows).then(|| format!("the logs say {wanted:?}, the table of caps {rows:?}"));
+                return self.tell(&Told::Caps(wrong));
+            }
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+    }
+
+    fn stop(mut self) {
+        drop(self.store);
+        let stopped = self.shards.stop().err().map(|error| error.to_string());
+        tell(&mut self.report, &Told::Stopped(stopped));
+    }
+}
+
+/// The events of a kind in a log as both sides write them.
+pub fn write_kind(out: &mut String, key: &str, kind: Kind, lifetime: u64, events: &[(u64, u64, Option<u64>)]) {
+    if lifetime > 0 || !events.is_empty() {
+        writeln!(out, "{key} {kind} {lifetime} {events:?}").unwrap();
+    }
+}
+
+async fn call(router: Router, op: Op) -> Result<String, String> {
+    match op {
+        Op::Events(events) => {
+            let mut block = router.builder();
+            let mut ahead = 0;
+            for sent in &events {
+                let event = Event {
+                    user: UserId::new(sent.user).unwrap(),
+                    da: DaId::new(sent.da).unwrap(),
+                    ts: sent.ts,
+                    id: sent.id.map(|id| EventId::new(id).unwrap()),
+                    kind: sent.kind,
+                    keys: sent.keys.iter().map(|&key| CapKey::beside(key).unwrap()).collect(),
+                };
+                ahead += usize::from(block.push(&event).is_err());
+            }
+            let done = router.count(block).await;
+            match done.refusal {
+                Some(why) => Err(why.to_string()),
+                None => Ok(events_answer(done.counted, done.duplicate, done.late + done.erased, ahead)),
+            }
+        }
+        Op::Reserve { user, das, want, ttl_ms, id } => {
+            let candidate = |(da, keys): &(&'static str, Vec<&'static str>)| Candidate {
+                da: DaId::new(*da).unwrap(),
+                keys: keys.iter().map(|&key| CapKey::beside(key).unwrap()).collect(),
+            };
+            let call = Reserve {
+                user: UserId::new(user).unwrap(),
+                candidates: das.iter().map(candidate).collect(),
+                want,
+                ttl_ms,
+                id: EventId::new(id).unwrap(),
+                body_hash: Some(1),
+                kind: Kind::IMPRESSION,
+            };
+            match router.reserve(call).await.map_err(|why| why.to_string())? {
+                ReserveOutcome::Answer(json) => {
+                    let answer: serde_json::Value = serde_json::from_slice(&json).unwrap();
+                    let reserved = answer["reserved"].as_array().unwrap().iter();
+                    Ok(reserve_answer(reserved.map(|it| it["da"].as_str().unwrap())))
+                }
+                other => Ok(format!("{other:?}")),
+            }
+        }
+        Op::Release { user, da, id } => {
+            let da = Some(DaId::new(da).unwrap());
+            let released = router.release(UserId::new(user).unwrap(), EventId::new(id).unwrap(), da).await;
+            released.map(release_answer).map_err(|why| why.to_string())
+        }
+        Op::Erase(user) => {
+            let erased = router.erase(&UserId::new(user).unwrap()).await;
+            erased.map(|_| ERASED.to_owned()).map_err(|why| why.to_string())
+        }
+    }
+}
+
+pub const ERASED: &str = "erased";
+
+pub fn events_answer(counted: usize, duplicate: usize, late: usize, ahead: usize) -> String {
+    format!("{counted} counted, {duplicate} duplicate, {late} late or erased, {ahead} ahead")
+}
+
+pub fn reserve_answer<'a>(das: impl Iterator<Item = &'a str>) -> String {
+    format!("reserved {:?}", das.collect::<Vec<_>>())
+}
+
+pub fn release_answer(released: usize) -> String {
+    format!("released {released}")
+}

@@ -1,0 +1,90 @@
+//! The store under faults, against a naive reading of the contract: thousands of short runs, each from one seed.
+//!
+//! A run is a few lives of a process on one directory. Its disk fails, loses power in the middle of a call, keeps what was
+//! synced and of the rest what chance leaves ([`disk`], shim.c); its clock is wrong at times. What was acknowledged must
+//! be there afterwards, and what was not is there as a whole or not at all ([`judge`]).
+//!
+//! FREQCAP_SIM_RUNS asks for more runs, FREQCAP_SIM_SEED for those from one seed on. Seeds that failed once are kept in
+//! regressions.txt.
+
+#[path = "../model/calendar.rs"]
+mod calendar;
+mod disk;
+mod judge;
+mod life;
+#[allow(dead_code)]
+#[path = "../model/oracle.rs"]
+mod oracle;
+mod plan;
+mod random;
+mod run;
+
+use run::{Failure, Lies, Seen, run, told};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|value| value.parse().unwrap())
+}
+
+/// Runs every seed, on as many threads as there are cores, and says which failed.
+fn search(seeds: &[u64], lies: Lies) -> (Seen, Vec<Failure>) {
+    let (next, all) = (AtomicU64::new(0), Mutex::new((Seen::default(), Vec::new())));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    let done = run(seed, lies);
+                    let mut all = all.lock().unwrap();
+                    match done {
+                        Ok(seen) => all.0.add(seen),
+                        Err(why) => all.1.push(why),
+                    }
+                }
+            });
+        }
+    });
+    all.into_inner().unwrap()
+}
+
+fn holds(seeds: &[u64]) {
+    let (seen, failed) = search(seeds, Lies::default());
+    println!("{} runs: {seen:?}", seeds.len());
+    let Some(Failure { seed, life, why }) = failed.first() else { return };
+    let line = |it: &Failure| format!("{}: life {}: {}\n", it.seed, it.life, it.why.lines().next().unwrap_or_default());
+    let others: String = failed.iter().map(line).collect();
+    panic!(
+        "{}\n{why}\n\n{} of {} runs failed. FREQCAP_SIM_SEED={seed} repeats this one. All:\n{others}",
+        told(*seed, life + 1),
+        failed.len(),
+        seeds.len()
+    );
+}
+
+#[test]
+fn what_was_acknowledged_outlives_every_fault() {
+    let runs = setting("FREQCAP_SIM_RUNS");
+    let seeds: Vec<u64> = match (setting("FREQCAP_SIM_SEED"), runs) {
+        (Some(seed), runs) => (seed..seed + runs.unwrap_or(1)).collect(),
+        (None, runs) => {
+            let first = RandomState::new().hash_one("seed") >> 24;
+            (first..first + runs.unwrap_or(300)).collect()
+        }
+    };
+    holds(&seeds);
+}
+
+#[test]
+fn seeds_that_failed_once_do_not_fail_again() {
+    let kept = include_str!("regressions.txt").lines();
+    let seeds = kept.filter_map(|line| line.split('#').next()?.trim().parse().ok());
+    holds(&seeds.collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_disk_that_lies_about_syncs_is_found_out() {
+    let seeds: Vec<u64> = (1..60).collect();
+    let (_, failed) = search(&seeds, Lies { syncs: true });
+    assert!(!failed.is_empty(), "{} runs without any sync, and nobody noticed", seeds.len());
+}
