@@ -188,11 +188,16 @@ impl Oracle {
 
     /// Takes an event at `now` and answers it.
     pub fn post(&mut self, settings: &Settings, event: &Sent, now: TsMs) -> Answer {
+        self.post_in_doubt(settings, event, now, now)
+    }
+
+    /// The same where it is later than `now`, perhaps, and `latest` at most.
+    pub fn post_in_doubt(&mut self, settings: &Settings, event: &Sent, now: TsMs, latest: TsMs) -> Answer {
         let ts = event.ts.unwrap_or(now);
-        if ts.0 > now.0 + settings.max_skew_ms {
+        if ts.0 > latest.0 + settings.max_skew_ms {
             return Answer::TsInFuture;
         }
-        let ts = ts.min(now);
+        let ts = ts.min(latest);
         if !self.takes_kind(settings, event, now) {
             return Answer::TooManyKinds;
         }

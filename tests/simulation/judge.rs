@@ -3,7 +3,7 @@
 //! A call that was answered was done. One that was not, for the process ended or the disk failed, was done or was not, as
 //! a whole: from there on there are two states, until a later answer or a read tells which it is.
 
-use crate::life::{ERASED, events_answer, release_answer, reserve_answer, write_kind};
+use crate::life::{ERASED, Now, events_answer, release_answer, reserve_answer, write_kind};
 use crate::oracle::{Answer, Asked, Oracle, Sent, Settings, kept};
 use crate::plan::{DAS, KEYS, KINDS, Op, USERS};
 use freqcap::model::{DaId, EventId, Kind, TsMs, event_hash};
@@ -24,7 +24,7 @@ impl Judge {
     }
 
     /// A call that was answered.
-    pub fn answered(&mut self, op: &Op, answer: &str, settings: &Settings, now: TsMs) -> Result<(), String> {
+    pub fn answered(&mut self, op: &Op, answer: &str, settings: &Settings, now: Now) -> Result<(), String> {
         let states = self.states.get_mut(op.user()).unwrap();
         let mut wanted = Vec::new();
         let after: Vec<Oracle> = std::mem::take(states)
@@ -41,7 +41,7 @@ impl Judge {
     }
 
     /// A call that was made, and of which nothing is known.
-    pub fn unanswered(&mut self, op: &Op, settings: &Settings, now: TsMs) {
+    pub fn unanswered(&mut self, op: &Op, settings: &Settings, now: Now) {
         let states = self.states.get_mut(op.user()).unwrap();
         let done: Vec<Oracle> = states
             .iter()
@@ -56,16 +56,9 @@ impl Judge {
     }
 
     /// All that is held of a user was read. `settles`: and what was seen stays so.
-    pub fn read(
-        &mut self,
-        user: &str,
-        held: &str,
-        settles: bool,
-        settings: &Settings,
-        now: TsMs,
-    ) -> Result<(), String> {
+    pub fn read(&mut self, user: &str, held: &str, settles: bool, settings: &Settings, now: Now) -> Result<(), String> {
         let (&user, states) = self.states.iter_mut().find(|(name, _)| **name == user).unwrap();
-        let all: Vec<String> = states.iter().map(|state| held_of(state, user, settings, now)).collect();
+        let all: Vec<String> = states.iter().map(|state| held_of(state, user, settings, TsMs(now.now))).collect();
         if !all.iter().any(|one| one == held) {
             let count = all.len();
             return Err(format!("{user} holds\n{held}\nand should, in one of {count} states,\n{}", all.join("\nor\n")));
@@ -78,12 +71,13 @@ impl Judge {
     }
 }
 
-fn apply(state: &mut Oracle, op: &Op, settings: &Settings, now: TsMs) -> String {
+fn apply(state: &mut Oracle, op: &Op, settings: &Settings, at: Now) -> String {
+    let (now, latest) = (TsMs(at.now), TsMs(at.latest));
     match op {
         Op::Events(events) => {
             let (mut counted, mut duplicate, mut late, mut ahead) = (0, 0, 0, 0);
             for event in events {
-                match state.post(settings, event, now) {
+                match state.post_in_doubt(settings, event, now, latest) {
                     Answer::Counted => counted += 1,
                     Answer::Duplicate => duplicate += 1,
                     Answer::Late | Answer::Erased => late += 1,

@@ -19,11 +19,13 @@ use std::time::{Duration, Instant};
 /// A line of what a life tells.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Told {
-    Opened,
+    Opened(Now),
+    /// The time is stored as one that was believed.
+    ClockStored,
     /// It cannot be opened, and why.
     Refused(String),
     /// The calls of a step are on their way.
-    Step(usize),
+    Step(usize, Now),
     Answer(usize, usize, String),
     /// A call that was not answered, and why.
     Failed(usize, usize, String),
@@ -38,13 +40,29 @@ pub enum Told {
     Stopped(Option<String>),
 }
 
+/// What the service takes the time for.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Now {
+    pub now: u64,
+    /// It may be as late as this.
+    pub latest: u64,
+    pub is_believed: bool,
+}
+
 /// By this variable a process knows that it is one life of a run.
 pub const LIFE: &str = "FREQCAP_SIM_LIFE";
 
 struct Running {
     shards: Shards,
     store: Arc<Store>,
-    clock: Arc<AtomicU64>,
+    /// The time of day and the monotonic clock.
+    wall: Arc<AtomicU64>,
+    mono: Arc<AtomicU64>,
+    clock: Clock,
+    /// What time it is, and how wrong the clock is in this life.
+    time: u64,
+    wrong_ms: i64,
+    clock_stored: u64,
     runtime: tokio::runtime::Runtime,
     report: File,
 }
@@ -53,13 +71,14 @@ struct Running {
 #[ignore = "the process that the simulation starts for each life"]
 fn one_life() {
     let Ok(life) = std::env::var(LIFE) else { return };
-    let mut words = life.splitn(4, ' ');
+    let mut words = life.splitn(5, ' ');
     let mut word = || words.next().unwrap();
     let (seed, number) = (word().parse().unwrap(), word().parse().unwrap());
-    live(&Plan::new(seed), number, Path::new(word()), Path::new(word()));
+    let may_be_wrong = word() == "wrong";
+    live(&Plan::new(seed), number, may_be_wrong, Path::new(word()), Path::new(word()));
 }
 
-fn live(plan: &Plan, number: usize, dir: &Path, report: &Path) {
+fn live(plan: &Plan, number: usize, may_be_wrong: bool, dir: &Path, report: &Path) {
     let life = &plan.lives[number];
     let mut report = File::options().append(true).create(true).open(report).unwrap();
     let options = StoreOptions {
@@ -71,7 +90,10 @@ fn live(plan: &Plan, number: usize, dir: &Path, report: &Path) {
         write_buffer: ByteSize(256 << 10),
         ..StoreOptions::default()
     };
-    let clock = Arc::new(AtomicU64::new(life.starts_at.0));
+    let wrong_ms = if may_be_wrong { life.wrong_ms } else { 0 };
+    let wall = Arc::new(AtomicU64::new(life.starts_at.saturating_add_signed(wrong_ms)));
+    let mono = Arc::new(AtomicU64::new(0));
+    let clock = Clock::simulated(wall.clone(), mono.clone());
     let store = match Store::open(&options) {
         Ok(store) => Arc::new(store),
         Err(error) => return tell(&mut report, &Told::Refused(error.to_string())),
@@ -85,15 +107,24 @@ fn live(plan: &Plan, number: usize, dir: &Path, report: &Path) {
         settings.max_skew_ms,
     );
     let rules = settings.rules.into_iter().map(|rule| (rule, Source::File)).collect();
-    let options = Options { writers: plan.writers, mailbox_events: 10_000, min_free_disk: 0 };
-    let shards = match Shards::start(store.clone(), &base, rules, Clock::manual(clock.clone()), &options) {
+    let options = Options {
+        writers: plan.writers,
+        mailbox_events: 10_000,
+        min_free_disk: 0,
+        max_offline: Duration::from_secs(7 * 86_400),
+        accept_clock: false,
+    };
+    let shards = match Shards::start(store.clone(), &base, rules, clock.clone(), &options) {
         Ok(shards) => shards,
         Err(error) => return tell(&mut report, &Told::Refused(error.to_string())),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let mut running = Running { shards, store, clock, runtime, report };
-    running.tell(&Told::Opened);
+    let time = life.starts_at;
+    let mut running = Running { shards, store, wall, mono, clock, time, wrong_ms, clock_stored: 0, runtime, report };
+    let now = running.now();
+    running.tell(&Told::Opened(now));
     running.read();
+    running.store_clock(time);
     for step in life.steps.clone() {
         running.step(plan, step);
     }
@@ -128,8 +159,9 @@ impl Running {
     /// Makes the calls of a step one behind the other, and then waits for all.
     fn step(&mut self, plan: &Plan, number: usize) {
         let step = &plan.steps[number];
-        self.clock.store(step.now.0, Ordering::Relaxed);
-        self.tell(&Told::Step(number));
+        self.set_clock(step.time, step.wrong_ms);
+        let now = self.now();
+        self.tell(&Told::Step(number, now));
         // The tasks of such a runtime begin in the order in which they were spawned.
         let calls: Vec<_> = {
             let _runtime = self.runtime.enter();
@@ -145,6 +177,33 @@ impl Running {
         }
         if step.reads {
             self.read();
+        }
+    }
+
+    fn now(&self) -> Now {
+        let (now, latest) = (self.clock.now().0, self.clock.latest().0);
+        Now { now, latest, is_believed: self.clock.is_believed() }
+    }
+
+    /// Has time pass, and the clock show it. In steps: who looks at one counter and then at the other must see no jump.
+    fn set_clock(&mut self, time: u64, wrong_ms: i64) {
+        while self.time < time {
+            let passed = (time - self.time).min(20_000);
+            self.time += passed;
+            self.mono.fetch_add(passed, Ordering::Relaxed);
+            self.wall.fetch_add(passed, Ordering::Relaxed);
+        }
+        self.wall.store(time.saturating_add_signed(self.wrong_ms + wrong_ms), Ordering::Relaxed);
+        self.store_clock(time);
+    }
+
+    /// What the service does every ten seconds: here time passes faster than that.
+    fn store_clock(&mut self, time: u64) {
+        if self.now().is_believed && self.clock_stored + 10_000 <= time {
+            self.clock_stored = time;
+            if self.store.put_last_believed(self.clock.now()).is_ok() {
+                self.tell(&Told::ClockStored);
+            }
         }
     }
 

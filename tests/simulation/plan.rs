@@ -43,7 +43,9 @@ pub struct Life {
     pub steps: std::ops::Range<usize>,
     rules: usize,
     /// The time at which it starts.
-    pub starts_at: TsMs,
+    pub starts_at: u64,
+    /// How wrong its clock is all the while, in ms.
+    pub wrong_ms: i64,
     pub fault: Fault,
     pub end: End,
     /// Power is lost once it has ended.
@@ -69,7 +71,10 @@ pub enum End {
 /// Calls that are made at one time, one behind the other without waiting.
 #[derive(Debug)]
 pub struct Step {
-    pub now: TsMs,
+    /// What time it is.
+    pub time: u64,
+    /// How wrong the clock is now, in ms, which was right before.
+    pub wrong_ms: i64,
     pub ops: Vec<Op>,
     /// Whether all that is held is read afterwards.
     pub reads: bool,
@@ -128,10 +133,14 @@ impl Plan {
             let is_last = number == lives_count;
             now += if maker.random.percent(70) { maker.random.below(MINUTE) } else { maker.random.below(30 * HOUR) };
             let first = steps.len();
-            let right_from = now;
-            let wrong = if !is_last && number > 0 && maker.random.percent(10) { maker.wrong() } else { 0 };
-            for _ in 0..maker.random.within(4..25) {
-                steps.push(maker.step(now, wrong));
+            let starts_at = now;
+            let wrong_ms = if !is_last && number > 0 && maker.random.percent(15) { maker.wrong_at_start() } else { 0 };
+            let steps_count = maker.random.within(4..25);
+            let stepped_ms = if wrong_ms == 0 && maker.random.percent(15) { maker.step_by() } else { 0 };
+            let stepped = maker.random.below(steps_count)..maker.random.below(steps_count);
+            for step in 0..steps_count {
+                let stepped_ms = if stepped.contains(&step) { stepped_ms } else { 0 };
+                steps.push(maker.step(now, wrong_ms != 0 || stepped_ms != 0, stepped_ms));
                 // Less than an hour in all: no step of the clock.
                 now += if maker.random.percent(50) { 0 } else { maker.random.below(2 * MINUTE) };
             }
@@ -143,7 +152,8 @@ impl Plan {
             lives.push(Life {
                 steps: first..steps.len(),
                 rules: if maker.random.percent(70) { 0 } else { 1 },
-                starts_at: TsMs(right_from.saturating_add_signed(wrong)),
+                starts_at,
+                wrong_ms,
                 fault,
                 end,
                 loss,
@@ -184,10 +194,14 @@ fn rules(random: &mut Random, history_limit: usize) -> Vec<Rule> {
 }
 
 impl Maker {
-    /// How wrong the clock is, in ms.
-    fn wrong(&mut self) -> i64 {
-        let by = self.random.pick(&[2 * HOUR, DAY, 6 * DAY, 8 * DAY, 30 * DAY, 3_000 * DAY]) as i64;
-        if self.random.percent(70) { by } else { -by }
+    /// How wrong the clock is, in ms. At a start: by more than the service may have been off, so that it is noticed.
+    fn wrong_at_start(&mut self) -> i64 {
+        self.random.pick(&[8, 30, 30, 3_000, -10, -30]) * DAY as i64
+    }
+
+    /// And where it steps: by more than a correction.
+    fn step_by(&mut self) -> i64 {
+        self.random.pick(&[2, 24, 8 * 24, 30 * 24, 3_000 * 24, -1, -24, -30 * 24]) * HOUR as i64
     }
 
     fn fault(&mut self) -> Fault {
@@ -206,10 +220,10 @@ impl Maker {
         }
     }
 
-    fn step(&mut self, right: u64, wrong: i64) -> Step {
+    fn step(&mut self, time: u64, is_wrong: bool, wrong_ms: i64) -> Step {
         let count = if self.random.percent(60) { 1 } else { self.random.within(2..5) };
-        let ops = (0..count).map(|_| self.op(right, wrong != 0)).collect();
-        Step { now: TsMs(right.saturating_add_signed(wrong)), ops, reads: self.random.percent(25) }
+        let ops = (0..count).map(|_| self.op(time, is_wrong)).collect();
+        Step { time, wrong_ms, ops, reads: self.random.percent(25) }
     }
 
     fn id(&mut self) -> &'static str {
@@ -220,8 +234,7 @@ impl Maker {
     fn op(&mut self, right: u64, is_wrong: bool) -> Op {
         let user = self.random.pick(&[USERS[0], USERS[0], USERS[1], USERS[2], USERS[3]]);
         match self.random.below(20) {
-            // What goes by the time at which it comes is not asked while that is wrong.
-            0..=2 if !is_wrong => {
+            0..=2 => {
                 let das: Vec<_> =
                     (0..self.random.within(1..4)).map(|_| (self.random.pick(&DAS), self.keys())).collect();
                 let ttl_ms = self.random.percent(80).then(|| self.random.within(1..HOUR));
@@ -238,10 +251,11 @@ impl Maker {
                 }
                 Op::Reserve { user, das, want, ttl_ms, id }
             }
-            3 if !is_wrong && !self.reservations.is_empty() => {
+            3 if !self.reservations.is_empty() => {
                 let Sent { user, da, id, .. } = self.reservation();
                 Op::Release { user, da, id: id.unwrap_or_default() }
             }
+            // The time of an erasure is that at which it comes.
             4 if !is_wrong && self.random.percent(30) => Op::Erase(user),
             5 if !self.reservations.is_empty() => {
                 let event = self.reservation();
@@ -251,6 +265,7 @@ impl Maker {
                 let nth = self.random.below(self.events.len().min(20) as u64) as usize;
                 Op::Events(vec![self.events[self.events.len() - 1 - nth].clone()])
             }
+            8 => Op::Events(vec![self.event(user, right, false)]),
             _ => {
                 let count = self.random.pick(&[1, 1, 1, 3, 8, 20]);
                 Op::Events((0..count).map(|_| self.event(user, right, is_wrong)).collect())
@@ -274,6 +289,7 @@ impl Maker {
             user,
             da: self.random.pick(&DAS),
             kind: kind(usize::from(self.random.percent(20))),
+            // An event without a time is refused where nobody knows it; one of many, the others are taken.
             ts: (is_wrong || self.random.percent(80)).then_some(TsMs(right - ago)),
             id: if self.random.percent(70) { Some(self.id()) } else { None },
             keys: self.keys(),

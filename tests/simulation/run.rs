@@ -2,8 +2,8 @@
 
 use crate::disk::Disk;
 use crate::judge::Judge;
-use crate::life::{LIFE, Told};
-use crate::plan::{End, Fault, Plan, USERS};
+use crate::life::{LIFE, Now, Told};
+use crate::plan::{End, Fault, Life, Plan, Step, USERS};
 use crate::random::Random;
 use freqcap::shard::Refusal;
 use std::fs::{self, File};
@@ -63,6 +63,7 @@ pub fn run(seed: u64, lies: Lies) -> Result<Seen, Failure> {
         judge: Judge::new(),
         random: Random::new(seed, 2),
         seen: Seen::default(),
+        clock_is_known: false,
     };
     fs::create_dir(run.dir(&place)).unwrap();
     for number in 0..run.plan.lives.len() {
@@ -80,6 +81,8 @@ struct Run {
     judge: Judge,
     random: Random,
     seen: Seen,
+    /// Whether a time that was believed is stored.
+    clock_is_known: bool,
 }
 
 impl Run {
@@ -95,7 +98,9 @@ impl Run {
         }
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "life::one_life", "--ignored", "--nocapture", "--test-threads=1"]);
-        command.env(LIFE, format!("{} {number} {} {}", self.seed, dir.display(), report.display()));
+        // A clock that is wrong before any was known to be right is nothing that anybody could notice.
+        let clock = if self.clock_is_known { "wrong" } else { "right" };
+        command.env(LIFE, format!("{} {number} {clock} {} {}", self.seed, dir.display(), report.display()));
         command.env("LD_PRELOAD", shim()).env("FREQCAP_SHIM_DIR", &dir).env("FREQCAP_SHIM_LOG", &log);
         if self.lies.syncs {
             command.env("FREQCAP_SHIM_LIES", "1");
@@ -128,21 +133,24 @@ impl Run {
     fn judge_life(&mut self, number: usize, told: &[Told], status: ExitStatus, has_fault: bool) -> Result<(), String> {
         let life = &self.plan.lives[number];
         let settings = self.plan.settings(life);
-        let mut now = life.starts_at;
+        let wrong_ms = if self.clock_is_known { life.wrong_ms } else { 0 };
+        let mut now = Now { now: 0, latest: 0, is_believed: false };
         let mut pending: Option<(usize, Vec<bool>)> = None;
         let (mut has_stepped, mut ended, mut judged_caps) = (false, false, false);
         let mut poisoned_in: Option<usize> = None;
         for line in told {
             match line {
-                Told::Opened => {}
+                Told::Opened(at) => now = believed(*at, life.starts_at, wrong_ms)?,
+                Told::ClockStored => self.clock_is_known = true,
                 Told::Refused(why) => {
                     if !has_fault {
                         return Err(format!("it does not start: {why}"));
                     }
                     ended = true;
                 }
-                Told::Step(step) => {
-                    now = self.plan.steps[*step].now;
+                Told::Step(step, at) => {
+                    let Step { time, wrong_ms: stepped_ms, .. } = self.plan.steps[*step];
+                    now = believed(*at, time, wrong_ms + stepped_ms)?;
                     has_stepped = true;
                     pending = Some((*step, vec![false; self.plan.steps[*step].ops.len()]));
                 }
@@ -153,7 +161,11 @@ impl Run {
                 }
                 Told::Failed(step, place, why) => {
                     let op = &self.plan.steps[*step].ops[*place];
-                    if !has_fault {
+                    if *why == Refusal::ClockNotBelieved.to_string() {
+                        if now.is_believed {
+                            return Err(format!("{op:?} was refused though the clock is right: {why}"));
+                        }
+                    } else if !has_fault {
                         return Err(format!("{op:?} was refused: {why}"));
                     }
                     // What fails poisons the store: that call may be done or not. What is refused later was never begun.
@@ -200,6 +212,12 @@ impl Run {
         };
         if as_planned { Ok(()) } else { Err(format!("it ended with {status}")) }
     }
+}
+
+/// A clock that is right is believed, and one that is wrong is not: then the service goes by an earlier time than it is.
+fn believed(at: Now, time: u64, wrong_ms: i64) -> Result<Now, String> {
+    let is_well = if wrong_ms == 0 { at.is_believed && at.now == time } else { !at.is_believed && at.now <= time };
+    if is_well { Ok(at) } else { Err(format!("it is {time}, the clock is wrong by {wrong_ms} ms: {at:?}")) }
 }
 
 fn mark(pending: &mut Option<(usize, Vec<bool>)>, place: usize) {
@@ -267,11 +285,11 @@ pub fn told(seed: u64, lives: usize) -> String {
         plan.durability, plan.writers, plan.overlay_bytes, plan.sync_keeps_name
     );
     for (number, life) in plan.lives.iter().enumerate().take(lives) {
-        let (starts_at, fault, end, loss) = (life.starts_at, life.fault, life.end, life.loss);
-        out += &format!("life {number} at {}: {fault:?}, else {end:?}, then {loss:?}\n", starts_at.0);
+        let Life { starts_at, wrong_ms, fault, end, loss, .. } = life;
+        out += &format!("life {number} at {starts_at}, wrong by {wrong_ms}: {fault:?}, else {end:?}, then {loss:?}\n");
         for number in life.steps.clone() {
-            let step = &plan.steps[number];
-            out += &format!("  {number}. at {}: {:?}\n", step.now.0, step.ops);
+            let Step { time, wrong_ms, ops, .. } = &plan.steps[number];
+            out += &format!("  {number}. at {time}, wrong by {wrong_ms}: {ops:?}\n");
         }
     }
     out.replace(USERS[3], "u4")
