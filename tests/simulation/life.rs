@@ -1,6 +1,7 @@
 //! The process under test: one life of the store, in which everything that it is asked and answers is written down at
 //! once, for whoever looks after it has ended.
 
+use crate::mirrored::{Caps, Mirrored};
 use crate::plan::{DAS, End, KEYS, Op, Plan, USERS};
 use freqcap::clock::Clock;
 use freqcap::engine::{Policy, Question};
@@ -37,6 +38,8 @@ pub enum Told {
     ReadFailed(String),
     /// What the table of caps has too little or too much, once everything due is done.
     Caps(Option<String>),
+    /// And what Redis has.
+    Redis(Option<String>),
     Stopped(Option<String>),
 }
 
@@ -64,6 +67,7 @@ struct Running {
     wrong_ms: i64,
     clock_stored: u64,
     runtime: tokio::runtime::Runtime,
+    mirrored: Option<Mirrored>,
     report: File,
 }
 
@@ -119,8 +123,10 @@ fn live(plan: &Plan, number: usize, may_be_wrong: bool, dir: &Path, report: &Pat
         Err(error) => return tell(&mut report, &Told::Refused(error.to_string())),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let time = life.starts_at;
-    let mut running = Running { shards, store, wall, mono, clock, time, wrong_ms, clock_stored: 0, runtime, report };
+    let (time, mirrored) = (life.starts_at, Mirrored::start(&store, &clock));
+    let clock_stored = 0;
+    let mut running =
+        Running { shards, store, wall, mono, clock, time, wrong_ms, clock_stored, runtime, mirrored, report };
     let now = running.now();
     running.tell(&Told::Opened(now));
     running.read();
@@ -159,6 +165,10 @@ impl Running {
     /// Makes the calls of a step one behind the other, and then waits for all.
     fn step(&mut self, plan: &Plan, number: usize) {
         let step = &plan.steps[number];
+        let is_last = plan.lives.last().is_some_and(|last| last.steps.contains(&number));
+        if let (Some(mirrored), Some(fault), false) = (&self.mirrored, step.redis, is_last) {
+            mirrored.meets(fault);
+        }
         self.set_clock(step.time, step.wrong_ms);
         let now = self.now();
         self.tell(&Told::Step(number, now));
@@ -244,26 +254,38 @@ impl Running {
     /// Compares the table of caps with what the logs say, once the timers that are due have fired.
     fn caps(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        loop {
-            let (mut wanted, mut rows) = (Vec::new(), Vec::new());
+        let wanted = loop {
+            let (mut wanted, mut rows) = (Caps::new(), Caps::new());
             for user in USERS {
                 let caps = self.runtime.block_on(self.shards.reader().user_caps(&UserId::new(user).unwrap()));
                 let caps = caps.unwrap();
                 wanted.extend(caps.iter().map(|cap| (user.to_owned(), cap.key.to_string(), cap.capped_until)));
                 rows.extend(self.store.caps_of_user(user).unwrap().into_iter().map(|it| (it.user, it.key, it.until)));
             }
-            wanted.sort();
-            rows.sort();
             let is_over = Instant::now() > deadline;
             if wanted == rows || is_over {
                 let wrong = (wanted != rows).then(|| format!("the logs say {wanted:?}, the table of caps {rows:?}"));
-                return self.tell(&Told::Caps(wrong));
+                self.tell(&Told::Caps(wrong));
+                break wanted;
             }
             std::thread::park_timeout(Duration::from_millis(2));
-        }
+        };
+        let Some(mirrored) = &self.mirrored else { return };
+        let held = loop {
+            let held = mirrored.held();
+            if held.as_ref() == Ok(&wanted) || Instant::now() > deadline {
+                break held;
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        };
+        let is_right = held.as_ref() == Ok(&wanted);
+        self.tell(&Told::Redis((!is_right).then(|| format!("the logs say {wanted:?}, Redis {held:?}"))));
     }
 
     fn stop(mut self) {
+        if let Some(mirrored) = self.mirrored {
+            mirrored.stop();
+        }
         drop(self.store);
         let stopped = self.shards.stop().err().map(|error| error.to_string());
         tell(&mut self.report, &Told::Stopped(stopped));

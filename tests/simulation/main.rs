@@ -12,13 +12,18 @@ mod calendar;
 mod disk;
 mod judge;
 mod life;
+mod mirrored;
 #[allow(dead_code)]
 #[path = "../model/oracle.rs"]
 mod oracle;
 mod plan;
 mod random;
+#[allow(dead_code)]
+#[path = "../support/redis_server.rs"]
+mod redis_server;
 mod run;
 
+use plan::Plan;
 use run::{Failure, Lies, Seen, run, told};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;
@@ -62,17 +67,24 @@ fn holds(seeds: &[u64]) {
     );
 }
 
+/// The seeds of this time: those asked for, or others every time.
+fn seeds(runs: u64) -> std::ops::Range<u64> {
+    let first = setting("FREQCAP_SIM_SEED");
+    let runs = setting("FREQCAP_SIM_RUNS").unwrap_or(if first.is_some() { 1 } else { runs });
+    let first = first.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 24);
+    first..first + runs
+}
+
 #[test]
 fn what_was_acknowledged_outlives_every_fault() {
-    let runs = setting("FREQCAP_SIM_RUNS");
-    let seeds: Vec<u64> = match (setting("FREQCAP_SIM_SEED"), runs) {
-        (Some(seed), runs) => (seed..seed + runs.unwrap_or(1)).collect(),
-        (None, runs) => {
-            let first = RandomState::new().hash_one("seed") >> 24;
-            (first..first + runs.unwrap_or(300)).collect()
-        }
-    };
-    holds(&seeds);
+    holds(&seeds(250).collect::<Vec<u64>>());
+}
+
+#[test]
+fn redis_holds_exactly_the_caps_once_it_answers_again() {
+    let with_redis = |seed: &u64| Plan::new(*seed).has_redis;
+    let runs = setting("FREQCAP_SIM_RUNS").map_or(8, |runs| runs as usize / 50);
+    holds(&(seeds(1).start..).filter(with_redis).take(runs).collect::<Vec<u64>>());
 }
 
 #[test]

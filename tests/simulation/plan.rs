@@ -1,6 +1,7 @@
 //! What happens in a run: everything of it follows from its seed.
 
 use crate::disk::Loss;
+use crate::mirrored::RedisFault;
 use crate::oracle::{Sent, Settings};
 use crate::random::Random;
 use freqcap::model::{KeyPattern, Kind, Mode, Rule, RuleId, Span, TsMs, Window};
@@ -31,6 +32,8 @@ pub struct Plan {
     pub writers: usize,
     pub overlay_bytes: u64,
     pub sync_keeps_name: bool,
+    /// Whether there is a mirror: such a run takes seconds.
+    pub has_redis: bool,
     history_limit: usize,
     rule_sets: Vec<Vec<Rule>>,
     pub steps: Vec<Step>,
@@ -75,6 +78,8 @@ pub struct Step {
     pub time: u64,
     /// How wrong the clock is now, in ms, which was right before.
     pub wrong_ms: i64,
+    /// What happens to Redis first.
+    pub redis: Option<RedisFault>,
     pub ops: Vec<Op>,
     /// Whether all that is held is read afterwards.
     pub reads: bool,
@@ -123,12 +128,14 @@ impl Plan {
         let writers = if random.percent(25) { 2 } else { 1 };
         let overlay_bytes = random.pick(&[2, 4, 8, 16, 64]) << 10;
         let sync_keeps_name = random.percent(50);
+        let has_redis = random.percent(2);
         let history_limit = random.within(3..10) as usize;
         let rule_sets = (0..2).map(|_| rules(&mut random, history_limit)).collect();
         let lives_count = random.within(2..5) as usize;
         let mut maker = Maker { random, next_id: 0, events: Vec::new(), reservations: Vec::new() };
         let (mut steps, mut lives) = (Vec::new(), Vec::new());
-        let mut now = 1_732_233_600_000;
+        // In the year 2100: what Redis is told to keep until then it keeps for as long as any run takes.
+        let mut now = 4_102_444_800_000;
         for number in 0..=lives_count {
             let is_last = number == lives_count;
             now += if maker.random.percent(70) { maker.random.below(MINUTE) } else { maker.random.below(30 * HOUR) };
@@ -159,7 +166,7 @@ impl Plan {
                 loss,
             });
         }
-        Self { durability, writers, overlay_bytes, sync_keeps_name, history_limit, rule_sets, steps, lives }
+        Self { durability, writers, overlay_bytes, sync_keeps_name, has_redis, history_limit, rule_sets, steps, lives }
     }
 
     /// What is in force in a life.
@@ -223,7 +230,9 @@ impl Maker {
     fn step(&mut self, time: u64, is_wrong: bool, wrong_ms: i64) -> Step {
         let count = if self.random.percent(60) { 1 } else { self.random.within(2..5) };
         let ops = (0..count).map(|_| self.op(time, is_wrong)).collect();
-        Step { time, wrong_ms, ops, reads: self.random.percent(25) }
+        let faults = [RedisFault::Hang, RedisFault::Hang, RedisFault::GoOn, RedisFault::Flush, RedisFault::End];
+        let redis = self.random.percent(25).then(|| self.random.pick(&faults));
+        Step { time, wrong_ms, redis, ops, reads: self.random.percent(25) }
     }
 
     fn id(&mut self) -> &'static str {

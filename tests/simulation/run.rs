@@ -3,8 +3,10 @@
 use crate::disk::Disk;
 use crate::judge::Judge;
 use crate::life::{LIFE, Now, Told};
+use crate::mirrored::REDIS;
 use crate::plan::{End, Fault, Life, Plan, Step, USERS};
 use crate::random::Random;
+use crate::redis_server::Server as Redis;
 use freqcap::shard::Refusal;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
@@ -64,7 +66,9 @@ pub fn run(seed: u64, lies: Lies) -> Result<Seen, Failure> {
         random: Random::new(seed, 2),
         seen: Seen::default(),
         clock_is_known: false,
+        redis: None,
     };
+    run.redis = run.plan.has_redis.then(Redis::start);
     fs::create_dir(run.dir(&place)).unwrap();
     for number in 0..run.plan.lives.len() {
         let done = run.life(&place, number);
@@ -83,6 +87,7 @@ struct Run {
     seen: Seen,
     /// Whether a time that was believed is stored.
     clock_is_known: bool,
+    redis: Option<Redis>,
 }
 
 impl Run {
@@ -102,6 +107,16 @@ impl Run {
         let clock = if self.clock_is_known { "wrong" } else { "right" };
         command.env(LIFE, format!("{} {number} {clock} {} {}", self.seed, dir.display(), report.display()));
         command.env("LD_PRELOAD", shim()).env("FREQCAP_SHIM_DIR", &dir).env("FREQCAP_SHIM_LOG", &log);
+        let is_last = number + 1 == self.plan.lives.len();
+        if let Some(redis) = &mut self.redis {
+            if redis.has_ended() {
+                redis.start_again();
+            }
+            if is_last {
+                redis.signal("CONT");
+            }
+            command.env(REDIS, format!("{} {}", redis.pid(), redis.url()));
+        }
         if self.lies.syncs {
             command.env("FREQCAP_SHIM_LIES", "1");
         }
@@ -186,6 +201,12 @@ impl Run {
                     }
                 }
                 Told::Caps(wrong) => {
+                    judged_caps |= self.redis.is_none();
+                    if let Some(wrong) = wrong {
+                        return Err(wrong.clone());
+                    }
+                }
+                Told::Redis(wrong) => {
                     judged_caps = true;
                     if let Some(wrong) = wrong {
                         return Err(wrong.clone());
