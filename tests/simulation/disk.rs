@@ -303,6 +303,28 @@ impl Disk {
         }
     }
 
+    /// Damages something that was synced: a byte in the first half of a file, or a whole file. Says what.
+    pub fn damage(&mut self, dir: &Path, random: &mut Random) -> Option<String> {
+        let ending = random.pick(&[".log", ".log", ".log", ".sst", ".sst", ""]);
+        let is_one = |path: &str| if ending.is_empty() { path.starts_with("MANIFEST") } else { path.ends_with(ending) };
+        let all = self.now.iter().filter_map(|(path, node)| match node {
+            Node::File(file) if is_one(path) && self.files[*file].synced.len() > 1 => Some((path.clone(), *file)),
+            _ => None,
+        });
+        let all: Vec<_> = all.collect();
+        let (path, file) = all.get(random.below(all.len().max(1) as u64) as usize)?;
+        if random.percent(20) {
+            fs::remove_file(dir.join(path)).unwrap();
+            self.now.remove(path);
+            return Some(format!("{path} was removed"));
+        }
+        let file = &mut self.files[*file];
+        let at = random.below(file.synced.len() as u64 / 2) as usize;
+        file.now[at] ^= 1 << random.below(8);
+        fs::write(dir.join(path), &file.now).unwrap();
+        Some(format!("a bit of byte {at} of {} in {path} was turned", file.now.len()))
+    }
+
     /// What is in the directory and is not known here, or is other than known: the shim missed a call.
     pub fn differs_from(&self, dir: &Path) -> Option<String> {
         for (path, node) in &self.now {

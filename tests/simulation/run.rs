@@ -45,6 +45,8 @@ impl Seen {
 pub struct Lies {
     /// Syncs are not done.
     pub syncs: bool,
+    /// Before the last life, something that was synced is damaged.
+    pub damage: bool,
 }
 
 /// Why a run failed, and in which life.
@@ -66,6 +68,7 @@ pub fn run(seed: u64, lies: Lies) -> Result<Seen, Failure> {
         random: Random::new(seed, 2),
         seen: Seen::default(),
         clock_is_known: false,
+        damaged: None,
         redis: None,
     };
     run.redis = run.plan.has_redis.then(Redis::start);
@@ -87,6 +90,8 @@ struct Run {
     seen: Seen,
     /// Whether a time that was believed is stored.
     clock_is_known: bool,
+    /// What was done to a file that was synced.
+    damaged: Option<String>,
     redis: Option<Redis>,
 }
 
@@ -108,6 +113,9 @@ impl Run {
         command.env(LIFE, format!("{} {number} {clock} {} {}", self.seed, dir.display(), report.display()));
         command.env("LD_PRELOAD", shim()).env("FREQCAP_SHIM_DIR", &dir).env("FREQCAP_SHIM_LOG", &log);
         let is_last = number + 1 == self.plan.lives.len();
+        if self.lies.damage && is_last {
+            self.damaged = self.disk.damage(&dir, &mut self.random);
+        }
         if let Some(redis) = &mut self.redis {
             if redis.has_ended() {
                 redis.start_again();
@@ -134,7 +142,9 @@ impl Run {
         let told = fs::read_to_string(&report).unwrap();
         // The end may have come in the middle of a line.
         let told = told.split_inclusive('\n').filter_map(|line| serde_json::from_str(line.strip_suffix('\n')?).ok());
-        self.judge_life(number, &told.collect::<Vec<Told>>(), status, done.faults > 0).map_err(|why| {
+        let has_fault = done.faults > 0 || self.damaged.is_some();
+        self.judge_life(number, &told.collect::<Vec<Told>>(), status, has_fault).map_err(|why| {
+            let why = self.damaged.as_ref().map_or(why.clone(), |damaged| format!("{damaged}: {why}"));
             let errors = fs::read_to_string(&errors).unwrap_or_default();
             format!("{fault:?} after {} calls: {why}\n{errors}", done.calls)
         })?;
@@ -202,7 +212,7 @@ impl Run {
                 }
                 Told::Caps(wrong) => {
                     judged_caps |= self.redis.is_none();
-                    if let Some(wrong) = wrong {
+                    if let (Some(wrong), None) = (wrong, &self.damaged) {
                         return Err(wrong.clone());
                     }
                 }
@@ -229,7 +239,7 @@ impl Run {
         let as_planned = match status.signal() {
             Some(9) => life.end == End::Kill || has_fault,
             Some(_) => false,
-            None => status.success() && ended && (judged_caps || !is_last),
+            None => status.success() && ended && (judged_caps || !is_last || has_fault),
         };
         if as_planned { Ok(()) } else { Err(format!("it ended with {status}")) }
     }
