@@ -258,9 +258,14 @@ impl Running {
             let (mut wanted, mut rows) = (Caps::new(), Caps::new());
             for user in USERS {
                 let caps = self.runtime.block_on(self.shards.reader().user_caps(&UserId::new(user).unwrap()));
-                let caps = caps.unwrap();
+                let held = self.store.caps_of_user(user);
+                let (caps, held) = match (caps, held) {
+                    (Ok(caps), Ok(held)) => (caps, held),
+                    (Err(error), _) => return self.tell(&Told::ReadFailed(error.to_string())),
+                    (_, Err(error)) => return self.tell(&Told::ReadFailed(error.to_string())),
+                };
                 wanted.extend(caps.iter().map(|cap| (user.to_owned(), cap.key.to_string(), cap.capped_until)));
-                rows.extend(self.store.caps_of_user(user).unwrap().into_iter().map(|it| (it.user, it.key, it.until)));
+                rows.extend(held.into_iter().map(|it| (it.user, it.key, it.until)));
             }
             let is_over = Instant::now() > deadline;
             if wanted == rows || is_over {
