@@ -82,20 +82,30 @@ fn apply(state: &mut Oracle, op: &Op, settings: &Settings, at: Now) -> String {
                     Answer::Duplicate => duplicate += 1,
                     Answer::Late | Answer::Erased => late += 1,
                     Answer::TsInFuture => ahead += 1,
+                    Answer::TooManyKinds => unreachable!("there are two kinds"),
                 }
             }
             events_answer(counted, duplicate, late, ahead)
         }
         Op::Reserve { user, das, want, ttl_ms, id } => {
+            let kind = Kind::IMPRESSION;
+            let event = |(da, keys): &(&'static str, Vec<&'static str>)| Sent {
+                user,
+                da,
+                kind,
+                ts: Some(now),
+                id: Some(id),
+                keys: keys.clone(),
+            };
+            // What is counted already is asked before anything is reserved.
+            let counted: Vec<bool> = das.iter().map(|one| state.is_counted(settings, &event(one), now, now)).collect();
             let mut reserved = Vec::new();
-            for (da, keys) in das {
+            for (one, is_counted) in das.iter().zip(counted) {
                 if reserved.len() == *want {
                     break;
                 }
-                let kind = Kind::IMPRESSION;
-                let event = Sent { user, da, kind, ts: Some(now), id: Some(id), keys: keys.clone() };
-                if state.reserve(settings, &event, *ttl_ms, now) {
-                    reserved.push(*da);
+                if state.reserve(settings, &event(one), *ttl_ms, is_counted, now) {
+                    reserved.push(one.0);
                 }
             }
             reserve_answer(reserved.into_iter())

@@ -117,6 +117,7 @@ fn live(plan: &Plan, number: usize, may_be_wrong: bool, dir: &Path, report: &Pat
         min_free_disk: 0,
         max_offline: Duration::from_secs(7 * 86_400),
         accept_clock: false,
+        erase_within: Duration::from_secs(86_400),
     };
     let shards = match Shards::start(store.clone(), &base, rules, clock.clone(), &options) {
         Ok(shards) => shards,
@@ -309,7 +310,7 @@ async fn call(router: Router, op: Op) -> Result<String, String> {
         Op::Events(events) => {
             let mut block = router.builder();
             let mut ahead = 0;
-            for sent in &events {
+            for (index, sent) in events.iter().enumerate() {
                 let event = Event {
                     user: UserId::new(sent.user).unwrap(),
                     da: DaId::new(sent.da).unwrap(),
@@ -318,7 +319,7 @@ async fn call(router: Router, op: Op) -> Result<String, String> {
                     kind: sent.kind,
                     keys: sent.keys.iter().map(|&key| CapKey::beside(key).unwrap()).collect(),
                 };
-                ahead += usize::from(block.push(&event).is_err());
+                ahead += usize::from(block.push(index, &event).is_err());
             }
             let done = router.count(block).await;
             match done.refusal {

@@ -177,6 +177,8 @@ impl Plan {
             retention_ms: 7 * DAY,
             lifetime_retention_ms: 400 * DAY,
             max_skew_ms: MINUTE,
+            duplicate_window_ms: None,
+            max_kinds: 16,
         }
     }
 }
