@@ -157,7 +157,7 @@ pub struct Asked {
 }
 
 /// Everything counted since each log was made, in the order in which it came.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Oracle {
     logs: BTreeMap<(&'static str, String), Vec<Counted>>,
     /// In the order in which they were made; what has lapsed is still here.
@@ -188,11 +188,16 @@ impl Oracle {
 
     /// Takes an event at `now` and answers it.
     pub fn post(&mut self, settings: &Settings, event: &Sent, now: TsMs) -> Answer {
+        self.post_in_doubt(settings, event, now, now)
+    }
+
+    /// The same where it is later than `now`, perhaps, and `latest` at most.
+    pub fn post_in_doubt(&mut self, settings: &Settings, event: &Sent, now: TsMs, latest: TsMs) -> Answer {
         let ts = event.ts.unwrap_or(now);
-        if ts.0 > now.0 + settings.max_skew_ms {
+        if ts.0 > latest.0 + settings.max_skew_ms {
             return Answer::TsInFuture;
         }
-        let ts = ts.min(now);
+        let ts = ts.min(latest);
         if !self.takes_kind(settings, event, now) {
             return Answer::TooManyKinds;
         }

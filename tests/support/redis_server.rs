@@ -75,6 +75,15 @@ impl Server {
         cmd.query(&mut self.connection()).unwrap()
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it ended by itself, or by whoever else killed it.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Ends it without saving.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
