@@ -324,7 +324,7 @@ mod tests {
             let events = MAX_LOG_EVENTS / MAX_KINDS;
             let apart = 100_000_000_000_000 / events as u64;
             let entries = (1..=events as u64).map(|n| Entry { ts: TsMs(n * apart), hash: u64::MAX });
-            log.sections.push(Section { kind, trimmed: u64::MAX, entries: entries.collect(), held: Vec::new() });
+            log.sections.push(Section { kind, trimmed: TRIMMED_MAX, entries: entries.collect(), held: Vec::new() });
         }
         let key: Box<str> = "k".repeat(289).into();
         let keyed = MAX_HELD_BYTES / Held::key_bytes(std::iter::once(&*key));
