@@ -160,8 +160,12 @@ impl EventFile<'_> {
             let place = Place { line: line.number, hash: hash.digest() };
             let row = line.row.map_err(|why| invalid_row(&why));
             let event = row.and_then(|row| cells(row, &header, &table)).and_then(|cells| table.row(cells));
+            let is_broken = event.is_err() && line.lines > 1;
             if let Flow::Break(broken) = sink(place, event) {
                 return Ok(Flow::Break(broken));
+            }
+            if is_broken {
+                rows.reread_lines();
             }
         }
         Ok(Flow::Continue(()))

@@ -61,7 +61,7 @@ fn each_line_is_told(choice: u8, rows: &[Told], lines: &[&[u8]]) {
     for (at, line) in lines.iter().enumerate().filter(|(_, line)| !is_blank(line)) {
         let Some((number, event)) = told.next() else { panic!("line {} is not told", at + 1) };
         assert_eq!(*number, at as u64 + 1, "a line is not told");
-        let alone = reader(choice & 0x7f).event(line);
+        let alone = reader(choice & 0x7f).event(line.trim_ascii());
         assert_eq!(event.as_ref().ok().map(|event| &event.text), alone.ok().map(|event| format!("{event:?}")).as_ref());
     }
 }
@@ -79,6 +79,7 @@ fn no_row_is_lost(rows: &[Told], lines: &[&[u8]], header: usize) {
         at = line + 1 + more;
         let row = &lines[line..at];
         if more > 0 {
+            assert!(event.is_ok(), "line {number} is no event and has others with it");
             assert!(lines[line].contains(&b'"'), "line {number} has swallowed others");
             let width = separators(lines[header]);
             let is_row = |line: &&&[u8]| !line.contains(&b'"') && separators(line) >= width;
