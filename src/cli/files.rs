@@ -91,17 +91,12 @@ impl EventFile<'_> {
         let (first, opened) = first_bytes::<2>(opened).map_err(failed)?;
         let plain: Box<dyn Read + '_> =
             if first == [0x1f, 0x8b] { Box::new(Gunzip::new(BufReader::new(opened))) } else { Box::new(opened) };
-        // One read of a stream may give fewer bytes than a byte order mark has.
-        let (first, plain) = first_bytes::<3>(plain).map_err(failed)?;
-        let mut text = BufReader::with_capacity(1 << 18, plain);
-        if first == *b"\xef\xbb\xbf" {
-            text.read_exact(&mut [0; 3]).map_err(failed)?;
-        }
-        match skip_blank(&mut text).map_err(failed)? {
-            (_, None) => Ok(Flow::Continue(())),
-            (lines, Some(b'{')) => self.lines(text, lines, &mut sink),
-            (_, Some(b'[')) => Err(FileError::Array { path: self.path.to_owned() }),
-            (lines, Some(_)) => self.rows(text, lines, &mut sink),
+        let (lines, first, text) = skip_blank(BufReader::with_capacity(1 << 18, plain)).map_err(failed)?;
+        match first {
+            None => Ok(Flow::Continue(())),
+            Some(b'{') => self.lines(text, lines, &mut sink),
+            Some(b'[') => Err(FileError::Array { path: self.path.to_owned() }),
+            Some(_) => self.rows(text, lines, &mut sink),
         }
     }
 
@@ -165,8 +160,12 @@ impl EventFile<'_> {
             let place = Place { line: line.number, hash: hash.digest() };
             let row = line.row.map_err(|why| invalid_row(&why));
             let event = row.and_then(|row| cells(row, &header, &table)).and_then(|cells| table.row(cells));
+            let is_broken = event.is_err() && line.lines > 1;
             if let Flow::Break(broken) = sink(place, event) {
                 return Ok(Flow::Break(broken));
+            }
+            if is_broken {
+                rows.reread_lines();
             }
         }
         Ok(Flow::Continue(()))
@@ -232,15 +231,28 @@ fn skip_line(text: &mut impl BufRead) -> io::Result<()> {
     }
 }
 
-/// Skips white space; says how many lines that were, and the byte after it.
-fn skip_blank(text: &mut impl BufRead) -> io::Result<(u64, Option<u8>)> {
+/// Skips white space and byte order marks; says how many lines that were, the byte after it, and what the stream goes on
+/// with.
+fn skip_blank(mut text: impl BufRead) -> io::Result<(u64, Option<u8>, impl BufRead)> {
     let mut lines = 0;
-    loop {
-        let Some(&byte) = text.fill_buf()?.first() else { return Ok((lines, None)) };
-        if !byte.is_ascii_whitespace() {
-            return Ok((lines, Some(byte)));
+    let mut taken = Vec::new();
+    let next = loop {
+        let next = text.fill_buf()?.first().copied();
+        match next {
+            Some(byte) if byte.is_ascii_whitespace() => {
+                lines += u64::from(byte == b'\n');
+                text.consume(1);
+            }
+            // One read of a stream may give fewer bytes than a mark has.
+            Some(0xef) => {
+                (&mut text).take(3).read_to_end(&mut taken)?;
+                if !without_mark(&taken).is_empty() {
+                    break next;
+                }
+                taken.clear();
+            }
+            next => break next,
         }
-        lines += u64::from(byte == b'\n');
-        text.consume(1);
-    }
+    };
+    Ok((lines, next, Cursor::new(taken).chain(text)))
 }

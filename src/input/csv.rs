@@ -159,6 +159,8 @@ fn split(row: &mut Row, line: &[u8], mut place: Place) -> Result<Place, RowError
 pub struct Line<'r> {
     pub number: u64,
     pub row: Result<&'r Row, RowError>,
+    /// How many lines the row has; of what is none, its first one alone is passed over.
+    pub lines: u64,
     /// The line as it stands in the file; of one that is too long nothing.
     pub source: &'r [u8],
 }
@@ -174,13 +176,15 @@ pub struct CsvRows<R> {
     widest: Option<usize>,
     /// The line of a broken row, and the last line that it ran over.
     broken: Option<(u64, u64)>,
+    /// How many lines and bytes the last row has behind its first line.
+    behind: (u64, usize),
 }
 
 impl<R: BufRead> CsvRows<R> {
     /// Reads from a stream before which there were so many lines.
     pub fn new(text: R, lines_before: u64) -> Self {
         let lines = Lines::new(text, lines_before + 1);
-        Self { lines, row: Row::default(), columns: None, widest: None, broken: None }
+        Self { lines, row: Row::default(), columns: None, widest: None, broken: None, behind: (0, 0) }
     }
 
     /// The next row, or why its line is none; the first is the header. Blank lines are passed over. An error of the
@@ -197,7 +201,7 @@ impl<R: BufRead> CsvRows<R> {
                 Found::TooLong => {
                     let number = self.lines.number;
                     self.lines.skip_line();
-                    return Ok(Some(Line { number, row: Err(RowError::TooLong), source: &[] }));
+                    return Ok(Some(Line { number, row: Err(RowError::TooLong), lines: 1, source: &[] }));
                 }
             }
         };
@@ -210,16 +214,32 @@ impl<R: BufRead> CsvRows<R> {
                     None => self.columns = Some(self.row.len()),
                 }
                 self.lines.pass(end, lines);
-                Ok(Some(Line { number, row: Ok(&self.row), source: self.lines.passed(end) }))
+                self.behind = (lines - 1, end - first);
+                Ok(Some(Line { number, row: Ok(&self.row), lines, source: self.lines.passed(end) }))
             }
             Err(why) => {
-                let last = number + lines - 1;
-                if lines > 1 && self.broken.is_none_or(|broken| broken.1 < last) {
-                    self.broken = Some((number, last));
-                }
+                self.break_row(number, lines);
                 self.lines.pass(first, 1);
-                Ok(Some(Line { number, row: Err(why), source: self.lines.passed(first) }))
+                Ok(Some(Line { number, row: Err(why), lines: 1, source: self.lines.passed(first) }))
             }
+        }
+    }
+
+    /// Takes the last row for a broken one, for no event could be made of it: the quote that made one row of its lines may
+    /// be one too many. Reading goes on with the line after its first.
+    pub fn reread_lines(&mut self) {
+        let (lines, bytes) = std::mem::take(&mut self.behind);
+        if lines > 0 {
+            self.lines.go_back(bytes, lines);
+            self.break_row(self.lines.number - 1, lines + 1);
+        }
+    }
+
+    /// Remembers a broken row that ran over several lines.
+    fn break_row(&mut self, number: u64, lines: u64) {
+        let last = number + lines - 1;
+        if lines > 1 && self.broken.is_none_or(|broken| broken.1 < last) {
+            self.broken = Some((number, last));
         }
     }
 
@@ -367,6 +387,12 @@ impl<R: BufRead> Lines<R> {
     fn pass(&mut self, bytes: usize, lines: u64) {
         self.start += bytes;
         self.number += lines;
+    }
+
+    /// Passes no more what was passed last, if nothing was looked for since.
+    fn go_back(&mut self, bytes: usize, lines: u64) {
+        self.start -= bytes;
+        self.number -= lines;
     }
 
     /// What was passed last, if nothing was looked for since.

@@ -170,7 +170,20 @@ pub fn decode_log(bytes: &[u8]) -> Result<LogRow, StoreError> {
         }
         row.log.sections.push(decode_section(&mut rest).ok_or_else(|| CORRUPT_LOG("a section ends too soon"))?);
     }
-    if row.log.is_empty() { Err(CORRUPT_LOG("it is empty")) } else { Ok(row) }
+    if row.log.is_empty() {
+        return Err(CORRUPT_LOG("it is empty"));
+    }
+    if row.log.sections.len() > 1 && has_kind_twice(&row.log) {
+        return Err(CORRUPT_LOG("it has two sections of one kind"));
+    }
+    Ok(row)
+}
+
+/// Whether two sections are of one kind, of which nobody would find the second.
+fn has_kind_twice(log: &Log) -> bool {
+    let mut kinds: SmallVec<[Kind; 8]> = log.sections.iter().map(|section| section.kind).collect();
+    kinds.sort_unstable();
+    kinds.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 fn decode_section(bytes: &mut &[u8]) -> Option<Section> {
@@ -311,7 +324,7 @@ mod tests {
             let events = MAX_LOG_EVENTS / MAX_KINDS;
             let apart = 100_000_000_000_000 / events as u64;
             let entries = (1..=events as u64).map(|n| Entry { ts: TsMs(n * apart), hash: u64::MAX });
-            log.sections.push(Section { kind, trimmed: u64::MAX, entries: entries.collect(), held: Vec::new() });
+            log.sections.push(Section { kind, trimmed: TRIMMED_MAX, entries: entries.collect(), held: Vec::new() });
         }
         let key: Box<str> = "k".repeat(289).into();
         let keyed = MAX_HELD_BYTES / Held::key_bytes(std::iter::once(&*key));
