@@ -133,10 +133,12 @@ pub(super) fn tables(
         let name = table.map_or("default", Table::name);
         let Some(cf) = db.cf_handle(name) else { continue };
         let mut check = TableCheck { table: name, rows: 0, undecodable: 0, unreadable: 0 };
-        let mut options = ReadOptions::default();
-        options.fill_cache(false);
-        options.set_readahead_size(2 << 20);
-        let mut rows = db.raw_iterator_cf_opt(cf, options);
+        let fresh = || {
+            let mut options = ReadOptions::default();
+            options.fill_cache(false);
+            db.raw_iterator_cf_opt(cf, options)
+        };
+        let mut rows = fresh();
         rows.seek_to_first();
         let mut last = vec![0];
         loop {
@@ -160,8 +162,9 @@ pub(super) fn tables(
                 break;
             }
             check.unreadable += 1;
-            if !seek_past(&mut rows, &last) {
-                break;
+            match seek_past(fresh, &last) {
+                Some(further) => rows = further,
+                None => break,
             }
         }
         checks.push(check);

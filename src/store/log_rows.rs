@@ -25,6 +25,8 @@ struct StepsOver<'s> {
     store: &'s Store,
     /// The key of the row before.
     before: Vec<u8>,
+    /// Where they end.
+    end: Vec<u8>,
     /// How often.
     gaps: u64,
     /// Nothing can be read up to the end.
@@ -50,8 +52,7 @@ impl Store {
     /// The same, but for those that cannot be read.
     pub(super) fn readable_rows_of_user(&self, user: &str) -> LogRows<'_> {
         let range = user_rows(user);
-        let start = range.start.clone();
-        self.log_rows(ShardId::of_user(user.as_bytes()), range, true).stepping_over(self, start)
+        self.log_rows(ShardId::of_user(user.as_bytes()), range.clone(), true).stepping_over(self, range)
     }
 
     /// The logs of a shard after a row key, from the first where that is `None`, but for those that cannot be read. Blocks on disk.
@@ -59,7 +60,7 @@ impl Store {
         let Range { start, end } = shard_rows(shard);
         // The least key after a key is that key and a zero byte.
         let start = after.map_or(start, |after| [after, &[0]].concat());
-        self.log_rows(shard, start.clone()..end, false).stepping_over(self, start)
+        self.log_rows(shard, start.clone()..end.clone(), false).stepping_over(self, start..end)
     }
 
     /// The logs of a shard in a range.
@@ -84,9 +85,9 @@ impl Store {
 }
 
 impl<'s> LogRows<'s> {
-    /// The same, but for rows that cannot be read; `start` is where they begin.
-    fn stepping_over(self, store: &'s Store, start: Vec<u8>) -> Self {
-        Self { steps_over: Some(StepsOver { store, before: start, gaps: 0, is_over: false }), ..self }
+    /// The same, but for rows that cannot be read, in the range that they are of.
+    fn stepping_over(self, store: &'s Store, Range { start, end }: Range<Vec<u8>>) -> Self {
+        Self { steps_over: Some(StepsOver { store, before: start, end, gaps: 0, is_over: false }), ..self }
     }
 
     /// How often rows could not be read.
@@ -111,7 +112,11 @@ impl<'s> LogRows<'s> {
         while !over.is_over && !self.files.valid() && self.files.status().is_err() {
             over.store.unreadable(Table::Logs, &error);
             over.gaps += 1;
-            over.is_over = !seek_past(&mut self.files, &over.before);
+            let fresh = || over.store.rows_in(Table::Logs, over.before.clone()..over.end.clone(), false);
+            match seek_past(fresh, &over.before) {
+                Some(files) => self.files = files,
+                None => over.is_over = true,
+            }
         }
         Ok(())
     }

@@ -30,12 +30,17 @@ impl Store {
 
     /// The rows of a table in a range, in their order; what cannot be read is noted and stepped over.
     pub(super) fn readable(&self, table: Table, range: Range<Vec<u8>>, fill_cache: bool) -> Readable<'_> {
+        let rows = self.rows_in(table, range.clone(), fill_cache);
+        let last = range.start.clone();
+        Readable { store: self, table, rows, last, range, fill_cache, begun: false, gaps: 0 }
+    }
+
+    /// An iterator over a range of a table.
+    pub(super) fn rows_in(&self, table: Table, range: Range<Vec<u8>>, fill_cache: bool) -> DBRawIterator<'_> {
         let mut options = ReadOptions::default();
-        let first = range.start.clone();
         options.set_iterate_range(range);
         options.fill_cache(fill_cache);
-        let rows = self.db.raw_iterator_cf_opt(self.cf(table), options);
-        Readable { store: self, table, rows, last: first, begun: false, gaps: 0 }
+        self.db.raw_iterator_cf_opt(self.cf(table), options)
     }
 }
 
@@ -46,6 +51,8 @@ pub(super) struct Readable<'s> {
     rows: DBRawIterator<'s>,
     /// The key of the row given last; before the first, where they begin.
     last: Vec<u8>,
+    range: Range<Vec<u8>>,
+    fill_cache: bool,
     begun: bool,
     /// How often something could not be read.
     pub gaps: u64,
@@ -63,9 +70,8 @@ impl Readable<'_> {
             let error = self.rows.status().err()?;
             self.store.unreadable(self.table, &StoreError::rocks("reading rows in their order")(error));
             self.gaps += 1;
-            if !seek_past(&mut self.rows, &self.last) {
-                return None;
-            }
+            let fresh = || self.store.rows_in(self.table, self.range.clone(), self.fill_cache);
+            self.rows = seek_past(fresh, &self.last)?;
         }
         self.last.clear();
         self.last.extend_from_slice(self.rows.key()?);
@@ -79,31 +85,34 @@ impl Readable<'_> {
     }
 }
 
-/// Seeks the first row that can be read after a key behind which none can. Whether there may be one: `false` only where
-/// nothing can be read up to the end.
+/// Finds the first row that can be read after a key behind which none can; an iterator that stands there, or at the end.
+/// `None` where nothing can be read up to the end.
 ///
 /// Where the damage ends is not known. Keys ever further from the last one are tried until one can be sought; then the
-/// search goes back from there, halving the distance.
-pub(super) fn seek_past(rows: &mut DBRawIterator<'_>, last: &[u8]) -> bool {
-    let mut sought = |key: &[u8]| {
+/// search goes back from there, halving the distance. Each try has an iterator of its own: one that failed may go on
+/// failing where a new one does not.
+pub(super) fn seek_past<'d>(fresh: impl Fn() -> DBRawIterator<'d>, last: &[u8]) -> Option<DBRawIterator<'d>> {
+    let sought = |key: &[u8]| {
+        let mut rows = fresh();
         rows.seek(key);
-        rows.valid() || rows.status().is_ok()
+        (rows.valid() || rows.status().is_ok()).then_some(rows)
     };
     let mut low = last.to_vec();
-    let mut high = None;
+    let mut found = None;
     'far: for len in (1..=last.len()).rev() {
         for step in [1, 2, 4, 8, 16, 32, 64, 128, 255] {
             let mut key = last[..len].to_vec();
             key[len - 1] = key[len - 1].saturating_add(step);
-            if key > low && sought(&key) {
-                high = Some(key);
-                break 'far;
+            if key > low {
+                if let Some(rows) = sought(&key) {
+                    found = Some((rows, key));
+                    break 'far;
+                }
+                low = key;
             }
-            low = low.max(key);
         }
     }
-    let Some(mut high) = high else { return false };
-    let found = high.clone();
+    let (mut rows, mut high) = found?;
     let shared = low.iter().zip(&high).take_while(|(a, b)| a == b).count();
     let width = shared + 1 + SEARCHED;
     low.resize(width, 0);
@@ -113,9 +122,10 @@ pub(super) fn seek_past(rows: &mut DBRawIterator<'_>, last: &[u8]) -> bool {
     while to - from > 1 {
         let middle = from + (to - from) / 2;
         low[shared..].copy_from_slice(&middle.to_be_bytes()[8 - (width - shared)..]);
-        if sought(&low) { to = middle } else { from = middle }
+        match sought(&low) {
+            Some(nearer) => (rows, to) = (nearer, middle),
+            None => from = middle,
+        }
     }
-    low[shared..].copy_from_slice(&to.to_be_bytes()[8 - (width - shared)..]);
-    // A seek that failed may leave the iterator in the block that cannot be read: what could be sought once can be again.
-    sought(&low) || sought(&found)
+    Some(rows)
 }
