@@ -76,7 +76,7 @@ pub(super) fn look(options: &StoreOptions, found: &mut Verified) -> Result<Optio
         Err(error) => return Err(error),
     };
     if found.files.is_empty() && logs.promised > logs.last_seq() && !logs.lost_a_write {
-        let last = last_sequence(dir, &options.of_database(None).map_err(|source| failed(dir, source))?)?;
+        let last = last_sequence(dir, &options.of_database(None))?;
         if last < logs.promised {
             found.files.push(whole::ends_too_soon(dir, last, logs.promised));
         }
@@ -105,7 +105,7 @@ pub(super) fn missing_files(db: &DB, dir: &Path) -> Result<Option<Damage>, rocks
 
 /// Up to where the logs can be read, files that are missing or not.
 fn open_to_read(options: &StoreOptions) -> Result<DB, rocksdb::Error> {
-    let mut database = options.of_database(None)?;
+    let mut database = options.of_database(None);
     database.create_if_missing(false);
     database.create_missing_column_families(false);
     database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
