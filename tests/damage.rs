@@ -52,6 +52,7 @@ fn rows_that_cannot_be_read_cost_their_own_users_alone() {
     assert_eq!(body["counted"].as_u64().unwrap() as usize, USERS - refused, "{body}");
     assert_eq!(server.get("/healthz").0, 200);
     assert!(server.metric("freqcap_unreadable_rows_total{table=\"logs\"}") >= refused as f64);
+    assert!(server.ok("/status")["unreadable_rows"].as_u64().unwrap() >= refused as u64);
     let is_spoilt = |user: &usize| {
         let (status, body) = server.get(&format!("/cap/user-{user}/77"));
         let expected = if status == 200 { json!(null) } else { json!("row_unreadable") };

@@ -53,6 +53,8 @@ pub(super) struct StatusAnswer {
     started_at: u64,
     uptime_ms: u64,
     draining: bool,
+    /// How often something could not be read from disk since the start: its users are refused, all others are served.
+    unreadable_rows: u64,
     /// Parts: `clock`, `memory`, `mirror` and `kafka` (null where there is none).
     #[serde(flatten)]
     #[schema(additional_properties)]
@@ -92,6 +94,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
         started_at: app.started_at.0,
         uptime_ms: u64::try_from(app.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         draining: app.readiness.is_draining(),
+        unreadable_rows: app.router.health().unreadable_rows(),
         parts,
     })
 }
