@@ -118,11 +118,14 @@ fn open_to_read(options: &StoreOptions) -> Result<DB, rocksdb::Error> {
     DB::open_cf_descriptors_read_only(&database, &options.data_dir, descriptors, false)
 }
 
+/// Is given the table, the key and the value of a row; no table is the one of the store's own fields.
+pub(super) type EachRow<'a> = dyn FnMut(Option<Table>, &[u8], &[u8]) -> Result<(), OpenError> + 'a;
+
 /// Reads every row of every table, and gives those that are whole to `each`.
 pub(super) fn tables(
     db: &DB,
     progress: &mut dyn FnMut(u64, u64),
-    each: &mut dyn FnMut(Option<Table>, &[u8], &[u8]) -> Result<(), OpenError>,
+    each: &mut EachRow<'_>,
 ) -> Result<Vec<TableCheck>, OpenError> {
     let handle = |table: &Table| db.cf_handle(table.name());
     let estimate = |cf| db.property_int_value_cf(cf, "rocksdb.estimate-num-keys").ok().flatten().unwrap_or(0);
