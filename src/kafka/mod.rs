@@ -42,6 +42,7 @@ mod seldom;
 #[cfg(feature = "kafka")]
 mod service;
 mod status;
+#[cfg(feature = "kafka")]
 mod unreadable;
 
 #[cfg(not(feature = "kafka"))]
