@@ -147,11 +147,13 @@ impl Connections {
     /// request under way, one of the places that are kept free is given; `None` where those are taken, too.
     pub(super) fn enter(&self) -> Option<Place> {
         let mut seats = self.seats();
-        let staying = seats.taken.values().filter(|seat| seat.phase() != Phase::Closing).count();
-        let is_full = staying >= self.0.max;
-        let is_spare = is_full && !close_idlest(&seats, |_| true);
+        // Those kept free count apart: a probe that has its answer must not make an ordinary place of its own.
+        let staying = |seat: &&Arc<Seat>| !seat.is_spare && seat.phase() != Phase::Closing;
+        let is_full = seats.taken.values().filter(staying).count() >= self.0.max;
+        let is_spare = is_full && !close_idlest(&seats, |seat| !seat.is_spare);
         // Those that were asked to close are on their way out; a file descriptor is kept for each.
         if seats.taken.len() >= self.0.max + self.0.spare {
+            close_idlest(&seats, |seat| seat.is_spare);
             return None;
         }
         seats.last += 1;
@@ -206,7 +208,7 @@ mod tests {
 
     #[test]
     fn the_idlest_makes_room_and_where_all_are_busy_a_spare_place_is_given() {
-        let all = Connections::new(2, 1, 1 << 20);
+        let all = Connections::new(2, 2, 1 << 20);
         let (first, second) = (all.enter().unwrap(), all.enter().unwrap());
         first.seat.header_came(10);
         first.seat.begin();
@@ -216,11 +218,14 @@ mod tests {
         drop(second);
         third.seat.begin();
         let fourth = all.enter().unwrap();
-        assert!(fourth.seat.is_spare && all.enter().is_none());
+        let fifth = all.enter().unwrap();
+        assert!(fourth.seat.is_spare && fifth.seat.is_spare, "an idle probe gives its place to no ordinary request");
+        assert!(all.enter().is_none());
+        assert_eq!(fourth.seat.phase(), Phase::Closing, "the idlest of the spare ones makes room for the next");
         first.seat.end();
-        assert_eq!(all.len(), 3);
-        drop(fourth);
-        assert!(all.enter().is_some_and(|fifth| !fifth.seat.is_spare));
+        assert_eq!(all.len(), 4);
+        drop((fourth, fifth));
+        assert!(all.enter().is_some_and(|sixth| !sixth.seat.is_spare));
         assert_eq!(first.seat.phase(), Phase::Closing);
     }
 
