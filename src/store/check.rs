@@ -8,7 +8,7 @@ use super::overlay::journal_rows;
 use super::step_over::seek_past;
 use super::whole::{self, Damage, Logs};
 use super::{OpenError, ReservationRow, RowKey, StoreOptions, Table, changes, due};
-use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, ReadOptions};
+use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, LiveFile, ReadOptions};
 use serde::Serialize;
 use std::path::Path;
 
@@ -88,15 +88,21 @@ pub(super) fn look(options: &StoreOptions, found: &mut Verified) -> Result<Optio
 /// Whether every file is there in the size that RocksDB knows.
 pub(super) fn missing_files(db: &DB, dir: &Path) -> Result<Option<Damage>, rocksdb::Error> {
     let files = db.live_files()?;
+    let why = |file: &LiveFile| match std::fs::metadata(dir.join(file.name.trim_start_matches('/'))) {
+        Ok(data) if data.len() == file.size as u64 => None,
+        Ok(data) => Some(format!("has {} bytes instead of {}", data.len(), file.size)),
+        Err(_) => Some("is missing".to_owned()),
+    };
+    if files.iter().all(|file| why(file).is_none()) {
+        return Ok(None);
+    }
+    // Compaction goes on meanwhile: a file that it was done with since the list was made is not missing.
+    let still_wanted = db.live_files()?;
     let mut missing = Vec::new();
-    for file in &files {
-        let name = file.name.trim_start_matches('/');
-        let why = match std::fs::metadata(dir.join(name)).map(|data| data.len()) {
-            Ok(size) if size == file.size as u64 => continue,
-            Ok(size) => format!("has {size} bytes instead of {}", file.size),
-            Err(_) => "is missing".to_owned(),
-        };
-        missing.push(format!("{name} of table {} {why}", file.column_family_name));
+    for file in files.iter().filter(|file| still_wanted.iter().any(|wanted| wanted.name == file.name)) {
+        if let Some(why) = why(file) {
+            missing.push(format!("{} of table {} {why}", file.name.trim_start_matches('/'), file.column_family_name));
+        }
     }
     let (what, count) = (missing.join(", "), missing.len());
     let lost = format!("{count} of {} files cannot be used, and the rows in them are lost", files.len());

@@ -151,7 +151,10 @@ pub(super) fn without_list(dir: &Path) -> io::Result<Option<Damage>> {
             rests.push(name);
         }
     }
-    if rests.is_empty() && Position::read(dir)?.is_none_or(|known| known.synced.max(known.written) == 0) {
+    // A directory is made by a MANIFEST, then CURRENT that names it, then all else: where it got no further, nobody was
+    // promised anything.
+    let was_used = rests.iter().any(|name| !name.starts_with("MANIFEST-"));
+    if !was_used && Position::read(dir)?.is_none_or(|known| known.synced.max(known.written) == 0) {
         return Ok(None);
     }
     rests.sort_unstable();
