@@ -41,7 +41,13 @@ pub(crate) fn files(bytes: &[u8]) {
         return;
     }
     let Some(header) = lines.iter().position(|line| !is_blank(line)) else { return };
-    match lines[header].trim_ascii_start().first() {
+    let mark = b"\xef\xbb\xbf";
+    // One mark is passed over, where a file or a line begins; who writes several has not meant any.
+    if lines.iter().any(|line| memchr::memmem::find_iter(line, mark).count() > 1) {
+        return;
+    }
+    let first = lines[header].trim_ascii_start();
+    match first.strip_prefix(mark).unwrap_or(first).trim_ascii_start().first() {
         Some(b'{') => each_line_is_told(choice, &rows, &lines),
         _ if rows.is_empty() => {}
         _ => {
