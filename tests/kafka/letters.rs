@@ -56,8 +56,8 @@ fn a_record_without_a_time_that_means_anything_is_never_taken_for_now() {
         let site = site(&broker, &["--kafka-dlq", dead, "--kafka-group", dead]);
         let server = site.start();
         caught_up(&server);
-        for n in 0..times.len() {
-            assert_eq!(server.ok(&format!("/cap/u{n}/1"))["count"], 0, "{}", times[n]);
+        for (n, time) in times.iter().enumerate() {
+            assert_eq!(server.ok(&format!("/cap/u{n}/1"))["count"], 0, "{time}");
         }
         let verdict = server.ok(&format!("/cap/good/1?at={}", now - 3_600_000));
         assert_eq!(verdict["count"], 1, "its time is that of the record");

@@ -75,11 +75,13 @@ impl Server {
         cmd.query(&mut self.connection()).unwrap()
     }
 
+    #[allow(dead_code)]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Whether it ended by itself, or by whoever else killed it.
+    #[allow(dead_code)]
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
