@@ -36,6 +36,7 @@ fn cap_everybody(server: &Server) {
 fn wait_for_belief(server: &Server, believed: bool) {
     let told = f64::from(u8::from(believed));
     wait_for("what the server thinks of its clock", || (server.metric("freqcap_clock_believed") == told).then_some(()));
+    assert_eq!(server.ok("/status")["clock"]["believed"], believed);
 }
 
 fn is_without_time_refused(server: &Server) {

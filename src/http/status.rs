@@ -82,7 +82,12 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     for absent in ["kafka", "mirror"] {
         parts.entry(absent).or_insert(Value::Null);
     }
-    parts.entry("clock").or_insert_with(|| value!({"now": app.reader.clock().now().0}));
+    let clock = app.reader.clock().state();
+    // `now` is what the service goes by, `shows` the machine's own time of day.
+    let clock = value!({
+        "now": clock.goes_by.0, "shows": clock.shows.0, "believed": clock.believed, "steps": clock.lost,
+    });
+    parts.insert("clock".to_owned(), clock);
     if let Some(Value::Object(memory)) = parts.get_mut("memory") {
         memory.insert("resident_bytes".to_owned(), value!(process::resident_bytes().map(|bytes| bytes as u64)));
     }
