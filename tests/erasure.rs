@@ -101,6 +101,9 @@ fn nobody_who_was_erased_is_in_any_file_in_time() {
     assert!(!files_with(&site.data(), &others()).is_empty());
     server.terminate();
     assert_eq!(files_with(&site.data(), &early), Vec::<PathBuf>::new());
+    // What is left is whole.
+    let mut verify = std::process::Command::new(support::binary());
+    assert!(verify.args(["verify", "--data-dir"]).arg(site.data()).status().unwrap().success());
 }
 
 #[test]

@@ -65,7 +65,9 @@ pub struct BlockBuilder {
 impl BlockBuilder {
     pub(super) fn new(writers: usize, policy: Arc<Policy>, clock: &Clock) -> Self {
         let blocks = std::iter::repeat_with(EventBlock::default).take(writers).collect();
-        let (now, latest, clock_believed) = (clock.now(), clock.latest(), clock.is_believed());
+        let (now, clock_believed) = (clock.now(), clock.is_believed());
+        // One look at the clock where that is all it takes.
+        let latest = if clock_believed { now } else { clock.latest() };
         Self { blocks, policy, now, latest, clock_believed, without_time: 0, ignored: 0 }
     }
 
