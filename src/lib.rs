@@ -19,6 +19,7 @@ pub mod mirror;
 pub mod model;
 pub mod priority;
 pub mod random;
+pub mod service;
 pub mod shard;
 pub mod store;
 pub mod telemetry;

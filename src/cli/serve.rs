@@ -3,12 +3,13 @@
 use super::admin;
 use crate::clock::Clock;
 use crate::engine::Policy;
-use crate::http::{self, App, AppParts, Limits, Readiness, ServerOptions, StatusBoard};
+use crate::http::{self, App, AppParts, HttpService, Limits, ServerOptions};
 use crate::input::EventReader;
 use crate::kafka::{self, KafkaError};
 use crate::mirror::{self, Mirror};
 use crate::model::Rule;
 use crate::priority::give_way;
+use crate::service::{self, Readiness, StatusBoard};
 use crate::shard::{self, RulebookError, Shards};
 use crate::store::{OpenError, Store, StoreError, StoreOptions};
 use crate::telemetry;
@@ -102,7 +103,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         readiness.follow(back_fill(kafka.handle()));
     }
     // The mirror has much to do at times, and large bodies take long to read: not on the threads that answer.
-    let aside = tokio::runtime::Builder::new_multi_thread()
+    let background = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("aside")
         .max_blocking_threads(2 * std::thread::available_parallelism().map_or(1, usize::from))
@@ -129,7 +130,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         readiness: readiness.clone(),
         status,
         metrics: metrics.clone(),
-        aside: aside.handle().clone(),
+        background: background.handle().clone(),
     };
     let app = App::new(&shards, parts);
     let app = Arc::new(app);
@@ -140,7 +141,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         if let Some(mirror) = &mirror {
             tokio::spawn(hear_redis(mirror.handle(), clock.clone()));
         }
-        let mirror = mirror.map(|mirror| aside.spawn(mirror.run(stop_mirror.clone())));
+        let mirror = mirror.map(|mirror| background.spawn(mirror.run(stop_mirror.clone())));
         let ends = Ends::of(kafka.as_ref());
         let poisoned = Arc::new(OnceLock::new());
         if options.exit_when_poisoned {
@@ -170,7 +171,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     }
     // Ends the tasks that are left, and with them the last routers: only then do the writers end.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    aside.shutdown_timeout(Duration::from_secs(1));
+    background.shutdown_timeout(Duration::from_secs(1));
     let stopped = shards.stop();
     // A store that is poisoned does not close: that is told already.
     if !matches!(served, Err(ServeError::Poisoned(_))) {
@@ -180,10 +181,10 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
 }
 
 /// What `/readyz?kafka` goes by.
-fn back_fill(kafka: kafka::Handle) -> impl Fn() -> http::BackFill + Send + Sync {
+fn back_fill(kafka: kafka::Handle) -> impl Fn() -> service::BackFill + Send + Sync {
     move || {
         let kafka::Progress { caught_up, lag, stopped } = kafka.progress();
-        http::BackFill { caught_up, lag, stopped }
+        service::BackFill { caught_up, lag, stopped }
     }
 }
 
@@ -300,7 +301,7 @@ async fn serve(
         // Who asks again does not want to wait.
         let _ = tokio::time::timeout(drain, signals.next()).await;
     };
-    let finished = http::serve(listener, http::Front::new(&app), server, stop).await;
+    let finished = http::serve(listener, HttpService::new(&app), server, stop).await;
     if !finished {
         tracing::warn!("some requests were still under way when the service ended");
     }

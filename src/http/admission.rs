@@ -1,15 +1,16 @@
 //! Who is let in: so many reads, so many writes, so many bytes of bodies at once. Who is not is told at once, for a
 //! queue would only make everybody late.
 
-use super::app::{App, Limits};
+use super::limits::Limits;
 use super::problem::Problem;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use crate::shard::Refusal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+/// A call that was let in; it counts until this is dropped.
+pub(super) type Permit<'a> = SemaphorePermit<'a>;
 
 /// What may be under way at once. One for the whole process.
 #[derive(Debug)]
@@ -93,13 +94,13 @@ impl Admission {
     }
 
     /// Lets a read in, as long as the permit is held.
-    pub(super) fn read(&self) -> Result<SemaphorePermit<'_>, Problem> {
+    pub(super) fn read(&self) -> Result<Permit<'_>, Problem> {
         self.reads.try_acquire().map_err(|_| overloaded("reads"))
     }
 
     /// Lets a write in, as long as the permit is held.
-    pub(super) fn write(&self) -> Option<SemaphorePermit<'_>> {
-        self.writes.try_acquire().ok()
+    pub(super) fn write(&self) -> Result<Permit<'_>, Problem> {
+        self.writes.try_acquire().map_err(|_| Refusal::Busy.into())
     }
 }
 
@@ -199,12 +200,4 @@ impl Room {
 
 fn overloaded(what: &str) -> Problem {
     Problem::unavailable("overloaded", format!("too many {what} are under way; try again shortly"))
-}
-
-/// Lets a read in, or answers 503.
-pub(super) async fn read(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match app.admission.read() {
-        Ok(_permit) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    }
 }

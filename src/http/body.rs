@@ -3,6 +3,7 @@
 use super::admission::Room;
 use super::app::App;
 use super::problem::Problem;
+use super::route::Call;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
@@ -39,13 +40,13 @@ impl ReadBody {
     }
 
     /// Reads the text on a thread that gives way to those that answer.
-    pub(super) async fn parse_aside<T: Send + 'static, E: Into<Problem>>(
+    pub(super) async fn parse_in_background<T: Send + 'static, E: Into<Problem>>(
         self,
         app: &App,
         parse: impl FnOnce(&str) -> Result<T, E> + Send + 'static,
     ) -> Result<T, Problem> {
         let parse = move || parse(self.text()?).map_err(Into::into);
-        app.aside.spawn_blocking(parse).await.map_err(|_| Problem::internal())?
+        app.background.spawn_blocking(parse).await.map_err(|_| Problem::internal())?
     }
 
     pub(super) fn text(&self) -> Result<&str, Problem> {
@@ -85,7 +86,8 @@ fn too_large(most: usize) -> Problem {
 }
 
 /// Reads and unpacks a body of at most `most` bytes.
-pub(super) async fn read(app: &App, headers: &HeaderMap, body: &mut Body, most: usize) -> Result<ReadBody, Problem> {
+pub(super) async fn read(app: &App, call: &mut Call, most: usize) -> Result<ReadBody, Problem> {
+    let (headers, body) = (&call.parts.headers, &mut call.body);
     let encoding = encoding(headers)?;
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|declared| declared > most) {
@@ -101,15 +103,15 @@ pub(super) async fn read(app: &App, headers: &HeaderMap, body: &mut Body, most: 
         Ok(ReadBody { bytes: bytes.into(), _room: room })
     };
     // Unpacking takes its time, and nobody knows how long before.
-    app.aside.spawn_blocking(unpack).await.map_err(|_| Problem::internal())?
+    app.background.spawn_blocking(unpack).await.map_err(|_| Problem::internal())?
 }
 
 /// Reads a body that is one JSON text.
-pub(super) async fn read_json(app: &App, headers: &HeaderMap, body: &mut Body) -> Result<ReadBody, Problem> {
-    if form(headers)? != Form::Json {
-        return Err(unsupported_content_type(headers, "not application/json"));
+pub(super) async fn read_json(app: &App, call: &mut Call) -> Result<ReadBody, Problem> {
+    if form(call)? != Form::Json {
+        return Err(unsupported_content_type(&call.parts.headers, "not application/json"));
     }
-    read(app, headers, body, app.limits.max_body.min(MAX_SMALL_BODY)).await
+    read(app, call, app.limits.max_body.min(MAX_SMALL_BODY)).await
 }
 
 /// What a body says it holds.
@@ -120,7 +122,8 @@ pub(super) enum Form {
 }
 
 /// Reads `Content-Type`, which must be there.
-pub(super) fn form(headers: &HeaderMap) -> Result<Form, Problem> {
+pub(super) fn form(call: &Call) -> Result<Form, Problem> {
+    let headers = &call.parts.headers;
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,

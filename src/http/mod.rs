@@ -1,31 +1,27 @@
-//! The HTTP interface: a file a resource.
+//! The HTTP interface. A request goes from `server` to `http_service`, by `routes` to a handler in `resource/`, and from there
+//! to `crate::service`.
 
 mod admission;
 mod app;
 mod body;
-mod cap;
-mod check;
 mod connections;
-mod events;
-mod figures;
-mod front;
+mod drain_body;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod leftover;
-mod ops;
+mod http_service;
+mod limits;
 mod problem;
-mod process;
 mod query;
-mod reserve;
-mod rules;
+mod resource;
+mod route;
+mod routes;
 mod schema;
 mod server;
-mod status;
 mod stream;
-mod users;
 
-pub use app::{App, AppParts, Limits, openapi_json};
-pub use front::Front;
-pub use ops::{BackFill, Readiness};
+pub use app::{App, AppParts};
+pub use http_service::HttpService;
+pub use limits::Limits;
+pub use route::Scope;
+pub use routes::openapi_json;
 pub use server::{ServerOptions, serve};
-pub use status::StatusBoard;

@@ -130,11 +130,6 @@ impl<T: Serialize> IntoResponse for ProblemWith<T> {
     }
 }
 
-/// What a handler answers, or the problem that kept it from it.
-pub(super) fn answer(result: Result<Response, Problem>) -> Response {
-    result.unwrap_or_else(Problem::into_response)
-}
-
 /// A 200 with a body that is JSON already.
 pub(super) fn json_bytes(body: Vec<u8>) -> Response {
     let mut response = Response::new(body.into());

@@ -1,24 +1,23 @@
 //! `POST /events`: impressions in.
 
-use super::app::App;
-use super::body::{self, Form, ReadBody};
 use super::cap::CapAnswer;
-use super::problem::{Problem, answer, json};
-use super::schema::{IdText, InstantText};
 use crate::engine::Question;
+use crate::http::app::App;
+use crate::http::body::{self, Form, ReadBody};
+use crate::http::problem::{Problem, json};
+use crate::http::route::{Answer, Call, Route};
+use crate::http::schema::{IdText, InstantText};
 use crate::input::{Body as Holds, BodyError, Reject, looks_like_lines};
 use crate::model::{Candidate, Event, UserId};
 use crate::shard::{BlockBuilder, Counted, Refusal, TOO_MANY_KINDS};
-use axum::body::Body;
-use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
+use http::StatusCode;
 use serde::Serialize;
 use std::sync::Arc;
 
 /// How many rejected events an answer tells of.
 const ERRORS_TOLD: usize = 100;
-pub(super) const TOO_MANY_KINDS_DETAIL: &str =
+pub(in crate::http) const TOO_MANY_KINDS_DETAIL: &str =
     "a log that this would count in holds as many kinds as a log may (16), and not this one";
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -122,30 +121,25 @@ struct EventBody {
         (status = 503, description = "Too busy, or events are refused; for a batch the problem also has the members of a 200, and `unavailable`", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn post(State(app): State<Arc<App>>, headers: HeaderMap, mut body: Body) -> Response {
-    answer_to(&app, &headers, &mut body).await
-}
-
-/// The same by the short way: what is left of the body stays with who asks.
-pub(super) async fn answer_to(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Response {
-    answer(take(app, headers, body).await)
-}
-
-async fn take(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
-    let form = body::form(headers)?;
-    let body = body::read(app, headers, body, app.limits.max_body).await?;
+pub(in crate::http) async fn post(app: &Arc<App>, call: &mut Call) -> Answer {
+    let form = body::form(call)?;
+    let body = body::read(app, call, app.limits.max_body).await?;
     if form == Form::Json && Holds::peek(&body.bytes) == Holds::Object {
-        return if body.is_large() { one_aside(app, body).await } else { one(app, &body.bytes).await };
+        return if body.is_large() {
+            large_one(app, call.route, body).await
+        } else {
+            one(app, call.route, &body.bytes).await
+        };
     }
     let batch = if !body.is_large() {
         Batch::read(app, form, &body.bytes)
     } else {
-        let (reader, app) = (app.aside.clone(), app.clone());
+        let (reader, app) = (app.background.clone(), app.clone());
         let read = move || Batch::read(&app, form, &body.bytes);
         reader.spawn_blocking(read).await.map_err(|_| Problem::internal())?
     };
     let Batch { builder, mut answer } = batch.map_err(|why| refuse_body(&why))?;
-    let counted = count(app, builder).await;
+    let counted = count(app, call.route, builder).await;
     reject_kinds(&mut answer, &counted.too_many_kinds);
     app.rejected.increment(answer.rejected as u64);
     answer.counted = counted.counted;
@@ -166,10 +160,10 @@ async fn take(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Result<Re
 }
 
 /// Counts, if not too many others do. Asked only once the body is there, so that who sends slowly keeps nobody out.
-async fn count(app: &App, events: BlockBuilder) -> Counted {
-    match app.admission.write() {
-        Some(_permit) => app.router.count(events).await,
-        None => Counted::refused(&events, Refusal::Busy),
+async fn count(app: &App, route: &Route, events: BlockBuilder) -> Counted {
+    match route.admit(app) {
+        Ok(_permit) => app.router.count(events).await,
+        Err(_) => Counted::refused(&events, Refusal::Busy),
     }
 }
 
@@ -247,19 +241,19 @@ impl<'a> One<'a> {
 }
 
 /// One event in a body that takes long to read.
-async fn one_aside(app: &Arc<App>, body: ReadBody) -> Result<Response, Problem> {
-    let (reader, app_too) = (app.aside.clone(), app.clone());
+async fn large_one(app: &Arc<App>, route: &Route, body: ReadBody) -> Answer {
+    let (reader, app_too) = (app.background.clone(), app.clone());
     let read = move || One::read(&app_too, &body.bytes).map(One::into_owned);
-    count_one(app, reader.spawn_blocking(read).await.map_err(|_| Problem::internal())??).await
+    count_one(app, route, reader.spawn_blocking(read).await.map_err(|_| Problem::internal())??).await
 }
 
-async fn one(app: &App, body: &[u8]) -> Result<Response, Problem> {
-    count_one(app, One::read(app, body)?).await
+async fn one(app: &App, route: &Route, body: &[u8]) -> Answer {
+    count_one(app, route, One::read(app, body)?).await
 }
 
-async fn count_one(app: &App, event: One<'_>) -> Result<Response, Problem> {
+async fn count_one(app: &App, route: &Route, event: One<'_>) -> Answer {
     let One { builder, user, candidate } = event;
-    let counted = count(app, builder).await;
+    let counted = count(app, route, builder).await;
     let result = match counted {
         Counted { refusal: Some(refusal), .. } => {
             app.unavailable.increment(1);

@@ -1,13 +1,11 @@
 //! `GET /cap/{user}/{da}`: may this user see this ad?
 
-use super::app::App;
-use super::problem::{Problem, answer, json};
-use super::query::{self, AdQuery};
-use super::schema::InstantText;
+use crate::http::app::App;
+use crate::http::problem::{Problem, json};
+use crate::http::query::{self, AdQuery};
+use crate::http::route::{Answer, Call};
+use crate::http::schema::InstantText;
 use crate::model::Verdict;
-use axum::extract::{OriginalUri, RawQuery, State};
-use axum::response::{IntoResponse, Response};
-use http::Uri;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -35,7 +33,7 @@ struct CapParams {
     "rules": [{"rule": "default", "key": "da:77", "kind": "impression", "mode": "enforce", "limit": 5, "window": "5d",
                "count": 5, "remaining": 0, "capped": true, "capped_until": 1732665600000u64}]
 }))]
-pub(super) struct CapAnswer<'a> {
+pub(in crate::http) struct CapAnswer<'a> {
     pub user: &'a str,
     pub da: &'a str,
     #[serde(flatten)]
@@ -43,8 +41,8 @@ pub(super) struct CapAnswer<'a> {
 }
 
 /// Judges and answers.
-async fn judge(app: &App, query: Result<AdQuery, Problem>) -> Result<Response, Problem> {
-    let AdQuery { user, candidate, question } = query?;
+async fn judge(app: &App, query: AdQuery) -> Answer {
+    let AdQuery { user, candidate, question } = query;
     let verdict = app.reader.ad(&user, &candidate, question).await?;
     Ok(json(&CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict }))
 }
@@ -71,22 +69,10 @@ async fn judge(app: &App, query: Result<AdQuery, Problem>) -> Result<Response, P
         (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get_by_path(State(app): State<Arc<App>>, uri: OriginalUri) -> Response {
-    answer(judge(&app, of_path(&uri)).await)
-}
-
-/// The same by the short way, where nobody has asked yet whether there is room for one more read.
-pub(super) async fn get_admitted(app: &App, uri: &Uri) -> Response {
-    match app.admission.read() {
-        Ok(_permit) => answer(judge(app, of_path(uri)).await),
-        Err(problem) => problem.into_response(),
-    }
-}
-
-fn of_path(uri: &Uri) -> Result<AdQuery, Problem> {
-    let mut segments = query::segments(uri.path())?.into_iter();
+pub(in crate::http) async fn get_by_path(app: &Arc<App>, call: &mut Call) -> Answer {
+    let mut segments = query::segments(call.path())?.into_iter();
     let path = segments.next().zip(segments.next());
-    query::ad_query(path, uri.query().unwrap_or_default())
+    judge(app, query::ad_query(path, call.query())?).await
 }
 
 /// The same call for ids that proxies rewrite
@@ -110,6 +96,6 @@ fn of_path(uri: &Uri) -> Result<AdQuery, Problem> {
         (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get_by_query(State(app): State<Arc<App>>, RawQuery(raw): RawQuery) -> Response {
-    answer(judge(&app, query::ad_query(None, raw.as_deref().unwrap_or_default())).await)
+pub(in crate::http) async fn get_by_query(app: &Arc<App>, call: &mut Call) -> Answer {
+    judge(app, query::ad_query(None, call.query())?).await
 }

@@ -1,16 +1,13 @@
 //! `POST /check`: which of these ads may this user see?
 
-use super::app::App;
-use super::body;
-use super::problem::{Problem, answer, json};
-use super::schema::{IdText, InstantText};
 use crate::engine::Question;
+use crate::http::app::App;
+use crate::http::body;
+use crate::http::problem::{Problem, json};
+use crate::http::route::{Answer, Call, Route};
+use crate::http::schema::{IdText, InstantText};
 use crate::input::CheckRequest;
 use crate::shard::CandidateVerdict;
-use axum::body::Body;
-use axum::extract::State;
-use axum::response::Response;
-use http::HeaderMap;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -19,7 +16,7 @@ use std::sync::Arc;
 #[derive(Serialize, utoipa::ToSchema)]
 #[allow(dead_code)]
 #[serde(untagged)]
-pub(super) enum CandidateBody {
+pub(in crate::http) enum CandidateBody {
     /// An ad alone.
     Ad(IdText),
     /// An ad with the keys that are judged besides its own: at most 16, each `<level>:<id>`.
@@ -70,27 +67,19 @@ struct CheckAnswer<'a> {
         (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn post(State(app): State<Arc<App>>, headers: HeaderMap, mut body: Body) -> Response {
-    answer_to(&app, &headers, &mut body).await
-}
-
-/// The same by the short way: what is left of the body stays with who asks.
-pub(super) async fn answer_to(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Response {
-    answer(check(app, headers, body).await)
-}
-
-async fn check(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
-    let body = body::read_json(app, headers, body).await?;
+pub(in crate::http) async fn post(app: &Arc<App>, call: &mut Call) -> Answer {
+    let body = body::read_json(app, call).await?;
     if body.is_large() {
-        let asked = body.parse_aside(app, |text| CheckRequest::read(text).map(CheckRequest::into_owned)).await?;
-        return judge(app, asked).await;
+        let asked =
+            body.parse_in_background(app, |text| CheckRequest::read(text).map(CheckRequest::into_owned)).await?;
+        return judge(app, call.route, asked).await;
     }
-    judge(app, CheckRequest::read(body.text()?)?).await
+    judge(app, call.route, CheckRequest::read(body.text()?)?).await
 }
 
-async fn judge(app: &App, asked: CheckRequest<'_>) -> Result<Response, Problem> {
+async fn judge(app: &App, route: &Route, asked: CheckRequest<'_>) -> Answer {
     let CheckRequest { user, candidates, kind, at } = asked;
-    let _permit = app.admission.read()?;
+    let _permit = route.admit(app)?;
     let tell = |results: &[CandidateVerdict<'_>]| json(&CheckAnswer { user: user.as_str(), results });
     Ok(app.reader.check(&user, &candidates, Question { kind, at }, tell).await?)
 }

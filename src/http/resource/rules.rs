@@ -1,14 +1,13 @@
 //! `GET /rules`, `GET`, `PUT` and `DELETE /rules/{id}`: what caps.
 
-use super::app::App;
-use super::body;
-use super::problem::{Problem, answer, json};
-use super::query;
+use crate::http::app::App;
+use crate::http::body;
+use crate::http::problem::{Problem, json};
+use crate::http::query;
+use crate::http::route::{Answer, Call, Route};
 use crate::input::{RuleReject, read_rule};
 use crate::model::{Kind, Limit, Mode, RuleError, TsMs, Window, rule_window_schema};
-use crate::shard::{Expect, Refusal, RuleView, Rulebook, RulebookError, Source};
-use axum::body::Body;
-use axum::extract::{OriginalUri, State};
+use crate::shard::{Expect, RuleView, Rulebook, RulebookError, Source};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -148,18 +147,13 @@ impl From<RuleReject> for Problem {
         (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
-    answer(try_list(&app).await)
-}
-
-async fn try_list(app: &App) -> Result<Response, Problem> {
-    let _permit = app.admission.read()?;
+pub(in crate::http) async fn list(app: &Arc<App>, _call: &mut Call) -> Answer {
     let book = app.rulebook.clone();
     let list = move || json(&RulesAnswer { rules: book.list().into_iter().map(RuleAnswer::from).collect() });
     if app.rulebook.count() <= MANY_RULES {
         return Ok(list());
     }
-    app.aside.spawn_blocking(list).await.map_err(|_| Problem::internal())
+    app.background.spawn_blocking(list).await.map_err(|_| Problem::internal())
 }
 
 /// One rule
@@ -175,8 +169,9 @@ async fn try_list(app: &App) -> Result<Response, Problem> {
         (status = 404, description = "There is none", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get(State(app): State<Arc<App>>, uri: OriginalUri) -> Response {
-    answer(id_of_path(uri.path()).and_then(|id| Ok(with_etag(StatusCode::OK, app.rulebook.get(&id)?))))
+pub(in crate::http) async fn get(app: &Arc<App>, call: &mut Call) -> Answer {
+    let id = id_of_path(call.path())?;
+    Ok(with_etag(StatusCode::OK, app.rulebook.get(&id)?))
 }
 
 /// Make or change a rule
@@ -208,19 +203,15 @@ pub(super) async fn get(State(app): State<Arc<App>>, uri: OriginalUri) -> Respon
         (status = 503, description = "Writes are refused", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn put(State(app): State<Arc<App>>, uri: OriginalUri, headers: HeaderMap, mut body: Body) -> Response {
-    answer(try_put(&app, uri.path(), &headers, &mut body).await)
-}
-
-async fn try_put(app: &App, path: &str, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
-    let (id, expect) = (id_of_path(path)?, expect(headers)?);
-    let body = body::read_json(app, headers, body).await?;
+pub(in crate::http) async fn put(app: &Arc<App>, call: &mut Call) -> Answer {
+    let (id, expect) = (id_of_path(call.path())?, expect(&call.parts.headers)?);
+    let body = body::read_json(app, call).await?;
     let rule = if body.is_large() {
-        body.parse_aside(app, move |text| read_rule(&id, text)).await?
+        body.parse_in_background(app, move |text| read_rule(&id, text)).await?
     } else {
         read_rule(&id, body.text()?)?
     };
-    let (is_new, view) = change(app, move |book, router| book.put(rule, &expect, router)).await?;
+    let (is_new, view) = change(app, call.route, move |book, router| book.put(rule, &expect, router)).await?;
     Ok(with_etag(if is_new { StatusCode::CREATED } else { StatusCode::OK }, view))
 }
 
@@ -243,25 +234,22 @@ async fn try_put(app: &App, path: &str, headers: &HeaderMap, body: &mut Body) ->
         (status = 503, description = "Writes are refused", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn delete(State(app): State<Arc<App>>, uri: OriginalUri, headers: HeaderMap) -> Response {
-    answer(try_delete(&app, uri.path(), &headers).await)
-}
-
-async fn try_delete(app: &App, path: &str, headers: &HeaderMap) -> Result<Response, Problem> {
-    let (id, expect) = (id_of_path(path)?, expect(headers)?);
-    change(app, move |book, router| book.delete(&id, &expect, router)).await?;
+pub(in crate::http) async fn delete(app: &Arc<App>, call: &mut Call) -> Answer {
+    let (id, expect) = (id_of_path(call.path())?, expect(&call.parts.headers)?);
+    change(app, call.route, move |book, router| book.delete(&id, &expect, router)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// Changes the rules on a thread that may wait for the disk.
 async fn change<T: Send + 'static>(
     app: &App,
+    route: &Route,
     change: impl FnOnce(&Rulebook, &crate::shard::Router) -> Result<T, RulebookError> + Send + 'static,
 ) -> Result<T, Problem> {
     if let Some(refusal) = app.router.health().refusal() {
         return Err(refusal.into());
     }
-    let _permit = app.admission.write().ok_or(Refusal::Busy)?;
+    let _permit = route.admit(app)?;
     let (book, router) = (app.rulebook.clone(), app.router.clone());
     let changed = tokio::task::spawn_blocking(move || change(&book, &router)).await;
     Ok(changed.map_err(|_| Problem::internal())??)

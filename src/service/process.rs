@@ -8,7 +8,7 @@ use std::fs;
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// The figures that can be read; elsewhere than on Linux there are none.
-pub(super) fn figures() -> String {
+pub(crate) fn figures() -> String {
     let mut text = String::new();
     let mut put = |name: &str, kind: &str, help: &str, value: Option<f64>| {
         if let Some(value) = value {
@@ -56,7 +56,7 @@ fn booted() -> Option<f64> {
 }
 
 /// Bytes of memory that the process has in use.
-pub(super) fn resident_bytes() -> Option<f64> {
+pub(crate) fn resident_bytes() -> Option<f64> {
     let text = fs::read_to_string("/proc/self/status").ok()?;
     let kib = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(kib.trim().trim_end_matches("kB").trim().parse::<f64>().ok()? * 1024.0)

@@ -1,44 +1,17 @@
 //! `GET /status` and `GET /version`: how the service is, in one JSON object, and what it is.
 
-use super::app::App;
-use super::problem::json;
-use super::process;
+use crate::http::app::App;
+use crate::http::problem::json;
+use crate::http::route::{Answer, Call};
+use crate::service::process;
 use crate::store::FORMAT;
-use axum::extract::State;
-use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Map, Value, json as value};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-type Part = Arc<dyn Fn() -> Value + Send + Sync>;
-
-/// The parts of `/status`, each told by who knows about it: http cannot ask the Kafka adapter, and need not. Clones share
-/// them.
-#[derive(Clone, Default)]
-pub struct StatusBoard(Arc<Mutex<BTreeMap<&'static str, Part>>>);
-
-impl StatusBoard {
-    /// Adds a member of the answer, or takes the place of the one of that name. `tell` is called for each answer, on a
-    /// thread that answers others, too: it must not wait.
-    pub fn add(&self, name: &'static str, tell: impl Fn() -> Value + Send + Sync + 'static) {
-        self.parts().insert(name, Arc::new(tell));
-    }
-
-    fn parts(&self) -> MutexGuard<'_, BTreeMap<&'static str, Part>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell(&self) -> Map<String, Value> {
-        // Asked outside of the lock: who is asked may want to add something.
-        let parts: Vec<_> = self.parts().iter().map(|(name, part)| (*name, part.clone())).collect();
-        parts.into_iter().map(|(name, part)| (name.to_owned(), part())).collect()
-    }
-}
+use std::sync::Arc;
 
 /// How the service is. There may be more members than these.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct StatusAnswer {
+pub(in crate::http) struct StatusAnswer {
     /// `ok`; `events_refused` where reads go on and events are answered 503; `failed` where only a restart helps.
     #[schema(example = "ok")]
     status: &'static str,
@@ -71,8 +44,8 @@ pub(super) struct StatusAnswer {
     tag = "operation",
     responses((status = 200, description = "How it is, whether well or not", body = StatusAnswer))
 )]
-pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
-    let refused = app.router.health().refusal().map(super::problem::refusal_code);
+pub(in crate::http) async fn status(app: &Arc<App>, _call: &mut Call) -> Answer {
+    let refused = app.router.health().refusal().map(crate::http::problem::refusal_code);
     let status = match refused {
         _ if app.router.health().is_poisoned() => "failed",
         Some(_) => "events_refused",
@@ -91,7 +64,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     if let Some(Value::Object(memory)) = parts.get_mut("memory") {
         memory.insert("resident_bytes".to_owned(), value!(process::resident_bytes().map(|bytes| bytes as u64)));
     }
-    json(&StatusAnswer {
+    Ok(json(&StatusAnswer {
         status,
         refused,
         version: env!("CARGO_PKG_VERSION"),
@@ -101,7 +74,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
         draining: app.readiness.is_draining(),
         unreadable_rows: app.router.health().unreadable_rows(),
         parts,
-    })
+    }))
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -124,11 +97,11 @@ struct VersionAnswer {
     tag = "operation",
     responses((status = 200, description = "Its version, and that of what is on disk", body = VersionAnswer))
 )]
-pub(super) async fn version() -> Response {
-    json(&VersionAnswer {
+pub(in crate::http) async fn version(_app: &Arc<App>, _call: &mut Call) -> Answer {
+    Ok(json(&VersionAnswer {
         name: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),
         format: FORMAT,
         features: if cfg!(feature = "kafka") { &["kafka"] } else { &[] },
-    })
+    }))
 }

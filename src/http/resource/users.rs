@@ -1,13 +1,12 @@
 //! What is known of one user, and how it is forgotten.
 
-use super::app::App;
-use super::problem::{Problem, answer, json};
-use super::query;
 use crate::engine::Leave;
-use crate::model::{TsMs, UserCap, UserId};
-use crate::shard::{Refusal, UserCall, UserKind, UserLog, UserPage};
-use axum::extract::{OriginalUri, RawQuery, State};
-use axum::response::Response;
+use crate::http::app::App;
+use crate::http::problem::{Problem, json};
+use crate::http::query;
+use crate::http::route::{Answer, Call};
+use crate::model::{TsMs, UserCap};
+use crate::shard::{UserCall, UserKind, UserLog, UserPage};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,12 +37,8 @@ struct UserCaps<'a> {
         (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get_caps(State(app): State<Arc<App>>, uri: OriginalUri) -> Response {
-    answer(caps(&app, query::user_of_path(uri.path())).await)
-}
-
-async fn caps(app: &App, user: Result<UserId<'static>, Problem>) -> Result<Response, Problem> {
-    let user = user?;
+pub(in crate::http) async fn get_caps(app: &Arc<App>, call: &mut Call) -> Answer {
+    let user = query::user_of_path(call.path())?;
     let caps = app.reader.user_caps(&user).await?;
     Ok(json(&UserCaps { user: user.as_str(), caps }))
 }
@@ -163,12 +158,9 @@ struct PageParams {
         (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get(State(app): State<Arc<App>>, uri: OriginalUri, RawQuery(raw): RawQuery) -> Response {
-    answer(held(&app, query::user_of_path(uri.path()), raw.as_deref().unwrap_or_default()).await)
-}
-
-async fn held(app: &App, user: Result<UserId<'static>, Problem>, query: &str) -> Result<Response, Problem> {
-    let user = user?;
+pub(in crate::http) async fn get(app: &Arc<App>, call: &mut Call) -> Answer {
+    let user = query::user_of_path(call.path())?;
+    let query = call.query();
     let (after, limit) = query::page(query, MOST)?;
     let name = user.as_str().to_owned();
     let tell = move |UserPage { logs, calls, next }: UserPage| {
@@ -225,13 +217,9 @@ fn is_zero(count: &u64) -> bool {
         (status = 503, description = "Too busy, or writes are refused; nothing was erased", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn delete(State(app): State<Arc<App>>, uri: OriginalUri) -> Response {
-    answer(erase(&app, query::user_of_path(uri.path())).await)
-}
-
-async fn erase(app: &App, user: Result<UserId<'static>, Problem>) -> Result<Response, Problem> {
-    let user = user?;
-    let _permit = app.admission.write().ok_or(Refusal::Busy)?;
+pub(in crate::http) async fn delete(app: &Arc<App>, call: &mut Call) -> Answer {
+    let user = query::user_of_path(call.path())?;
+    let _permit = call.route.admit(app)?;
     let erasure = app.router.erase(&user).await?;
     // An event without a time of its own that comes after the answer is a new one: it must not be of the same millisecond.
     if erasure.until == app.reader.clock().now() {

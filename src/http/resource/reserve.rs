@@ -1,19 +1,17 @@
 //! `POST /reserve` and `POST /release`: check and count in one step, held until an event confirms it.
 
-use super::app::App;
-use super::body;
 use super::check::CandidateBody;
 use super::events::TOO_MANY_KINDS_DETAIL;
-use super::problem::{Problem, answer, json, json_bytes};
-use super::schema::IdText;
+use crate::http::app::App;
+use crate::http::body;
+use crate::http::problem::{Problem, json, json_bytes};
+use crate::http::route::{Answer, Call, Route};
+use crate::http::schema::IdText;
 use crate::input::{ReleaseRequest, ReserveRequest};
 use crate::model::{EventId, ReserveAnswer};
 use crate::random::random_id;
-use crate::shard::{Refusal, Reserve, ReserveOutcome, TOO_MANY_KINDS};
-use axum::body::Body;
-use axum::extract::State;
-use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use crate::shard::{Reserve, ReserveOutcome, TOO_MANY_KINDS};
+use http::StatusCode;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -76,30 +74,22 @@ struct ReleaseAnswer {
         (status = 503, description = "Too busy, or writes are refused. Sending the call again is safe if it has an id", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn reserve(State(app): State<Arc<App>>, headers: HeaderMap, mut body: Body) -> Response {
-    answer_to(&app, &headers, &mut body).await
-}
-
-/// The same by the short way: what is left of the body stays with who asks.
-pub(super) async fn answer_to(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Response {
-    answer(try_reserve(app, headers, body).await)
-}
-
-async fn try_reserve(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
-    let body = body::read_json(app, headers, body).await?;
+pub(in crate::http) async fn reserve(app: &Arc<App>, call: &mut Call) -> Answer {
+    let body = body::read_json(app, call).await?;
     if body.is_large() {
-        let asked = body.parse_aside(app, |text| ReserveRequest::read(text).map(ReserveRequest::into_owned)).await?;
-        return reserve_asked(app, asked).await;
+        let asked =
+            body.parse_in_background(app, |text| ReserveRequest::read(text).map(ReserveRequest::into_owned)).await?;
+        return reserve_asked(app, call.route, asked).await;
     }
-    reserve_asked(app, ReserveRequest::read(body.text()?)?).await
+    reserve_asked(app, call.route, ReserveRequest::read(body.text()?)?).await
 }
 
-async fn reserve_asked(app: &App, asked: ReserveRequest<'_>) -> Result<Response, Problem> {
+async fn reserve_asked(app: &App, route: &Route, asked: ReserveRequest<'_>) -> Answer {
     let (id, body_hash) = match asked.id {
         Some(id) => (id, Some(asked.body_hash)),
         None => (EventId::new(random_id()).map_err(|_| Problem::internal())?, None),
     };
-    let call = Reserve {
+    let reserve = Reserve {
         user: asked.user,
         candidates: asked.candidates,
         want: asked.want,
@@ -108,8 +98,8 @@ async fn reserve_asked(app: &App, asked: ReserveRequest<'_>) -> Result<Response,
         body_hash,
         kind: asked.kind,
     };
-    let _permit = app.admission.write().ok_or(Refusal::Busy)?;
-    match app.router.reserve(call).await? {
+    let _permit = route.admit(app)?;
+    match app.router.reserve(reserve).await? {
         ReserveOutcome::Answer(answer) => Ok(json_bytes(answer)),
         ReserveOutcome::IdReused => Err(Problem::new(
             StatusCode::CONFLICT,
@@ -147,22 +137,19 @@ async fn reserve_asked(app: &App, asked: ReserveRequest<'_>) -> Result<Response,
         (status = 503, description = "Too busy, or writes are refused; sending the call again is safe", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn release(State(app): State<Arc<App>>, headers: HeaderMap, mut body: Body) -> Response {
-    answer(try_release(&app, &headers, &mut body).await)
-}
-
-async fn try_release(app: &App, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
-    let body = body::read_json(app, headers, body).await?;
+pub(in crate::http) async fn release(app: &Arc<App>, call: &mut Call) -> Answer {
+    let body = body::read_json(app, call).await?;
     if body.is_large() {
-        let asked = body.parse_aside(app, |text| ReleaseRequest::read(text).map(ReleaseRequest::into_owned)).await?;
-        return release_asked(app, asked).await;
+        let asked =
+            body.parse_in_background(app, |text| ReleaseRequest::read(text).map(ReleaseRequest::into_owned)).await?;
+        return release_asked(app, call.route, asked).await;
     }
-    release_asked(app, ReleaseRequest::read(body.text()?)?).await
+    release_asked(app, call.route, ReleaseRequest::read(body.text()?)?).await
 }
 
-async fn release_asked(app: &App, asked: ReleaseRequest<'_>) -> Result<Response, Problem> {
+async fn release_asked(app: &App, route: &Route, asked: ReleaseRequest<'_>) -> Answer {
     let ReleaseRequest { user, id, da } = asked;
-    let _permit = app.admission.write().ok_or(Refusal::Busy)?;
+    let _permit = route.admit(app)?;
     let released = app.router.release(user, id, da).await?;
     Ok(json(&ReleaseAnswer { released }))
 }
