@@ -170,6 +170,8 @@ fn an_unknown_setting_in_the_file_is_an_error_with_a_suggestion() {
     assert!(unknown("limit =").starts_with("FILE: line 1, column "), "{}", unknown("limit ="));
     assert!(unknown("[fields]\nuzer = 'x'").starts_with("FILE: [fields]: "));
     assert!(unknown("[fields]\nuser = ''").starts_with("FILE: fields.user: "));
+    assert!(unknown("[fields]\nuser = 7").starts_with("FILE: fields.user: invalid type"));
+    assert!(unknown("[fields]\nskip_bytes = 'x'").starts_with("FILE: fields.skip_bytes: invalid type"));
     assert!(
         load(&["--config", "/does/not/exist"], &[], "").unwrap_err().starts_with("/does/not/exist: cannot be read")
     );
