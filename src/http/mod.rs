@@ -6,6 +6,7 @@ mod body;
 mod cap;
 mod check;
 mod connections;
+mod error_codes;
 mod events;
 mod figures;
 mod front;
@@ -25,7 +26,10 @@ mod stream;
 mod users;
 
 pub use app::{App, AppParts, Limits, openapi_json};
+pub use error_codes::{ERROR_CODES, ErrorCode};
+pub use figures::describe as describe_metrics;
 pub use front::Front;
 pub use ops::{BackFill, Readiness};
+pub use process::metrics as process_metrics;
 pub use server::{ServerOptions, serve};
 pub use status::StatusBoard;

@@ -72,7 +72,6 @@ impl Shards {
         let rulebook = Rulebook::open(store.clone(), base, fixed, clock.clone())?;
         let policy = rulebook.policy().clone();
         let revision = policy.load().revision();
-        metrics::describe_gauge!("freqcap_recheck_shards", "Shards whose caps are yet to be judged by changed rules");
         let mut threads = Vec::new();
         let mut mailboxes = Vec::new();
         let (acknowledger, written) = Acknowledger::new(&store, 4 * writers);
