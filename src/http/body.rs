@@ -3,7 +3,6 @@
 use super::admission::Room;
 use super::app::App;
 use super::problem::Problem;
-use crate::input::Reject;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
@@ -40,12 +39,12 @@ impl ReadBody {
     }
 
     /// Reads the text on a thread that gives way to those that answer.
-    pub(super) async fn parse_aside<T: Send + 'static>(
+    pub(super) async fn parse_aside<T: Send + 'static, E: Into<Problem>>(
         self,
         app: &App,
-        parse: impl FnOnce(&str) -> Result<T, Reject> + Send + 'static,
+        parse: impl FnOnce(&str) -> Result<T, E> + Send + 'static,
     ) -> Result<T, Problem> {
-        let parse = move || Ok(parse(self.text()?)?);
+        let parse = move || parse(self.text()?).map_err(Into::into);
         app.aside.spawn_blocking(parse).await.map_err(|_| Problem::internal())?
     }
 

@@ -82,7 +82,7 @@ pub(super) async fn answer_to(app: &Arc<App>, headers: &HeaderMap, body: &mut Bo
 async fn check(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
     let body = body::read_json(app, headers, body).await?;
     if body.is_large() {
-        let asked = body.parse_aside(app, |text| Ok(CheckRequest::read(text)?.into_owned())).await?;
+        let asked = body.parse_aside(app, |text| CheckRequest::read(text).map(CheckRequest::into_owned)).await?;
         return judge(app, asked).await;
     }
     judge(app, CheckRequest::read(body.text()?)?).await

@@ -2,8 +2,10 @@
 
 use super::metrics::would_cap;
 use crate::clock::Clock;
-use crate::engine::{KeyLog, Policy, Question, bind, event_leaves, held_leaves, judge, unbound_count, user_cap};
-use crate::model::{Candidate, CapKey, Kind, Limit, Log, Mode, RuleId, TsMs, UserCap, UserId, Verdict};
+use crate::engine::{
+    Applied, KeyLog, Policy, Question, bind, event_leaves, held_leaves, judge, unbound_count, user_cap,
+};
+use crate::model::{Candidate, CapKey, Kind, Limit, Log, MAX_SHADOWS, RuleId, TsMs, UserCap, UserId, Verdict, is_zero};
 use crate::store::{LogRow, ReadError, ReservationRow, RowKeys, Store, StoreError};
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
@@ -46,10 +48,13 @@ pub struct CandidateVerdict<'a> {
     /// The instant asked for lies before what a full log keeps: `count` is a lower bound. Only where it is so.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
-    /// The shadow rules that would have capped. Only where there are any.
+    /// The shadow rules that would have capped, the first 16 of them. Only where there are any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub would_cap: Vec<&'a RuleId>,
+    /// How many more would have capped. Only where there are any.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub shadow_omitted: usize,
 }
 
 /// A page of what is held about a user.
@@ -142,11 +147,7 @@ impl Reader {
     ) -> Result<Verdict, ReaderError> {
         let mut view = self.view(user, std::slice::from_ref(candidate)).await?;
         let (policy, now) = self.refresh(&mut view);
-        let verdict = judge(&policy, &view.of(0), question, now);
-        for shadow in verdict.rules.iter().filter(|rule| rule.mode == Mode::Shadow && rule.capped) {
-            would_cap(&shadow.rule);
-        }
-        Ok(verdict)
+        Ok(judge(&policy, &view.of(0), question, now, would_cap))
     }
 
     /// Judges many candidates of a user on one consistent view, in their order, and gives the verdicts to `tell`.
@@ -306,10 +307,16 @@ fn brief<'a>(
 ) -> CandidateVerdict<'a> {
     let keys = view.of(number);
     let mut would: Vec<&RuleId> = Vec::new();
-    let bound = bind(policy, &keys, question, now, |_, rule, tally| {
-        if rule.mode == Mode::Shadow && tally.capped_until.is_some() {
+    let mut shadow_omitted = 0;
+    let bound = bind(policy, &keys, question, now, |_, rule, applied| {
+        let Applied::Shadow(shadow) = applied else { return };
+        if shadow.would_cap() {
             would_cap(&rule.id);
-            would.push(&rule.id);
+            if would.len() < MAX_SHADOWS {
+                would.push(&rule.id);
+            } else {
+                shadow_omitted += 1;
+            }
         }
     });
     let tally = bound.map_or_else(|| unbound_count(policy, &keys, question, now), |bound| bound.tally);
@@ -324,6 +331,7 @@ fn brief<'a>(
         remaining: bound.and_then(|bound| bound.remaining()),
         partial: tally.partial,
         would_cap: would,
+        shadow_omitted,
     }
 }
 
