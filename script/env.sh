@@ -23,3 +23,13 @@ fi
 if [[ -n ${JAVA_HOME:-} ]]; then
   PATH="$JAVA_HOME/bin:$PATH"
 fi
+
+# rust-toolchain.toml asks for `stable`, which rustup would download where it is not installed. A machine that has another
+# toolchain only, such as the Rust image, builds with that.
+if [[ -z ${RUSTUP_TOOLCHAIN:-} ]] && command -v rustup >/dev/null; then
+  installed=$(rustup toolchain list --quiet 2>/dev/null) || installed=
+  if [[ -n $installed && $installed != *stable* ]]; then
+    RUSTUP_TOOLCHAIN=${installed%%$'\n'*}
+    export RUSTUP_TOOLCHAIN
+  fi
+fi

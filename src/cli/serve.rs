@@ -1,7 +1,8 @@
 //! `freqcap serve`: opens the store, starts the shards, the mirror, the Kafka adapter and the server, and ends them in order.
 
-use super::admin;
+use super::{admin, memory};
 use crate::clock::Clock;
+use crate::config::MemoryPlan;
 use crate::engine::Policy;
 use crate::http::{self, App, AppParts, HttpService, Limits, ServerOptions};
 use crate::input::EventReader;
@@ -28,6 +29,8 @@ pub struct ServeOptions {
     /// For probes and metrics alone.
     pub admin_listen: Option<SocketAddr>,
     pub store: StoreOptions,
+    /// Of which the bounds in the other options are shares.
+    pub memory: MemoryPlan,
     pub policy: Policy,
     /// Those of the flags and the file.
     pub rules: Vec<(Rule, shard::Source)>,
@@ -70,6 +73,7 @@ pub enum ServeError {
 
 /// Serves until SIGTERM or SIGINT, then finishes what was accepted and makes it durable.
 pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
+    memory::announce(&options.memory);
     options.server.max_connections = options.server.max_connections.min(connections_that_fit());
     let metrics = telemetry::install_metrics()?;
     let store = Arc::new(Store::open(&options.store)?);
@@ -128,12 +132,14 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         events: options.events,
         limits: options.limits,
         readiness: readiness.clone(),
-        status,
+        status: status.clone(),
         metrics: metrics.clone(),
         background: background.handle().clone(),
     };
     let app = App::new(&shards, parts);
     let app = Arc::new(app);
+    memory::publish(options.memory, &status, &app, &store);
+    drop(status);
     let admin = options.admin_listen.map(|listen| admin::Admin::start(&app, listen, &options.server)).transpose()?;
     let served = runtime.block_on(async {
         tokio::spawn(drain_histograms(metrics.clone()));

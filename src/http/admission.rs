@@ -24,6 +24,8 @@ pub struct Admission {
 #[derive(Debug)]
 struct Bodies {
     kib: Arc<Semaphore>,
+    /// What there is of it.
+    all_kib: usize,
     start: Instant,
     min_rate: u64,
     uploads: Mutex<Vec<Arc<Upload>>>,
@@ -77,6 +79,7 @@ impl Admission {
         let body_kib = usize::try_from(limits.max_bodies >> 10).unwrap_or(usize::MAX).min(u32::MAX as usize);
         let bodies = Bodies {
             kib: Arc::new(Semaphore::new(most(body_kib))),
+            all_kib: most(body_kib),
             start: Instant::now(),
             min_rate: limits.min_body_rate.max(1),
             uploads: Mutex::default(),
@@ -91,6 +94,11 @@ impl Admission {
     /// No room yet; it grows with the body.
     pub(super) fn room(&self) -> Room {
         Room { all: self.bodies.clone(), held: None, bytes: 0, upload: None }
+    }
+
+    /// Bytes of all bodies under way.
+    pub(super) fn body_bytes(&self) -> u64 {
+        (self.bodies.all_kib.saturating_sub(self.bodies.kib.available_permits()) as u64) << 10
     }
 
     /// Lets a read in, as long as the permit is held.

@@ -67,4 +67,14 @@ impl App {
             unavailable: metrics::counter!("freqcap_events_total", "result" => "unavailable"),
         }
     }
+
+    /// Bytes of what waits for the writers.
+    pub fn mailbox_bytes(&self) -> u64 {
+        self.router.mailbox_bytes() as u64
+    }
+
+    /// Bytes of all bodies under way.
+    pub fn body_bytes(&self) -> u64 {
+        self.admission.body_bytes()
+    }
 }

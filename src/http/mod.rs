@@ -6,6 +6,7 @@ mod app;
 mod body;
 mod connections;
 mod drain_body;
+mod error_codes;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod http_service;
@@ -20,6 +21,7 @@ mod server;
 mod stream;
 
 pub use app::{App, AppParts};
+pub use error_codes::{ERROR_CODES, ErrorCode};
 pub use http_service::HttpService;
 pub use limits::Limits;
 pub use route::Scope;

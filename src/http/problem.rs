@@ -28,6 +28,7 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        debug_assert!(super::error_codes::is_listed(code), "{code} is not in error_codes.rs");
         Self {
             kind: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),

@@ -55,7 +55,7 @@ pub use options::{
 pub use output::start_output;
 #[cfg(feature = "kafka")]
 pub use service::start;
-pub use status::{Handle, Progress};
+pub use status::{Handle, Progress, describe as describe_metrics};
 
 use crate::clock::Clock;
 use crate::input::EventReader;

@@ -36,8 +36,8 @@ const DATABASE_FIGURES: [(&str, &str, &str); 4] = [
     ("rocksdb.is-write-stopped", "freqcap_rocksdb_write_stopped", "Whether RocksDB has stopped writes"),
 ];
 
-/// Describes the metrics that are read when they are asked for, and those of HTTP.
-pub(crate) fn describe() {
+/// Describes the metrics of the HTTP interface and of RocksDB.
+pub fn describe() {
     for (_, name, help) in TABLE_FIGURES.into_iter().chain(DATABASE_FIGURES) {
         describe_gauge!(name, help);
     }

@@ -5,5 +5,7 @@ pub(crate) mod process;
 mod readiness;
 mod status_board;
 
+pub use figures::describe as describe_metrics;
+pub use process::metrics as process_metrics;
 pub use readiness::{BackFill, Readiness};
 pub use status_board::StatusBoard;

@@ -2,7 +2,9 @@
 
 use crate::model::RuleId;
 use hashbrown::HashMap;
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use std::cell::RefCell;
 
 const WOULD_CAP: &str = "freqcap_would_cap_total";
@@ -62,27 +64,7 @@ pub(super) struct ShardMetrics {
 
 impl ShardMetrics {
     pub(super) fn new() -> Self {
-        metrics::describe_counter!("freqcap_events_total", "Events by result");
-        metrics::describe_counter!("freqcap_users_erased_total", "Users erased");
-        metrics::describe_counter!(WOULD_CAP, "Verdicts in which a shadow rule would have capped, by rule");
-        metrics::describe_counter!(RESERVATIONS, "Candidates of /reserve by what became of them");
-        metrics::describe_counter!("freqcap_caps_started_total", "Keys that became capped");
-        metrics::describe_counter!("freqcap_caps_ended_total", "Keys whose cap ended");
-        metrics::describe_histogram!(
-            "freqcap_duplicate_age_seconds",
-            "Time between a duplicate and the event that it repeats: hours and days tell of ids that are not unique"
-        );
-        metrics::describe_counter!("freqcap_unreadable_rows_total", "Rows found that cannot be read, by table");
-        metrics::describe_histogram!("freqcap_turn_events", "Events that a writer took in one turn");
-        metrics::describe_histogram!("freqcap_turn_seconds", "Time of one turn, from its first read to its write");
-        metrics::describe_histogram!("freqcap_fsync_seconds", "Time of one sync of the write-ahead log");
-        metrics::describe_gauge!("freqcap_overlay_bytes", "Logs that changed and are not in a file yet");
-        metrics::describe_gauge!("freqcap_known_logs_filter_bytes", "Filters of which logs RocksDB may have");
-        metrics::describe_histogram!("freqcap_overlay_flush_seconds", "Time to write the frozen logs to a file");
-        metrics::describe_histogram!("freqcap_overlay_wait_seconds", "Time that a turn waited for room in the overlay");
-        metrics::describe_counter!("freqcap_timers_fired_total", "Timers that fired");
-        metrics::describe_gauge!("freqcap_timer_lag_seconds", "How late the oldest timer of the last turn fired");
-        metrics::describe_gauge!("freqcap_free_disk_bytes", "Bytes free in the data directory's file system");
+        describe();
         Self {
             counted: counter!("freqcap_events_total", "result" => "counted"),
             duplicate: counter!("freqcap_events_total", "result" => "duplicate"),
@@ -102,4 +84,35 @@ impl ShardMetrics {
             free_disk_bytes: gauge!("freqcap_free_disk_bytes"),
         }
     }
+}
+
+/// Says what the metrics of the shards and of the store are.
+pub fn describe() {
+    describe_counter!("freqcap_events_total", "Events by result");
+    describe_counter!("freqcap_users_erased_total", "Users erased");
+    describe_counter!(WOULD_CAP, "Verdicts in which a shadow rule would have capped, by rule");
+    describe_counter!(RESERVATIONS, "Candidates of /reserve by what became of them");
+    describe_counter!("freqcap_caps_started_total", "Keys that became capped");
+    describe_counter!("freqcap_caps_ended_total", "Keys whose cap ended");
+    describe_histogram!(
+        "freqcap_duplicate_age_seconds",
+        "Time between a duplicate and the event that it repeats: hours and days tell of ids that are not unique"
+    );
+    describe_counter!("freqcap_unreadable_rows_total", "Rows found that cannot be read, by table");
+    describe_histogram!("freqcap_turn_events", "Events that a writer took in one turn");
+    describe_histogram!("freqcap_turn_seconds", "Time of one turn, from its first read to its write");
+    describe_histogram!("freqcap_fsync_seconds", "Time of one sync of the write-ahead log");
+    describe_gauge!("freqcap_overlay_bytes", "Logs that changed and are not in a file yet");
+    describe_gauge!("freqcap_known_logs_filter_bytes", "Filters of which logs RocksDB may have");
+    describe_histogram!("freqcap_overlay_flush_seconds", "Time to write the frozen logs to a file");
+    describe_histogram!("freqcap_overlay_wait_seconds", "Time that a turn waited for room in the overlay");
+    describe_counter!("freqcap_timers_fired_total", "Timers that fired");
+    describe_gauge!("freqcap_timer_lag_seconds", "How late the oldest timer of the last turn fired");
+    describe_gauge!("freqcap_free_disk_bytes", "Bytes free in the data directory's file system");
+    describe_gauge!("freqcap_erasures_pending_shards", "Shards with erasures whose bytes are still in files");
+    describe_gauge!("freqcap_erasures_pending_seconds", "Age of the oldest of these erasures");
+    describe_histogram!("freqcap_erasure_round_seconds", "Time to take erasures out of every file");
+    describe_counter!("freqcap_clock_steps_total", "How often the time of day stopped being believed");
+    describe_gauge!("freqcap_clock_believed", "1 while the time of day agrees with what is known, else 0");
+    describe_gauge!("freqcap_recheck_shards", "Shards whose caps are yet to be judged by changed rules");
 }

@@ -31,6 +31,7 @@ mod writer;
 pub use block::{BlockBuilder, EventBlock};
 pub use clock_watch::{ask_to_accept_clock, is_asked_to_accept_clock};
 pub use health::{Health, Refusal};
+pub use metrics::describe as describe_metrics;
 pub use pulled::Lanes;
 pub use reader::{CandidateVerdict, PageStart, Reader, ReaderError, UserCall, UserEvent, UserKind, UserLog, UserPage};
 pub use reserve::{Reserve, ReserveOutcome};

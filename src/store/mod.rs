@@ -188,6 +188,7 @@ pub struct Store {
     /// Under which users who were erased are known: made with the data directory.
     erasure_key: [u8; 16],
     cache: rocksdb::Cache,
+    write_buffers: rocksdb::WriteBufferManager,
     _lock: Option<lock::DirLock>,
 }
 
@@ -313,6 +314,11 @@ impl Store {
     /// Bytes in the block cache.
     pub fn cache_bytes(&self) -> u64 {
         self.cache.get_usage() as u64
+    }
+
+    /// Bytes in the write buffers of all tables.
+    pub fn write_buffer_bytes(&self) -> u64 {
+        self.write_buffers.get_usage() as u64
     }
 
     fn shard_counters(start: u64) -> Vec<AtomicU64> {

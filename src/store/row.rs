@@ -171,7 +171,7 @@ impl RowKeys {
 
     /// Bytes of all of them.
     pub fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() + size_of_val(&self.ends[..])
     }
 }
 

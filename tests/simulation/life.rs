@@ -114,6 +114,7 @@ fn live(plan: &Plan, number: usize, may_be_wrong: bool, dir: &Path, report: &Pat
     let options = Options {
         writers: plan.writers,
         mailbox_events: 10_000,
+        mailbox_bytes: 64 << 20,
         min_free_disk: 0,
         max_offline: Duration::from_secs(7 * 86_400),
         accept_clock: false,

@@ -99,9 +99,6 @@ pub(super) struct Overlay {
     flushing: Mutex<()>,
 }
 
-/// What the filter of a shard may have however small the overlay is: enough for 40,000 keys, and 16 MiB in all.
-const KNOWN_LEAST: usize = 64 << 10;
-
 /// Figures of the overlay, for operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OverlayFigures {
@@ -151,8 +148,8 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 impl Overlay {
-    /// Of so many bytes, frozen rows included; and as many at most for the filters of what RocksDB has.
-    pub(super) fn new(bytes: usize) -> Self {
+    /// Of so many bytes, frozen rows included; and so many for the filters of what RocksDB has.
+    pub(super) fn new(bytes: usize, known_bytes: usize) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hasher: DefaultHashBuilder::default(),
@@ -163,7 +160,7 @@ impl Overlay {
             frozen_bytes: AtomicUsize::new(0),
             journal_bytes: AtomicUsize::new(0),
             freeze_at: bytes / 2,
-            known_max: (bytes / SHARDS).max(KNOWN_LEAST),
+            known_max: known_bytes / SHARDS,
             progress: Mutex::default(),
             progressed: Condvar::new(),
             flushing: Mutex::default(),

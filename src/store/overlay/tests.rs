@@ -16,7 +16,12 @@ const KEYS: u64 = 12;
 type Model = BTreeMap<Vec<u8>, usize>;
 
 fn options(dir: &Path, overlay_kib: u64) -> StoreOptions {
-    StoreOptions { data_dir: dir.to_owned(), overlay_size: ByteSize(overlay_kib << 10), ..StoreOptions::default() }
+    StoreOptions {
+        data_dir: dir.to_owned(),
+        overlay_size: ByteSize(overlay_kib << 10),
+        existence_filter: ByteSize::mib(16),
+        ..StoreOptions::default()
+    }
 }
 
 fn user(number: u64) -> String {
