@@ -1,6 +1,6 @@
 //! Bodies: bounded as they are sent and as they are unpacked, in bytes and in time.
 
-use super::admission::Room;
+use super::admission::BodyBudget;
 use super::app::App;
 use super::problem::Problem;
 use super::route::Call;
@@ -23,7 +23,7 @@ enum Encoding {
 /// A body in memory, and its place there.
 pub(super) struct ReadBody {
     pub bytes: Bytes,
-    _room: Room,
+    _room: BodyBudget,
 }
 
 /// From so many bytes on a body is read on a thread that gives way to those that answer.
@@ -93,7 +93,7 @@ pub(super) async fn read(app: &App, call: &mut Call, most: usize) -> Result<Read
     if declared.is_some_and(|declared| declared > most) {
         return Err(too_large(most));
     }
-    let mut room = app.admission.room();
+    let mut room = app.admission.body_budget();
     let packed = collect(app, body, declared, most, &mut room).await?;
     if encoding == Encoding::Identity {
         return Ok(ReadBody { bytes: packed, _room: room });
@@ -153,7 +153,7 @@ async fn collect(
     body: &mut Body,
     declared: Option<usize>,
     most: usize,
-    room: &mut Room,
+    room: &mut BodyBudget,
 ) -> Result<Bytes, Problem> {
     let end = Instant::now() + app.limits.request_timeout;
     let mut first = Bytes::new();
@@ -203,7 +203,7 @@ fn too_slow() -> Problem {
 }
 
 /// Unpacks piece by piece, taking room for each, beside that of the packed body.
-fn unpack(encoding: Encoding, packed: &[u8], most: usize, room: &mut Room) -> Result<Vec<u8>, Problem> {
+fn unpack(encoding: Encoding, packed: &[u8], most: usize, room: &mut BodyBudget) -> Result<Vec<u8>, Problem> {
     let broken = |error: std::io::Error| {
         Problem::bad_request("invalid_encoding", format!("the body cannot be unpacked as {encoding:?}: {error}"))
     };
@@ -238,7 +238,7 @@ fn unpack_member(
     reader: &mut impl Read,
     packed: usize,
     most: usize,
-    room: &mut Room,
+    room: &mut BodyBudget,
     out: &mut Vec<u8>,
     broken: impl Fn(std::io::Error) -> Problem,
 ) -> Result<(), Problem> {

@@ -11,6 +11,7 @@ mod error_codes;
 pub(crate) mod fuzz;
 mod http_service;
 mod limits;
+mod pieces;
 mod problem;
 mod query;
 mod resource;

@@ -50,6 +50,17 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
     }
 
+    /// Too many of something are under way.
+    pub fn overloaded(what: &str) -> Self {
+        Self::unavailable("overloaded", format!("too many {what} are under way; try again shortly"))
+    }
+
+    /// More memory is wanted than there is for all reads, so it does not help to ask again.
+    pub fn answer_too_large() -> Self {
+        let detail = "the answer takes more memory than all reads may have (--read-memory): ask for less at once";
+        Self::unprocessable("answer_too_large", detail)
+    }
+
     pub fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something failed here; the service's log says what")
     }
@@ -105,8 +116,15 @@ impl From<ReaderError> for Problem {
         {
             return Refusal::RowUnreadable.into();
         }
-        tracing::error!(%error, "a read failed");
-        Self::internal()
+        match error {
+            ReaderError::Busy => Self::unavailable("overloaded", "too many reads wait for the disk; try again shortly"),
+            ReaderError::TooLarge => Self::answer_too_large(),
+            ReaderError::NoRoom => Self::overloaded("reads"),
+            error => {
+                tracing::error!(%error, "a read failed");
+                Self::internal()
+            }
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! `GET /cap/{user}/{da}`: may this user see this ad?
 
 use crate::http::app::App;
-use crate::http::problem::{Problem, json};
+use crate::http::pieces::Pieces;
+use crate::http::problem::Problem;
 use crate::http::query::{self, AdQuery};
 use crate::http::route::{Answer, Call};
 use crate::http::schema::InstantText;
@@ -43,8 +44,8 @@ pub(in crate::http) struct CapAnswer<'a> {
 /// Judges and answers.
 async fn judge(app: &App, query: AdQuery) -> Answer {
     let AdQuery { user, candidate, question } = query;
-    let verdict = app.reader.ad(&user, &candidate, question).await?;
-    Ok(json(&CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict }))
+    let (verdict, room) = app.reader.ad(&user, &candidate, question, app.admission.read_budget()).await?;
+    Pieces::json(&CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict }, room)
 }
 
 /// The verdict on an ad for a user

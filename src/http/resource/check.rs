@@ -1,9 +1,11 @@
 //! `POST /check`: which of these ads may this user see?
 
 use crate::engine::Question;
+use crate::http::admission::ReadBudget;
 use crate::http::app::App;
 use crate::http::body;
-use crate::http::problem::{Problem, json};
+use crate::http::pieces::Pieces;
+use crate::http::problem::Problem;
 use crate::http::route::{Answer, Call, Route};
 use crate::http::schema::{IdText, InstantText};
 use crate::input::CheckRequest;
@@ -80,6 +82,8 @@ pub(in crate::http) async fn post(app: &Arc<App>, call: &mut Call) -> Answer {
 async fn judge(app: &App, route: &Route, asked: CheckRequest<'_>) -> Answer {
     let CheckRequest { user, candidates, kind, at } = asked;
     let _permit = route.admit(app)?;
-    let tell = |results: &[CandidateVerdict<'_>]| json(&CheckAnswer { user: user.as_str(), results });
-    Ok(app.reader.check(&user, &candidates, Question { kind, at }, tell).await?)
+    let tell = |results: &[CandidateVerdict<'_>], room: ReadBudget| {
+        Pieces::json(&CheckAnswer { user: user.as_str(), results }, room)
+    };
+    app.reader.check(&user, &candidates, Question { kind, at }, app.admission.read_budget(), tell).await?
 }

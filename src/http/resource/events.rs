@@ -4,6 +4,7 @@ use super::cap::CapAnswer;
 use crate::engine::Question;
 use crate::http::app::App;
 use crate::http::body::{self, Form, ReadBody};
+use crate::http::pieces::Pieces;
 use crate::http::problem::{Problem, json};
 use crate::http::route::{Answer, Call, Route};
 use crate::http::schema::{IdText, InstantText};
@@ -269,8 +270,9 @@ async fn count_one(app: &App, route: &Route, event: One<'_>) -> Answer {
         Counted { ignored: 1, .. } => "ignored",
         _ => "late",
     };
-    let verdict = app.reader.ad(&user, &candidate, Question::default()).await?;
-    Ok(json(&EventAnswer { result, cap: CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict } }))
+    let (verdict, room) = app.reader.ad(&user, &candidate, Question::default(), app.admission.read_budget()).await?;
+    let cap = CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict };
+    Pieces::json(&EventAnswer { result, cap }, room)
 }
 
 /// Lines that were sent as one JSON text are no JSON; that says little to who meant them for lines.

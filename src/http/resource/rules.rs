@@ -2,12 +2,14 @@
 
 use crate::http::app::App;
 use crate::http::body;
+use crate::http::pieces::Pieces;
 use crate::http::problem::{Problem, json};
 use crate::http::query;
 use crate::http::route::{Answer, Call, Route};
 use crate::input::{RuleReject, read_rule};
 use crate::model::{Kind, Limit, Mode, RuleError, TsMs, Window, rule_window_schema};
 use crate::shard::{Expect, RuleView, Rulebook, RulebookError, Source};
+use crate::store::Room;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -15,6 +17,8 @@ use std::sync::Arc;
 
 /// More rules than these are listed on a thread that gives way to those that answer.
 const MANY_RULES: usize = 100;
+/// Bytes of what a rule says of itself in text, about.
+const RULE_TEXT: usize = 256;
 
 /// A rule with what is known about it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -148,12 +152,17 @@ impl From<RuleReject> for Problem {
     )
 )]
 pub(in crate::http) async fn list(app: &Arc<App>, _call: &mut Call) -> Answer {
-    let book = app.rulebook.clone();
-    let list = move || json(&RulesAnswer { rules: book.list().into_iter().map(RuleAnswer::from).collect() });
+    let (book, mut room) = (app.rulebook.clone(), app.admission.read_budget());
+    let list = move || {
+        if !room.take(book.count() * (size_of::<RuleView>() + size_of::<RuleAnswer>() + RULE_TEXT)) {
+            return Err(room.refusal());
+        }
+        Pieces::json(&RulesAnswer { rules: book.list().into_iter().map(RuleAnswer::from).collect() }, room)
+    };
     if app.rulebook.count() <= MANY_RULES {
-        return Ok(list());
+        return list();
     }
-    app.background.spawn_blocking(list).await.map_err(|_| Problem::internal())
+    app.background.spawn_blocking(list).await.map_err(|_| Problem::internal())?
 }
 
 /// One rule
