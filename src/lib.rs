@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod alarm;
+pub mod allocator;
 pub mod cli;
 pub mod clock;
 pub mod config;
