@@ -3,10 +3,11 @@
 //! The way of an event: [`http`] (or [`kafka`], or a file, by [`cli`]) -> [`input`] -> [`shard`] -> [`engine`] -> [`store`] -> answer,
 //! and beside it [`store`] -> [`mirror`] -> Redis. What a user, a key, a rule or a log is stands in [`model`].
 //! ARCHITECTURE.md tells the rest.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod alarm;
+pub mod allocator;
 pub mod cli;
 pub mod clock;
 pub mod config;

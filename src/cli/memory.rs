@@ -1,11 +1,22 @@
 //! What is told of the memory budget: in the log at the start, in `/status` and in the metrics.
 
+use crate::allocator;
 use crate::config::{BudgetSource, MemoryPlan, Part};
 use crate::http::{App, StatusBoard};
 use crate::store::{ByteSize, Store};
 use metrics::{describe_gauge, gauge};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+
+/// From so much on freed memory may be kept for a second; it is little of the budget then, and handing it back takes time.
+const AMPLE: ByteSize = ByteSize::mib(1024);
+
+/// Has the allocator keep less where there is little.
+pub(super) fn prepare(plan: &MemoryPlan) {
+    if plan.budget < AMPLE {
+        allocator::give_back_at_once();
+    }
+}
 
 /// Says what the budget is, and what to do where the container may not bear it.
 pub(super) fn announce(plan: &MemoryPlan) {

@@ -73,6 +73,7 @@ pub enum ServeError {
 
 /// Serves until SIGTERM or SIGINT, then finishes what was accepted and makes it durable.
 pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
+    memory::prepare(&options.memory);
     memory::announce(&options.memory);
     options.server.max_connections = options.server.max_connections.min(connections_that_fit());
     let metrics = telemetry::install_metrics()?;

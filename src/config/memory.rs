@@ -73,10 +73,12 @@ impl Part {
     fn weight(self) -> u64 {
         MIB * match self {
             Part::BlockCache => 384,
-            Part::Overlay | Part::ExistenceFilter => 128,
+            Part::Overlay => 128,
+            Part::ExistenceFilter => 112,
             Part::WriteBuffers => 96,
-            Part::Bodies | Part::Connections => 64,
-            Part::Reads => 48,
+            Part::Connections => 88,
+            Part::Bodies => 64,
+            Part::Reads => 40,
             Part::Mailboxes => 32,
         }
     }
@@ -84,10 +86,10 @@ impl Part {
     /// With less it does not work, or not well enough to be of use.
     fn least(self) -> u64 {
         MIB * match self {
-            Part::BlockCache => 16,
-            Part::Overlay | Part::ExistenceFilter => 8,
-            Part::WriteBuffers => 6,
-            Part::Reads | Part::Connections => 4,
+            Part::BlockCache => 12,
+            Part::ExistenceFilter => 8,
+            Part::Overlay => 6,
+            Part::WriteBuffers | Part::Reads | Part::Connections => 4,
             Part::Bodies | Part::Mailboxes => 2,
         }
     }
@@ -113,7 +115,7 @@ impl Part {
 const WRITE_BUFFERS: u64 = 3;
 
 /// What the buffers of a connection take that has nothing under way.
-const CONNECTION_BYTES: u64 = 8 * KIB;
+const CONNECTION_BYTES: u64 = 16 * KIB;
 /// What headers that are not whole yet have together, at least.
 const HEADERS_LEAST: u64 = MIB;
 
@@ -157,7 +159,7 @@ pub(super) struct TooLittle {
 
 /// What is kept for the process itself.
 pub(super) fn own(budget: u64) -> u64 {
-    32 * MIB + budget / 64 * 3
+    48 * MIB + budget / 32
 }
 
 /// Splits a budget. `fixed` are the parts that are set, and `least` what others need more than they always do.
@@ -193,7 +195,7 @@ const SCALE_BITS: u32 = 20;
 
 /// The least budget, in whole MiB, that has room for shares of so many bytes.
 fn needed_for(shares: u64) -> ByteSize {
-    let mib = shares.saturating_add(32 * MIB).div_ceil(MIB).saturating_mul(64).div_ceil(61);
+    let mib = shares.saturating_add(48 * MIB).div_ceil(MIB).saturating_mul(32).div_ceil(31);
     let fits = |mib: &u64| (*mib).checked_mul(MIB).is_none_or(|bytes| bytes - own(bytes) >= shares);
     let needed = (mib..mib + 8).find(fits).unwrap_or(mib);
     ByteSize(needed.saturating_mul(MIB)).max(LEAST_BUDGET)
@@ -250,8 +252,8 @@ impl Config {
     /// How many connections there may be, and the bytes that headers may take which are not whole yet.
     pub fn connections(&self) -> (usize, usize) {
         let share = self.plan.bytes(Part::Connections).0;
-        // Half of it is for headers.
-        let fit = usize::try_from(share / 2 / CONNECTION_BYTES).unwrap_or(usize::MAX).max(1);
+        // A quarter of it at least is for headers.
+        let fit = usize::try_from(share / 4 * 3 / CONNECTION_BYTES).unwrap_or(usize::MAX).max(1);
         let max = self.max_connections.get();
         let connections = if self.plan.connections_are_set { max } else { max.min(fit) };
         let headers = share.saturating_sub(buffers_of(connections)).max(HEADERS_LEAST);

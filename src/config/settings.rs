@@ -146,17 +146,17 @@ settings! {
         overlay_size: Option<ByteSize> = "auto", "SIZE|auto",
             "For logs that changed and are not in a file yet: 128MiB of 1GiB";
         existence_filter: Option<ByteSize> = "auto", "SIZE|auto",
-            "For filters of which logs are on disk, 12 bits each: 128MiB of 1GiB";
+            "For filters of which logs are on disk, 12 bits each: 112MiB of 1GiB";
         write_buffer: Option<ByteSize> = "auto", "SIZE|auto",
             "The journal's write buffer: 32MiB of 1GiB. The buffers of all tables take three times as much";
         max_bodies: Option<ByteSize> = "auto", "SIZE|auto",
             "For all request bodies under way, more are answered 503: 64MiB of 1GiB";
         read_memory: Option<ByteSize> = "auto", "SIZE|auto",
-            "For all reads under way that have much to read, more are answered 503: 48MiB of 1GiB";
+            "For all reads under way that have much to read, more are answered 503: 40MiB of 1GiB";
         mailbox_memory: Option<ByteSize> = "auto", "SIZE|auto",
             "For events that wait for a writer, more are answered 503: 32MiB of 1GiB";
         connection_memory: Option<ByteSize> = "auto", "SIZE|auto",
-            "For connections, and headers that are not whole yet: 64MiB of 1GiB";
+            "For connections, and headers that are not whole yet: 88MiB of 1GiB";
     }
     "Limits" {
         max_body: ByteSize = "16MiB", "SIZE",

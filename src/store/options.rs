@@ -147,7 +147,7 @@ impl Default for StoreOptions {
             keep_changes: false,
             block_cache: ByteSize::mib(384),
             overlay_size: ByteSize::mib(128),
-            existence_filter: ByteSize::mib(128),
+            existence_filter: ByteSize::mib(112),
             write_buffer: ByteSize::mib(32),
             bloom_bits: 10.0,
             compression: Compression::Lz4,
