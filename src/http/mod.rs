@@ -17,7 +17,6 @@ mod query;
 mod resource;
 mod route;
 mod routes;
-mod schema;
 mod server;
 mod stream;
 

@@ -1,6 +1,7 @@
 //! Paths and query strings, decoded strictly: what is no UTF-8 is an error, not another id.
 
 use super::problem::Problem;
+use crate::api::InstantText;
 use crate::engine::Question;
 use crate::model::{Candidate, CapKey, DaId, Kind, MAX_KEYS, TsMs, UserId};
 use crate::shard::PageStart;
@@ -46,6 +47,16 @@ pub(super) fn cursor(start: &PageStart) -> String {
         PageStart::Log(key) => key.clone(),
         PageStart::Call(id) => format!("{CALL}{id}"),
     }
+}
+
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+pub(super) struct PageParams {
+    /// The most logs and calls of an answer, 1 to 1,000; 100 without it. A page ends sooner where it has 10,000 events
+    limit: Option<u32>,
+    /// Where to go on: `cursor` of the answer before
+    cursor: Option<String>,
 }
 
 /// Where a page begins, and how many it holds at most: `cursor` and `limit`.
@@ -97,6 +108,22 @@ fn add_key<'a>(keys: &mut SmallVec<[CapKey<'a>; 2]>, text: impl Into<Cow<'a, str
     }
     keys.push(key);
     Ok(())
+}
+
+/// The query of `GET /cap` besides user and ad, as documented; [`ad_query`] reads it.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+pub(super) struct CapParams {
+    /// A key to judge besides the ad's own, such as `campaign:42`; at most 16, by naming it again
+    #[param(example = json!(["campaign:42"]))]
+    key: Option<Vec<String>>,
+    /// Only rules of this kind
+    #[param(example = "impression")]
+    kind: Option<String>,
+    /// The instant asked about, in ms since 1970 or as RFC 3339 text; now without it
+    #[param(inline)]
+    at: Option<InstantText>,
 }
 
 /// What `GET /cap` asks.

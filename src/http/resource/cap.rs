@@ -1,51 +1,19 @@
 //! `GET /cap/{user}/{da}`: may this user see this ad?
 
+use crate::api::CapAnswer;
 use crate::http::app::App;
 use crate::http::pieces::Pieces;
 use crate::http::problem::Problem;
-use crate::http::query::{self, AdQuery};
+use crate::http::query::{self, AdQuery, CapParams};
 use crate::http::route::{Answer, Call};
-use crate::http::schema::InstantText;
-use crate::model::Verdict;
-use serde::Serialize;
 use std::sync::Arc;
-
-/// What may be asked besides; read by [`query::ad_query`].
-#[derive(utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-#[allow(dead_code)]
-struct CapParams {
-    /// A key to judge besides the ad's own, such as `campaign:42`; at most 16, by naming it again
-    #[param(example = json!(["campaign:42"]))]
-    key: Option<Vec<String>>,
-    /// Only rules of this kind
-    #[param(example = "impression")]
-    kind: Option<String>,
-    /// The instant asked about, in ms since 1970 or as RFC 3339 text; now without it
-    #[param(inline)]
-    at: Option<InstantText>,
-}
-
-/// A verdict with whom and what it is about.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(example = json!({
-    "user": "u1", "da": "77", "capped": true, "capped_until": 1732665600000u64, "rule": "default", "key": "da:77",
-    "kind": "impression", "window": "5d", "count": 5, "limit": 5, "remaining": 0,
-    "rules": [{"rule": "default", "key": "da:77", "kind": "impression", "mode": "enforce", "limit": 5, "window": "5d",
-               "count": 5, "remaining": 0, "capped": true, "capped_until": 1732665600000u64}]
-}))]
-pub(in crate::http) struct CapAnswer<'a> {
-    pub user: &'a str,
-    pub da: &'a str,
-    #[serde(flatten)]
-    pub verdict: Verdict,
-}
 
 /// Judges and answers.
 async fn judge(app: &App, query: AdQuery) -> Answer {
     let AdQuery { user, candidate, question } = query;
     let (verdict, room) = app.reader.ad(&user, &candidate, question, app.admission.read_budget()).await?;
-    Pieces::json(&CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict }, room)
+    let answer = CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict: (&verdict).into() };
+    Pieces::json(&answer, room)
 }
 
 /// The verdict on an ad for a user

@@ -1,103 +1,23 @@
 //! `POST /events`: impressions in.
 
-use super::cap::CapAnswer;
+use crate::api::{BatchAnswer, CapAnswer, Capped, EventAnswer, EventBody, EventError, EventsAnswer};
 use crate::engine::Question;
 use crate::http::app::App;
 use crate::http::body::{self, Form, ReadBody};
 use crate::http::pieces::Pieces;
 use crate::http::problem::{Problem, json};
 use crate::http::route::{Answer, Call, Route};
-use crate::http::schema::{IdText, InstantText};
 use crate::input::{Body as Holds, BodyError, Reject, looks_like_lines};
 use crate::model::{Candidate, Event, UserId};
 use crate::shard::{BlockBuilder, Counted, Refusal, TOO_MANY_KINDS};
 use axum::response::IntoResponse;
 use http::StatusCode;
-use serde::Serialize;
 use std::sync::Arc;
 
 /// How many rejected events an answer tells of.
 const ERRORS_TOLD: usize = 100;
 pub(in crate::http) const TOO_MANY_KINDS_DETAIL: &str =
     "a log that this would count in holds as many kinds as a log may (16), and not this one";
-
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct EventAnswer<'a> {
-    /// `counted`, `duplicate`, `late`, `erased` or `ignored`.
-    #[schema(example = "counted")]
-    result: &'static str,
-    /// As `GET /cap` with the event's keys, after the event.
-    cap: CapAnswer<'a>,
-}
-
-/// What became of a batch.
-#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
-struct BatchAnswer {
-    #[schema(example = 998)]
-    counted: usize,
-    #[schema(example = 1)]
-    duplicate: usize,
-    late: usize,
-    erased: usize,
-    /// Of users that mean nobody (`null`, the all-zero advertising id, macros that nobody replaced): kept nowhere.
-    ignored: usize,
-    #[schema(example = 1)]
-    rejected: usize,
-    /// The first 100 rejected.
-    errors: Vec<EventError>,
-    /// The keys that went from not capped to capped by this call.
-    capped: Vec<Capped>,
-    /// Only in a 503: events that were not taken. Sending the whole call again is safe for events with ids.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unavailable: Option<usize>,
-}
-
-/// What became of one event, or of a batch.
-// As documented; each is written by itself.
-#[derive(Serialize, utoipa::ToSchema)]
-#[allow(dead_code)]
-#[serde(untagged)]
-enum EventsAnswer<'a> {
-    One(EventAnswer<'a>),
-    Batch(BatchAnswer),
-}
-
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct EventError {
-    /// Which element, or line (blank ones are counted), from 0.
-    index: usize,
-    #[schema(example = "ts_not_milliseconds")]
-    code: &'static str,
-    detail: String,
-}
-
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct Capped {
-    user: String,
-    #[schema(example = "da:77")]
-    key: String,
-    capped_until: u64,
-}
-
-/// An event.
-// As documented; what is read is told by `crate::input`.
-#[derive(utoipa::ToSchema)]
-#[allow(dead_code)]
-#[schema(example = json!({"user": "u1", "da": "77", "ts": 1732233600000u64, "id": "imp-1", "keys": ["campaign:42"]}))]
-struct EventBody {
-    /// Also `user_no`, `user_id`.
-    user: IdText,
-    /// Also `da_id`, `ad_id`.
-    da: IdText,
-    /// The log time; now without it. Also `logTime`, `log_time`, `timestamp`.
-    ts: Option<InstantText>,
-    /// With it a retry counts once. Also `event_id`.
-    id: Option<IdText>,
-    /// `impression` without it.
-    kind: Option<String>,
-    /// Keys counted besides the ad's own, `<level>:<id>`; at most 16.
-    keys: Option<Vec<String>>,
-}
 
 /// Count events
 ///
@@ -148,8 +68,7 @@ pub(in crate::http) async fn post(app: &Arc<App>, call: &mut Call) -> Answer {
     answer.late = counted.late;
     answer.erased = counted.erased;
     answer.ignored = counted.ignored;
-    let capped = |key: crate::shard::CappedKey| Capped { user: key.user, key: key.key, capped_until: key.until.0 };
-    answer.capped = counted.capped.into_iter().map(capped).collect();
+    answer.capped = counted.capped.into_iter().map(Capped::from).collect();
     Ok(match counted.refusal {
         None => json(&answer),
         Some(refusal) => {
@@ -271,7 +190,7 @@ async fn count_one(app: &App, route: &Route, event: One<'_>) -> Answer {
         _ => "late",
     };
     let (verdict, room) = app.reader.ad(&user, &candidate, Question::default(), app.admission.read_budget()).await?;
-    let cap = CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict };
+    let cap = CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict: (&verdict).into() };
     Pieces::json(&EventAnswer { result, cap }, room)
 }
 

@@ -1,17 +1,11 @@
 //! For who operates the service: is it alive, is it ready.
 
+use crate::api::ProbeAnswer;
 use crate::http::app::App;
 use crate::http::problem::{Problem, json};
 use crate::http::route::{Answer, Call};
 use crate::service::BackFill;
-use serde::Serialize;
 use std::sync::Arc;
-
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct ProbeAnswer {
-    #[schema(example = "ok")]
-    status: &'static str,
-}
 
 const OK: ProbeAnswer = ProbeAnswer { status: "ok" };
 

@@ -1,53 +1,16 @@
 //! `POST /reserve` and `POST /release`: check and count in one step, held until an event confirms it.
 
-use super::check::CandidateBody;
 use super::events::TOO_MANY_KINDS_DETAIL;
+use crate::api::{ReleaseAnswer, ReleaseBody, ReserveAnswer, ReserveBody};
 use crate::http::app::App;
 use crate::http::body;
 use crate::http::problem::{Problem, json, json_bytes};
 use crate::http::route::{Answer, Call, Route};
-use crate::http::schema::IdText;
-use crate::input::{ReleaseRequest, ReserveRequest};
-use crate::model::{EventId, ReserveAnswer};
+use crate::model::EventId;
 use crate::random::random_id;
 use crate::shard::{Reserve, ReserveOutcome, TOO_MANY_KINDS};
 use http::StatusCode;
-use serde::Serialize;
 use std::sync::Arc;
-
-#[derive(utoipa::ToSchema)]
-#[allow(dead_code)]
-#[schema(example = json!({"user": "u1", "candidates": ["77", {"da": "78", "keys": ["campaign:42"]}], "want": 1, "ttl": "60s", "id": "req-9"}))]
-struct ReserveBody {
-    user: IdText,
-    /// In the order of preference, at most 1,000. One named twice is judged twice.
-    candidates: Vec<CandidateBody>,
-    /// How many to reserve; 1 without it
-    want: Option<u64>,
-    /// How long it holds unless it is confirmed: a duration of at most 1h, 60s without it; null counts for good
-    ttl: Option<String>,
-    /// Of this call and of the events that confirm it; one is made up without it
-    id: Option<IdText>,
-    /// What the confirming events are; `impression` without it
-    kind: Option<String>,
-}
-
-#[derive(utoipa::ToSchema)]
-#[allow(dead_code)]
-#[schema(example = json!({"user": "u1", "id": "req-9"}))]
-struct ReleaseBody {
-    user: IdText,
-    id: IdText,
-    /// Only what is reserved of this ad
-    da: Option<IdText>,
-}
-
-#[derive(Serialize, utoipa::ToSchema)]
-struct ReleaseAnswer {
-    /// Candidates given back; what is confirmed, lapsed or unknown is none.
-    #[schema(example = 1)]
-    released: usize,
-}
 
 /// Reserve the first ads that are not capped
 ///
@@ -77,14 +40,13 @@ struct ReleaseAnswer {
 pub(in crate::http) async fn reserve(app: &Arc<App>, call: &mut Call) -> Answer {
     let body = body::read_json(app, call).await?;
     if body.is_large() {
-        let asked =
-            body.parse_in_background(app, |text| ReserveRequest::read(text).map(ReserveRequest::into_owned)).await?;
+        let asked = body.parse_in_background(app, |text| ReserveBody::read(text).map(ReserveBody::into_owned)).await?;
         return reserve_asked(app, call.route, asked).await;
     }
-    reserve_asked(app, call.route, ReserveRequest::read(body.text()?)?).await
+    reserve_asked(app, call.route, ReserveBody::read(body.text()?)?).await
 }
 
-async fn reserve_asked(app: &App, route: &Route, asked: ReserveRequest<'_>) -> Answer {
+async fn reserve_asked(app: &App, route: &Route, asked: ReserveBody<'_>) -> Answer {
     let (id, body_hash) = match asked.id {
         Some(id) => (id, Some(asked.body_hash)),
         None => (EventId::new(random_id()).map_err(|_| Problem::internal())?, None),
@@ -140,15 +102,14 @@ async fn reserve_asked(app: &App, route: &Route, asked: ReserveRequest<'_>) -> A
 pub(in crate::http) async fn release(app: &Arc<App>, call: &mut Call) -> Answer {
     let body = body::read_json(app, call).await?;
     if body.is_large() {
-        let asked =
-            body.parse_in_background(app, |text| ReleaseRequest::read(text).map(ReleaseRequest::into_owned)).await?;
+        let asked = body.parse_in_background(app, |text| ReleaseBody::read(text).map(ReleaseBody::into_owned)).await?;
         return release_asked(app, call.route, asked).await;
     }
-    release_asked(app, call.route, ReleaseRequest::read(body.text()?)?).await
+    release_asked(app, call.route, ReleaseBody::read(body.text()?)?).await
 }
 
-async fn release_asked(app: &App, route: &Route, asked: ReleaseRequest<'_>) -> Answer {
-    let ReleaseRequest { user, id, da } = asked;
+async fn release_asked(app: &App, route: &Route, asked: ReleaseBody<'_>) -> Answer {
+    let ReleaseBody { user, id, da } = asked;
     let _permit = route.admit(app)?;
     let released = app.router.release(user, id, da).await?;
     Ok(json(&ReleaseAnswer { released }))

@@ -1,105 +1,23 @@
 //! `GET /rules`, `GET`, `PUT` and `DELETE /rules/{id}`: what caps.
 
+use crate::api::{RuleAnswer, RuleBody, RuleReject, RulesAnswer, read_rule};
 use crate::http::app::App;
 use crate::http::body;
 use crate::http::pieces::Pieces;
 use crate::http::problem::{Problem, json};
 use crate::http::query;
 use crate::http::route::{Answer, Call, Route};
-use crate::input::{RuleReject, read_rule};
-use crate::model::{Kind, Limit, Mode, RuleError, TsMs, Window, rule_window_schema};
-use crate::shard::{Expect, RuleView, Rulebook, RulebookError, Source};
+use crate::model::RuleError;
+use crate::shard::{Expect, RuleView, Rulebook, RulebookError};
 use crate::store::Room;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde::Serialize;
 use std::sync::Arc;
 
 /// More rules than these are listed on a thread that gives way to those that answer.
 const MANY_RULES: usize = 100;
 /// Bytes of what a rule says of itself in text, about.
 const RULE_TEXT: usize = 256;
-
-/// A rule with what is known about it.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(example = json!({
-    "id": "brand-x", "key": "campaign:42", "kind": "impression", "limit": 3, "window": "24h", "mode": "enforce",
-    "source": "api", "mirror": {"done": 256, "total": 256}
-}))]
-struct RuleAnswer {
-    #[schema(example = "brand-x")]
-    id: String,
-    /// One key, or `<level>:*`, every key of the level that has no rule of this kind of its own.
-    #[schema(example = "campaign:42")]
-    key: String,
-    #[schema(value_type = String, example = "impression")]
-    kind: Kind,
-    /// At most so many in the window; null exempts the key from every other rule of the kind.
-    #[schema(value_type = Option<u64>)]
-    limit: Limit,
-    #[schema(schema_with = rule_window_schema)]
-    window: Window,
-    mode: Mode,
-    /// Who keeps it: only a rule of the `api` is changed here.
-    source: Source,
-    mirror: Mirrored,
-    /// The rule reaches further back than events were held when it came: from here on its counts are whole. Only until
-    /// then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<u64>)]
-    complete_from: Option<TsMs>,
-}
-
-/// How far what is mirrored follows the rule.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct Mirrored {
-    /// Shards whose caps were judged since the rule changed, and what came of it told to Redis, where there is one.
-    #[schema(example = 256)]
-    done: usize,
-    #[schema(example = 256)]
-    total: usize,
-}
-
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct RulesAnswer {
-    /// By id.
-    rules: Vec<RuleAnswer>,
-}
-
-impl From<RuleView> for RuleAnswer {
-    fn from(view: RuleView) -> Self {
-        Self {
-            id: view.rule.id.as_str().to_owned(),
-            key: view.rule.key.to_string(),
-            kind: view.rule.kind,
-            limit: view.rule.limit,
-            window: view.rule.window.clone(),
-            mode: view.rule.mode,
-            source: view.source,
-            mirror: Mirrored { done: view.done, total: view.total },
-            complete_from: view.complete_from,
-        }
-    }
-}
-
-/// A rule.
-// As documented; what is read is told by `crate::input`.
-#[derive(utoipa::ToSchema)]
-#[allow(dead_code)]
-#[schema(example = json!({"key": "campaign:42", "limit": 3, "window": "24h"}))]
-struct RuleBody {
-    /// One key (`campaign:42`) or every key of a level (`campaign:*`)
-    key: String,
-    /// A positive integer, at most `history_limit` unless the window is `lifetime`; null exempts. Must be there
-    #[schema(required = true, minimum = 1)]
-    limit: Option<u64>,
-    #[schema(schema_with = rule_window_schema)]
-    window: Window,
-    /// `impression` without it
-    kind: Option<String>,
-    /// `enforce` without it
-    mode: Option<Mode>,
-}
 
 impl From<RulebookError> for Problem {
     fn from(error: RulebookError) -> Self {

@@ -1,38 +1,13 @@
 //! `GET /status` and `GET /version`: how the service is, in one JSON object, and what it is.
 
+use crate::api::{StatusAnswer, VersionAnswer};
 use crate::http::app::App;
 use crate::http::problem::json;
 use crate::http::route::{Answer, Call};
 use crate::service::process;
 use crate::store::FORMAT;
-use serde::Serialize;
-use serde_json::{Map, Value, json as value};
+use serde_json::{Value, json as value};
 use std::sync::Arc;
-
-/// How the service is. There may be more members than these.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(in crate::http) struct StatusAnswer {
-    /// `ok`; `events_refused` where reads go on and events are answered 503; `failed` where only a restart helps.
-    #[schema(example = "ok")]
-    status: &'static str,
-    /// The code that events are refused with; null where they are taken.
-    #[schema(example = "disk_full")]
-    refused: Option<&'static str>,
-    #[schema(example = "0.1.0")]
-    version: &'static str,
-    /// Made with the data directory.
-    store_id: String,
-    /// ms since 1970.
-    started_at: u64,
-    uptime_ms: u64,
-    draining: bool,
-    /// How often something could not be read from disk since the start: its users are refused, all others are served.
-    unreadable_rows: u64,
-    /// Parts: `clock`, `memory`, `mirror` and `kafka` (null where there is none).
-    #[serde(flatten)]
-    #[schema(additional_properties)]
-    parts: Map<String, Value>,
-}
 
 /// How the service is, for people and for programs that watch over it
 ///
@@ -75,18 +50,6 @@ pub(in crate::http) async fn status(app: &Arc<App>, _call: &mut Call) -> Answer 
         unreadable_rows: app.router.health().unreadable_rows(),
         parts,
     }))
-}
-
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct VersionAnswer {
-    #[schema(example = "freqcap")]
-    name: &'static str,
-    #[schema(example = "0.1.0")]
-    version: &'static str,
-    /// Of what is on disk; a newer one is refused.
-    format: u32,
-    /// What was compiled in.
-    features: &'static [&'static str],
 }
 
 /// Which freqcap this is

@@ -1,8 +1,8 @@
 //! Finding an event's fields among the members of an object.
 
+use super::fast_json;
 use super::fields::{Mapping, Node};
 use super::json::{NotJson, Raw, members, members_by_library};
-use super::plain;
 
 /// The fields of an event in the order in which they are judged, each with the standard names that it goes by: the
 /// canonical one first, then the aliases. A name's place here is the index of its slot.
@@ -81,11 +81,11 @@ pub(super) fn slot(name: &[u8]) -> Option<usize> {
 /// Reads an object and keeps in `found`, in place of what was there, the values of the names that mean something; of two
 /// members of one name the last.
 #[inline]
-pub(super) fn find<'a>(json: &'a str, mapping: Option<&Mapping>, found: &mut Found<'a>) -> Result<(), NotJson> {
+pub(super) fn find_fields<'a>(json: &'a str, mapping: Option<&Mapping>, found: &mut Found<'a>) -> Result<(), NotJson> {
     found.clear();
     let Some(mapping) = mapping else {
         let look = |name: &str| slot(name.as_bytes());
-        if plain::each(json, look, |slot, value| found.standard[slot] = present(value)).is_some() {
+        if fast_json::each(json, look, |slot, value| found.standard[slot] = present(value)).is_some() {
             return Ok(());
         }
         found.clear();
