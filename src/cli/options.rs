@@ -45,6 +45,7 @@ impl ServeOptions {
                 max_reads: config.max_reads.get(),
                 max_writes: config.max_writes.get(),
                 max_bodies: config.max_bodies.0,
+                max_read_memory: config.read_memory.0,
             },
             server: ServerOptions {
                 max_connections: config.max_connections.get(),

@@ -163,6 +163,7 @@ impl Config {
             ("overlay_size", self.overlay_size, 64 << 10),
             ("max_header", self.max_header, 1 << 10),
             ("max_body", self.max_body, 1 << 10),
+            ("read_memory", self.read_memory, 1 << 20),
         ] {
             if size.0 < least {
                 return at(name, &format!("is less than {}KiB", least >> 10));

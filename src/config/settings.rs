@@ -142,6 +142,8 @@ settings! {
         max_body: ByteSize = "16MiB", "SIZE",
             "Largest body of POST /events, after decompression; larger is 413. All other calls: 1MiB";
         max_bodies: ByteSize = "256MiB", "SIZE", "Memory for all request bodies under way; more are answered 503";
+        read_memory: ByteSize = "64MiB", "SIZE",
+            "Memory for what is read and answered, beyond 16KiB for each read under way; more are answered 503";
         max_batch: Count<1, 100_000_000> = "10000", "N", "Most events in one request; more are 413, nothing counted";
         max_header: ByteSize = "32KiB", "SIZE", "Largest request target and header; larger is 431";
         max_connections: Count<1, 10_000_000> = "4096", "N",

@@ -13,6 +13,7 @@ mod front;
 pub(crate) mod fuzz;
 mod leftover;
 mod ops;
+mod pieces;
 mod problem;
 mod process;
 mod query;
