@@ -45,7 +45,7 @@ impl ServeOptions {
                 max_reads: config.max_reads.get(),
                 max_writes: config.max_writes.get(),
                 max_bodies: config.plan.bytes(Part::Bodies).0,
-                // The share of reads: max_read_memory: config.plan.bytes(Part::Reads).0
+                max_read_memory: config.plan.bytes(Part::Reads).0,
             },
             server: ServerOptions {
                 max_connections,

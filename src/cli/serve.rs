@@ -119,7 +119,11 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     if let Some(kafka) = &kafka {
         status.add("kafka", kafka_status(kafka.handle()));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(shard::BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)?;
     let mirror = options.mirror.map(|mirror| {
         let clock = clock.clone();
         Mirror::new(store.clone(), mirror, Arc::new(move || clock.now()))

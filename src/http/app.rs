@@ -40,6 +40,8 @@ pub struct Limits {
     pub max_writes: usize,
     /// Bytes of all bodies in memory at once.
     pub max_bodies: u64,
+    /// Bytes of all that is read and answered in memory at once, beyond a little that each read may have.
+    pub max_read_memory: u64,
 }
 
 /// What handlers share.

@@ -1,6 +1,6 @@
 //! Bodies: bounded as they are sent and as they are unpacked, in bytes and in time.
 
-use super::admission::Room;
+use super::admission::BodyRoom;
 use super::app::App;
 use super::problem::Problem;
 use axum::body::Body;
@@ -22,7 +22,7 @@ enum Encoding {
 /// A body in memory, and its place there.
 pub(super) struct ReadBody {
     pub bytes: Bytes,
-    _room: Room,
+    _room: BodyRoom,
 }
 
 /// From so many bytes on a body is read on a thread that gives way to those that answer.
@@ -150,7 +150,7 @@ async fn collect(
     body: &mut Body,
     declared: Option<usize>,
     most: usize,
-    room: &mut Room,
+    room: &mut BodyRoom,
 ) -> Result<Bytes, Problem> {
     let end = Instant::now() + app.limits.request_timeout;
     let mut first = Bytes::new();
@@ -200,7 +200,7 @@ fn too_slow() -> Problem {
 }
 
 /// Unpacks piece by piece, taking room for each, beside that of the packed body.
-fn unpack(encoding: Encoding, packed: &[u8], most: usize, room: &mut Room) -> Result<Vec<u8>, Problem> {
+fn unpack(encoding: Encoding, packed: &[u8], most: usize, room: &mut BodyRoom) -> Result<Vec<u8>, Problem> {
     let broken = |error: std::io::Error| {
         Problem::bad_request("invalid_encoding", format!("the body cannot be unpacked as {encoding:?}: {error}"))
     };
@@ -235,7 +235,7 @@ fn unpack_member(
     reader: &mut impl Read,
     packed: usize,
     most: usize,
-    room: &mut Room,
+    room: &mut BodyRoom,
     out: &mut Vec<u8>,
     broken: impl Fn(std::io::Error) -> Problem,
 ) -> Result<(), Problem> {

@@ -2,11 +2,13 @@
 
 use super::app::App;
 use super::body;
+use super::pieces::Pieces;
 use super::problem::{Problem, answer, json};
 use super::query;
 use crate::input::{RuleReject, read_rule};
 use crate::model::{Kind, Limit, Mode, RuleError, TsMs, Window, rule_window_schema};
 use crate::shard::{Expect, Refusal, RuleView, Rulebook, RulebookError, Source};
+use crate::store::Room;
 use axum::body::Body;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +18,8 @@ use std::sync::Arc;
 
 /// More rules than these are listed on a thread that gives way to those that answer.
 const MANY_RULES: usize = 100;
+/// Bytes of what a rule says of itself in text, about.
+const RULE_TEXT: usize = 256;
 
 /// A rule with what is known about it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -154,12 +158,17 @@ pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
 
 async fn try_list(app: &App) -> Result<Response, Problem> {
     let _permit = app.admission.read()?;
-    let book = app.rulebook.clone();
-    let list = move || json(&RulesAnswer { rules: book.list().into_iter().map(RuleAnswer::from).collect() });
+    let (book, mut room) = (app.rulebook.clone(), app.admission.read_room());
+    let list = move || {
+        if !room.take(book.count() * (size_of::<RuleView>() + size_of::<RuleAnswer>() + RULE_TEXT)) {
+            return Err(room.refusal());
+        }
+        Pieces::json(&RulesAnswer { rules: book.list().into_iter().map(RuleAnswer::from).collect() }, room)
+    };
     if app.rulebook.count() <= MANY_RULES {
-        return Ok(list());
+        return list();
     }
-    app.aside.spawn_blocking(list).await.map_err(|_| Problem::internal())
+    app.aside.spawn_blocking(list).await.map_err(|_| Problem::internal())?
 }
 
 /// One rule
