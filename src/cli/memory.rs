@@ -58,7 +58,8 @@ pub(super) fn publish(plan: MemoryPlan, board: &StatusBoard, app: &Arc<App>, sto
             Part::WriteBuffers => Some(store.write_buffer_bytes()),
             Part::Bodies => app.upgrade().map(|app| app.body_bytes()),
             Part::Mailboxes => app.upgrade().map(|app| app.mailbox_bytes()),
-            Part::Reads | Part::Connections => None,
+            Part::Reads => app.upgrade().map(|app| app.read_bytes()),
+            Part::Connections => None,
         };
         told(&plan, used)
     });

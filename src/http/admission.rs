@@ -117,6 +117,11 @@ impl Admission {
         (self.bodies.all_kib.saturating_sub(self.bodies.kib.available_permits()) as u64) << 10
     }
 
+    /// Bytes of all reads under way, beyond what each has without asking.
+    pub(super) fn read_bytes(&self) -> u64 {
+        (self.read_memory.all_kib.saturating_sub(self.read_memory.kib.available_permits()) as u64) << 10
+    }
+
     /// Lets a read in, as long as the permit is held.
     pub(super) fn read(&self) -> Result<Permit<'_>, Problem> {
         self.reads.try_acquire().map_err(|_| Problem::overloaded("reads"))

@@ -77,4 +77,9 @@ impl App {
     pub fn body_bytes(&self) -> u64 {
         self.admission.body_bytes()
     }
+
+    /// Bytes of all reads under way, beyond what each has without asking.
+    pub fn read_bytes(&self) -> u64 {
+        self.admission.read_bytes()
+    }
 }
