@@ -4,13 +4,13 @@ use super::{admin, memory};
 use crate::clock::Clock;
 use crate::config::MemoryPlan;
 use crate::engine::Policy;
-use crate::http::{self, App, AppParts, HttpService, Limits, ServerOptions};
+use crate::http::{self, App, HttpService, Limits, ServerOptions};
 use crate::input::EventReader;
 use crate::kafka::{self, KafkaError};
 use crate::mirror::{self, Mirror};
 use crate::model::Rule;
 use crate::priority::give_way;
-use crate::service::{self, Readiness, StatusBoard};
+use crate::service::{self, Readiness, ServiceParts, Services, StatusBoard};
 use crate::shard::{self, RulebookError, Shards};
 use crate::store::{OpenError, Store, StoreError, StoreOptions};
 use crate::telemetry;
@@ -132,17 +132,15 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     if let Some(mirror) = &mirror {
         status.add("mirror", mirror_status(mirror.handle()));
     }
-    let parts = AppParts {
+    let parts = ServiceParts {
         store: store.clone(),
         events: options.events,
-        limits: options.limits,
+        max_batch: options.limits.max_batch,
         readiness: readiness.clone(),
         status: status.clone(),
-        metrics: metrics.clone(),
-        background: background.handle().clone(),
     };
-    let app = App::new(&shards, parts);
-    let app = Arc::new(app);
+    let services = Services::new(&shards, parts);
+    let app = Arc::new(App::new(services, options.limits, metrics.clone(), background.handle().clone()));
     memory::publish(options.memory, &status, &app, &store);
     drop(status);
     let admin = options.admin_listen.map(|listen| admin::Admin::start(&app, listen, &options.server)).transpose()?;

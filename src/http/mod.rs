@@ -20,7 +20,7 @@ mod routes;
 mod server;
 mod stream;
 
-pub use app::{App, AppParts};
+pub use app::App;
 pub use error_codes::{ERROR_CODES, ErrorCode};
 pub use http_service::HttpService;
 pub use limits::Limits;

@@ -53,7 +53,7 @@ pub fn describe() {
 }
 
 /// Reads the metrics of the store and the mailboxes.
-pub(crate) fn refresh(store: &Store, router: &Router) {
+pub(super) fn refresh(store: &Store, router: &Router) {
     for (property, name, _) in TABLE_FIGURES {
         for (table, value) in store.table_figures(property) {
             gauge!(name, "table" => table).set(value as f64);

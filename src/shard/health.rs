@@ -30,6 +30,21 @@ pub enum Refusal {
     Stopping,
 }
 
+impl Refusal {
+    /// Stable: what programs go by.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Busy => "overloaded",
+            Self::Poisoned => "store_failed",
+            Self::DiskFull => "disk_full",
+            Self::RowUnreadable => "row_unreadable",
+            Self::ReadFailed => "store_read_failed",
+            Self::ClockNotBelieved => "clock_not_believed",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
 /// Whether events can be taken.
 #[derive(Clone)]
 pub struct Health {

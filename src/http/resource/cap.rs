@@ -11,7 +11,8 @@ use std::sync::Arc;
 /// Judges and answers.
 async fn judge(app: &App, query: AdQuery) -> Answer {
     let AdQuery { user, candidate, question } = query;
-    let (verdict, room) = app.reader.ad(&user, &candidate, question, app.admission.read_budget()).await?;
+    let room = app.admission.read_budget();
+    let (verdict, room) = app.services.decisions.verdict(&user, &candidate, question, room).await?;
     let answer = CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict: (&verdict).into() };
     Pieces::json(&answer, room)
 }

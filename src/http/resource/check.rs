@@ -46,5 +46,6 @@ async fn judge(app: &App, route: &Route, asked: CheckBody<'_>) -> Answer {
     let tell = |results: &[CandidateVerdict<'_>], room: ReadBudget| {
         Pieces::json(&CheckAnswer { user: user.as_str(), results: CandidateVerdicts(results) }, room)
     };
-    app.reader.check(&user, &candidates, Question { kind, at }, app.admission.read_budget(), tell).await?
+    let (question, room) = (Question { kind, at }, app.admission.read_budget());
+    app.services.decisions.check(&user, &candidates, question, room, tell).await?
 }

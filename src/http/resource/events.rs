@@ -1,23 +1,17 @@
 //! `POST /events`: impressions in.
 
-use crate::api::{BatchAnswer, CapAnswer, Capped, EventAnswer, EventBody, EventError, EventsAnswer};
+use crate::api::{CapAnswer, EventAnswer, EventBody, EventsAnswer};
 use crate::engine::Question;
 use crate::http::app::App;
 use crate::http::body::{self, Form, ReadBody};
 use crate::http::pieces::Pieces;
 use crate::http::problem::{Problem, json};
 use crate::http::route::{Answer, Call, Route};
-use crate::input::{Body as Holds, BodyError, Reject, looks_like_lines};
-use crate::model::{Candidate, Event, UserId};
-use crate::shard::{BlockBuilder, Counted, Refusal, TOO_MANY_KINDS};
+use crate::input::{Body as Holds, BodyError};
+use crate::service::{Batch, CountedEvent, Counting, SingleEvent};
+use crate::shard::Refusal;
 use axum::response::IntoResponse;
-use http::StatusCode;
 use std::sync::Arc;
-
-/// How many rejected events an answer tells of.
-const ERRORS_TOLD: usize = 100;
-pub(in crate::http) const TOO_MANY_KINDS_DETAIL: &str =
-    "a log that this would count in holds as many kinds as a log may (16), and not this one";
 
 /// Count events
 ///
@@ -52,163 +46,51 @@ pub(in crate::http) async fn post(app: &Arc<App>, call: &mut Call) -> Answer {
             one(app, call.route, &body.bytes).await
         };
     }
-    let batch = if !body.is_large() {
-        Batch::read(app, form, &body.bytes)
+    let batch = if body.is_large() {
+        let parser = app.clone();
+        let parse = move || parse_batch(&parser.services.counting, form, &body.bytes);
+        app.background.spawn_blocking(parse).await.map_err(|_| Problem::internal())?
     } else {
-        let (reader, app) = (app.background.clone(), app.clone());
-        let read = move || Batch::read(&app, form, &body.bytes);
-        reader.spawn_blocking(read).await.map_err(|_| Problem::internal())?
+        parse_batch(&app.services.counting, form, &body.bytes)
     };
-    let Batch { builder, mut answer } = batch.map_err(|why| refuse_body(&why))?;
-    let counted = count(app, call.route, builder).await;
-    reject_kinds(&mut answer, &counted.too_many_kinds);
-    app.rejected.increment(answer.rejected as u64);
-    answer.counted = counted.counted;
-    answer.duplicate = counted.duplicate;
-    answer.late = counted.late;
-    answer.erased = counted.erased;
-    answer.ignored = counted.ignored;
-    answer.capped = counted.capped.into_iter().map(Capped::from).collect();
-    Ok(match counted.refusal {
+    let batch = batch?;
+    // Asked only once the body is there: a client that sends slowly must not take a permit from others.
+    let (answer, refusal) = match call.route.admit(app) {
+        Ok(_permit) => app.services.counting.count_batch(batch).await,
+        Err(_) => app.services.counting.refuse_batch(batch, Refusal::Busy),
+    };
+    Ok(match refusal {
         None => json(&answer),
-        Some(refusal) => {
-            app.unavailable.increment(counted.unavailable as u64);
-            answer.unavailable = Some(counted.unavailable);
-            Problem::from(refusal).with(answer).into_response()
-        }
+        Some(refusal) => Problem::from(refusal).with(answer).into_response(),
     })
 }
 
-/// Counts, if not too many others do. Asked only once the body is there, so that who sends slowly keeps nobody out.
-async fn count(app: &App, route: &Route, events: BlockBuilder) -> Counted {
-    match route.admit(app) {
-        Ok(_permit) => app.router.count(events).await,
-        Err(_) => Counted::refused(&events, Refusal::Busy),
+fn parse_batch(counting: &Counting, form: Form, body: &[u8]) -> Result<Batch, BodyError> {
+    match form {
+        Form::Json => counting.parse_array(body),
+        Form::Lines => counting.parse_lines(body),
     }
 }
 
-/// Adds what the writers rejected to what was rejected before, in the order of the batch.
-fn reject_kinds(answer: &mut BatchAnswer, indices: &[u32]) {
-    if indices.is_empty() {
-        return;
-    }
-    answer.rejected += indices.len();
-    let error = |&index: &u32| EventError {
-        index: index as usize,
-        code: TOO_MANY_KINDS,
-        detail: TOO_MANY_KINDS_DETAIL.to_owned(),
-    };
-    answer.errors.extend(indices.iter().map(error));
-    answer.errors.sort_unstable_by_key(|error| error.index);
-    answer.errors.truncate(ERRORS_TOLD);
-}
-
-struct Batch {
-    builder: BlockBuilder,
-    answer: BatchAnswer,
-}
-
-impl Batch {
-    fn read(app: &App, form: Form, body: &[u8]) -> Result<Self, BodyError> {
-        let mut batch = Self { builder: app.router.builder(), answer: BatchAnswer::default() };
-        let most = app.limits.max_batch;
-        match form {
-            Form::Json => app.events.array(body, most, |index, event| batch.add(index, event)),
-            Form::Lines => app.events.lines(body, most, |index, event| batch.add(index, event)),
-        }?;
-        Ok(batch)
-    }
-
-    fn add(&mut self, index: usize, event: Result<Event<'_>, Reject>) {
-        let added = event.and_then(|event| add(&mut self.builder, index, &event));
-        if let Err(Reject { code, detail }) = added {
-            self.answer.rejected += 1;
-            if self.answer.errors.len() < ERRORS_TOLD {
-                self.answer.errors.push(EventError { index, code, detail });
-            }
-        }
-    }
-}
-
-fn add(builder: &mut BlockBuilder, index: usize, event: &Event<'_>) -> Result<(), Reject> {
-    builder.push(index, event).map_err(|why| Reject { code: "ts_in_future", detail: why.to_string() })
-}
-
-/// One event, read from its body.
-struct One<'a> {
-    builder: BlockBuilder,
-    user: UserId<'a>,
-    candidate: Candidate<'a>,
-}
-
-impl<'a> One<'a> {
-    fn read(app: &App, body: &'a [u8]) -> Result<Self, Problem> {
-        let invalid = |reject: Reject| {
-            app.rejected.increment(1);
-            Problem::from(reject)
-        };
-        let event = app.events.event(body).map_err(|reject| invalid(called_json(body, reject)))?;
-        let mut builder = app.router.builder();
-        add(&mut builder, 0, &event).map_err(invalid)?;
-        let Event { user, da, keys, .. } = event;
-        Ok(Self { builder, user, candidate: Candidate { da, keys } })
-    }
-
-    fn into_owned(self) -> One<'static> {
-        let (user, candidate) = (self.user.into_owned(), self.candidate.into_owned());
-        One { builder: self.builder, user, candidate }
-    }
-}
-
-/// One event in a body that takes long to read.
+/// One event in a body that takes long to parse.
 async fn large_one(app: &Arc<App>, route: &Route, body: ReadBody) -> Answer {
-    let (reader, app_too) = (app.background.clone(), app.clone());
-    let read = move || One::read(&app_too, &body.bytes).map(One::into_owned);
-    count_one(app, route, reader.spawn_blocking(read).await.map_err(|_| Problem::internal())??).await
+    let parser = app.clone();
+    let parse = move || parser.services.counting.parse_event(&body.bytes).map(SingleEvent::into_owned);
+    count_one(app, route, app.background.spawn_blocking(parse).await.map_err(|_| Problem::internal())??).await
 }
 
 async fn one(app: &App, route: &Route, body: &[u8]) -> Answer {
-    count_one(app, route, One::read(app, body)?).await
+    count_one(app, route, app.services.counting.parse_event(body)?).await
 }
 
-async fn count_one(app: &App, route: &Route, event: One<'_>) -> Answer {
-    let One { builder, user, candidate } = event;
-    let counted = count(app, route, builder).await;
-    let result = match counted {
-        Counted { refusal: Some(refusal), .. } => {
-            app.unavailable.increment(1);
-            return Err(refusal.into());
-        }
-        Counted { too_many_kinds, .. } if !too_many_kinds.is_empty() => {
-            app.rejected.increment(1);
-            return Err(Reject { code: TOO_MANY_KINDS, detail: TOO_MANY_KINDS_DETAIL.to_owned() }.into());
-        }
-        Counted { counted: 1, .. } => "counted",
-        Counted { duplicate: 1, .. } => "duplicate",
-        Counted { erased: 1, .. } => "erased",
-        Counted { ignored: 1, .. } => "ignored",
-        _ => "late",
+async fn count_one(app: &App, route: &Route, event: SingleEvent<'_>) -> Answer {
+    let counting = &app.services.counting;
+    let CountedEvent { result, user, candidate } = match route.admit(app) {
+        Ok(_permit) => counting.count_event(event).await?,
+        Err(_) => return Err(counting.refuse_event(Refusal::Busy).into()),
     };
-    let (verdict, room) = app.reader.ad(&user, &candidate, Question::default(), app.admission.read_budget()).await?;
+    let room = app.admission.read_budget();
+    let (verdict, room) = app.services.decisions.verdict(&user, &candidate, Question::default(), room).await?;
     let cap = CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict: (&verdict).into() };
     Pieces::json(&EventAnswer { result, cap }, room)
-}
-
-/// Lines that were sent as one JSON text are no JSON; that says little to who meant them for lines.
-fn called_json(body: &[u8], mut reject: Reject) -> Reject {
-    if reject.code == Reject::INVALID_JSON && looks_like_lines(body) {
-        reject.detail =
-            format!("this looks like NDJSON: send application/x-ndjson, not application/json; {}", reject.detail);
-    }
-    reject
-}
-
-fn refuse_body(why: &BodyError) -> Problem {
-    match why {
-        BodyError::NotJson { .. } => Problem::bad_request("invalid_json", why.to_string()),
-        BodyError::Scalar => Problem::unprocessable("not_an_event", why.to_string()),
-        BodyError::TooMany { .. } => {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_events", format!("{why}; nothing was counted"))
-        }
-    }
 }

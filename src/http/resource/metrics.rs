@@ -3,7 +3,6 @@
 use crate::http::app::App;
 use crate::http::problem::Problem;
 use crate::http::route::{Answer, Call};
-use crate::service::{figures, process};
 use axum::response::IntoResponse;
 use http::header;
 use std::sync::Arc;
@@ -19,10 +18,8 @@ use std::sync::Arc;
 pub(in crate::http) async fn metrics(app: &Arc<App>, _call: &mut Call) -> Answer {
     let app = app.clone();
     let render = move || {
-        figures::refresh(&app.store, &app.router);
-        let mut text = app.metrics.render();
-        text.push_str(&process::figures());
-        text
+        let of_process = app.services.operation.refresh_metrics();
+        app.metrics.render() + &of_process
     };
     let text = tokio::task::spawn_blocking(render).await.map_err(|_| Problem::internal())?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())

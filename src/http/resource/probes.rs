@@ -4,7 +4,6 @@ use crate::api::ProbeAnswer;
 use crate::http::app::App;
 use crate::http::problem::{Problem, json};
 use crate::http::route::{Answer, Call};
-use crate::service::BackFill;
 use std::sync::Arc;
 
 const OK: ProbeAnswer = ProbeAnswer { status: "ok" };
@@ -21,18 +20,8 @@ const OK: ProbeAnswer = ProbeAnswer { status: "ok" };
     )
 )]
 pub(in crate::http) async fn healthz(app: &Arc<App>, _call: &mut Call) -> Answer {
-    let health = app.router.health();
-    if health.is_poisoned() {
-        Err(Problem::unavailable("store_failed", "an earlier write failed: this process must be restarted"))
-    } else if let Some(thread) = health.panicked() {
-        let detail = format!("the thread {thread} ended by a panic: this process must be restarted");
-        Err(Problem::unavailable("thread_panicked", detail))
-    } else if let Some(waits) = health.hanging_sync() {
-        let detail = format!("the disk has not answered a sync for {} s", waits.as_secs());
-        Err(Problem::unavailable("sync_hangs", detail))
-    } else {
-        Ok(json(&OK))
-    }
+    app.services.operation.health()?;
+    Ok(json(&OK))
 }
 
 /// Whether requests should be sent here
@@ -51,16 +40,7 @@ pub(in crate::http) async fn healthz(app: &Arc<App>, _call: &mut Call) -> Answer
     )
 )]
 pub(in crate::http) async fn readyz(app: &Arc<App>, call: &mut Call) -> Answer {
-    if app.readiness.is_draining() {
-        return Err(Problem::unavailable("stopping", "the service is stopping"));
-    }
-    let asked = call.query().split('&').any(|part| matches!(part, "kafka" | "kafka=" | "kafka=true"));
-    match app.readiness.back_fill().filter(|_| asked) {
-        Some(BackFill { caught_up: false, lag, stopped }) => {
-            let stopped = if stopped == 0 { String::new() } else { format!("; {stopped} partitions are not read") };
-            let detail = format!("{lag} records of the topic are not counted yet{stopped}");
-            Err(Problem::unavailable("kafka_catching_up", detail))
-        }
-        _ => Ok(json(&OK)),
-    }
+    let with_back_fill = call.query().split('&').any(|part| matches!(part, "kafka" | "kafka=" | "kafka=true"));
+    app.services.operation.ready(with_back_fill)?;
+    Ok(json(&OK))
 }

@@ -1,15 +1,10 @@
 //! `POST /reserve` and `POST /release`: check and count in one step, held until an event confirms it.
 
-use super::events::TOO_MANY_KINDS_DETAIL;
 use crate::api::{ReleaseAnswer, ReleaseBody, ReserveAnswer, ReserveBody};
 use crate::http::app::App;
 use crate::http::body;
 use crate::http::problem::{Problem, json, json_bytes};
 use crate::http::route::{Answer, Call, Route};
-use crate::model::EventId;
-use crate::random::random_id;
-use crate::shard::{Reserve, ReserveOutcome, TOO_MANY_KINDS};
-use http::StatusCode;
 use std::sync::Arc;
 
 /// Reserve the first ads that are not capped
@@ -47,39 +42,8 @@ pub(in crate::http) async fn reserve(app: &Arc<App>, call: &mut Call) -> Answer 
 }
 
 async fn reserve_asked(app: &App, route: &Route, asked: ReserveBody<'_>) -> Answer {
-    let (id, body_hash) = match asked.id {
-        Some(id) => (id, Some(asked.body_hash)),
-        None => (EventId::new(random_id()).map_err(|_| Problem::internal())?, None),
-    };
-    let reserve = Reserve {
-        user: asked.user,
-        candidates: asked.candidates,
-        want: asked.want,
-        ttl_ms: asked.ttl_ms,
-        id,
-        body_hash,
-        kind: asked.kind,
-    };
     let _permit = route.admit(app)?;
-    match app.router.reserve(reserve).await? {
-        ReserveOutcome::Answer(answer) => Ok(json_bytes(answer)),
-        ReserveOutcome::IdReused => Err(Problem::new(
-            StatusCode::CONFLICT,
-            "id_reused",
-            "the id is that of an earlier call of this user with another body; nothing was reserved",
-        )),
-        ReserveOutcome::TooManyKinds => {
-            Err(Problem::unprocessable(TOO_MANY_KINDS, format!("{TOO_MANY_KINDS_DETAIL}; nothing was reserved")))
-        }
-        ReserveOutcome::TooLong => Err(Problem::unprocessable(
-            "too_many_candidates",
-            "the ids and keys of the candidates are so long that the answer could exceed 1 MiB; nothing was reserved",
-        )),
-        ReserveOutcome::NoRoom => Err(Problem::unavailable(
-            "too_many_reservations",
-            "too many reservations of a key are under way for this user; nothing was reserved",
-        )),
-    }
+    Ok(json_bytes(app.services.decisions.reserve(asked).await?))
 }
 
 /// Give back what is reserved under an id
@@ -109,8 +73,7 @@ pub(in crate::http) async fn release(app: &Arc<App>, call: &mut Call) -> Answer 
 }
 
 async fn release_asked(app: &App, route: &Route, asked: ReleaseBody<'_>) -> Answer {
-    let ReleaseBody { user, id, da } = asked;
     let _permit = route.admit(app)?;
-    let released = app.router.release(user, id, da).await?;
+    let released = app.services.decisions.release(asked).await?;
     Ok(json(&ReleaseAnswer { released }))
 }

@@ -1,14 +1,13 @@
 //! `GET /rules`, `GET`, `PUT` and `DELETE /rules/{id}`: what caps.
 
-use crate::api::{RuleAnswer, RuleBody, RuleReject, RulesAnswer, read_rule};
+use crate::api::{RuleAnswer, RuleBody, RulesAnswer, read_rule};
 use crate::http::app::App;
 use crate::http::body;
 use crate::http::pieces::Pieces;
 use crate::http::problem::{Problem, json};
 use crate::http::query;
-use crate::http::route::{Answer, Call, Route};
-use crate::model::RuleError;
-use crate::shard::{Expect, RuleView, Rulebook, RulebookError};
+use crate::http::route::{Answer, Call};
+use crate::shard::{Expect, RuleView};
 use crate::store::Room;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -18,45 +17,6 @@ use std::sync::Arc;
 const MANY_RULES: usize = 100;
 /// Bytes of what a rule says of itself in text, about.
 const RULE_TEXT: usize = 256;
-
-impl From<RulebookError> for Problem {
-    fn from(error: RulebookError) -> Self {
-        let told = error.to_string();
-        match error {
-            RulebookError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "unknown_rule", told),
-            RulebookError::FromFlags(_) => Self::new(StatusCode::CONFLICT, "rule_is_from_flags", told),
-            RulebookError::FromFile(_) => Self::new(StatusCode::CONFLICT, "rule_is_from_file", told),
-            RulebookError::Precondition => Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", told),
-            RulebookError::TooMany => Self::unprocessable("too_many_rules", told),
-            RulebookError::Rule(why) => why.into(),
-            RulebookError::Store(_) => {
-                tracing::error!(error = told, "a rule could not be written");
-                Self::unavailable("store_failed", told)
-            }
-            RulebookError::Stored { .. } | RulebookError::Unreadable { .. } => Self::internal(),
-        }
-    }
-}
-
-impl From<RuleError> for Problem {
-    fn from(why: RuleError) -> Self {
-        let code = match why {
-            RuleError::Id => "invalid_rule_id",
-            RuleError::LimitOutOfRange(_) => "limit_out_of_range",
-            RuleError::ShadowExemption => "shadow_exemption",
-        };
-        Self::unprocessable(code, why.to_string())
-    }
-}
-
-impl From<RuleReject> for Problem {
-    fn from(reject: RuleReject) -> Self {
-        match reject {
-            RuleReject::Json(reject) => reject.into(),
-            RuleReject::Rule(why) => why.into(),
-        }
-    }
-}
 
 /// Every rule, by id
 #[utoipa::path(
@@ -70,14 +30,14 @@ impl From<RuleReject> for Problem {
     )
 )]
 pub(in crate::http) async fn list(app: &Arc<App>, _call: &mut Call) -> Answer {
-    let (book, mut room) = (app.rulebook.clone(), app.admission.read_budget());
+    let (book, mut room) = (app.services.rules.clone(), app.admission.read_budget());
     let list = move || {
         if !room.take(book.count() * (size_of::<RuleView>() + size_of::<RuleAnswer>() + RULE_TEXT)) {
             return Err(room.refusal());
         }
         Pieces::json(&RulesAnswer { rules: book.list().into_iter().map(RuleAnswer::from).collect() }, room)
     };
-    if app.rulebook.count() <= MANY_RULES {
+    if app.services.rules.count() <= MANY_RULES {
         return list();
     }
     app.background.spawn_blocking(list).await.map_err(|_| Problem::internal())?
@@ -98,7 +58,7 @@ pub(in crate::http) async fn list(app: &Arc<App>, _call: &mut Call) -> Answer {
 )]
 pub(in crate::http) async fn get(app: &Arc<App>, call: &mut Call) -> Answer {
     let id = id_of_path(call.path())?;
-    Ok(with_etag(StatusCode::OK, app.rulebook.get(&id)?))
+    Ok(with_etag(StatusCode::OK, app.services.rules.get(&id)?))
 }
 
 /// Make or change a rule
@@ -138,7 +98,10 @@ pub(in crate::http) async fn put(app: &Arc<App>, call: &mut Call) -> Answer {
     } else {
         read_rule(&id, body.text()?)?
     };
-    let (is_new, view) = change(app, call.route, move |book, router| book.put(rule, &expect, router)).await?;
+    let rules = &app.services.rules;
+    rules.accepts_changes()?;
+    let _permit = call.route.admit(app)?;
+    let (is_new, view) = rules.put(rule, expect).await?;
     Ok(with_etag(if is_new { StatusCode::CREATED } else { StatusCode::OK }, view))
 }
 
@@ -163,23 +126,11 @@ pub(in crate::http) async fn put(app: &Arc<App>, call: &mut Call) -> Answer {
 )]
 pub(in crate::http) async fn delete(app: &Arc<App>, call: &mut Call) -> Answer {
     let (id, expect) = (id_of_path(call.path())?, expect(&call.parts.headers)?);
-    change(app, call.route, move |book, router| book.delete(&id, &expect, router)).await?;
+    let rules = &app.services.rules;
+    rules.accepts_changes()?;
+    let _permit = call.route.admit(app)?;
+    rules.delete(id, expect).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
-}
-
-/// Changes the rules on a thread that may wait for the disk.
-async fn change<T: Send + 'static>(
-    app: &App,
-    route: &Route,
-    change: impl FnOnce(&Rulebook, &crate::shard::Router) -> Result<T, RulebookError> + Send + 'static,
-) -> Result<T, Problem> {
-    if let Some(refusal) = app.router.health().refusal() {
-        return Err(refusal.into());
-    }
-    let _permit = route.admit(app)?;
-    let (book, router) = (app.rulebook.clone(), app.router.clone());
-    let changed = tokio::task::spawn_blocking(move || change(&book, &router)).await;
-    Ok(changed.map_err(|_| Problem::internal())??)
 }
 
 fn id_of_path(path: &str) -> Result<String, Problem> {

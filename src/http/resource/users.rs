@@ -11,9 +11,7 @@ use crate::model;
 use crate::shard::UserPage;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
-const A_MILLISECOND: Duration = Duration::from_millis(1);
 /// The most keys on a page.
 const MOST: usize = 1_000;
 
@@ -54,7 +52,7 @@ pub(in crate::http) async fn get_caps(app: &Arc<App>, call: &mut Call) -> Answer
     };
     head(&mut pieces).ok_or_else(|| pieces.room.refusal())?;
     let answer = CapsAnswer { pieces, is_empty: true };
-    let (CapsAnswer { mut pieces, .. }, has_room) = app.reader.user_caps(&user, answer, CapsAnswer::add).await?;
+    let (CapsAnswer { mut pieces, .. }, has_room) = app.services.users.caps(&user, answer, CapsAnswer::add).await?;
     if !has_room {
         return Err(pieces.room.refusal());
     }
@@ -90,7 +88,7 @@ pub(in crate::http) async fn get(app: &Arc<App>, call: &mut Call) -> Answer {
         let cursor = page.next.as_ref().map(query::cursor);
         Pieces::json(&UserAnswer { user: &name, logs, calls, cursor }, room)
     };
-    app.reader.user(&user, after, limit, app.admission.read_budget(), tell).await?
+    app.services.users.page(&user, after, limit, app.admission.read_budget(), tell).await?
 }
 
 /// Erase a user
@@ -113,10 +111,6 @@ pub(in crate::http) async fn get(app: &Arc<App>, call: &mut Call) -> Answer {
 pub(in crate::http) async fn delete(app: &Arc<App>, call: &mut Call) -> Answer {
     let user = query::user_of_path(call.path())?;
     let _permit = call.route.admit(app)?;
-    let erasure = app.router.erase(&user).await?;
-    // An event without a time of its own that comes after the answer is a new one: it must not be of the same millisecond.
-    if erasure.until == app.reader.clock().now() {
-        tokio::time::sleep(A_MILLISECOND).await;
-    }
+    let erasure = app.services.users.erase(&user).await?;
     Ok(json(&Receipt::new(user.as_str(), &erasure)))
 }
