@@ -6,9 +6,12 @@ use super::problem::Problem;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
+use std::future::poll_fn;
 use std::io::Read;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Instant;
 
 /// What a body is packed with.
@@ -152,16 +155,24 @@ async fn collect(
     most: usize,
     room: &mut BodyRoom,
 ) -> Result<Bytes, Problem> {
-    let end = Instant::now() + app.limits.request_timeout;
+    let mut end = None;
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     let mut total = 0;
     loop {
-        let left = end.saturating_duration_since(Instant::now()).min(room.patience());
-        let frame = tokio::select! {
-            biased;
-            frame = tokio::time::timeout(left, body.frame()) => frame.map_err(|_| too_slow())?,
-            () = room.given_up() => return Err(too_slow()),
+        // Most bodies are there as soon as their header is: no clock is looked at for those.
+        let frame = match frame_at_once(body).await {
+            Some(frame) => frame,
+            None => {
+                let now = Instant::now();
+                let end = *end.get_or_insert(now + app.limits.request_timeout);
+                let left = end.saturating_duration_since(now).min(room.patience());
+                tokio::select! {
+                    biased;
+                    frame = tokio::time::timeout(left, body.frame()) => frame.map_err(|_| too_slow())?,
+                    () = room.given_up() => return Err(too_slow()),
+                }
+            }
         };
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|_| Problem::bad_request("body_incomplete", "the body ended before its end"))?;
@@ -193,6 +204,17 @@ async fn collect(
     }
     room.is_whole();
     Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+/// What comes next of a body, or that it ends, if that is there already.
+async fn frame_at_once(body: &mut Body) -> Option<Option<Result<Frame<Bytes>, axum::Error>>> {
+    poll_fn(|context| {
+        Poll::Ready(match Pin::new(&mut *body).poll_frame(context) {
+            Poll::Ready(frame) => Some(frame),
+            Poll::Pending => None,
+        })
+    })
+    .await
 }
 
 fn too_slow() -> Problem {
