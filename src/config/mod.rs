@@ -1,6 +1,8 @@
 //! What the service is told: flags, then `FREQCAP_*` variables, then the settings file, then defaults.
 
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod rules;
 mod settings;
 #[cfg(test)]
