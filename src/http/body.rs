@@ -272,3 +272,29 @@ fn unpack_member(
         }
     }
 }
+
+/// A body that says in its first byte what it is packed with: it is unpacked within its bounds, and twice the body is twice
+/// what it holds.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn unpacked(bytes: &[u8]) {
+    const MOST: usize = 256 << 10;
+    let Some((first, packed)) = bytes.split_first() else { return };
+    let encoding = if first % 2 == 0 { Encoding::Gzip } else { Encoding::Zstd };
+    let limits = super::app::Limits {
+        max_body: MOST,
+        min_body_rate: 1,
+        max_batch: 1,
+        max_header: 1 << 10,
+        request_timeout: std::time::Duration::from_secs(1),
+        max_reads: 1,
+        max_writes: 1,
+        max_bodies: 16 << 20,
+    };
+    let admission = super::admission::Admission::new(&limits);
+    let unpack = |packed: &[u8], most| unpack(encoding, packed, most, &mut admission.room());
+    let Ok(out) = unpack(packed, MOST) else { return };
+    assert!(out.len() <= MOST && !packed.is_empty());
+    assert!(out.is_empty() || unpack(packed, out.len() - 1).is_err(), "more than there is room for");
+    let Ok(twice) = unpack(&[packed, packed].concat(), 2 * MOST) else { panic!("a body twice is no body") };
+    assert!(twice == [&out[..], &out].concat());
+}

@@ -86,7 +86,7 @@ pub(super) fn refusal_code(refusal: Refusal) -> &'static str {
         Refusal::Busy => "overloaded",
         Refusal::Poisoned => "store_failed",
         Refusal::DiskFull => "disk_full",
-        Refusal::RowUnreadable => "row_unreadable",
+        Refusal::RowUnreadable => crate::shard::ROW_UNREADABLE,
         Refusal::ReadFailed => "store_read_failed",
         Refusal::ClockNotBelieved => "clock_not_believed",
         Refusal::Stopping => "stopping",

@@ -41,5 +41,5 @@ pub use router::{CappedKey, Counted, Router};
 pub(crate) use rulebook::stored_rule;
 pub use rulebook::{Expect, MAX_RULES, RuleView, Rulebook, RulebookError, Source};
 pub use service::{Options, Shards};
-pub use task::TOO_MANY_KINDS;
+pub use task::{ROW_UNREADABLE, TOO_MANY_KINDS};
 pub use user_reader::{PageStart, UserCall, UserEvent, UserLog, UserPage};
