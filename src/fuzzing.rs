@@ -83,11 +83,11 @@ fn judged(bytes: &[u8]) {
     };
     let cap_at = |log: &Log, now| capped_until(&POLICY, KEY, log, now);
     let log = seen_at(now);
-    let verdict = judge(&POLICY, &[KeyLog { key: KEY, log: &log }], question, now);
+    let verdict = judge(&POLICY, &[KeyLog { key: KEY, log: &log }], question, now, |_| {});
     let until = cap_at(&log, now);
     assert_eq!((verdict.capped, verdict.capped_until), (until.is_some(), until));
     assert_eq!(user_cap(&POLICY, KEY, &log, now).map(|cap| cap.capped_until), until);
-    let asked = judge(&POLICY, &[KeyLog { key: KEY, log: &log }], Question { kind: None, at: Some(now) }, now);
+    let asked = judge(&POLICY, &[KeyLog { key: KEY, log: &log }], Question { kind: None, at: Some(now) }, now, |_| {});
     assert!(asked.rules.iter().zip(&verdict.rules).all(|(asked, all)| asked.count <= all.count));
     // Beyond log times the calendar stands still.
     let latest = now.max(last).max(until.unwrap_or_default());

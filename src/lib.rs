@@ -3,12 +3,13 @@
 //! The way of an event: [`http`] (or [`kafka`], or a file, by [`cli`]) -> [`input`] -> [`shard`] -> [`engine`] -> [`store`] -> answer,
 //! and beside it [`store`] -> [`mirror`] -> Redis. What a user, a key, a rule or a log is stands in [`model`].
 //! ARCHITECTURE.md tells the rest.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
 // `missing_docs` is on where everything public is documented; the other modules follow.
 #[warn(missing_docs)]
 pub mod alarm;
+pub mod allocator;
 pub mod cli;
 #[warn(missing_docs)]
 pub mod clock;

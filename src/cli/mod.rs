@@ -9,6 +9,7 @@ mod files;
 pub(crate) mod fuzz;
 mod gzip;
 mod healthcheck;
+mod memory;
 mod options;
 mod reference;
 mod replay;

@@ -115,6 +115,16 @@ impl Value for Option<PathBuf> {
     }
 }
 
+/// A size that follows from others where it is left out: `auto`.
+impl Value for Option<ByteSize> {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(None),
+            _ => ByteSize::read(text).map(Some).map_err(|why| format!("{why}, nor `auto`")),
+        }
+    }
+}
+
 impl Value for Limit {
     fn read(text: &str) -> Result<Self, String> {
         match text {

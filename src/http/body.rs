@@ -1,9 +1,8 @@
 //! Bodies: bounded as they are sent and as they are unpacked, in bytes and in time.
 
-use super::admission::Room;
+use super::admission::BodyRoom;
 use super::app::App;
 use super::problem::Problem;
-use crate::input::Reject;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
@@ -23,7 +22,7 @@ enum Encoding {
 /// A body in memory, and its place there.
 pub(super) struct ReadBody {
     pub bytes: Bytes,
-    _room: Room,
+    _room: BodyRoom,
 }
 
 /// From so many bytes on a body is read on a thread that gives way to those that answer.
@@ -40,12 +39,12 @@ impl ReadBody {
     }
 
     /// Reads the text on a thread that gives way to those that answer.
-    pub(super) async fn parse_aside<T: Send + 'static>(
+    pub(super) async fn parse_aside<T: Send + 'static, E: Into<Problem>>(
         self,
         app: &App,
-        parse: impl FnOnce(&str) -> Result<T, Reject> + Send + 'static,
+        parse: impl FnOnce(&str) -> Result<T, E> + Send + 'static,
     ) -> Result<T, Problem> {
-        let parse = move || Ok(parse(self.text()?)?);
+        let parse = move || parse(self.text()?).map_err(Into::into);
         app.aside.spawn_blocking(parse).await.map_err(|_| Problem::internal())?
     }
 
@@ -151,7 +150,7 @@ async fn collect(
     body: &mut Body,
     declared: Option<usize>,
     most: usize,
-    room: &mut Room,
+    room: &mut BodyRoom,
 ) -> Result<Bytes, Problem> {
     let end = Instant::now() + app.limits.request_timeout;
     let mut first = Bytes::new();
@@ -201,7 +200,7 @@ fn too_slow() -> Problem {
 }
 
 /// Unpacks piece by piece, taking room for each, beside that of the packed body.
-fn unpack(encoding: Encoding, packed: &[u8], most: usize, room: &mut Room) -> Result<Vec<u8>, Problem> {
+fn unpack(encoding: Encoding, packed: &[u8], most: usize, room: &mut BodyRoom) -> Result<Vec<u8>, Problem> {
     let broken = |error: std::io::Error| {
         Problem::bad_request("invalid_encoding", format!("the body cannot be unpacked as {encoding:?}: {error}"))
     };
@@ -236,7 +235,7 @@ fn unpack_member(
     reader: &mut impl Read,
     packed: usize,
     most: usize,
-    room: &mut Room,
+    room: &mut BodyRoom,
     out: &mut Vec<u8>,
     broken: impl Fn(std::io::Error) -> Problem,
 ) -> Result<(), Problem> {

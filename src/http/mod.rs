@@ -14,6 +14,7 @@ mod front;
 pub(crate) mod fuzz;
 mod leftover;
 mod ops;
+mod pieces;
 mod problem;
 mod process;
 mod query;

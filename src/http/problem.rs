@@ -1,5 +1,6 @@
 //! Errors as RFC 9457 `application/problem+json`, each with a code that never changes.
 
+use super::admission::answer_too_large;
 use crate::input::Reject;
 use crate::shard::{ReaderError, Refusal};
 use axum::response::{IntoResponse, Response};
@@ -105,8 +106,15 @@ impl From<ReaderError> for Problem {
         {
             return Refusal::RowUnreadable.into();
         }
-        tracing::error!(%error, "a read failed");
-        Self::internal()
+        match error {
+            ReaderError::Busy => Self::unavailable("overloaded", "too many reads wait for the disk; try again shortly"),
+            ReaderError::TooLarge => answer_too_large(),
+            ReaderError::NoRoom => Self::unavailable("overloaded", "too many reads are under way; try again shortly"),
+            error => {
+                tracing::error!(%error, "a read failed");
+                Self::internal()
+            }
+        }
     }
 }
 

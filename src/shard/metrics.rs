@@ -1,15 +1,33 @@
 //! What the shards tell about themselves. Handles are made once: looking one up by name costs more than counting.
 
 use crate::model::RuleId;
+use hashbrown::HashMap;
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
+use std::cell::RefCell;
 
 const WOULD_CAP: &str = "freqcap_would_cap_total";
 
-/// Says that a shadow rule would have capped.
+/// So many handles a thread keeps at most: more than there are rules at a time.
+const WOULD_CAP_HANDLES: usize = 16_384;
+
+/// Says that a shadow rule would have capped. One call may say so a hundred thousand times: each thread keeps its handles.
 pub(super) fn would_cap(rule: &RuleId) {
-    counter!(WOULD_CAP, "rule" => rule.as_str().to_owned()).increment(1);
+    thread_local! {
+        static HANDLES: RefCell<HashMap<RuleId, Counter>> = RefCell::default();
+    }
+    HANDLES.with_borrow_mut(|handles| {
+        if let Some(counter) = handles.get(rule) {
+            return counter.increment(1);
+        }
+        if handles.len() >= WOULD_CAP_HANDLES {
+            handles.clear();
+        }
+        let counter = counter!(WOULD_CAP, "rule" => rule.as_str().to_owned());
+        counter.increment(1);
+        handles.insert(rule.clone(), counter);
+    });
 }
 
 const RESERVATIONS: &str = "freqcap_reservations_total";

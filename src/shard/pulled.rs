@@ -222,7 +222,7 @@ mod tests {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             let options = StoreOptions { data_dir: dir.path().to_owned(), ..StoreOptions::default() };
-            let (mailbox, inbox) = mailbox(ROOM);
+            let (mailbox, inbox) = mailbox(ROOM, 1 << 20);
             let health = Health::new(Arc::new(Store::open(&options).unwrap()));
             let lanes = Lanes::new(&[mailbox], health, Counter::noop(), "t", 0);
             Self { lanes, inbox, order: PulledOrder::default(), done: Vec::new(), refusal: None, _dir: dir }

@@ -79,8 +79,8 @@ impl Task {
     /// Bytes that it holds, mostly.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Events(block, _) => block.keys().bytes(),
-            Self::Pulled(pulled, _) => pulled.events.keys().bytes(),
+            Self::Events(block, _) => block.bytes(),
+            Self::Pulled(pulled, _) => pulled.events.bytes(),
             Self::Reserve(call, _) => 2 * call.keys.bytes(),
             Self::Release(..) | Self::Erase(..) | Self::Look => 0,
         }

@@ -60,7 +60,9 @@ impl Store {
         let lock = if in_memory { None } else { Some(lock_dir(&dir)?) };
         let rocks = |source| failed(&dir, source);
         let env = if in_memory { Some(Env::mem_env().map_err(rocks)?) } else { None };
-        let database = options.of_database(env.as_ref());
+        let write_buffers = options.write_buffers();
+        let mut database = options.of_database(env.as_ref());
+        database.set_write_buffer_manager(&write_buffers);
         let known = if in_memory { Known::default() } else { refuse_damage(&dir, &database)? };
         let position = if in_memory {
             None
@@ -79,7 +81,7 @@ impl Store {
         let mut store = Store {
             db,
             dir: (!in_memory).then(|| dir.clone()),
-            overlay: Overlay::new(options.overlay_size.as_usize()),
+            overlay: Overlay::new(options.overlay_size.as_usize(), options.existence_filter.as_usize()),
             folder,
             file_options: options.of_files(&cache, &reclaim, env.as_ref()),
             #[cfg(test)]
@@ -102,6 +104,7 @@ impl Store {
             at_rest: AtRest::default(),
             erasure_key: [0; 16],
             cache,
+            write_buffers,
             _lock: lock,
         };
         let state = |source| OpenError::State { dir: dir.clone(), source };
