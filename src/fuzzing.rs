@@ -8,14 +8,14 @@ use crate::input::fuzz as input;
 use crate::model::{Log, RuleSet, TsMs};
 use crate::store::decode_log;
 use crate::store::fuzz as store;
-use crate::{cli, http, mirror, shard};
+use crate::{cli, config, http, mirror, shard};
 use std::sync::LazyLock;
 
 /// Panics where something does not hold.
 pub type Target = fn(&[u8]);
 
 /// By name, as in `fuzz/fuzz_targets`.
-pub const TARGETS: [(&str, Target); 19] = [
+pub const TARGETS: [(&str, Target); 21] = [
     ("canonical", input::canonical),
     ("caps", store::caps),
     ("decisions", api::decisions),
@@ -34,7 +34,9 @@ pub const TARGETS: [(&str, Target); 19] = [
     ("row_key", store::row_key),
     ("rule", api::rule),
     ("rule_list", rule_list),
+    ("settings", config::fuzz::settings),
     ("stored_rule", shard::stored_rule),
+    ("unpacked", http::fuzz::unpacked),
 ];
 
 /// The rules of a file: a rule that is taken means the same to the API.

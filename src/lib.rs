@@ -6,11 +6,15 @@
 #![deny(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
 
+// `missing_docs` is on where everything public is documented; the other modules follow.
+#[warn(missing_docs)]
 pub mod alarm;
 pub mod allocator;
 pub mod api;
 pub mod cli;
+#[warn(missing_docs)]
 pub mod clock;
+#[warn(missing_docs)]
 pub mod config;
 pub mod engine;
 #[cfg(any(test, fuzzing))]
@@ -20,9 +24,12 @@ pub mod input;
 pub mod kafka;
 pub mod mirror;
 pub mod model;
+#[warn(missing_docs)]
 pub mod priority;
+#[warn(missing_docs)]
 pub mod random;
 pub mod service;
 pub mod shard;
 pub mod store;
+#[warn(missing_docs)]
 pub mod telemetry;

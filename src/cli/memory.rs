@@ -35,13 +35,18 @@ pub(super) fn announce(plan: &MemoryPlan) {
     }
 }
 
-/// Puts the budget and its shares on the board and among the metrics.
-pub(super) fn publish(plan: MemoryPlan, board: &StatusBoard, app: &Arc<App>, store: &Arc<Store>) {
+/// Says what the metrics of the budget mean.
+pub(super) fn describe_metrics() {
     describe_gauge!("freqcap_memory_budget_bytes", "Memory that the whole process is to keep to");
     describe_gauge!(
         "freqcap_memory_share_bytes",
         "What a part may use of the memory budget; `process` is what is left"
     );
+}
+
+/// Puts the budget and its shares on the board and among the metrics.
+pub(super) fn publish(plan: MemoryPlan, board: &StatusBoard, app: &Arc<App>, store: &Arc<Store>) {
+    describe_metrics();
     gauge!("freqcap_memory_budget_bytes").set(plan.budget.0 as f64);
     for share in plan.shares() {
         gauge!("freqcap_memory_share_bytes", "part" => share.part.name()).set(share.bytes as f64);

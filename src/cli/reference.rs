@@ -79,6 +79,7 @@ fn cell(text: &str) -> String {
 fn metrics_by_name() -> BTreeMap<String, (&'static str, String)> {
     let said = Descriptions::default();
     metrics::with_local_recorder(&said, || {
+        super::memory::describe_metrics();
         service::describe_metrics();
         shard::describe_metrics();
         mirror::describe_metrics();

@@ -18,11 +18,16 @@ pub(super) struct File {
 
 impl File {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let told = |why: &dyn std::fmt::Display| ConfigError(format!("{}: {why}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|why| told(&format_args!("cannot be read: {why}")))?;
-        let text = json_text(&text);
-        let table: Table = text.parse().map_err(|why| told(&syntax_error(&why, text)))?;
-        Self::of_table(path, table).map_err(|why| told(&why))
+        let text = std::fs::read_to_string(path)
+            .map_err(|why| ConfigError(format!("{}: cannot be read: {why}", path.display())))?;
+        Self::of_text(path, &text)
+    }
+
+    pub(super) fn of_text(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let told = |why: String| ConfigError(format!("{}: {why}", path.display()));
+        let text = json_text(text);
+        let table: Table = text.parse().map_err(|why| told(syntax_error(&why, text)))?;
+        Self::of_table(path, table).map_err(told)
     }
 
     fn of_table(path: &Path, table: Table) -> Result<Self, String> {

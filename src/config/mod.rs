@@ -2,6 +2,8 @@
 
 mod cgroup;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod memory;
 mod rules;
 mod settings;

@@ -51,6 +51,7 @@ macro_rules! settings {
                     // So that it is we who say what is wrong with `--max-skew -1s`.
                     allow_hyphen_values = $value != "true|false",
                 )]
+                #[doc = $help]
                 pub $name: Option<String>,
             )*)*
         }

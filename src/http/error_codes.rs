@@ -73,12 +73,12 @@ const DECISIONS: &[ErrorCode] = &[
         "too_many_reservations",
         "A log of this user has as many open reservations as it may hold. Nothing was reserved.",
     ),
+    answer(422, "invalid_cursor", "`cursor` is not one that an answer had."),
     answer(
         422,
         "answer_too_large",
-        "The answer takes more memory than all reads may have (`--read-memory`): ask for less at once.",
+        "The answer takes more memory than all reads may have (`--read-memory`). Ask for less at once.",
     ),
-    answer(422, "invalid_cursor", "`cursor` is not one that an answer had."),
 ];
 
 const RULES: &[ErrorCode] = &[

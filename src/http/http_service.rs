@@ -10,7 +10,8 @@ use super::routes::{self, fast_route};
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
+use http_body::Body as _;
 use metrics::{Counter, Histogram, counter, histogram};
 use std::any::Any;
 use std::convert::Infallible;
@@ -78,23 +79,28 @@ impl HttpService {
         let start = Instant::now();
         let request = request.map(Body::new);
         let fast = if self.is_admin { None } else { FastRoute::of(request.method(), request.uri().path()) };
-        let expects = request.headers().contains_key(header::EXPECT);
         let (mut response, is_read) = match self.check_header(&request, is_spare) {
             Ok(()) => match fast {
                 Some(fast) => {
                     let (parts, body) = request.into_parts();
                     let mut call = Call { route: self.fast[fast as usize].route, parts, body };
                     let response = caught(self.run_fast(fast, &mut call)).await;
-                    (response, drain_body::drain(call.body, expects).await)
+                    let Call { parts, body, .. } = call;
+                    let is_read = body.is_end_stream() || drain_body::drain(body, expects(&parts.headers)).await;
+                    (response, is_read)
                 }
                 None => {
+                    let expects = expects(request.headers());
                     let (request, lent) = drain_body::lend(request);
                     let routed = async { self.router.clone().oneshot(request).await.into_response() };
                     let response = caught(routed).await;
                     (response, lent.drain(expects).await)
                 }
             },
-            Err(problem) => (problem.into_response(), drain_body::drain(request.into_body(), expects).await),
+            Err(problem) => {
+                let expects = expects(request.headers());
+                (problem.into_response(), drain_body::drain(request.into_body(), expects).await)
+            }
         };
         // The rest of a body would be taken for the next request, so the connection is closed and the answer says so.
         if !is_read || is_spare {
@@ -106,9 +112,8 @@ impl HttpService {
 
     /// Checks what holds for every request, whatever it asks for.
     fn check_header(&self, request: &Request, is_spare: bool) -> Result<(), Problem> {
-        header_fits(request, self.app.limits.max_header)?;
+        let hosts = header_fits(request, self.app.limits.max_header)?;
         // RFC 9112, 3.2: with two Host fields, a proxy and we might take the request for different hosts.
-        let hosts = request.headers().get_all(header::HOST).iter().count();
         if hosts > 1 || hosts == 0 && request.version() == Version::HTTP_11 {
             let detail = "a request of HTTP/1.1 has exactly one Host field";
             return Err(Problem::bad_request("invalid_host", detail));
@@ -159,15 +164,25 @@ impl HttpService {
     }
 }
 
-fn header_fits(request: &Request, most: usize) -> Result<(), Problem> {
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if target + headers > most {
+/// Checks the size of a header. Gives the number of its Host fields.
+fn header_fits(request: &Request, most: usize) -> Result<usize, Problem> {
+    let mut bytes = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let mut hosts = 0;
+    for (name, value) in request.headers() {
+        bytes += name.as_str().len() + value.len() + 4;
+        hosts += usize::from(name == header::HOST);
+    }
+    if bytes > most {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         let detail = format!("the request line and header have more than {most} bytes");
         return Err(Problem::new(status, "header_too_large", detail));
     }
-    Ok(())
+    Ok(hosts)
+}
+
+/// Whether the client may wait for `100 Continue`.
+fn expects(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::EXPECT)
 }
 
 /// Runs a handler; answers in its place if it panics.

@@ -37,11 +37,6 @@ pub(super) fn reservations(became: &'static str, count: usize) {
     counter!(RESERVATIONS, "result" => became).increment(count as u64);
 }
 
-/// Says that records of a topic could not be used, beside those that the adapter finds itself.
-pub(super) fn dead_letters(reason: &'static str, count: usize) {
-    counter!("freqcap_kafka_dead_letters_total", "reason" => reason).increment(count as u64);
-}
-
 #[derive(Clone)]
 pub(super) struct ShardMetrics {
     pub counted: Counter,

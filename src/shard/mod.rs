@@ -31,7 +31,7 @@ mod writer;
 
 pub use block::{BlockBuilder, EventBlock};
 pub use clock_watch::{ask_to_accept_clock, is_asked_to_accept_clock};
-pub use health::{Health, Refusal};
+pub use health::{Health, ROW_UNREADABLE, Refusal};
 pub use metrics::describe as describe_metrics;
 pub use pulled::Lanes;
 pub use reader::{BLOCKING_THREADS, CandidateVerdict, Reader, ReaderError};
