@@ -1,6 +1,7 @@
 //! freqcap: has this user seen this ad too often?
 //!
-//! The way of an event: [`http`] (or [`kafka`], or a file, by [`cli`]) -> [`input`] -> [`shard`] -> [`engine`] -> [`store`] -> answer,
+//! The way of an event: [`http`] -> [`service`] (or [`kafka`], or a file, by [`cli`]) -> [`input`] -> [`shard`] -> [`engine`] ->
+//! [`store`] -> answer, and what travels is in [`api`];
 //! and beside it [`store`] -> [`mirror`] -> Redis. What a user, a key, a rule or a log is stands in [`model`].
 //! ARCHITECTURE.md tells the rest.
 #![deny(unsafe_code)]

@@ -4,6 +4,7 @@
 mod admission;
 mod app;
 mod body;
+mod body_budget;
 mod connections;
 mod drain_body;
 mod error_codes;
@@ -14,6 +15,7 @@ mod limits;
 mod pieces;
 mod problem;
 mod query;
+mod read_budget;
 mod resource;
 mod route;
 mod routes;

@@ -1,8 +1,8 @@
 //! Answers that may be long: they grow in pieces, take room for what they need while they grow, and give it back once they
 //! are sent.
 
-use super::admission::ReadBudget;
 use super::problem::{Problem, json_bytes};
+use super::read_budget::ReadBudget;
 use crate::store::Room;
 use axum::body::Body;
 use axum::response::Response;

@@ -2,11 +2,11 @@
 
 use crate::api::{CandidateVerdicts, CheckAnswer, CheckBody};
 use crate::engine::Question;
-use crate::http::admission::ReadBudget;
 use crate::http::app::App;
 use crate::http::body;
 use crate::http::pieces::Pieces;
 use crate::http::problem::Problem;
+use crate::http::read_budget::ReadBudget;
 use crate::http::route::{Answer, Call, Route};
 use crate::shard::CandidateVerdict;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
 //! What is known of one user, and how it is forgotten.
 
 use crate::api::{CallAnswer, Logs, Receipt, UserAnswer, UserCap, UserCaps};
-use crate::http::admission::ReadBudget;
 use crate::http::app::App;
 use crate::http::pieces::Pieces;
 use crate::http::problem::{Problem, json};
 use crate::http::query::{self, PageParams};
+use crate::http::read_budget::ReadBudget;
 use crate::http::route::{Answer, Call};
 use crate::model;
 use crate::shard::UserPage;
