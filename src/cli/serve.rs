@@ -110,7 +110,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     // The mirror has much to do at times, and large bodies take long to read: not on the threads that answer.
     let background = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        .thread_name("aside")
+        .thread_name("background")
         .max_blocking_threads(2 * std::thread::available_parallelism().map_or(1, usize::from))
         .on_thread_start(give_way)
         .enable_all()
