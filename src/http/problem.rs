@@ -1,4 +1,5 @@
-//! Errors as RFC 9457 `application/problem+json`, each with a code that never changes.
+//! Error answers: RFC 9457 `application/problem+json`, each with a code that never changes. The errors of all lower modules
+//! are mapped to problems here.
 
 use crate::api::RuleReject;
 use crate::input::{BodyError, Reject};

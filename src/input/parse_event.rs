@@ -1,4 +1,4 @@
-//! Understanding what was found: each field valid by itself, or the event is rejected with a code.
+//! Parses the fields that were found into an event. An invalid field rejects the event with a code.
 
 use super::field_lookup::{self, Found};
 use super::fields::{Mapping, TsUnit};
@@ -7,7 +7,7 @@ use crate::model::{CapKey, DaId, DateTime, Event, EventId, IdError, Kind, MAX_KE
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
-/// Why an event is not taken. It does not concern its neighbours.
+/// Why an event is rejected. Its neighbours in a batch are not affected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Reject {
@@ -70,7 +70,7 @@ impl From<NotJson> for Reject {
 /// What is wrong with a field's value.
 type Wrong = Cow<'static, str>;
 
-/// Makes an event of the fields found. Of several faults the first in the order user, da, ts, id, kind, keys is told.
+/// Makes an event of the fields found. Of several faults, the first in the order user, da, ts, id, kind, keys is reported.
 pub(super) fn parse_event<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<Event<'a>, Reject> {
     let mapped = |target: Option<usize>| target.and_then(|target| found.mapped[target]);
     let field = |target: fn(&Mapping) -> Option<usize>, names| {

@@ -1,4 +1,4 @@
-//! `GET /metrics`: the figures of the service.
+//! `GET /metrics`: the metrics of the service.
 
 use crate::http::app::App;
 use crate::http::problem::Problem;

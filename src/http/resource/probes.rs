@@ -1,4 +1,4 @@
-//! For who operates the service: is it alive, is it ready.
+//! `GET /healthz` and `GET /readyz`: is the service alive, is it ready.
 
 use crate::api::ProbeAnswer;
 use crate::http::app::App;

@@ -1,4 +1,4 @@
-//! What is known of one user, and how it is forgotten.
+//! `GET /users/{user}/caps`, `GET` and `DELETE /users/{user}`: what is held about a user, and its erasure.
 
 use crate::api::{CallAnswer, Logs, Receipt, UserAnswer, UserCap, UserCaps};
 use crate::http::app::App;
@@ -12,10 +12,10 @@ use crate::shard::UserPage;
 use std::io::Write;
 use std::sync::Arc;
 
-/// The most keys on a page.
-const MOST: usize = 1_000;
+/// Maximum logs and calls of a page.
+const PAGE_MAX: usize = 1_000;
 
-/// An answer to [`get_caps`] as it grows.
+/// The answer to [`get_caps`] that is being written.
 struct CapsAnswer {
     pieces: Pieces,
     is_empty: bool,
@@ -50,13 +50,13 @@ pub(in crate::http) async fn get_caps(app: &Arc<App>, call: &mut Call) -> Answer
         serde_json::to_writer(&mut *pieces, user.as_str()).ok()?;
         pieces.write_all(b",\"caps\":[").ok()
     };
-    head(&mut pieces).ok_or_else(|| pieces.room.refusal())?;
+    head(&mut pieces).ok_or_else(|| pieces.budget.refusal())?;
     let answer = CapsAnswer { pieces, is_empty: true };
     let (CapsAnswer { mut pieces, .. }, has_room) = app.services.users.caps(&user, answer, CapsAnswer::add).await?;
     if !has_room {
-        return Err(pieces.room.refusal());
+        return Err(pieces.budget.refusal());
     }
-    pieces.write_all(b"]}").map_err(|_| pieces.room.refusal())?;
+    pieces.write_all(b"]}").map_err(|_| pieces.budget.refusal())?;
     Ok(pieces.into_response())
 }
 
@@ -79,7 +79,7 @@ pub(in crate::http) async fn get_caps(app: &Arc<App>, call: &mut Call) -> Answer
 pub(in crate::http) async fn get(app: &Arc<App>, call: &mut Call) -> Answer {
     let user = query::user_of_path(call.path())?;
     let query = call.query();
-    let (after, limit) = query::page(query, MOST)?;
+    let (after, limit) = query::page(query, PAGE_MAX)?;
     let name = user.as_str().to_owned();
     let tell = move |mut page: UserPage, room: ReadBudget| {
         let mut logs = page.logs();
