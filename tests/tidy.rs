@@ -3,6 +3,9 @@
 //!
 //! The sources are read as text with comments and literals blanked out, so that a doc comment may say what it likes.
 
+#[path = "tidy/circles.rs"]
+mod circles;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
