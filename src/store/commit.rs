@@ -71,7 +71,7 @@ impl<'s> Commit<'s> {
         if let Some(due) = plan.timer_add {
             tables.due.put(&mut self.batch, due, row_key, &mut self.scratch);
         }
-        if plan.tell && changes.are_kept() {
+        if plan.notify && changes.are_kept() {
             let shard = ShardId(row_key[0]);
             let seq = changes.next_seq(shard);
             self.scratch.clear();

@@ -68,7 +68,7 @@ impl Commit<'_> {
         erasure.unreadable += gaps;
         for (row_key, row) in &caps {
             let (was, timer_remove) = (Some(row.until), Some(row.due));
-            let plan = CapPlan { timer_remove, tell: true, was, ..CapPlan::default() };
+            let plan = CapPlan { timer_remove, notify: true, was, ..CapPlan::default() };
             self.put_cap(row_key, &plan, now);
         }
         let (calls, gaps) = self.remove_rows(Table::Reservations, user, |_, _| {});

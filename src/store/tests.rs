@@ -129,7 +129,7 @@ fn sequences_step_into_a_new_epoch_where_changes_were_not_kept() {
         let store = Store::open(&StoreOptions { keep_changes, ..options(dir.path()) }).unwrap();
         let now = TsMs(1_732_233_600_000);
         let mut commit = store.begin_commit();
-        let plan = crate::model::CapPlan { tell: true, ..Default::default() };
+        let plan = crate::model::CapPlan { notify: true, ..Default::default() };
         commit.put_cap(row_key().as_bytes(), &plan, now);
         store.changes().publish(commit.write().unwrap());
         store.close().unwrap();

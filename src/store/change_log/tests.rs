@@ -18,7 +18,11 @@ fn change(store: &Store) -> ShardId {
     let row_key = RowKey::new(&UserId::new("u1").unwrap(), &CapKey::new("da:1").unwrap());
     let row = Some(CapRow { until: TsMs(2), due: TsMs(2) });
     let mut commit = store.begin_commit();
-    commit.put_cap(row_key.as_bytes(), &CapPlan { row, row_changes: true, tell: true, ..CapPlan::default() }, TsMs(1));
+    commit.put_cap(
+        row_key.as_bytes(),
+        &CapPlan { row, row_changes: true, notify: true, ..CapPlan::default() },
+        TsMs(1),
+    );
     store.changes().publish(commit.write().unwrap());
     ShardId(row_key.as_bytes()[0])
 }
