@@ -95,6 +95,11 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
             return Err(error.into());
         }
     };
+    // Before the output, which trims the changes: it must not trim what the mirror wants.
+    let mirror = options.mirror.map(|mirror| {
+        let clock = clock.clone();
+        Mirror::new(store.clone(), mirror, Arc::new(move || clock.now()))
+    });
     let output = match options.output.map(|output| kafka::start_output(output, store.clone())).transpose() {
         Ok(output) => output,
         Err(error) => {
@@ -125,10 +130,6 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         .enable_all()
         .build()
         .map_err(ServeError::Runtime)?;
-    let mirror = options.mirror.map(|mirror| {
-        let clock = clock.clone();
-        Mirror::new(store.clone(), mirror, Arc::new(move || clock.now()))
-    });
     if let Some(mirror) = &mirror {
         status.add("mirror", mirror_status(mirror.handle()));
     }

@@ -60,7 +60,7 @@ pub use status::{Handle, Progress, describe as describe_metrics};
 use crate::clock::Clock;
 use crate::input::EventReader;
 use crate::shard::Router;
-use crate::store::Store;
+use crate::store::{ChangeSignal, Store};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +79,7 @@ pub struct Parts {
 /// The running output of cap changes.
 pub struct RunningOutput {
     stop: CancellationToken,
+    signal: ChangeSignal,
     thread: JoinHandle<()>,
 }
 
@@ -86,6 +87,7 @@ impl RunningOutput {
     /// Sends what waits, two seconds at most, and ends.
     pub fn stop(self) {
         self.stop.cancel();
+        self.signal.wake();
         if self.thread.join().is_err() {
             tracing::error!("the output of cap changes ended by a panic");
         }

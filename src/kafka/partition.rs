@@ -233,7 +233,7 @@ impl Partition {
     /// Stores which letters are open of records that lay too far ahead.
     pub(super) fn keep_early(&mut self, store: &Store, topic: &str) -> Result<(), StoreError> {
         if !self.early_is_stored {
-            store.put_early(topic, self.number(), &self.early)?;
+            store.kafka_offsets().put_early(topic, self.number(), &self.early)?;
             self.early_is_stored = true;
         }
         Ok(())
@@ -243,7 +243,7 @@ impl Partition {
     pub(super) fn forget_left_out(&mut self, store: &Store, topic: &str) -> Result<(), StoreError> {
         let below = self.stored.map_or(0, |frontier| frontier.next);
         if self.forget_to.is_some_and(|last| last < below) {
-            store.forget_aside(topic, self.number(), below)?;
+            store.kafka_offsets().forget_aside(topic, self.number(), below)?;
             self.left_out_before.retain(|&offset, _| offset >= below);
             self.forget_to = Some(self.last_left_out).filter(|&last| last >= below);
         }

@@ -197,7 +197,7 @@ impl Puller {
                         );
                         let frontier = Frontier::default();
                         let resets = partition.forget();
-                        self.parts.store.reset_pulled(topic, number, &frontier, resets)?;
+                        self.parts.store.kafka_offsets().reset(topic, number, &frontier, resets)?;
                         self.status.reset(number);
                         partition.begin(frontier, Phase::Ask);
                         // What a topic's beginning lacks is no loss of this one.
@@ -248,7 +248,7 @@ impl Puller {
         });
         let changed: Vec<_> = changed.collect();
         let rows = changed.iter().map(|(number, frontier)| (*number, frontier));
-        match self.parts.store.put_frontiers(&self.options.topic, rows) {
+        match self.parts.store.kafka_offsets().put_frontiers(&self.options.topic, rows) {
             // The process asks to be restarted; until then it reads no further, and others do.
             Err(_) if self.parts.store.is_poisoned() => return Ok(()),
             result => result?,

@@ -189,7 +189,7 @@ impl Topic {
         let numbers = self.numbers()?;
         self.check_owner(&numbers)?;
         let topic = &self.options.topic.clone();
-        let mut known = self.parts.store.pulled(topic).map_err(KafkaError::from)?;
+        let mut known = self.parts.store.kafka_offsets().partitions(topic).map_err(KafkaError::from)?;
         let is_new = known.values().all(|partition| partition.frontier.is_none());
         let fresh: Vec<u32> = match is_new {
             true => numbers.iter().copied().collect(),
@@ -203,7 +203,8 @@ impl Topic {
             known.entry(number).or_default().frontier = Some(frontier);
             rows.push((number, frontier));
         }
-        let stored = self.parts.store.put_frontiers(topic, rows.iter().map(|(number, row)| (*number, row)));
+        let stored =
+            self.parts.store.kafka_offsets().put_frontiers(topic, rows.iter().map(|(number, row)| (*number, row)));
         stored.map_err(KafkaError::from)?;
         let gone: Vec<u32> = known.keys().copied().filter(|number| !numbers.contains(number)).collect();
         if !gone.is_empty() {
@@ -304,7 +305,7 @@ impl Topic {
                 let (topic, frontier) = (&self.options.topic, Frontier::default());
                 tracing::info!(topic, partition = number, "a new partition is read from its beginning");
                 let row = (number, &frontier);
-                self.parts.store.put_frontiers(topic, [row]).map_err(KafkaError::from)?;
+                self.parts.store.kafka_offsets().put_frontiers(topic, [row]).map_err(KafkaError::from)?;
                 self.add(number, PulledPartition { frontier: Some(frontier), ..PulledPartition::default() });
             }
         }

@@ -28,14 +28,14 @@ pub(super) fn read(
     let mut row_keys: Vec<Vec<u8>> = Vec::new();
     let mut left = max;
     for shard in ShardId::all().map(|shard| ShardId(shard.0.wrapping_add(first.0))) {
-        let durable = store.durable_seq(shard);
+        let durable = store.changes().durable_seq(shard);
         if durable <= told.get(shard) {
             continue;
         }
         if left == 0 {
             break;
         }
-        let changes = store.changes_after(shard, told.get(shard), left)?;
+        let changes = store.changes().after(shard, told.get(shard), left)?;
         // A sequence that was given out and then not written has no change.
         let up_to = changes.last().map_or(0, |change| change.seq);
         let up_to = if changes.len() < left { up_to.max(durable) } else { up_to };
@@ -59,7 +59,7 @@ pub(super) fn read(
 /// The states of sorted row keys of `caps`, but for those that cannot be read. Blocks on disk.
 pub(super) fn states(store: &Store, row_keys: &[Vec<u8>]) -> Result<Vec<Pair>, MirrorError> {
     let mut unreadable = Vec::new();
-    let rows = store.cap_rows(row_keys.iter().map(|key| &key[..]), &mut unreadable);
+    let rows = store.caps().get_many(row_keys.iter().map(|key| &key[..]), &mut unreadable);
     let is_known = |number: &usize| unreadable.binary_search(number).is_err();
     let pair = |(row_key, row): (&Vec<u8>, Option<crate::model::CapRow>)| {
         let (user, key) = RowKey::parse(row_key)?;

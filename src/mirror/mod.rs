@@ -53,7 +53,6 @@ impl Mirror {
     pub fn new(store: Arc<Store>, options: Options, now: Now) -> Self {
         // rustls asks for one provider for the whole process; somebody may have chosen one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        store.expect_mirror();
         Self { relay: relay::Relay::new(store, options, now, status::Report::new()) }
     }
 

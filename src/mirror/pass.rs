@@ -106,7 +106,7 @@ async fn send_page(
 ) -> Result<(Parcels, Stage), MirrorError> {
     let (store, packer) = (Arc::clone(store), packer.clone());
     blocking(move || {
-        let page = store.caps_after(after.as_deref(), max)?;
+        let page = store.caps().after(after.as_deref(), max)?;
         let pairs = page.caps.into_iter().map(|cap| Pair { user: cap.user, key: cap.key, until: Some(cap.until) });
         let parcels = packer.pack(&pairs.collect::<Vec<Pair>>());
         let next = match page.next {

@@ -21,7 +21,7 @@ use super::topology::{Master, Topology};
 use super::trim::Trimmer;
 use crate::model::{ShardId, TsMs};
 use crate::random::random_id;
-use crate::store::Store;
+use crate::store::{Bounds, ChangeCursor, MIRROR, Store};
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub(super) struct Relay {
     pub now: Now,
     pub report: Report,
     pub names: Arc<Names>,
+    /// Holds the changes that Redis may still want.
+    pub cursor: ChangeCursor,
     /// How far Redis has acknowledged changes.
     pub told: Seqs,
     pub packer: Packer,
@@ -86,13 +88,16 @@ impl Relay {
         let names = Arc::new(Names::new(&options.prefix));
         let topology = Arc::new(Topology::single());
         let soon = Instant::now();
-        let before = store.mirror_run().unwrap_or_else(|error| {
+        let before = store.meta().mirror_run().unwrap_or_else(|error| {
             tracing::warn!(%error, "it is not known which run mirrored last: everything is sent");
             None
         });
+        let bounds = Bounds { total: options.max_waiting, of_shard: options.max_waiting_of_shard };
+        let cursor = store.changes().subscribe(MIRROR, bounds);
         let run = Run::new(&store.info().id, &random_id(), before);
         Self {
-            told: Seqs::of(|shard| store.trimmed_to(shard)),
+            told: Seqs::of(|shard| cursor.trimmed_to(shard)),
+            cursor,
             packer: Packer { names: Arc::clone(&names), layout: options.layout, topology },
             names,
             pass: None,
@@ -188,11 +193,11 @@ impl Relay {
         }
     }
 
-    async fn wait(&self, stop: &CancellationToken) {
+    async fn wait(&mut self, stop: &CancellationToken) {
         let next = self.next_probe.min(self.next_upkeep).min(self.next_sweep);
         let next = self.evictions.due_at().map_or(next, |due| due.min(next));
         tokio::select! {
-            () = self.store.changed().notified() => {}
+            () = self.cursor.changed() => {}
             () = tokio::time::sleep_until(next) => {}
             () = stop.cancelled() => {}
         }
@@ -223,7 +228,7 @@ impl Relay {
         if Instant::now() >= self.next_probe {
             self.probe(link).await?;
         }
-        if ShardId::all().any(|shard| self.store.trimmed_to(shard) > self.told.get(shard)) {
+        if ShardId::all().any(|shard| self.cursor.trimmed_to(shard) > self.told.get(shard)) {
             self.begin_pass(link, Reason::Behind).await?;
         }
         if self.pass.is_none() && !stopping {
@@ -251,7 +256,7 @@ impl Relay {
 
     /// Changes that Redis has not acknowledged.
     pub fn waiting(&self) -> u64 {
-        let of_shard = |shard| self.store.durable_seq(shard).saturating_sub(self.told.get(shard));
+        let of_shard = |shard| self.store.changes().durable_seq(shard).saturating_sub(self.told.get(shard));
         ShardId::all().map(of_shard).sum()
     }
 
@@ -274,7 +279,7 @@ impl Relay {
         if self.run.mark() != before && !self.store.is_poisoned() {
             // Before anything is sent: so the next run knows whom it follows.
             let (store, mark) = (Arc::clone(&self.store), self.run.mark());
-            blocking(move || Ok(store.put_mirror_run(&mark)?)).await?;
+            blocking(move || Ok(store.meta().put_mirror_run(&mark)?)).await?;
         }
         Ok(())
     }
@@ -284,8 +289,8 @@ impl Relay {
         self.claim(link).await?;
         let chain = link.chain().or(self.chain.take());
         let markers = link.read_markers().await?;
-        let durable = Seqs::of(|shard| self.store.durable_seq(shard));
-        let trimmed = Seqs::of(|shard| self.store.trimmed_to(shard));
+        let durable = Seqs::of(|shard| self.store.changes().durable_seq(shard));
+        let trimmed = Seqs::of(|shard| self.cursor.trimmed_to(shard));
         let verdict = match self.must_pass {
             Some(reason) => Verdict::FullPass(reason),
             None => judge(&markers, &link.line, &durable, &trimmed),
@@ -323,7 +328,7 @@ impl Relay {
 
     async fn begin_pass(&mut self, link: &mut Link, reason: Reason) -> Result<(), MirrorError> {
         // What is durable by now is in every page that is read from here on.
-        self.told = Seqs::of(|shard| self.store.durable_seq(shard));
+        self.told = Seqs::of(|shard| self.store.changes().durable_seq(shard));
         self.pass_is_full = true;
         self.pass = None;
         link.begin().await?;
@@ -338,7 +343,7 @@ impl Relay {
     }
 
     fn live(&mut self) {
-        ShardId::all().for_each(|shard| self.store.set_told(shard, self.told.get(shard)));
+        ShardId::all().for_each(|shard| self.cursor.confirm(shard, self.told.get(shard)));
         self.was_live = true;
         self.logged = None;
         self.report.state(State::Live);
@@ -384,7 +389,7 @@ impl Relay {
             self.told.set(shard, seq);
             // In a full pass Redis may know the change, and yet not what came before.
             if !self.pass_is_full {
-                self.store.set_told(shard, seq);
+                self.cursor.confirm(shard, seq);
             }
             self.next_shard = shard;
         }

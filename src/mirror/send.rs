@@ -147,7 +147,7 @@ impl Link {
 
 /// Writes a user's sorted set anew, whatever was in its place.
 pub(super) fn whole_user(store: &Store, packer: &Packer, parcels: &mut Parcels, user: &str) -> Result<(), MirrorError> {
-    let caps = store.caps_of_user(user)?;
+    let caps = store.caps().of_user(user)?;
     let pairs = caps.into_iter().map(|cap| Pair { user: cap.user, key: cap.key, until: Some(cap.until) });
     let pairs: Vec<Pair> = pairs.collect();
     let name = packer.names.user(user);

@@ -27,7 +27,7 @@ pub use log::{Entry, Inserted, Log, MAX_KINDS, MAX_LOG_EVENTS, MAX_ROW_BYTES, Se
 pub use nobody::{Nobody, NobodyError};
 pub use reservation::{Refused, ReserveAnswer, Reserved};
 pub use rule::{Limit, Mode, Rule, RuleError, RuleId, RuleSet};
-pub use shard::{SHARDS, ShardId, murmur2};
+pub use shard::{SHARDS, ShardId, ShardSet, murmur2};
 pub use time::{Span, SpanError, TsError, TsMs};
 pub use verdict::{MAX_SHADOWS, RuleVerdict, UserCap, Verdict};
 pub use window::{Calendar, CalendarUnit, Period, Window, WindowError, Zone};

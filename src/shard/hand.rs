@@ -3,7 +3,7 @@
 use super::turn::TurnOutcome;
 use crate::engine::{Logs, Policy, capped_until, plan_cap};
 use crate::model::{CapKey, CapRow, Log, TsMs, UserId};
-use crate::store::{LogRow, RowKey, Store, Turn};
+use crate::store::{Commit, LogRow, RowKey, Store};
 use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
 use std::borrow::Cow;
 use std::hash::BuildHasher;
@@ -30,13 +30,13 @@ impl Slot<'_> {
     }
 
     /// What is done with a cap whose log cannot be read: it lasts as long as was known last.
-    fn keep_cap(&self, held: Option<CapRow>, turn: &mut Turn<'_>, outcome: &mut TurnOutcome, now: TsMs) {
+    fn keep_cap(&self, held: Option<CapRow>, commit: &mut Commit<'_>, outcome: &mut TurnOutcome, now: TsMs) {
         if !self.fired {
             return;
         }
         let until = held.map(|row| row.until).filter(|&until| until > now);
         let plan = plan_cap(held, until, true);
-        turn.put_cap(&self.row_key, &plan, now);
+        commit.put_cap(&self.row_key, &plan, now);
         outcome.caps_ended += u64::from(held.is_some() && until.is_none());
         outcome.timers_added.extend(plan.timer_add.map(|due| (self.row_key[0], due)));
     }
@@ -168,7 +168,8 @@ impl<'a> Hand<'a> {
         // In the order of their keys: neighbours are found beside each other, in memory and in files.
         let new = in_order(&self.slots, self.loaded);
         let mut unreadable = Vec::new();
-        let rows = store.logs_in_order(new.iter().map(|&slot| &*self.slots[slot as usize].row_key), &mut unreadable);
+        let rows =
+            store.logs().get_in_order(new.iter().map(|&slot| &*self.slots[slot as usize].row_key), &mut unreadable);
         for slot in unreadable.into_iter().map(|number| new[number]) {
             let slot = &mut self.slots[slot as usize];
             slot.unreadable = true;
@@ -200,19 +201,19 @@ impl<'a> Hand<'a> {
     }
 
     /// Writes what changed, and brings what is told of caps in line.
-    pub(super) fn finish(self, store: &Store, turn: &mut Turn<'_>, outcome: &mut TurnOutcome) {
+    pub(super) fn finish(self, store: &Store, commit: &mut Commit<'_>, outcome: &mut TurnOutcome) {
         let slots = self.order.iter().map(|&slot| &self.slots[slot as usize]);
         let touched: Vec<_> = slots.filter(|slot| slot.dirty || slot.fired || slot.recheck).collect();
         let may_hold = touched.iter().copied().filter(|slot| slot.may_hold());
         let mut lost = Vec::new();
-        let mut rows = store.cap_rows(may_hold.map(|slot| &*slot.row_key), &mut lost);
+        let mut rows = store.caps().get_many(may_hold.map(|slot| &*slot.row_key), &mut lost);
         // Whatever such a row says, it is written anew, from the log. Its timer, if it has one, finds that it was.
         lost.into_iter().for_each(|number| rows[number] = Some(CapRow { until: TsMs(0), due: TsMs(0) }));
         let mut held = rows.into_iter();
         for slot in touched {
             let held = if slot.may_hold() { held.next().flatten() } else { None };
             if slot.unreadable {
-                slot.keep_cap(held, turn, outcome, self.now);
+                slot.keep_cap(held, commit, outcome, self.now);
                 continue;
             }
             if held.is_none() && slot.until.is_none() && !slot.dirty {
@@ -221,9 +222,9 @@ impl<'a> Hand<'a> {
             let plan = plan_cap(held, slot.until, slot.fired);
             // A log that was not capped before must say that `caps` may have its key.
             if slot.dirty || (plan.row.is_some() && !slot.may_cap) {
-                turn.put_log(&slot.row_key, &slot.log, plan.row.is_some());
+                commit.put_log(&slot.row_key, &slot.log, plan.row.is_some());
             }
-            turn.put_cap(&slot.row_key, &plan, self.now);
+            commit.put_cap(&slot.row_key, &plan, self.now);
             outcome.caps_started += u64::from(held.is_none() && plan.row.is_some());
             outcome.caps_ended += u64::from(held.is_some() && plan.row.is_none());
             outcome.timers_added.extend(plan.timer_add.map(|due| (slot.row_key[0], due)));

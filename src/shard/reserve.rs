@@ -7,7 +7,7 @@ use crate::model::{
     Candidate, CapKey, DaId, EventId, Held, Kind, MAX_ROW_BYTES, Refused, ReserveAnswer, Reserved, TsMs, UserId,
     event_hash,
 };
-use crate::store::{ReservationRow, RowKeys, Turn};
+use crate::store::{Commit, ReservationRow, RowKeys};
 use hashbrown::HashMap;
 
 /// A repetition gets its answer for so long after the reservation has expired, in ms.
@@ -161,7 +161,7 @@ pub(super) fn run_reserve(
     slots: &[u32],
     hand: &mut Hand<'_>,
     calls: &mut Calls,
-    turn: &mut Turn<'_>,
+    commit: &mut Commit<'_>,
 ) -> ReserveOutcome {
     if let Some(known) = calls.get(&call.row_key) {
         let same = Some(known.body_hash) == call.body_hash;
@@ -204,7 +204,7 @@ pub(super) fn run_reserve(
             das: answer.reserved.into_iter().map(|reserved| reserved.da).collect(),
             answer: call.body_hash.map_or_else(Vec::new, |_| told.clone()),
         };
-        turn.put_reservation(&call.row_key, &row);
+        commit.put_reservation(&call.row_key, &row);
         calls.insert(call.row_key.clone(), row);
     }
     ReserveOutcome::Answer(told)

@@ -122,10 +122,10 @@ impl Rulebook {
         fixed: Vec<(Rule, Source)>,
         clock: Clock,
     ) -> Result<Self, RulebookError> {
-        let before = store.rules_in_force()?;
+        let before = store.rules().in_force()?;
         let revision = before.map_or(0, |mark| mark.revision);
         let mut entries = Entries::new();
-        for (id, value) in store.rules()? {
+        for (id, value) in store.rules().all()? {
             let entry = read(&id, &value)?;
             entry.rule.check(base.history_limit()).map_err(|why| RulebookError::Stored { id, why })?;
             entries.insert(entry.rule.id.clone(), entry);
@@ -145,7 +145,7 @@ impl Rulebook {
         if before.is_none_or(|before| before.fingerprint != policy.fingerprint()) {
             policy = policy.with_rules(rule_set(&entries), revision + 1);
             mark = next_mark(before, &policy, clock.now());
-            store.put_rules_in_force(mark, None)?;
+            store.rules().put_in_force(mark, None)?;
             let fixed = entries.values_mut().filter(|entry| entry.source != Source::Api);
             fixed.for_each(|entry| entry.revision = mark.revision);
         }
@@ -238,7 +238,7 @@ impl Rulebook {
         let mut mark = inner.changing();
         let policy = inner.policy.load().with_rules(rule_set(&inner.entries.load()), mark.revision + 1);
         let next_mark = next_mark(Some(*mark), &policy, inner.clock.now());
-        inner.store.put_rules_in_force(next_mark, None)?;
+        inner.store.rules().put_in_force(next_mark, None)?;
         *mark = next_mark;
         inner.policy.store(Arc::new(policy));
         Ok(())
@@ -275,7 +275,7 @@ impl Inner {
     ) -> Result<(), RulebookError> {
         let policy = self.policy.load().with_rules(rule_set(&next), mark.revision + 1);
         let next_mark = next_mark(Some(*mark), &policy, self.clock.now());
-        self.store.put_rules_in_force(next_mark, Some(rule))?;
+        self.store.rules().put_in_force(next_mark, Some(rule))?;
         *mark = next_mark;
         self.held_since.store(next_mark.held_since.0, Ordering::Relaxed);
         self.policy.store(Arc::new(policy));
@@ -289,7 +289,7 @@ impl Inner {
     fn keep(&self) {
         let policy = self.policy.load_full();
         let least_ms = policy.retention_ms();
-        self.store.reclaim().set_keep(Keep { least_ms, of_key_ms: Box::new(move |key| policy.keep_ms(key)) });
+        self.store.compaction_filter().set_keep(Keep { least_ms, of_key_ms: Box::new(move |key| policy.keep_ms(key)) });
     }
 
     fn view(&self, entry: &Entry) -> RuleView {

@@ -106,7 +106,7 @@ impl Shards {
         let guard = PoisonOnPanic(store.clone());
         let flusher = spawn("flusher".to_owned(), move || {
             give_way();
-            guard.0.run_flusher();
+            guard.0.flusher().run();
         });
         if let Some(written) = written {
             let (guard, metrics, sync) = (PoisonOnPanic(store.clone()), metrics.clone(), health.sync_watch());
@@ -173,7 +173,7 @@ impl Shards {
         for thread in self.threads {
             join(thread);
         }
-        self.store.end_flusher();
+        self.store.flusher().end();
         join(self.flusher);
         drop(self.watch.0);
         join(self.watch.1);

@@ -19,7 +19,7 @@ pub(super) struct Written {
 
 impl Written {
     fn acknowledge(self, store: &Store) {
-        store.publish(self.changes);
+        store.changes().publish(self.changes);
         self.answers.into_iter().for_each(Answer::send);
     }
 

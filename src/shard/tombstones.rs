@@ -15,7 +15,7 @@ impl Tombstones {
     pub(super) fn load(store: &Store, shards: impl Iterator<Item = ShardId>) -> Result<Self, StoreError> {
         let mut marks = HashSet::new();
         for shard in shards {
-            marks.extend(store.erased_marks(shard)?.into_iter().map(UserMark::short));
+            marks.extend(store.erased().marks(shard)?.into_iter().map(UserMark::short));
         }
         Ok(Self { marks })
     }
@@ -36,10 +36,10 @@ impl Tombstones {
             return Ok(None);
         }
         let Some(user) = RowKey::user_of(row_key) else { return Ok(None) };
-        let mark = store.user_mark(user);
+        let mark = store.erased().mark(user);
         if !self.marks.contains(&mark.short()) {
             return Ok(None);
         }
-        store.erased_until(ShardId(row_key[0]), mark, policy.retention_ms(), now)
+        store.erased().until(ShardId(row_key[0]), mark, policy.retention_ms(), now)
     }
 }

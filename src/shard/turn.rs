@@ -7,7 +7,7 @@ use super::task::{BlockOutcome, Done, Task};
 use super::tombstones::Tombstones;
 use crate::engine::{Outcome, Policy, count};
 use crate::model::{CapKey, DaId, TsMs};
-use crate::store::{DueRow, RowKey, Store, Turn};
+use crate::store::{Commit, DueRow, RowKey, Store};
 use hashbrown::HashSet;
 use metrics::Histogram;
 
@@ -38,7 +38,7 @@ pub(super) struct TurnInput<'b> {
 
 /// Runs the engine over tasks, fired timers and logs to judge anew, and puts all that changes into `turn`. Blocks on
 /// disk. What cannot be read costs its own users: what is asked of them is refused, and everybody else's is done.
-pub(super) fn run_turn(input: &TurnInput<'_>, turn: &mut Turn<'_>) -> TurnOutcome {
+pub(super) fn run_turn(input: &TurnInput<'_>, commit: &mut Commit<'_>) -> TurnOutcome {
     let mut spoilt_calls = Vec::new();
     let mut calls = known_calls(input, &mut spoilt_calls);
     let room = input.tasks.iter().map(Task::keys).sum::<usize>() + input.fired.len() + input.recheck.len();
@@ -59,11 +59,11 @@ pub(super) fn run_turn(input: &TurnInput<'_>, turn: &mut Turn<'_>) -> TurnOutcom
             Task::Pulled(pulled, _) => {
                 let slots = &slots[first..first + pulled.events.keys().len()];
                 first += slots.len();
-                turn.put_pulled(&pulled.mark, pulled.next);
+                commit.put_kafka_mark(&pulled.mark, pulled.next);
                 let outcome = count_block(input, &pulled.events, slots, &mut hand);
                 for (number, code) in outcome.left_out() {
                     if let Some(offset) = pulled.offset_of(number) {
-                        turn.put_aside(&pulled.mark, offset, code);
+                        commit.put_kafka_aside(&pulled.mark, offset, code);
                     }
                 }
                 Done::Events(outcome)
@@ -76,7 +76,7 @@ pub(super) fn run_turn(input: &TurnInput<'_>, turn: &mut Turn<'_>) -> TurnOutcom
                     newly_capped.push(Vec::new());
                     continue;
                 }
-                Done::Reserve(run_reserve(call, slots, &mut hand, &mut calls, turn))
+                Done::Reserve(run_reserve(call, slots, &mut hand, &mut calls, commit))
             }
             Task::Release(call, _) if hand.is_unreadable(&call.row_key) => Done::Unreadable,
             Task::Release(call, _) => Done::Release(run_release(call, &mut hand, &calls)),
@@ -94,7 +94,7 @@ pub(super) fn run_turn(input: &TurnInput<'_>, turn: &mut Turn<'_>) -> TurnOutcom
             block.capped = caps.map(|(row_key, until)| (row_key.into(), until)).collect();
         }
     }
-    hand.finish(input.store, turn, &mut outcome);
+    hand.finish(input.store, commit, &mut outcome);
     outcome
 }
 
@@ -112,7 +112,7 @@ fn known_calls<'b>(input: &TurnInput<'b>, spoilt: &mut Vec<&'b [u8]>) -> Calls {
         return Calls::new();
     }
     let mut unreadable = Vec::new();
-    let rows = input.store.reservations(row_keys.iter().copied(), input.now, &mut unreadable);
+    let rows = input.store.reservations().get_many(row_keys.iter().copied(), input.now, &mut unreadable);
     spoilt.extend(unreadable.into_iter().map(|number| row_keys[number]));
     row_keys.into_iter().zip(rows).filter_map(|(key, row)| Some((key.to_vec(), row?))).collect()
 }

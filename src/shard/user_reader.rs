@@ -113,7 +113,7 @@ impl Reader {
                 return Ok((state, true));
             }
             let mut has_room = true;
-            reader.store.logs_of_user(user.as_str(), |key, mut log| {
+            reader.store.logs().of_user(user.as_str(), |key, mut log| {
                 policy.refresh(key, &mut log, now);
                 has_room = user_cap(&policy, key, &log, now).is_none_or(|cap| each(&mut state, &cap));
                 has_room
@@ -158,14 +158,14 @@ impl Reader {
             None => (None, None),
         };
         if after_call.is_none() {
-            let rows = self.store.logs_of_user_after(user, after_log.as_deref(), max, PAGE_ENTRIES, room)?;
+            let rows = self.store.logs().of_user_after(user, after_log.as_deref(), max, PAGE_ENTRIES, room)?;
             left -= rows.logs.len();
             page.rows = rows.logs;
             page.next = rows.next.map(PageStart::Log);
         }
         if page.next.is_none() {
             let after = after_call.as_deref().unwrap_or_default();
-            let rows = self.store.calls_of_user_after(user, after, left, now, room)?;
+            let rows = self.store.reservations().of_user_after(user, after, left, now, room)?;
             let call = |(id, row): (String, ReservationRow)| UserCall {
                 id,
                 kind: row.kind,

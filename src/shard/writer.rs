@@ -154,14 +154,14 @@ impl Writer {
     }
 
     fn erase(&mut self, user: &str, now: TsMs) -> Result<Option<TurnDone>, StoreError> {
-        let mut turn = self.store.turn();
-        let erasure = turn.erase(user, now)?;
-        let changes = self.store.commit_erasure(turn, ShardId::of_user(user.as_bytes()), now)?;
+        let mut commit = self.store.begin_commit();
+        let erasure = commit.erase(user, now)?;
+        let changes = self.store.at_rest().write_erasure(commit, ShardId::of_user(user.as_bytes()), now)?;
         if erasure.unreadable > 0 {
             // Of which keys the user was capped is not known: the mirror sends all, and removes what is not among it.
-            self.store.forget_changes(ShardId::of_user(user.as_bytes()))?;
+            self.store.changes().forget(ShardId::of_user(user.as_bytes()))?;
         }
-        self.tombstones.add(self.store.user_mark(user));
+        self.tombstones.add(self.store.erased().mark(user));
         self.metrics.users_erased.increment(1);
         self.metrics.caps_ended.increment(erasure.caps);
         Ok(Some(TurnDone { done: vec![Done::Erase(erasure)], changes }))
@@ -189,11 +189,11 @@ impl Writer {
             self.recheck.advance(&self.store, upkeep.page);
             return Ok(None);
         }
-        let mut turn = self.store.turn();
+        let mut commit = self.store.begin_commit();
         for rows in &upkeep.due.rows {
-            turn.remove_fired(rows);
+            commit.remove_fired(rows);
         }
-        upkeep.page.mark(&mut turn, self.recheck.begun_by());
+        upkeep.page.mark(&mut commit, self.recheck.begun_by());
         let fired = upkeep.due.rows.concat();
         let input = TurnInput {
             store: &self.store,
@@ -205,8 +205,8 @@ impl Writer {
             now,
             duplicate_age: &self.metrics.duplicate_age,
         };
-        let outcome = run_turn(&input, &mut turn);
-        let changes = turn.commit()?;
+        let outcome = run_turn(&input, &mut commit);
+        let changes = commit.write()?;
         self.timers.advance(&upkeep.due);
         self.recheck.advance(&self.store, upkeep.page);
         for &(shard, due) in &outcome.timers_added {

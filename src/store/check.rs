@@ -1,16 +1,19 @@
 //! Reads everything in a directory and says what of it cannot be read. Nothing is changed.
 
+use super::boot::boot_number;
 use super::codec::{decode_cap, decode_log};
-use super::erased::erased_until;
-use super::meta::boot_number;
-use super::open::{failed, last_sequence, lock_dir};
-use super::overlay::journal_rows;
+use super::directory::{OpenError, failed, last_sequence, lock_dir, missing_files};
+use super::options::StoreOptions;
+use super::row::RowKey;
 use super::step_over::seek_past;
+use super::table::Table;
+use super::tables::erased::erased_until;
+use super::tables::journal::rows as journal_rows;
+use super::tables::reservations::ReservationRow;
+use super::tables::{changes, due};
 use super::whole::{self, Damage, Logs};
-use super::{OpenError, ReservationRow, RowKey, StoreOptions, Table, changes, due};
-use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, LiveFile, ReadOptions};
+use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, ReadOptions};
 use serde::Serialize;
-use std::path::Path;
 
 /// What was found in a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -83,30 +86,6 @@ pub(super) fn look(options: &StoreOptions, found: &mut Verified) -> Result<Optio
     }
     found.files.extend(missing_files(&db, dir).map_err(|source| failed(dir, source))?);
     Ok(Some((logs, db)))
-}
-
-/// Whether every file is there in the size that RocksDB knows.
-pub(super) fn missing_files(db: &DB, dir: &Path) -> Result<Option<Damage>, rocksdb::Error> {
-    let files = db.live_files()?;
-    let why = |file: &LiveFile| match std::fs::metadata(dir.join(file.name.trim_start_matches('/'))) {
-        Ok(data) if data.len() == file.size as u64 => None,
-        Ok(data) => Some(format!("has {} bytes instead of {}", data.len(), file.size)),
-        Err(_) => Some("is missing".to_owned()),
-    };
-    if files.iter().all(|file| why(file).is_none()) {
-        return Ok(None);
-    }
-    // Compaction goes on meanwhile: a file that it was done with since the list was made is not missing.
-    let still_wanted = db.live_files()?;
-    let mut missing = Vec::new();
-    for file in files.iter().filter(|file| still_wanted.iter().any(|wanted| wanted.name == file.name)) {
-        if let Some(why) = why(file) {
-            missing.push(format!("{} of table {} {why}", file.name.trim_start_matches('/'), file.column_family_name));
-        }
-    }
-    let (what, count) = (missing.join(", "), missing.len());
-    let lost = format!("{count} of {} files cannot be used, and the rows in them are lost", files.len());
-    Ok((count > 0).then_some(Damage { what, lost }))
 }
 
 /// Up to where the logs can be read, files that are missing or not.
@@ -197,6 +176,6 @@ fn is_row(table: Option<Table>, key: &[u8], value: &[u8]) -> bool {
         Some(Table::Reservations) => ReservationRow::decode(value).is_some(),
         Some(Table::Erased) => key.len() == 17 && erased_until(value).is_some(),
         Some(Table::Rules) => serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok(),
-        Some(Table::Pulled | Table::Meta) | None => true,
+        Some(Table::KafkaOffsets | Table::Meta) | None => true,
     }
 }

@@ -25,7 +25,7 @@
 //!
 //! Varints are LEB128. An ad seen once without an event id is 7 bytes, until 2039.
 
-use super::StoreError;
+use super::error::StoreError;
 use crate::model::{CapRow, Entry, Held, Kind, Log, Section, TsMs};
 use smallvec::SmallVec;
 
@@ -50,7 +50,7 @@ pub struct LogRow {
 
 const CORRUPT_LOG: fn(&'static str) -> StoreError = |what| StoreError::Corrupt { table: "logs", what };
 
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(in crate::store) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -58,7 +58,7 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-pub(super) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+pub(in crate::store) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = bytes.split_first()?;
@@ -150,12 +150,12 @@ fn decode_held(bytes: &mut &[u8]) -> Option<Vec<Held>> {
 }
 
 /// Bytes led by their length.
-pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(in crate::store) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-pub(super) fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(in crate::store) fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let len = usize::try_from(take_varint(bytes)?).ok()?;
     take(bytes, len)
 }
@@ -220,7 +220,7 @@ fn decode_section(bytes: &mut &[u8]) -> Option<Section> {
 
 /// Reads only the last instant at which something of a log is new, for the compaction filter: its newest event, or the
 /// end of a reservation.
-pub(super) fn newest_of_log(mut bytes: &[u8]) -> Option<TsMs> {
+pub(in crate::store) fn newest_of_log(mut bytes: &[u8]) -> Option<TsMs> {
     let mut newest = None;
     while !bytes.is_empty() {
         let section = decode_section(&mut bytes)?;
@@ -231,12 +231,12 @@ pub(super) fn newest_of_log(mut bytes: &[u8]) -> Option<TsMs> {
 }
 
 /// The bytes of a row of `caps`: until when, and how much sooner the timer fires.
-pub(super) fn encode_cap(out: &mut Vec<u8>, row: CapRow) {
+pub(in crate::store) fn encode_cap(out: &mut Vec<u8>, row: CapRow) {
     put_varint(out, row.until.0);
     put_varint(out, row.until.0.saturating_sub(row.due.0));
 }
 
-pub(super) fn decode_cap(mut bytes: &[u8]) -> Result<CapRow, StoreError> {
+pub(in crate::store) fn decode_cap(mut bytes: &[u8]) -> Result<CapRow, StoreError> {
     let corrupt = || StoreError::Corrupt { table: "caps", what: "it ends too soon" };
     let until = take_varint(&mut bytes).ok_or_else(corrupt)?;
     let sooner = take_varint(&mut bytes).ok_or_else(corrupt)?;

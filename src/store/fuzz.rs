@@ -3,12 +3,15 @@
 //! read again.
 
 use super::codec::{decode_cap, encode_cap, newest_of_log, put_varint, take_bytes, take_varint};
-use super::overlay::journal;
-use super::pulled::{Frontier, Rows, decode_taken, encode_taken};
-use super::reservations::kept_until;
-use super::row::user_prefix;
-use super::rules::RulesMark;
-use super::{ReservationRow, RowKey, RowKeys, changes, decode_log, due, encode_log, erased};
+use super::row::{RowKey, RowKeys, ShardPrefix, UserPrefix, user_prefix};
+use super::tables::changes::{self, ChangeKey};
+use super::tables::due::{self, InstantPrefix};
+use super::tables::erased;
+use super::tables::journal;
+use super::tables::kafka_offsets::{Frontier, Rows, decode_taken, encode_taken};
+use super::tables::reservations::{ReservationRow, kept_until};
+use super::tables::rules::RulesMark;
+use super::{decode_log, encode_log};
 use crate::model::{CapKey, Entry, EventId, Held, Kind, Log, SHARDS, ShardId, TsMs, UserId};
 
 /// A row of `logs`.
@@ -113,8 +116,8 @@ pub(crate) fn row_key(bytes: &[u8]) {
     let (Ok(id), Ok(cap_key)) = (UserId::new(user), CapKey::new(&*parsed_key)) else { return };
     let whole = RowKey::new(&id, &cap_key);
     assert_eq!(RowKey::parse(whole.as_bytes()), Some((user, parsed_key.clone())));
-    assert!(super::row::user_rows(user).contains(&whole.as_bytes().to_vec()));
-    assert!(super::row::shard_rows(ShardId(whole.as_bytes()[0])).contains(&whole.as_bytes().to_vec()));
+    assert!(UserPrefix::new(user).rows().contains(&whole.as_bytes().to_vec()));
+    assert!(ShardPrefix(ShardId(whole.as_bytes()[0])).rows().contains(&whole.as_bytes().to_vec()));
     let mut keys = RowKeys::default();
     keys.push(user, &parsed_key);
     keys.push_beside(0, "c:1");
@@ -139,17 +142,17 @@ pub(crate) fn reservation(bytes: &[u8]) {
 
 /// Rows of `changes`, `caps`, `due` and `erased`, and the mark of the rules.
 pub(crate) fn caps(bytes: &[u8]) {
-    let key = changes::row(ShardId(7), 1 << 40);
+    let key = ChangeKey { shard: ShardId(7), seq: 1 << 40 }.bytes();
     if let Ok(change) = changes::parse(ShardId(7), &key, bytes) {
         assert_eq!(change.seq, 1 << 40);
         let mut written = Vec::new();
-        changes::value(&mut written, change.at, (change.change, change.until), &change.row_key);
+        changes::encode_change(&mut written, change.at, (change.change, change.until), &change.row_key);
         assert_eq!(changes::parse(ShardId(7), &key, &written).as_ref(), Ok(&change));
         // Who tells of it takes it apart.
         assert!(change.user_and_key().is_none() || !change.row_key.is_empty());
     }
     if let Ok(seq) = changes::seq_of(bytes) {
-        assert_eq!(changes::row(ShardId(bytes[0]), seq), bytes);
+        assert_eq!(ChangeKey { shard: ShardId(bytes[0]), seq }.bytes(), bytes);
     }
     if let Ok(row) = decode_cap(bytes) {
         assert!(row.due <= row.until);
@@ -159,9 +162,9 @@ pub(crate) fn caps(bytes: &[u8]) {
     }
     if let Some(row) = due::parse(bytes) {
         let mut written = Vec::new();
-        due::write_row(&mut written, row.due, &row.row_key);
+        due::write_key(&mut written, row.due, &row.row_key);
         assert_eq!(written, bytes);
-        assert!(bytes >= &due::bound(ShardId(bytes[0]), row.due)[..]);
+        assert!(bytes >= &InstantPrefix(ShardId(bytes[0]), row.due).first_key()[..]);
     }
     if let Some(until) = erased::erased_until(bytes) {
         let mut written = Vec::new();

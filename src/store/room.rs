@@ -1,6 +1,6 @@
 //! Memory for reads.
 
-use super::LogRow;
+use super::codec::LogRow;
 use crate::model::{Entry, Held, Section};
 
 /// The memory that one read takes up, bounded by whoever has it made.
@@ -28,7 +28,7 @@ impl Room for Unbounded {
 
 impl LogRow {
     /// Bytes of it in memory, beside itself.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::store) fn bytes(&self) -> usize {
         let of_section = |section: &Section| {
             let entries = if section.entries.spilled() { section.entries.capacity() } else { 0 };
             entries * size_of::<Entry>() + section.held.capacity() * size_of::<Held>()

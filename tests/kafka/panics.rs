@@ -112,11 +112,11 @@ fn a_thread_that_panics_raises_the_alarm() {
 
     let (of_output, shards) = store();
     let row = RowKey::new(&UserId::new("u").unwrap(), &CapKey::new("da:1").unwrap());
-    let mut turn = of_output.turn();
+    let mut commit = of_output.begin_commit();
     let until = TsMs(now_ms() + DAY);
-    turn.put_cap(row.as_bytes(), &plan_cap(None, Some(until), false), TsMs(now_ms()));
-    of_output.publish(turn.commit().unwrap());
-    let options = OutputOptions { cluster: cluster("127.0.0.1:1"), topic: "out".to_owned(), mirrored: false };
+    commit.put_cap(row.as_bytes(), &plan_cap(None, Some(until), false), TsMs(now_ms()));
+    of_output.changes().publish(commit.write().unwrap());
+    let options = OutputOptions { cluster: cluster("127.0.0.1:1"), topic: "out".to_owned() };
     let running = kafka::start_output(options, of_output.clone()).unwrap();
     dies(&of_output, "kafka-output");
     running.stop();

@@ -119,7 +119,7 @@ async fn a_dump_older_than_the_changes_held_is_replaced() {
         server.run::<()>("SAVE");
         world.stream(1_000, 100);
         world.is_mirrored(&server, layout).await;
-        let told = |shard| world.store.durable_seq(shard) == world.store.trimmed_to(shard);
+        let told = |shard| world.store.changes().durable_seq(shard) == world.store.changes().trimmed_to(shard);
         eventually("all changes are trimmed", || ShardId::all().all(told)).await;
         server.kill();
         server.start_again();
@@ -234,8 +234,11 @@ async fn a_backlog_without_end_is_dropped_for_a_full_pass() {
     for _ in 0..10 {
         world.stream(1_000, 500);
     }
-    let held =
-        || ShardId::all().map(|shard| world.store.durable_seq(shard) - world.store.trimmed_to(shard)).sum::<u64>();
+    let held = || {
+        ShardId::all()
+            .map(|shard| world.store.changes().durable_seq(shard) - world.store.changes().trimmed_to(shard))
+            .sum::<u64>()
+    };
     eventually("dropped", || held() <= 1_000).await;
     server.start_again();
     world.is_mirrored(&server, Layout::Zset).await;

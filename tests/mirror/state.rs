@@ -48,7 +48,8 @@ async fn names_members_values_and_expiry_are_those_of_the_contract() {
     assert!(owner.starts_with(&format!("{}:1-", world.store.info().id)), "{owner}");
     eventually("the marker says how far", || {
         let shard = freqcap::model::ShardId::of_user(b"u1");
-        zset.run::<Option<u64>>(&format!("HGET freqcap:cap::seq {}", shard.0)) == Some(world.store.durable_seq(shard))
+        zset.run::<Option<u64>>(&format!("HGET freqcap:cap::seq {}", shard.0))
+            == Some(world.store.changes().durable_seq(shard))
     })
     .await;
     a.end().await;
@@ -162,8 +163,8 @@ async fn old_changes_go_once_told_and_not_before() {
     let shard = freqcap::model::ShardId::of_user(b"u1");
     let mirror = world.mirror(keep);
     mirror.is(State::Live).await;
-    eventually("trimmed", || world.store.trimmed_to(shard) == 1).await;
-    assert!(world.store.changes_after(shard, 0, 10).unwrap().is_empty());
+    eventually("trimmed", || world.store.changes().trimmed_to(shard) == 1).await;
+    assert!(world.store.changes().after(shard, 0, 10).unwrap().is_empty());
     mirror.end().await;
     let mirror = world.mirror(options(&server.url(), Layout::Zset));
     mirror.is(State::Live).await;

@@ -54,14 +54,14 @@ impl World {
     pub fn write(&mut self, changes: &[(String, String, Option<u64>)]) {
         let last: BTreeMap<(&String, &String), Option<u64>> =
             changes.iter().map(|(user, key, until)| ((user, key), *until)).collect();
-        let mut turn = self.store.turn();
+        let mut commit = self.store.begin_commit();
         for (&(user, key), &until) in &last {
             let row_key = RowKey::new(&UserId::new(&user[..]).unwrap(), &CapKey::new(&key[..]).unwrap());
-            let held = self.store.cap_rows([row_key.as_bytes()], &mut Vec::new())[0];
-            turn.put_cap(row_key.as_bytes(), &plan_cap(held, until.map(TsMs), false), TsMs(now()));
+            let held = self.store.caps().get_many([row_key.as_bytes()], &mut Vec::new())[0];
+            commit.put_cap(row_key.as_bytes(), &plan_cap(held, until.map(TsMs), false), TsMs(now()));
         }
-        let written = turn.commit().unwrap();
-        self.store.publish(written);
+        let written = commit.write().unwrap();
+        self.store.changes().publish(written);
         for ((user, key), until) in last {
             let pair = (user.clone(), key.clone());
             match until {

@@ -29,7 +29,7 @@ impl Caps {
             Some(row) => self.rows.insert(who.clone(), row),
             None => self.rows.remove(&who),
         };
-        if plan.tell {
+        if plan.notify {
             match plan.row {
                 Some(row) => self.mirror.insert(who.clone(), row.until),
                 None => self.mirror.remove(&who),
@@ -40,7 +40,7 @@ impl Caps {
         let checks = checks.into_iter().chain([
             ("keeps one timer for a row", timers == wanted),
             ("fires in time", plan.row.is_none_or(|row| row.due <= row.until)),
-            ("is of use to the mirror where it tells it", plan.tell == (held.map(|row| row.until) != until)),
+            ("is of use to the mirror where it tells it", plan.notify == (held.map(|row| row.until) != until)),
         ]);
         let broken: Vec<&str> = checks.filter(|(_, holds)| !holds).map(|(what, _)| what).collect();
         if broken.is_empty() {

@@ -213,7 +213,7 @@ impl Running {
     fn store_clock(&mut self, time: u64) {
         if self.now().is_believed && self.clock_stored + 10_000 <= time {
             self.clock_stored = time;
-            if self.store.put_last_believed(self.clock.now()).is_ok() {
+            if self.store.meta().put_last_believed(self.clock.now()).is_ok() {
                 self.tell(&Told::ClockStored);
             }
         }
@@ -267,7 +267,7 @@ impl Running {
                 };
                 let (reader, id) = (self.shards.reader(), UserId::new(user).unwrap());
                 let caps = self.runtime.block_on(reader.user_caps(&id, Vec::new(), add)).map(|(caps, _)| caps);
-                let held = self.store.caps_of_user(user);
+                let held = self.store.caps().of_user(user);
                 let (caps, held) = match (caps, held) {
                     (Ok(caps), Ok(held)) => (caps, held),
                     (Err(error), _) => return self.tell(&Told::ReadFailed(error.to_string())),

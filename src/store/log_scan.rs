@@ -1,18 +1,21 @@
 //! Passes over logs in the order of their row keys, wherever they are.
 
-use super::overlay::{Lost, OwnedRows, Walk};
-use super::row::{shard_rows, user_rows};
+use super::db::{Db, KeyRange};
+use super::error::StoreError;
+use super::overlay::walk::{Lost, Walk};
+use super::overlay::{Overlay, OwnedRows};
+use super::row::{ShardPrefix, UserPrefix};
 use super::step_over::seek_past;
-use super::{Store, StoreError, Table};
+use super::table::Table;
 use crate::model::ShardId;
-use rocksdb::{DBRawIterator, ReadOptions};
-use std::ops::Range;
+use rocksdb::DBRawIterator;
 
 /// Rows of `logs` on one consistent view: those of RocksDB, and in their place those of the overlay.
-pub(super) struct LogRows<'s> {
-    overlay: std::iter::Peekable<std::vec::IntoIter<(Vec<u8>, Vec<u8>)>>,
-    /// Where more of the overlay come from, and which.
-    more: Option<(Walk<'s>, Option<Range<Vec<u8>>>)>,
+pub(in crate::store) struct LogScan<'s> {
+    /// Rows of the overlay.
+    changed: std::iter::Peekable<std::vec::IntoIter<(Vec<u8>, Vec<u8>)>>,
+    /// Where more of them come from, and which.
+    more: Option<(Walk<'s>, Option<KeyRange>)>,
     /// Before which key rows end; where the iterator does without it.
     end: Option<Vec<u8>>,
     files: DBRawIterator<'s>,
@@ -26,7 +29,7 @@ pub(super) struct LogRows<'s> {
 
 /// How rows that cannot be read are stepped over.
 struct StepsOver<'s> {
-    store: &'s Store,
+    db: &'s Db,
     /// The key of the row before.
     before: Vec<u8>,
     /// Where they end.
@@ -38,7 +41,7 @@ struct StepsOver<'s> {
 }
 
 /// A row key and the bytes of its log.
-pub(super) type RawRow<'a> = (&'a [u8], &'a [u8]);
+pub(in crate::store) type RawRow<'a> = (&'a [u8], &'a [u8]);
 
 /// Where the next row is.
 enum At {
@@ -47,56 +50,47 @@ enum At {
     End,
 }
 
-impl Store {
+impl<'s> LogScan<'s> {
     /// The logs of a user in a range of theirs, however many there are: no more than a step of them is copied at a time.
     /// Blocks on disk.
-    pub(super) fn rows_of_user(&self, user: &str, range: Range<Vec<u8>>) -> LogRows<'_> {
-        let prefix = user_rows(user).start;
-        let mut options = ReadOptions::default();
-        options.set_iterate_range(range.clone());
+    pub(in crate::store) fn of_user((db, overlay): (&'s Db, &'s Overlay), user: &UserPrefix, range: KeyRange) -> Self {
         // The two stand for one instant: what is flushed later is in the walk still, and not in what the iterator sees.
-        let files = || self.db.raw_iterator_cf_opt(self.cf(Table::Logs), options);
-        let (walk, mut files) = self.overlay.walk(&prefix, files);
-        files.seek_to_first();
-        LogRows {
-            overlay: OwnedRows::new().into_iter().peekable(),
-            more: Some((walk, Some(range))),
-            end: None,
-            files,
-            current: Default::default(),
-            is_past: false,
-            steps_over: None,
-        }
+        let (walk, files) = overlay.walk(user.as_bytes(), || db.raw_rows(Table::Logs, range.clone(), true));
+        Self::new(OwnedRows::new(), Some((walk, Some(range))), files)
     }
 
-    /// The same, but for those that cannot be read.
-    pub(super) fn readable_rows_of_user(&self, user: &str) -> LogRows<'_> {
-        let range = user_rows(user);
-        self.log_rows(ShardId::of_user(user.as_bytes()), range.clone(), true).stepping_over(self, range)
+    /// All logs of a user, but for those that cannot be read. Blocks on disk.
+    pub(in crate::store) fn readable_of_user((db, overlay): (&'s Db, &'s Overlay), user: &UserPrefix) -> Self {
+        Self::in_one_view((db, overlay), user.shard(), user.rows(), true).stepping_over(db, user.rows())
     }
 
-    /// The logs of a shard after a row key, from the first where that is `None`, but for those that cannot be read. Blocks on disk.
-    pub(super) fn rows_of_shard(&self, shard: ShardId, after: Option<&[u8]>) -> LogRows<'_> {
-        let Range { start, end } = shard_rows(shard);
-        // The least key after a key is that key and a zero byte.
-        let start = after.map_or(start, |after| [after, &[0]].concat());
-        self.log_rows(shard, start.clone()..end.clone(), false).stepping_over(self, start..end)
+    /// The logs of a shard after a row key, from the first where that is `None`, but for those that cannot be read. Blocks
+    /// on disk.
+    pub(in crate::store) fn of_shard(
+        (db, overlay): (&'s Db, &'s Overlay),
+        shard: ShardId,
+        after: Option<&[u8]>,
+    ) -> Self {
+        let range = ShardPrefix(shard).rows_after(after);
+        Self::in_one_view((db, overlay), shard, range.clone(), false).stepping_over(db, range)
     }
 
-    /// The logs of a shard in a range.
-    pub(super) fn log_rows(&self, shard: ShardId, range: Range<Vec<u8>>, fill_cache: bool) -> LogRows<'_> {
-        let view = self.overlay.view(shard);
-        let overlay: OwnedRows = view.sorted(|key| range.start.as_slice() <= key && key < range.end.as_slice());
-        let mut options = ReadOptions::default();
-        options.set_iterate_range(range);
-        options.fill_cache(fill_cache);
-        // While the view stands, nothing of the shard leaves the overlay.
-        let mut files = self.db.raw_iterator_cf_opt(self.cf(Table::Logs), options);
+    /// The logs of a shard in a range; what the overlay has of them is copied at once.
+    fn in_one_view((db, overlay): (&'s Db, &'s Overlay), shard: ShardId, range: KeyRange, fill_cache: bool) -> Self {
+        let view = overlay.view(shard);
+        let changed = view.sorted(|key| range.start.as_slice() <= key && key < range.end.as_slice());
+        // Made while the view stands, in which nothing of the shard leaves the overlay: a row that is flushed a moment later
+        // is in what was copied above, and this iterator sees RocksDB as it is now.
+        let files = db.raw_rows(Table::Logs, range, fill_cache);
         drop(view);
+        Self::new(changed, None, files)
+    }
+
+    fn new(changed: OwnedRows, more: Option<(Walk<'s>, Option<KeyRange>)>, mut files: DBRawIterator<'s>) -> Self {
         files.seek_to_first();
-        LogRows {
-            overlay: overlay.into_iter().peekable(),
-            more: None,
+        Self {
+            changed: changed.into_iter().peekable(),
+            more,
             end: None,
             files,
             current: Default::default(),
@@ -104,24 +98,22 @@ impl Store {
             steps_over: None,
         }
     }
-}
 
-impl<'s> LogRows<'s> {
     /// The same, but for rows that cannot be read, in the range that they are of.
-    fn stepping_over(self, store: &'s Store, Range { start, end }: Range<Vec<u8>>) -> Self {
-        Self { steps_over: Some(StepsOver { store, before: start, end, gaps: 0, is_over: false }), ..self }
+    fn stepping_over(self, db: &'s Db, KeyRange { start, end }: KeyRange) -> Self {
+        Self { steps_over: Some(StepsOver { db, before: start, end, gaps: 0, is_over: false }), ..self }
     }
 
     /// How often rows could not be read.
-    pub(super) fn gaps(&self) -> u64 {
+    pub(in crate::store) fn gaps(&self) -> u64 {
         self.steps_over.as_ref().map_or(0, |over| over.gaps)
     }
 
     /// Goes to the rows of a range, which may lie anywhere in the one that was asked for.
-    pub(super) fn go_to(&mut self, range: Range<Vec<u8>>) {
+    pub(in crate::store) fn go_to(&mut self, range: KeyRange) {
         self.files.seek(&range.start);
         self.is_past = false;
-        self.overlay = OwnedRows::new().into_iter().peekable();
+        self.changed = OwnedRows::new().into_iter().peekable();
         self.end = Some(range.end.clone());
         if let Some((_, more)) = &mut self.more {
             *more = Some(range);
@@ -129,7 +121,7 @@ impl<'s> LogRows<'s> {
     }
 
     /// The next row.
-    pub(super) fn next(&mut self) -> Result<Option<RawRow<'_>>, StoreError> {
+    pub(in crate::store) fn next(&mut self) -> Result<Option<RawRow<'_>>, StoreError> {
         match self.step()? {
             At::Overlay => Ok(Some((&self.current.0, &self.current.1))),
             At::Files => Ok(self.files.item()),
@@ -143,9 +135,9 @@ impl<'s> LogRows<'s> {
         let error = StoreError::rocks("reading logs in their order")(error);
         let Some(over) = &mut self.steps_over else { return Err(error) };
         while !over.is_over && !self.files.valid() && self.files.status().is_err() {
-            over.store.unreadable(Table::Logs, &error);
+            over.db.count_unreadable(Table::Logs, &error);
             over.gaps += 1;
-            let fresh = || over.store.rows_in(Table::Logs, over.before.clone()..over.end.clone(), false);
+            let fresh = || over.db.raw_rows(Table::Logs, over.before.clone()..over.end.clone(), false);
             match seek_past(fresh, &over.before) {
                 Some(files) => self.files = files,
                 None => over.is_over = true,
@@ -158,10 +150,10 @@ impl<'s> LogRows<'s> {
     fn take_more(&mut self) -> Result<(), StoreError> {
         while let Some((walk, more)) = &mut self.more
             && let Some(range) = more
-            && self.overlay.len() == 0
+            && self.changed.len() == 0
         {
             let (rows, next) = walk.step(range).map_err(|Lost| StoreError::Overtaken)?;
-            self.overlay = rows.into_iter().peekable();
+            self.changed = rows.into_iter().peekable();
             match next {
                 Some(next) => range.start = next,
                 None => *more = None,
@@ -186,8 +178,8 @@ impl<'s> LogRows<'s> {
                 self.go_past()?;
             }
             let on_file = self.files.key().filter(|key| self.end.as_deref().is_none_or(|end| *key < end));
-            let overlay = self.overlay.next_if(|(key, _)| on_file.is_none_or(|on_file| key.as_slice() <= on_file));
-            let Some(row) = overlay else {
+            let changed = self.changed.next_if(|(key, _)| on_file.is_none_or(|on_file| key.as_slice() <= on_file));
+            let Some(row) = changed else {
                 self.is_past = on_file.is_some();
                 return Ok(if self.is_past { At::Files } else { At::End });
             };

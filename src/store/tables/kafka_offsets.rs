@@ -1,4 +1,4 @@
-//! The table `pulled`: how far each partition of a Kafka topic was taken.
+//! Kafka offsets, in the table `pulled`: how far each partition of a topic was taken.
 //!
 //! ```text
 //! row       key: topic, 0, partition (u32 BE), then                value
@@ -17,11 +17,14 @@
 //! it is above their base: it is written with the events that it stands for, in one write. Marks of an earlier run,
 //! which may have had another number of writers, are folded into the base before the next run takes anything.
 
-use super::codec::{put_varint, take_varint};
-use super::{Store, StoreError, Table, Turn};
 use crate::model::{SHARDS, ShardId};
-use rocksdb::{IteratorMode, ReadOptions, WriteBatch, WriteOptions};
+use crate::store::codec::{put_varint, take_varint};
+use crate::store::db::{Db, KeyRange};
+use crate::store::error::StoreError;
+use crate::store::table::Table;
+use rocksdb::WriteBatch;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 const BASE: u8 = b'b';
 const MARK: u8 = b'w';
@@ -56,7 +59,7 @@ pub struct Frontier {
 }
 
 impl Frontier {
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(in crate::store) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.next);
         if let Some(last) = self.last {
             put_varint(out, last.offset);
@@ -65,7 +68,7 @@ impl Frontier {
         }
     }
 
-    pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
+    pub(in crate::store) fn decode(mut bytes: &[u8]) -> Option<Self> {
         let next = take_varint(&mut bytes)?;
         if bytes.is_empty() {
             return Some(Self { next, last: None });
@@ -121,15 +124,27 @@ impl MarkKey {
     }
 }
 
-fn prefix(topic: &str) -> Vec<u8> {
-    let mut key = Vec::with_capacity(topic.len() + 10);
-    key.extend_from_slice(topic.as_bytes());
-    key.push(0);
-    key
+/// What every row of a topic begins with.
+struct TopicPrefix(Vec<u8>);
+
+impl TopicPrefix {
+    fn new(topic: &str) -> Self {
+        let mut prefix = Vec::with_capacity(topic.len() + 10);
+        prefix.extend_from_slice(topic.as_bytes());
+        prefix.push(0);
+        Self(prefix)
+    }
+
+    fn rows(&self) -> KeyRange {
+        let mut end = self.0.clone();
+        end.pop();
+        end.push(1);
+        self.0.clone()..end
+    }
 }
 
 fn row(topic: &str, partition: u32, tag: u8) -> Vec<u8> {
-    let mut key = prefix(topic);
+    let TopicPrefix(mut key) = TopicPrefix::new(topic);
     key.extend_from_slice(&partition.to_be_bytes());
     key.push(tag);
     key
@@ -139,13 +154,13 @@ fn output_row(topic: &str) -> Vec<u8> {
     [&[0], topic.as_bytes()].concat()
 }
 
-pub(super) fn encode_taken(taken: &Taken) -> Vec<u8> {
+pub(in crate::store) fn encode_taken(taken: &Taken) -> Vec<u8> {
     let mut out = Vec::with_capacity(SHARDS * 4);
     taken.iter().for_each(|&next| put_varint(&mut out, next));
     out
 }
 
-pub(super) fn decode_taken(mut bytes: &[u8]) -> Option<Box<Taken>> {
+pub(in crate::store) fn decode_taken(mut bytes: &[u8]) -> Option<Box<Taken>> {
     let mut taken = Box::new([0; SHARDS]);
     for next in taken.iter_mut() {
         *next = take_varint(&mut bytes)?;
@@ -157,9 +172,9 @@ const CORRUPT: StoreError = StoreError::Corrupt { table: "pulled", what: "a row 
 
 /// The rows of one partition, as they are read.
 #[derive(Default)]
-pub(super) struct Rows {
+pub(in crate::store) struct Rows {
     frontier: Option<Frontier>,
-    pub(super) base: Option<Box<Taken>>,
+    pub(in crate::store) base: Option<Box<Taken>>,
     resets: u64,
     early: BTreeSet<u64>,
     aside: BTreeMap<u64, String>,
@@ -170,7 +185,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn add(&mut self, rest: &[u8], key: Box<[u8]>, value: &[u8]) -> Option<()> {
+    pub(in crate::store) fn add(&mut self, rest: &[u8], key: Box<[u8]>, value: &[u8]) -> Option<()> {
         match *rest {
             [BASE] => self.base = Some(decode_taken(value)?),
             [FRONTIER] => self.frontier = Some(Frontier::decode(value)?),
@@ -199,7 +214,7 @@ impl Rows {
         Some(())
     }
 
-    pub(super) fn fold(self) -> PulledPartition {
+    pub(in crate::store) fn fold(self) -> PulledPartition {
         let mut taken = self.base.unwrap_or_else(|| Box::new([0; SHARDS]));
         for shard in ShardId::all() {
             let mine = self.marks.iter().filter(|&&(writers, writer, _)| shard.index() as u16 % writers == writer);
@@ -211,21 +226,25 @@ impl Rows {
     }
 }
 
-impl Store {
+/// The table.
+pub struct KafkaOffsets {
+    db: Arc<Db>,
+}
+
+impl KafkaOffsets {
+    pub(in crate::store) fn new(db: Arc<Db>) -> Self {
+        Self { db }
+    }
+
     /// What is known of every partition of a topic. Folds the marks of the last run into the bases, in one atomic write:
     /// nothing may be taken of the topic meanwhile. Blocks on disk.
-    pub fn pulled(&self, topic: &str) -> Result<BTreeMap<u32, PulledPartition>, StoreError> {
-        let cf = self.cf(Table::Pulled);
-        let start = prefix(topic);
-        let mut end = start.clone();
-        end.pop();
-        end.push(1);
-        let mut options = ReadOptions::default();
-        options.set_iterate_range(start.clone()..end);
+    pub fn partitions(&self, topic: &str) -> Result<BTreeMap<u32, PulledPartition>, StoreError> {
+        let cf = self.db.cf(Table::KafkaOffsets);
+        let prefix = TopicPrefix::new(topic);
         let mut partitions: BTreeMap<u32, Rows> = BTreeMap::new();
-        for entry in self.db.iterator_cf_opt(cf, options, IteratorMode::Start) {
-            let (key, value) = entry.map_err(StoreError::rocks("reading how far a topic was taken"))?;
-            let (partition, rest) = key[start.len()..].split_first_chunk().ok_or(CORRUPT)?;
+        for entry in self.db.rows(Table::KafkaOffsets, prefix.rows(), "reading how far a topic was taken") {
+            let (key, value) = entry?;
+            let (partition, rest) = key[prefix.0.len()..].split_first_chunk().ok_or(CORRUPT)?;
             let rows = partitions.entry(u32::from_be_bytes(*partition)).or_default();
             rows.add(rest, key.clone(), &value).ok_or(CORRUPT)?;
         }
@@ -240,7 +259,7 @@ impl Store {
             }
             known.insert(partition, folded);
         }
-        self.write_pulled(batch)?;
+        self.write(batch)?;
         Ok(known)
     }
 
@@ -255,9 +274,9 @@ impl Store {
         for (partition, frontier) in frontiers {
             let mut value = Vec::with_capacity(28);
             frontier.encode(&mut value);
-            batch.put_cf(self.cf(Table::Pulled), row(topic, partition, FRONTIER), value);
+            batch.put_cf(self.db.cf(Table::KafkaOffsets), row(topic, partition, FRONTIER), value);
         }
-        self.write_pulled(batch)
+        self.write(batch)
     }
 
     /// Says which records of a partition lay too far ahead and are not known to be dead-lettered. It is written before any
@@ -266,91 +285,75 @@ impl Store {
         let mut value = Vec::with_capacity(early.len() * 5);
         early.iter().for_each(|&offset| put_varint(&mut value, offset));
         let mut batch = WriteBatch::default();
-        batch.put_cf(self.cf(Table::Pulled), row(topic, partition, EARLY), value);
-        self.write_pulled(batch)
+        batch.put_cf(self.db.cf(Table::KafkaOffsets), row(topic, partition, EARLY), value);
+        self.write(batch)
     }
 
     /// The letters of all records below an offset have arrived.
     pub fn forget_aside(&self, topic: &str, partition: u32, below: u64) -> Result<(), StoreError> {
         let key = |offset: u64| [&row(topic, partition, ASIDE)[..], &offset.to_be_bytes()].concat();
         let mut batch = WriteBatch::default();
-        batch.delete_range_cf(self.cf(Table::Pulled), key(0), key(below));
-        self.write_pulled(batch)
+        batch.delete_range_cf(self.db.cf(Table::KafkaOffsets), key(0), key(below));
+        self.write(batch)
     }
 
-    /// Up to which change of each shard an output topic was told; `None` of one that never was. Blocks on disk.
-    pub fn output_told(&self, topic: &str) -> Result<Option<Box<Taken>>, StoreError> {
-        let value = self.db.get_cf(self.cf(Table::Pulled), output_row(topic));
-        let value = value.map_err(StoreError::rocks("reading how far an output topic was told"))?;
+    /// Up to which change of each shard an output topic was notified; `None` of one that never was. Blocks on disk.
+    pub fn output_seqs(&self, topic: &str) -> Result<Option<Box<Taken>>, StoreError> {
+        let value = self.db.get(Table::KafkaOffsets, &output_row(topic), "reading how far an output topic was told")?;
         value.map(|value| decode_taken(&value).ok_or(CORRUPT)).transpose()
     }
 
-    /// Says up to which change of each shard an output topic was told.
-    pub fn put_output_told(&self, topic: &str, told: &Taken) -> Result<(), StoreError> {
+    /// Says up to which change of each shard an output topic was notified.
+    pub fn put_output_seqs(&self, topic: &str, seqs: &Taken) -> Result<(), StoreError> {
         let mut batch = WriteBatch::default();
-        batch.put_cf(self.cf(Table::Pulled), output_row(topic), encode_taken(told));
-        self.write_pulled(batch)
+        batch.put_cf(self.db.cf(Table::KafkaOffsets), output_row(topic), encode_taken(seqs));
+        self.write(batch)
     }
 
     /// Forgets how far a partition was taken, and says where it is read from instead, and how often that was so by now.
-    pub fn reset_pulled(
-        &self,
-        topic: &str,
-        partition: u32,
-        frontier: &Frontier,
-        resets: u64,
-    ) -> Result<(), StoreError> {
+    pub fn reset(&self, topic: &str, partition: u32, frontier: &Frontier, resets: u64) -> Result<(), StoreError> {
         let mut batch = WriteBatch::default();
         let mut value = Vec::new();
         frontier.encode(&mut value);
-        let cf = self.cf(Table::Pulled);
+        let cf = self.db.cf(Table::KafkaOffsets);
         batch.delete_range_cf(cf, row(topic, partition, 0), row(topic, partition, u8::MAX));
         batch.put_cf(cf, row(topic, partition, FRONTIER), value);
         let mut value = Vec::new();
         put_varint(&mut value, resets);
         batch.put_cf(cf, row(topic, partition, RESET), value);
-        self.write_pulled(batch)
+        self.write(batch)
     }
 
-    fn write_pulled(&self, batch: WriteBatch) -> Result<(), StoreError> {
-        if self.is_poisoned() {
-            return Err(StoreError::Poisoned);
-        }
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let done = self.db.write_opt(batch, &WriteOptions::default());
-        done.map_err(StoreError::rocks("writing how far a topic was taken")).inspect_err(|_| self.poison())
-    }
-}
-
-impl Turn<'_> {
-    /// Says that a writer's shards have a partition's records up to `next` with this very write.
-    pub fn put_pulled(&mut self, mark: &MarkKey, next: u64) {
+    /// Says that a writer's shards have a partition's records up to `next`.
+    pub(in crate::store) fn put_mark(&self, batch: &mut WriteBatch, mark: &MarkKey, next: u64) {
         let mut value = Vec::with_capacity(10);
         put_varint(&mut value, next);
-        self.batch.put_cf(self.store.cf(Table::Pulled), &mark.0, value);
+        batch.put_cf(self.db.cf(Table::KafkaOffsets), &mark.0, value);
     }
 
     /// Says with the mark that goes beyond it that a record was not counted, and why: its letter must arrive.
-    pub fn put_aside(&mut self, mark: &MarkKey, offset: u64, code: &str) {
-        self.batch.put_cf(self.store.cf(Table::Pulled), mark.aside(offset), code);
+    pub(in crate::store) fn put_aside(&self, batch: &mut WriteBatch, mark: &MarkKey, offset: u64, code: &str) {
+        batch.put_cf(self.db.cf(Table::KafkaOffsets), mark.aside(offset), code);
+    }
+
+    fn write(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        self.db.write(batch, "writing how far a topic was taken")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::StoreOptions;
+    use crate::store::{Store, StoreOptions};
 
     fn store(dir: &tempfile::TempDir) -> Store {
         Store::open(&StoreOptions { data_dir: dir.path().to_owned(), ..StoreOptions::default() }).unwrap()
     }
 
     fn mark(store: &Store, partition: u32, writers: u16, writer: u16, next: u64) {
-        let mut turn = store.turn();
-        turn.put_pulled(&MarkKey::new("t", partition, writers, writer), next);
-        turn.commit().unwrap();
+        let mut commit = store.begin_commit();
+        commit.put_kafka_mark(&MarkKey::new("t", partition, writers, writer), next);
+        commit.write().unwrap();
     }
 
     #[test]
@@ -381,33 +384,36 @@ mod tests {
         let store = store(&dir);
         mark(&store, 0, 2, 0, 10);
         mark(&store, 0, 2, 1, 20);
-        store.put_frontiers("t", [(0, &Frontier { next: 7, last: None })]).unwrap();
+        store.kafka_offsets().put_frontiers("t", [(0, &Frontier { next: 7, last: None })]).unwrap();
         // Another topic, whose name begins alike.
-        store.put_frontiers("tt", [(0, &Frontier { next: 1, last: None })]).unwrap();
-        let known = store.pulled("t").unwrap();
+        store.kafka_offsets().put_frontiers("tt", [(0, &Frontier { next: 1, last: None })]).unwrap();
+        let known = store.kafka_offsets().partitions("t").unwrap();
         assert_eq!((known.len(), known[&0].frontier.unwrap().next), (1, 7));
         assert_eq!((known[&0].taken[4], known[&0].taken[5]), (10, 20));
         // The next run has three writers, of which two got on; the base stays for the third.
         mark(&store, 0, 3, 0, 30);
         mark(&store, 0, 3, 1, 15);
-        let known = store.pulled("t").unwrap();
+        let known = store.kafka_offsets().partitions("t").unwrap();
         assert_eq!(known[&0].taken[..6], [30, 20, 10, 30, 15, 20]);
         // Folding is done once, and gives the same again.
-        assert_eq!(store.pulled("t").unwrap(), known);
-        store.put_early("t", 0, &BTreeSet::from([9, 300])).unwrap();
-        assert_eq!(store.pulled("t").unwrap()[&0].early, BTreeSet::from([9, 300]));
-        let mut turn = store.turn();
+        assert_eq!(store.kafka_offsets().partitions("t").unwrap(), known);
+        store.kafka_offsets().put_early("t", 0, &BTreeSet::from([9, 300])).unwrap();
+        assert_eq!(store.kafka_offsets().partitions("t").unwrap()[&0].early, BTreeSet::from([9, 300]));
+        let mut commit = store.begin_commit();
         for (offset, code) in [(7, "a"), (256, "b")] {
-            turn.put_aside(&MarkKey::new("t", 0, 3, 2), offset, code);
+            commit.put_kafka_aside(&MarkKey::new("t", 0, 3, 2), offset, code);
         }
-        turn.commit().unwrap();
-        assert_eq!(store.pulled("t").unwrap()[&0].aside, BTreeMap::from([(7, "a".to_owned()), (256, "b".to_owned())]));
-        store.forget_aside("t", 0, 256).unwrap();
-        assert_eq!(store.pulled("t").unwrap()[&0].aside, BTreeMap::from([(256, "b".to_owned())]));
-        store.reset_pulled("t", 0, &Frontier::default(), 3).unwrap();
-        let known = store.pulled("t").unwrap();
+        commit.write().unwrap();
+        assert_eq!(
+            store.kafka_offsets().partitions("t").unwrap()[&0].aside,
+            BTreeMap::from([(7, "a".to_owned()), (256, "b".to_owned())])
+        );
+        store.kafka_offsets().forget_aside("t", 0, 256).unwrap();
+        assert_eq!(store.kafka_offsets().partitions("t").unwrap()[&0].aside, BTreeMap::from([(256, "b".to_owned())]));
+        store.kafka_offsets().reset("t", 0, &Frontier::default(), 3).unwrap();
+        let known = store.kafka_offsets().partitions("t").unwrap();
         let reset = PulledPartition { frontier: Some(Frontier::default()), resets: 3, ..PulledPartition::default() };
         assert_eq!(known[&0], reset);
-        assert_eq!(store.pulled("tt").unwrap()[&0].frontier.unwrap().next, 1);
+        assert_eq!(store.kafka_offsets().partitions("tt").unwrap()[&0].frontier.unwrap().next, 1);
     }
 }

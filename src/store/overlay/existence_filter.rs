@@ -71,18 +71,18 @@ fn mix(hash: u32) -> u64 {
 
 /// The keys of one shard that RocksDB may have.
 #[derive(Debug, Default)]
-pub(super) struct Known(Vec<Level>);
+pub(in crate::store) struct ExistenceFilter(Vec<Level>);
 
-impl Known {
+impl ExistenceFilter {
     /// Whether the key was added; sometimes that it may have been, where it was not.
-    pub(super) fn may_have(&self, hash: u32) -> bool {
+    pub(in crate::store) fn may_have(&self, hash: u32) -> bool {
         let mixed = mix(hash);
         // The newest level has as many as all others.
         self.0.iter().rev().any(|level| level.may_have(mixed))
     }
 
     /// Makes room for so many more keys, if that takes no more than `max` bytes in all. Whether it did.
-    pub(super) fn reserve(&mut self, more: usize, max: usize) -> bool {
+    pub(in crate::store) fn reserve(&mut self, more: usize, max: usize) -> bool {
         let free = |level: &Level| level.room().saturating_sub(level.count.load(Ordering::Relaxed));
         let left: usize = self.0.iter().map(free).sum();
         if left >= more {
@@ -97,9 +97,9 @@ impl Known {
         true
     }
 
-    /// Adds a key for which there is room. May run beside [`Known::may_have`]; who must see the key needs to be told so by
+    /// Adds a key for which there is room. May run beside [`ExistenceFilter::may_have`]; who must see the key needs to be told so by
     /// other means.
-    pub(super) fn add(&self, hash: u32) {
+    pub(in crate::store) fn add(&self, hash: u32) {
         let mixed = mix(hash);
         if self.0.iter().any(|level| level.may_have(mixed)) {
             return;
@@ -111,7 +111,7 @@ impl Known {
         }
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::store) fn bytes(&self) -> usize {
         self.0.iter().map(|level| size_of_val(&*level.lines)).sum()
     }
 }
@@ -121,21 +121,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_added_is_known_and_few_others() {
-        let mut known = Known::default();
-        assert!(!known.may_have(7));
+    fn every_key_added_may_exist_and_few_others() {
+        let mut filter = ExistenceFilter::default();
+        assert!(!filter.may_have(7));
         // Neighbouring numbers: the worst that hashes can be.
         const KEYS: u32 = 200_000;
         for first in (0..KEYS).step_by(5_000) {
-            assert!(known.reserve(5_000, 1 << 20));
+            assert!(filter.reserve(5_000, 1 << 20));
             // Some of them come again.
-            (first.saturating_sub(1_000)..first + 5_000).for_each(|hash| known.add(hash));
+            (first.saturating_sub(1_000)..first + 5_000).for_each(|hash| filter.add(hash));
         }
-        assert!((0..KEYS).all(|hash| known.may_have(hash)));
-        let wrong = (KEYS..2 * KEYS).filter(|&hash| known.may_have(hash)).count();
+        assert!((0..KEYS).all(|hash| filter.may_have(hash)));
+        let wrong = (KEYS..2 * KEYS).filter(|&hash| filter.may_have(hash)).count();
         assert!(wrong < KEYS as usize / 25, "{wrong} of {KEYS} others");
-        assert!(known.bytes() < 3 * KEYS as usize, "{} bytes", known.bytes());
-        let bytes = known.bytes();
-        assert!(!known.reserve(KEYS as usize, bytes + 1_000) && known.bytes() == bytes);
+        assert!(filter.bytes() < 3 * KEYS as usize, "{} bytes", filter.bytes());
+        let bytes = filter.bytes();
+        assert!(!filter.reserve(KEYS as usize, bytes + 1_000) && filter.bytes() == bytes);
     }
 }

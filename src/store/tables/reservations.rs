@@ -1,10 +1,14 @@
 //! The table `reservations`: every call of `/reserve` under its id, with the answer that a repetition gets.
 
-use super::codec::{put_bytes, put_varint, take_bytes, take_varint};
-use super::row::user_rows;
-use super::{ReadError, Room, Store, StoreError, Table};
 use crate::model::{Kind, TsMs};
-use rocksdb::{IteratorMode, ReadOptions};
+use crate::store::codec::{put_bytes, put_varint, take_bytes, take_varint};
+use crate::store::db::Db;
+use crate::store::error::{ReadError, StoreError};
+use crate::store::room::Room;
+use crate::store::row::UserPrefix;
+use crate::store::table::Table;
+use rocksdb::{DBPinnableSlice, WriteBatch};
+use std::sync::Arc;
 
 /// A call that was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +28,7 @@ pub struct ReservationRow {
 const CORRUPT: StoreError = StoreError::Corrupt { table: "reservations", what: "a row ends too soon" };
 
 impl ReservationRow {
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(in crate::store) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.kept_until.0);
         out.extend_from_slice(&self.body_hash.to_le_bytes());
         put_bytes(out, self.kind.as_str().as_bytes());
@@ -33,7 +37,7 @@ impl ReservationRow {
         out.extend_from_slice(&self.answer);
     }
 
-    pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
+    pub(in crate::store) fn decode(mut bytes: &[u8]) -> Option<Self> {
         let text = |bytes: &mut &[u8]| Some(std::str::from_utf8(take_bytes(bytes)?).ok()?.to_owned());
         let kept_until = TsMs(take_varint(&mut bytes)?);
         let (body_hash, rest) = bytes.split_first_chunk()?;
@@ -47,7 +51,7 @@ impl ReservationRow {
 }
 
 /// Until when a row is kept, for the compaction filter.
-pub(super) fn kept_until(mut value: &[u8]) -> Option<TsMs> {
+pub(in crate::store) fn kept_until(mut value: &[u8]) -> Option<TsMs> {
     take_varint(&mut value).map(TsMs)
 }
 
@@ -62,10 +66,19 @@ pub struct UserCalls {
     pub next: Option<String>,
 }
 
-impl Store {
+/// The table.
+pub struct Reservations {
+    db: Arc<Db>,
+}
+
+impl Reservations {
+    pub(in crate::store) fn new(db: Arc<Db>) -> Self {
+        Self { db }
+    }
+
     /// Up to `max` calls of a user after an id (from the first where that is empty), by id; those no longer kept at `now`
     /// left out; fewer where their ads and answers are long. Blocks on disk.
-    pub fn calls_of_user_after(
+    pub fn of_user_after(
         &self,
         user: &str,
         after: &str,
@@ -73,24 +86,22 @@ impl Store {
         now: TsMs,
         room: &mut impl Room,
     ) -> Result<UserCalls, ReadError> {
-        let mut range = user_rows(user);
+        let prefix = UserPrefix::new(user);
+        let mut range = prefix.rows();
         if !after.is_empty() {
             range.start.extend_from_slice(after.as_bytes());
             range.start.push(0);
         }
-        let prefix = user_rows(user).start.len();
-        let mut options = ReadOptions::default();
-        options.set_iterate_range(range);
         let mut page = UserCalls::default();
         let mut last = after.to_owned();
         let mut bytes = 0;
-        for row in self.db.iterator_cf_opt(self.cf(Table::Reservations), options, IteratorMode::Start) {
+        for row in self.db.rows(Table::Reservations, range, "reading the calls of a user") {
             if page.calls.len() == max || bytes >= PAGE_BYTES {
                 page.next = Some(last);
                 break;
             }
-            let (key, value) = row.map_err(StoreError::rocks("reading the calls of a user"))?;
-            let id = key.get(prefix..).and_then(|id| std::str::from_utf8(id).ok()).ok_or(CORRUPT)?;
+            let (key, value) = row?;
+            let id = key.get(prefix.as_bytes().len()..).and_then(|id| std::str::from_utf8(id).ok()).ok_or(CORRUPT)?;
             id.clone_into(&mut last);
             let mut row = ReservationRow::decode(&value).ok_or(CORRUPT)?;
             if row.kept_until > now {
@@ -108,23 +119,18 @@ impl Store {
 
     /// Reads calls by their row keys (user and id), in the order asked; one that is no longer kept at `now` is none, and so
     /// is one that cannot be read, whose number goes into `unreadable`. Blocks on disk.
-    pub fn reservations<'a>(
+    pub fn get_many<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a [u8]>,
         now: TsMs,
         unreadable: &mut Vec<usize>,
     ) -> Vec<Option<ReservationRow>> {
         let keys: Vec<&[u8]> = keys.into_iter().collect();
-        let rows = self.db.batched_multi_get_cf(self.cf(Table::Reservations), &keys, false);
-        let decode = |row: rocksdb::DBPinnableSlice<'_>| ReservationRow::decode(&row).ok_or(CORRUPT);
+        let rows = self.db.get_many(Table::Reservations, &keys, false, "reading reservations");
         let mut read = Vec::with_capacity(rows.len());
         for (number, row) in rows.into_iter().enumerate() {
-            // As with logs.
-            let row = row.or_else(|_| self.db.get_pinned_cf(self.cf(Table::Reservations), keys[number]));
-            let row =
-                row.map_err(StoreError::rocks("reading reservations")).and_then(|row| row.map(decode).transpose());
-            let row = row.unwrap_or_else(|error| {
-                self.unreadable(Table::Reservations, &error);
+            let row = row.and_then(decode).unwrap_or_else(|error| {
+                self.db.count_unreadable(Table::Reservations, &error);
                 unreadable.push(number);
                 None
             });
@@ -132,6 +138,23 @@ impl Store {
         }
         read
     }
+
+    /// Keeps the answer of a call of `/reserve` under its user and id.
+    pub(in crate::store) fn put(
+        &self,
+        batch: &mut WriteBatch,
+        row_key: &[u8],
+        row: &ReservationRow,
+        scratch: &mut Vec<u8>,
+    ) {
+        scratch.clear();
+        row.encode(scratch);
+        batch.put_cf(self.db.cf(Table::Reservations), row_key, scratch);
+    }
+}
+
+fn decode(row: Option<DBPinnableSlice<'_>>) -> Result<Option<ReservationRow>, StoreError> {
+    row.map(|row| ReservationRow::decode(&row).ok_or(CORRUPT)).transpose()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The table `journal`: by its place (u64, big-endian), what a turn made of the logs that it changed. A row is
+//! The table `journal`: by its position (u64, big-endian), the logs that a commit changed. A row is
 //!
 //! ```text
 //! key      varint, ..   length and bytes of a row key
@@ -8,21 +8,23 @@
 //! for each of them. They are the logs themselves, not the events: what is made of events depends on the rules and on the
 //! time, and after a crash these may be others.
 
-use super::super::codec::{put_bytes, take_bytes};
-use super::super::{Store, StoreError, Table};
-use rocksdb::IteratorMode;
-use std::sync::atomic::Ordering;
+use crate::store::codec::{put_bytes, take_bytes};
+use crate::store::db::Db;
+use crate::store::error::StoreError;
+use crate::store::table::Table;
+use rocksdb::{IteratorMode, WriteBatch};
+use std::sync::Arc;
 
 const CORRUPT: fn(&'static str) -> StoreError = |what| StoreError::Corrupt { table: "journal", what };
 
 /// Appends what became of one log.
-pub(in super::super) fn put_row(out: &mut Vec<u8>, row_key: &[u8], value: &[u8]) {
+pub(in crate::store) fn put_row(out: &mut Vec<u8>, row_key: &[u8], value: &[u8]) {
     put_bytes(out, row_key);
     put_bytes(out, value);
 }
 
 /// The row keys and values in a row of the journal.
-pub(in super::super) fn rows(mut journal: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), StoreError>> {
+pub(in crate::store) fn rows(mut journal: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), StoreError>> {
     std::iter::from_fn(move || {
         if journal.is_empty() {
             return None;
@@ -39,25 +41,35 @@ pub(in super::super) fn rows(mut journal: &[u8]) -> impl Iterator<Item = Result<
     })
 }
 
-impl Store {
-    /// Puts what the journal has into the overlay again, when the store is opened.
-    pub(in super::super) fn recover_journal(&self) -> Result<(), StoreError> {
-        let mut recovered = 0u64;
-        for row in self.db.iterator_cf(self.cf(Table::Journal), IteratorMode::Start) {
+/// The table.
+pub(in crate::store) struct Journal {
+    db: Arc<Db>,
+}
+
+impl Journal {
+    pub(in crate::store) fn new(db: Arc<Db>) -> Self {
+        Self { db }
+    }
+
+    /// Every row with its position, in their order. Blocks on disk.
+    pub(in crate::store) fn all(&self) -> impl Iterator<Item = Result<(u64, Box<[u8]>), StoreError>> {
+        let rows = self.db.rocks.iterator_cf(self.db.cf(Table::Journal), IteratorMode::Start);
+        rows.map(|row| {
             let (position, journal) = row.map_err(StoreError::rocks("reading the journal"))?;
             let position = position.as_ref().try_into().map(u64::from_be_bytes);
-            let position = position.map_err(|_| CORRUPT("a place in it is not 8 bytes"))?;
-            self.overlay.position.store(position, Ordering::Relaxed);
-            self.overlay.take_in(&journal)?;
-            recovered += 1;
-            // As much as in the run before, and no more: what is written to a file meanwhile is gone from the journal.
-            self.make_room()?;
-        }
-        if recovered > 0 {
-            let bytes = self.overlay.figures().active_bytes;
-            tracing::info!(turns = recovered, bytes, "the end was not clean: logs were recovered from the journal");
-        }
-        Ok(())
+            Ok((position.map_err(|_| CORRUPT("a position in it is not 8 bytes"))?, journal))
+        })
+    }
+
+    pub(in crate::store) fn put(&self, batch: &mut WriteBatch, position: u64, rows: &[u8]) {
+        batch.put_cf(self.db.cf(Table::Journal), position.to_be_bytes(), rows);
+    }
+
+    /// Removes every row up to a position.
+    pub(in crate::store) fn trim(&self, up_to: u64) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.delete_range_cf(self.db.cf(Table::Journal), 0u64.to_be_bytes(), (up_to + 1).to_be_bytes());
+        self.db.write(batch, "trimming the journal")
     }
 }
 

@@ -2,9 +2,9 @@
 //! is told: reads already treat them as absent.
 
 use super::codec::newest_of_log;
-use super::erased::{TOMBSTONE_MS, erased_until};
-use super::reservations::kept_until;
 use super::row::RowKey;
+use super::tables::erased::{TOMBSTONE_MS, erased_until};
+use super::tables::reservations::kept_until;
 use crate::model::TsMs;
 use arc_swap::ArcSwapOption;
 use rocksdb::CompactionDecision;
@@ -19,16 +19,16 @@ pub struct Keep {
     pub of_key_ms: Box<dyn Fn(&str) -> u64 + Send + Sync>,
 }
 
-/// What the compaction filter goes by. Nothing is reclaimed until it knows both how long to keep and a trusted time.
+/// The filter, and what it goes by. Nothing is reclaimed until it knows both how long to keep and a trusted time.
 #[derive(Default)]
-pub struct Reclaim {
+pub struct CompactionFilter {
     keep: ArcSwapOption<Keep>,
     /// 0 while the clock is not trusted.
     now_ms: AtomicU64,
     reclaimed: AtomicU64,
 }
 
-impl Reclaim {
+impl CompactionFilter {
     /// A log is reclaimed this long after it became void, in ms: a clock may be corrected by less.
     const MARGIN_MS: u64 = 3_600_000;
 
@@ -46,7 +46,7 @@ impl Reclaim {
         self.reclaimed.load(Ordering::Relaxed)
     }
 
-    pub(super) fn decide(&self, key: &[u8], value: &[u8]) -> CompactionDecision {
+    pub(in crate::store) fn decide(&self, key: &[u8], value: &[u8]) -> CompactionDecision {
         if self.is_void(key, value).unwrap_or(false) {
             self.reclaimed.fetch_add(1, Ordering::Relaxed);
             CompactionDecision::Remove
@@ -55,11 +55,11 @@ impl Reclaim {
         }
     }
 
-    pub(super) fn decide_reservation(&self, value: &[u8]) -> CompactionDecision {
+    pub(in crate::store) fn decide_reservation(&self, value: &[u8]) -> CompactionDecision {
         remove_if(self.before().zip(kept_until(value)).is_some_and(|(before, until)| until <= before))
     }
 
-    pub(super) fn decide_tombstone(&self, value: &[u8]) -> CompactionDecision {
+    pub(in crate::store) fn decide_tombstone(&self, value: &[u8]) -> CompactionDecision {
         let keep = self.keep.load();
         let keep_ms = keep.as_ref().map(|keep| keep.least_ms.max(TOMBSTONE_MS));
         let stands = |(until, keep_ms): (TsMs, u64)| until.saturating_add(keep_ms);
