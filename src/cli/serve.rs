@@ -9,7 +9,7 @@ use crate::input::EventReader;
 use crate::kafka::{self, KafkaError};
 use crate::mirror::{self, Mirror};
 use crate::model::Rule;
-use crate::priority::give_way;
+use crate::priority::lower_priority;
 use crate::service::{self, Readiness, ServiceParts, Services, StatusBoard};
 use crate::shard::{self, RulebookError, Shards};
 use crate::store::{OpenError, Store, StoreError, StoreOptions};
@@ -117,7 +117,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         .worker_threads(1)
         .thread_name("background")
         .max_blocking_threads(2 * std::thread::available_parallelism().map_or(1, usize::from))
-        .on_thread_start(give_way)
+        .on_thread_start(lower_priority)
         .enable_all()
         .build()
         .map_err(ServeError::Runtime)?;

@@ -9,7 +9,7 @@
 //! records of a user the one with the higher sequence is the later, and one that comes twice is the same.
 
 use super::client::{config, log, make};
-use super::seldom::Seldom;
+use super::log_throttle::LogThrottle;
 use super::{KafkaError, OutputOptions, RunningOutput};
 use crate::model::{CapChange, SHARDS, ShardId, TsMs};
 use crate::store::{Bounds, ChangeCursor, Store, StoreError, Taken};
@@ -28,9 +28,9 @@ use tokio_util::sync::CancellationToken;
 /// So many records are sent and waited for at a time.
 const BATCH: usize = 10_000;
 /// How often it is stored how far the topic was told, and what may go is given to be trimmed.
-const KEEP: Duration = Duration::from_secs(1);
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a batch that was not taken waits before it is sent again.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// How long the last changes may take at the end.
 const FINISH: Duration = Duration::from_secs(2);
 /// From so many waiting changes on they are given up, and all caps told instead.
@@ -88,7 +88,7 @@ struct Output {
     stop: CancellationToken,
     /// Once it is to stop: when it gives up.
     until: Cell<Option<Instant>>,
-    trouble: Seldom,
+    trouble: LogThrottle,
     sent: Counter,
     waiting: Gauge,
 }
@@ -127,7 +127,7 @@ pub fn start_output(options: OutputOptions, store: Arc<Store>) -> Result<Running
         changes,
         stop: stop.clone(),
         until: Cell::new(None),
-        trouble: Seldom::default(),
+        trouble: LogThrottle::default(),
         sent: counter!("freqcap_kafka_output_total"),
         waiting: gauge!("freqcap_kafka_output_waiting"),
         store,
@@ -146,13 +146,13 @@ impl Output {
             match self.step() {
                 Ok(true) => {}
                 Ok(false) if self.is_stopping() => break,
-                Ok(false) => self.changes.wait(KEEP),
+                Ok(false) => self.changes.wait(CHECKPOINT_INTERVAL),
                 Err(trouble) => {
                     if let Some(others) = self.trouble.say(Instant::now()) {
                         let topic = &self.options.topic;
                         tracing::warn!(topic, %trouble, others, "changes of caps are not told; it is tried again");
                     }
-                    let again = Instant::now() + AGAIN;
+                    let again = Instant::now() + RETRY_DELAY;
                     while Instant::now() < again && !self.gives_up() && !self.is_stopping() {
                         self.changes.wait(again.saturating_duration_since(Instant::now()));
                     }
@@ -185,7 +185,7 @@ impl Output {
         let waiting: u64 = ShardId::all().map(of_shard).sum();
         self.waiting.set(waiting as f64);
         ShardId::all().for_each(|shard| self.changes.advance(shard, self.told[shard.index()]));
-        if self.kept_at.elapsed() >= KEEP {
+        if self.kept_at.elapsed() >= CHECKPOINT_INTERVAL {
             self.keep()?;
         }
         let lags = ShardId::all().any(|shard| self.changes.trimmed_to(shard) > self.told[shard.index()]);

@@ -1,7 +1,7 @@
 //! Reading what is to be told next.
 
 use super::error::MirrorError;
-use super::layout::{Packer, Pair, Parcels};
+use super::layout::{CommandBatch, CommandBuilder, Pair};
 use super::marker::Seqs;
 use crate::model::{ShardId, TsMs};
 use crate::store::{Change, RowKey, Store};
@@ -9,7 +9,7 @@ use crate::store::{Change, RowKey, Store};
 /// Some changes, as the state that they led to.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub parcels: Parcels,
+    pub batch: CommandBatch,
     /// How far Redis is told once these are acknowledged.
     pub told: Vec<(ShardId, u64)>,
     /// When they were made, and how many then.
@@ -19,7 +19,7 @@ pub(super) struct Batch {
 /// Reads up to `max` changes after `told`, beginning at a shard. Blocks on disk.
 pub(super) fn read(
     store: &Store,
-    packer: &Packer,
+    builder: &CommandBuilder,
     told: &Seqs,
     first: ShardId,
     max: usize,
@@ -52,7 +52,7 @@ pub(super) fn read(
     // A key that changed more than once is told once, and those of a user stand together.
     row_keys.sort_unstable();
     row_keys.dedup();
-    batch.parcels = packer.pack(&states(store, &row_keys)?);
+    batch.batch = builder.pack(&states(store, &row_keys)?);
     Ok(batch)
 }
 

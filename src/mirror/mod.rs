@@ -16,6 +16,7 @@
 mod batch;
 mod error;
 mod eviction;
+mod full_sync;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod layout;
@@ -24,7 +25,6 @@ mod marker;
 mod names;
 mod options;
 mod owner;
-mod pass;
 mod relay;
 mod send;
 mod server;

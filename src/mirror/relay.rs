@@ -7,13 +7,13 @@
 use super::batch;
 use super::error::MirrorError;
 use super::eviction::Evictions;
-use super::layout::Packer;
+use super::full_sync::Pass;
+use super::layout::CommandBuilder;
 use super::link::{Chain, Link};
-use super::marker::{Reason, Seqs, Verdict, judge};
+use super::marker::{Reason, Resume, Seqs, judge};
 use super::names::Names;
 use super::options::Options;
 use super::owner::{self, Claim, Fence, Run};
-use super::pass::Pass;
 use super::send::blocking;
 use super::server;
 use super::status::{Report, State};
@@ -50,7 +50,7 @@ pub(super) struct Relay {
     pub cursor: ChangeCursor,
     /// How far Redis has acknowledged changes.
     pub told: Seqs,
-    pub packer: Packer,
+    pub builder: CommandBuilder,
     pass: Option<Pass>,
     /// Whether the pass under way is the only one to know what Redis holds: the markers have no numbers.
     pass_is_full: bool,
@@ -98,7 +98,7 @@ impl Relay {
         Self {
             told: Seqs::of(|shard| cursor.trimmed_to(shard)),
             cursor,
-            packer: Packer { names: Arc::clone(&names), layout: options.layout, topology },
+            builder: CommandBuilder { names: Arc::clone(&names), layout: options.layout, topology },
             names,
             pass: None,
             pass_is_full: false,
@@ -150,7 +150,7 @@ impl Relay {
             () = stop.cancelled() => return Ok(()),
         };
         self.masters.clone_from(&link.topology.masters);
-        self.packer.topology = Arc::clone(&link.topology);
+        self.builder.topology = Arc::clone(&link.topology);
         self.is_open = false;
         self.look(&mut link).await?;
         // First: who has to stand back must close no connection of who has the prefix.
@@ -292,11 +292,11 @@ impl Relay {
         let durable = Seqs::of(|shard| self.store.changes().durable_seq(shard));
         let trimmed = Seqs::of(|shard| self.cursor.trimmed_to(shard));
         let verdict = match self.must_pass {
-            Some(reason) => Verdict::FullPass(reason),
+            Some(reason) => Resume::FullSync(reason),
             None => judge(&markers, &link.line, &durable, &trimmed),
         };
         match verdict {
-            Verdict::GoOn(told) => {
+            Resume::From(told) => {
                 link.adopt(markers).await?;
                 if self.pass.take().is_some() {
                     self.next_sweep = Instant::now();
@@ -305,13 +305,13 @@ impl Relay {
                 self.pass_is_full = false;
                 self.live();
             }
-            Verdict::FullPass(Reason::Missing)
+            Resume::FullSync(Reason::Missing)
                 if self.pass_is_full && self.pass.is_some() && chain.is_some_and(|chain| chain.holds(&markers)) =>
             {
                 link.adopt(markers).await?;
             }
-            Verdict::FullPass(Reason::Missing) if self.was_live => self.begin_pass(link, Reason::Flushed).await?,
-            Verdict::FullPass(reason) => self.begin_pass(link, reason).await?,
+            Resume::FullSync(Reason::Missing) if self.was_live => self.begin_pass(link, Reason::Flushed).await?,
+            Resume::FullSync(reason) => self.begin_pass(link, reason).await?,
         }
         self.is_open = true;
         self.must_pass = None;
@@ -353,7 +353,7 @@ impl Relay {
     async fn pass_on(&mut self, link: &mut Link) -> Result<(), MirrorError> {
         let Some(pass) = &mut self.pass else { return Ok(()) };
         let before = pass.figures();
-        pass.step(link, (&self.store, &self.run), &self.packer, self.batch)
+        pass.step(link, (&self.store, &self.run), &self.builder, self.batch)
             .await
             .inspect_err(|error| shrink(&mut self.batch, error))?;
         let after = pass.figures();
@@ -365,7 +365,7 @@ impl Relay {
             return Ok(());
         }
         if self.pass_is_full {
-            link.deliver((&self.store, &self.run), &self.packer, self.packer.parcels(), Some(&self.told)).await?;
+            link.deliver((&self.store, &self.run), &self.builder, self.builder.batch(), Some(&self.told)).await?;
         }
         let (sent, removed) = after;
         tracing::info!(sent, removed, "the full pass of the Redis mirror is done");
@@ -378,12 +378,12 @@ impl Relay {
 
     /// Sends a batch of waiting changes.
     async fn tell(&mut self, link: &mut Link) -> Result<(), MirrorError> {
-        let (store, packer, told) = (Arc::clone(&self.store), self.packer.clone(), self.told.clone());
+        let (store, builder, told) = (Arc::clone(&self.store), self.builder.clone(), self.told.clone());
         let (first, max) = (self.next_shard, self.batch);
-        let batch = blocking(move || batch::read(&store, &packer, &told, first, max)).await?;
-        let (sets, removes) = (batch.parcels.sets, batch.parcels.removes);
+        let batch = blocking(move || batch::read(&store, &builder, &told, first, max)).await?;
+        let (sets, removes) = (batch.batch.sets, batch.batch.removes);
         let record = (!self.pass_is_full).then_some(&self.told);
-        let sent = link.deliver((&self.store, &self.run), &self.packer, batch.parcels, record).await;
+        let sent = link.deliver((&self.store, &self.run), &self.builder, batch.batch, record).await;
         sent.inspect_err(|error| shrink(&mut self.batch, error))?;
         for (shard, seq) in batch.told {
             self.told.set(shard, seq);
@@ -407,7 +407,7 @@ impl Relay {
         if link.ours().all(|node| node.seqs.as_ref() == Some(&self.told)) {
             return Ok(());
         }
-        link.deliver((&self.store, &self.run), &self.packer, self.packer.parcels(), Some(&self.told)).await
+        link.deliver((&self.store, &self.run), &self.builder, self.builder.batch(), Some(&self.told)).await
     }
 
     /// Asks Redis whether it still knows what it was told.

@@ -108,7 +108,7 @@ impl Reader {
     ) -> Result<T, ReaderError> {
         let place = self.blocking.clone().try_acquire_owned().map_err(|_| ReaderError::Busy)?;
         let read = move || {
-            // Held to the end, even if nobody waits for the answer any more.
+            // Reservation to the end, even if nobody waits for the answer any more.
             let _place = place;
             read()
         };

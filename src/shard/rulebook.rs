@@ -39,7 +39,7 @@ pub struct RuleView {
 
 /// What must be so before a change is made: the other side of a lost update.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Expect {
+pub enum Precondition {
     #[default]
     Anything,
     /// There is no such rule.
@@ -107,7 +107,7 @@ struct Inner {
     policy: Arc<ArcSwap<Policy>>,
     clock: Clock,
     entries: ArcSwap<Entries>,
-    /// Held by who changes them, over the write; what is known of those in force.
+    /// Reservation by who changes them, over the write; what is known of those in force.
     changing: Mutex<RulesMark>,
     held_since: AtomicU64,
     progress: Arc<Progress>,
@@ -193,7 +193,7 @@ impl Rulebook {
 
     /// Puts a rule in force, and says whether it is new. Durable, and in force for every read, where it returns. Blocks on
     /// disk.
-    pub fn put(&self, rule: Rule, expect: &Expect, router: &Router) -> Result<(bool, RuleView), RulebookError> {
+    pub fn put(&self, rule: Rule, expect: &Precondition, router: &Router) -> Result<(bool, RuleView), RulebookError> {
         let inner = &self.0;
         rule.check(inner.policy.load().history_limit())?;
         let mut mark = inner.changing();
@@ -218,7 +218,7 @@ impl Rulebook {
     }
 
     /// Takes a rule out of force. Durable, and gone for every read, where it returns. Blocks on disk.
-    pub fn delete(&self, id: &str, expect: &Expect, router: &Router) -> Result<(), RulebookError> {
+    pub fn delete(&self, id: &str, expect: &Precondition, router: &Router) -> Result<(), RulebookError> {
         let inner = &self.0;
         let mut mark = inner.changing();
         let entries = inner.entries.load_full();
@@ -251,15 +251,15 @@ impl Inner {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn may_change(&self, id: &str, held: Option<&Entry>, expect: &Expect) -> Result<(), RulebookError> {
+    fn may_change(&self, id: &str, held: Option<&Entry>, expect: &Precondition) -> Result<(), RulebookError> {
         match held.map(|held| held.source) {
             Some(Source::Flags) => return Err(RulebookError::FromFlags(id.to_owned())),
             Some(Source::File) => return Err(RulebookError::FromFile(id.to_owned())),
             _ => {}
         }
         let holds = match (expect, held) {
-            (Expect::Anything, _) | (Expect::Absent, None) | (Expect::Present, Some(_)) => true,
-            (Expect::Etag(tags), Some(held)) => tags.contains(&etag(held)),
+            (Precondition::Anything, _) | (Precondition::Absent, None) | (Precondition::Present, Some(_)) => true,
+            (Precondition::Etag(tags), Some(held)) => tags.contains(&etag(held)),
             _ => false,
         };
         if holds { Ok(()) } else { Err(RulebookError::Precondition) }

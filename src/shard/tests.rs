@@ -128,12 +128,12 @@ fn rules_that_change_without_end_keep_no_shard_waiting() {
         assert_eq!(running.count(user, NOW - 1), 1);
     }
     let (book, router) = (running.shards.rulebook(), running.shards.router());
-    let (_, first) = book.put(rule("first", 1, "1d"), &Expect::Anything, router).unwrap();
+    let (_, first) = book.put(rule("first", 1, "1d"), &Precondition::Anything, router).unwrap();
     assert!(first.done < first.total);
     let changes = std::cell::Cell::new(0u64);
     running.wait_for("every shard to be judged by the first rule", |running| {
         changes.set(changes.get() + 1);
-        book.put(rule("other", 100 + changes.get() % 2, "1d"), &Expect::Anything, router).unwrap();
+        book.put(rule("other", 100 + changes.get() % 2, "1d"), &Precondition::Anything, router).unwrap();
         running.caps() == users.len()
     });
     assert!(changes.get() > 1, "it was all done at once");
@@ -154,12 +154,12 @@ fn rules_that_change_without_end_keep_no_large_shard_waiting() {
         assert_eq!(running.runtime.block_on(running.shards.router().count(block)).counted, some.len());
     }
     let (book, router) = (running.shards.rulebook(), running.shards.router());
-    let (_, first) = book.put(rule("first", 1, "1d"), &Expect::Anything, router).unwrap();
+    let (_, first) = book.put(rule("first", 1, "1d"), &Precondition::Anything, router).unwrap();
     assert!(first.done < first.total);
     let changes = std::cell::Cell::new(0u64);
     running.wait_for("every shard to be judged by the first rule", |running| {
         changes.set(changes.get() + 1);
-        book.put(rule("other", 100 + changes.get() % 2, "1d"), &Expect::Anything, router).unwrap();
+        book.put(rule("other", 100 + changes.get() % 2, "1d"), &Precondition::Anything, router).unwrap();
         let first = book.get("first").unwrap();
         running.store.caps().after(None, 100_000).unwrap().caps.len() == ads.len() && first.done > 0
     });

@@ -1,7 +1,7 @@
 //! Reads of everything that is held about a user: by pages, or key by key, so that no more than some of it is in memory.
 
 use super::reader::{Reader, ReaderError};
-use crate::engine::{Leave, Policy, event_leaves, held_leaves, user_cap};
+use crate::engine::{Policy, RuleExit, event_exits, reservation_exits, user_cap};
 use crate::model::{Kind, Log, Section, TsMs, UserCap, UserId};
 use crate::store::{LogRow, ReadError, ReservationRow, Room};
 use std::sync::Arc;
@@ -55,7 +55,7 @@ pub struct UserEvent {
     pub hash: Option<u64>,
     /// Of a reservation: when it lapses.
     pub expires_at: Option<TsMs>,
-    pub leaves: Vec<Leave>,
+    pub leaves: Vec<RuleExit>,
 }
 
 impl UserPage {
@@ -84,13 +84,13 @@ impl UserLog {
             ts: entry.ts,
             hash: (entry.hash != 0).then_some(entry.hash),
             expires_at: None,
-            leaves: event_leaves(policy, key, section.kind, log, entry.ts, *now),
+            leaves: event_exits(policy, key, section.kind, log, entry.ts, *now),
         });
-        let held = section.held.iter().map(|held| UserEvent {
+        let held = section.reservations.iter().map(|held| UserEvent {
             ts: held.ts,
             hash: Some(held.hash),
             expires_at: Some(held.expires_at),
-            leaves: held_leaves(policy, key, section.kind, log, held, *now),
+            leaves: reservation_exits(policy, key, section.kind, log, held, *now),
         });
         events.chain(held)
     }

@@ -48,7 +48,7 @@ impl Commit<'_> {
             let of_ad = RowKey::key_of(key).is_some_and(|key| key.starts_with("da:"));
             for section in log.sections.iter().filter(|_| of_ad) {
                 erasure.events += section.entries.len() as u64;
-                erasure.reservations += section.held.iter().filter(|held| held.expires_at > now).count() as u64;
+                erasure.reservations += section.reservations.iter().filter(|held| held.expires_at > now).count() as u64;
             }
             logs += 1;
             self.put_log(key, &Log::empty(), false);

@@ -12,21 +12,22 @@ use super::tables::kafka_offsets::{Frontier, Rows, decode_taken, encode_taken};
 use super::tables::reservations::{ReservationRow, kept_until};
 use super::tables::rules::RulesMark;
 use super::{decode_log, encode_log};
-use crate::model::{CapKey, Entry, EventId, Held, Kind, Log, SHARDS, ShardId, TsMs, UserId};
+use crate::model::{CapKey, Entry, EventId, Kind, Log, Reservation, SHARDS, ShardId, TsMs, UserId};
 
 /// A row of `logs`.
 pub(crate) fn log(bytes: &[u8]) {
     let newest = newest_of_log(bytes);
     let Ok(row) = decode_log(bytes) else { return };
     assert!(!row.log.is_empty());
-    let entries: usize = row.log.sections.iter().map(|section| section.entries.len() + section.held.len()).sum();
+    let entries: usize =
+        row.log.sections.iter().map(|section| section.entries.len() + section.reservations.len()).sum();
     assert!((1..=bytes.len()).contains(&entries), "{entries} of {} bytes", bytes.len());
     for section in &row.log.sections {
         assert!(section.entries.is_sorted_by_key(|entry| entry.ts) && section.lifetime() >= section.trimmed);
         assert_eq!(Kind::new(section.kind.as_str()), Ok(section.kind));
-        assert!(section.held.iter().all(|held| held.ts <= held.expires_at));
+        assert!(section.reservations.iter().all(|held| held.ts <= held.expires_at));
     }
-    let expires = row.log.sections.iter().flat_map(|section| &section.held).map(|held| held.expires_at).max();
+    let expires = row.log.sections.iter().flat_map(|section| &section.reservations).map(|held| held.expires_at).max();
     assert_eq!(newest, row.log.newest().max(expires));
     let mut written = Vec::new();
     encode_log(&mut written, &row.log, row.may_cap);
@@ -51,7 +52,10 @@ pub(crate) fn log_written(bytes: &[u8]) {
         let hash = u64::from(take_byte(&mut rest)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         if choice & 0b1100 == 0b1100 {
             let keys = (0..choice >> 6).map(|number| format!("c:{number}{hash}").into()).collect();
-            log.hold(kind, Held { ts: TsMs(ts), expires_at: TsMs(ts.saturating_add(hash >> 40)), hash, keys });
+            log.add_reservation(
+                kind,
+                Reservation { ts: TsMs(ts), expires_at: TsMs(ts.saturating_add(hash >> 40)), hash, keys },
+            );
         } else {
             log.insert(kind, Entry { ts: TsMs(ts), hash }, limit);
         }
@@ -108,7 +112,7 @@ pub(crate) fn row_key(bytes: &[u8]) {
         assert_eq!(RowKey::leading(bytes) < RowKey::leading(&other), bytes < &other[..]);
     }
     assert!(bytes.starts_with(user_prefix(bytes)));
-    let beside = RowKey::beside(bytes, "c:1");
+    let beside = RowKey::sibling(bytes, "c:1");
     assert!(beside.starts_with(user_prefix(bytes)));
     let Some((user, parsed_key)) = parsed else { return };
     assert_eq!((RowKey::user_of(bytes), &*key), (Some(user), &*parsed_key));
@@ -120,9 +124,9 @@ pub(crate) fn row_key(bytes: &[u8]) {
     assert!(ShardPrefix(ShardId(whole.as_bytes()[0])).rows().contains(&whole.as_bytes().to_vec()));
     let mut keys = RowKeys::default();
     keys.push(user, &parsed_key);
-    keys.push_beside(0, "c:1");
+    keys.push_sibling(0, "c:1");
     assert_eq!(keys.get(0), whole.as_bytes());
-    assert_eq!(keys.get(1), RowKey::beside(whole.as_bytes(), "c:1"));
+    assert_eq!(keys.get(1), RowKey::sibling(whole.as_bytes(), "c:1"));
     if EventId::new(&*parsed_key).is_ok() {
         keys.push_id(user, &parsed_key);
         assert!(keys.get(2).starts_with(user_prefix(whole.as_bytes())));

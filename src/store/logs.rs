@@ -244,7 +244,7 @@ impl Logs {
         let prefix = UserPrefix::new(user);
         let mut range = prefix.rows();
         if let Some(after) = after {
-            range.start = RowKey::beside(&range.start, after);
+            range.start = RowKey::sibling(&range.start, after);
             range.start.push(0);
         }
         let mut page = UserLogs::default();
@@ -257,7 +257,7 @@ impl Logs {
             }
             let key = RowKey::key_of(key).ok_or(NO_ROW_KEY)?;
             let row = decode_log(value)?;
-            entries += row.log.sections.iter().map(|it| it.entries.len() + it.held.len()).sum::<usize>();
+            entries += row.log.sections.iter().map(|it| it.entries.len() + it.reservations.len()).sum::<usize>();
             if !room.take(size_of::<(String, LogRow)>() + key.len() + row.bytes()) {
                 return Err(ReadError::NoRoom);
             }

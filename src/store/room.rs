@@ -1,7 +1,7 @@
 //! Memory for reads.
 
 use super::codec::LogRow;
-use crate::model::{Entry, Held, Section};
+use crate::model::{Entry, Reservation, Section};
 
 /// The memory that one read takes up, bounded by whoever has it made.
 pub trait Room: Send + 'static {
@@ -31,7 +31,7 @@ impl LogRow {
     pub(in crate::store) fn bytes(&self) -> usize {
         let of_section = |section: &Section| {
             let entries = if section.entries.spilled() { section.entries.capacity() } else { 0 };
-            entries * size_of::<Entry>() + section.held.capacity() * size_of::<Held>()
+            entries * size_of::<Entry>() + section.reservations.capacity() * size_of::<Reservation>()
         };
         let sections = if self.log.sections.spilled() { self.log.sections.capacity() } else { 0 };
         sections * size_of::<Section>() + self.log.sections.iter().map(of_section).sum::<usize>()

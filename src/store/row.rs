@@ -55,7 +55,7 @@ impl RowKey {
     }
 
     /// The row key of another key of the same user.
-    pub fn beside(row_key: &[u8], key: &str) -> Vec<u8> {
+    pub fn sibling(row_key: &[u8], key: &str) -> Vec<u8> {
         let mut bytes = user_prefix(row_key).to_vec();
         match key.strip_prefix("da:") {
             Some(da) => {
@@ -137,7 +137,7 @@ impl RowKeys {
     }
 
     /// Adds the row key of another key of the user of a row key that is here: one that is not an ad's own.
-    pub fn push_beside(&mut self, number: usize, key: &str) {
+    pub fn push_sibling(&mut self, number: usize, key: &str) {
         let start = number.checked_sub(1).map_or(0, |before| self.ends[before]) as usize;
         let len = user_prefix(self.get(number)).len();
         self.bytes.extend_from_within(start..start + len);
@@ -267,14 +267,14 @@ mod tests {
         for (user, key) in [("u1", "da:77"), ("a/b:{c}%", "campaign:x:y"), ("é😀", "da:\u{a0}")] {
             assert_eq!(RowKey::parse(row(user, key).as_bytes()), Some((user, Cow::Borrowed(key))));
         }
-        assert_eq!(RowKey::beside(row("u1", "da:77").as_bytes(), "c:1"), row("u1", "c:1").as_bytes());
-        assert_eq!(RowKey::beside(row("u1", "c:1").as_bytes(), "da:77"), row("u1", "da:77").as_bytes());
+        assert_eq!(RowKey::sibling(row("u1", "da:77").as_bytes(), "c:1"), row("u1", "c:1").as_bytes());
+        assert_eq!(RowKey::sibling(row("u1", "c:1").as_bytes(), "da:77"), row("u1", "da:77").as_bytes());
         let mut keys = RowKeys::default();
         keys.push("u1", "c:1");
         keys.push_da("u2", "77");
         assert_eq!((keys.get(0), keys.get(1)), (row("u1", "c:1").as_bytes(), row("u2", "da:77").as_bytes()));
-        keys.push_beside(1, "c:2");
-        keys.push_beside(0, "c:3");
+        keys.push_sibling(1, "c:2");
+        keys.push_sibling(0, "c:3");
         assert_eq!((keys.get(2), keys.get(3)), (row("u2", "c:2").as_bytes(), row("u1", "c:3").as_bytes()));
         assert_eq!(RowKey::parse(b""), None);
         assert_eq!(RowKey::parse(b"\x05user"), None);

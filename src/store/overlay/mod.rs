@@ -103,7 +103,7 @@ pub(in crate::store) struct Overlay {
     filter_bytes_max: usize,
     progress: Mutex<Progress>,
     progressed: Condvar,
-    /// Held while frozen rows are written to a file.
+    /// Reservation while frozen rows are written to a file.
     flushing: Mutex<()>,
 }
 

@@ -37,7 +37,7 @@ impl Log1 {
             ts: Some(TsMs(ts)),
             id: id.map(|id| EventId::new(id).unwrap()),
             kind: Kind::IMPRESSION,
-            keys: [CapKey::beside("campaign:42").unwrap()].into_iter().collect(),
+            keys: [CapKey::extra("campaign:42").unwrap()].into_iter().collect(),
         };
         let ts = admit(&self.policy, event.ts, TsMs(now), TsMs(now)).unwrap();
         self.ledger.count(&self.policy, &event, ts, TsMs(now))
@@ -45,7 +45,7 @@ impl Log1 {
 
     fn ask(&self, at: Option<u64>, now: u64) -> Verdict {
         let da = CapKey::of_da(&DaId::new("77").unwrap());
-        let keys = [CapKey::beside("campaign:42").unwrap()];
+        let keys = [CapKey::extra("campaign:42").unwrap()];
         let question = Question { kind: None, at: at.map(TsMs) };
         self.ledger.judge(&self.policy, "u1", &da, &keys, question, TsMs(now))
     }

@@ -8,7 +8,7 @@ use crate::model::stream::{
 };
 use crate::model::tell::{Story, told};
 use freqcap::engine::{
-    Hold, Ledger, Outcome, Policy, Question, Reservation, TsInFuture, admit, capped_until, user_cap,
+    Ledger, Outcome, Policy, Question, ReservationRequest, ReservationTerm, TsInFuture, admit, capped_until, user_cap,
 };
 use freqcap::model::{CapKey, DaId, Entry, Event, EventId, Kind, TsMs, UserId, Verdict, Window};
 use std::collections::BTreeMap;
@@ -202,7 +202,7 @@ impl<'s> World<'s> {
             id: Some(words.id),
             keys: keys.clone(),
         };
-        let hold = ttl_ms.map_or(Hold::ForGood, |ttl| Hold::Until(TsMs(now.0 + ttl)));
+        let term = ttl_ms.map_or(ReservationTerm::ForGood, |ttl| ReservationTerm::Until(TsMs(now.0 + ttl)));
         // What is counted already, and whether there is room for the kind, is asked before anything is reserved.
         let (mut counted, mut has_room) = (Vec::new(), true);
         for event in words.candidates.iter().map(event) {
@@ -211,7 +211,7 @@ impl<'s> World<'s> {
                 self.oracle.is_counted(&self.settings, &event, now, now),
             );
             let asked = engine_event(&event);
-            let found = self.ledger.may_reserve(&self.policy, &reservation(&asked, hold), now);
+            let found = self.ledger.may_reserve(&self.policy, &reservation(&asked, term), now);
             same("whether there is room for the kind, and it is counted already", &found, &wanted)?;
             has_room &= wanted.0;
             counted.push(wanted.1);
@@ -226,7 +226,7 @@ impl<'s> World<'s> {
             }
             let wanted = self.oracle.reserve(&self.settings, &event, ttl_ms, is_counted, now);
             let asked = engine_event(&event);
-            let reservation = reservation(&asked, hold);
+            let reservation = reservation(&asked, term);
             let granted = match is_counted {
                 true => {
                     let ask = Asked { user: words.user, da: event.da, keys: event.keys.clone(), kind: None, at: None };
@@ -297,12 +297,12 @@ impl<'s> World<'s> {
 
     fn ask(&self, asked: &Asked) -> Verdict {
         let da = CapKey::of_da(&DaId::new(asked.da).unwrap());
-        let keys: Vec<_> = asked.keys.iter().map(|&key| CapKey::beside(key).unwrap()).collect();
+        let keys: Vec<_> = asked.keys.iter().map(|&key| CapKey::extra(key).unwrap()).collect();
         let question = Question { kind: asked.kind, at: asked.at };
         self.ledger.judge(&self.policy, asked.user, &da, &keys, question, self.now)
     }
 
-    /// After every step: all that the logs hold, and what they say of now.
+    /// After every step: all that the logs term, and what they say of now.
     fn compare_logs(&self) -> Checked {
         for (user, key) in all_keys() {
             let log = self.ledger.log(&self.policy, user, &key, self.now);
@@ -318,7 +318,8 @@ impl<'s> World<'s> {
                     .map(|it| Entry { ts: it.ts, hash: engine_event(&it.event).hash() })
                     .collect();
                 same(&what("what is kept"), &entries, &kept)?;
-                let held = section.map_or(Vec::new(), |it| it.held.iter().map(|it| (it.ts, it.expires_at)).collect());
+                let held =
+                    section.map_or(Vec::new(), |it| it.reservations.iter().map(|it| (it.ts, it.expires_at)).collect());
                 let reserved = self.oracle.held(user, &key, kind, self.now);
                 let reserved: Vec<(TsMs, TsMs)> = reserved.iter().map(|it| (it.ts, it.expires_at)).collect();
                 same(&what("what is reserved"), &held, &reserved)?;
@@ -381,19 +382,19 @@ fn engine_event(sent: &Sent) -> Event<'static> {
         ts: sent.ts,
         id: sent.id.map(|id| EventId::new(id).unwrap()),
         kind: sent.kind,
-        keys: sent.keys.iter().map(|&key| CapKey::beside(key).unwrap()).collect(),
+        keys: sent.keys.iter().map(|&key| CapKey::extra(key).unwrap()).collect(),
     }
 }
 
 /// The reservation that an event of an ad waits for.
-fn reservation<'e>(event: &'e Event<'static>, hold: Hold) -> Reservation<'e> {
-    Reservation {
+fn reservation<'e>(event: &'e Event<'static>, term: ReservationTerm) -> ReservationRequest<'e> {
+    ReservationRequest {
         user: &event.user,
         da: &event.da,
         keys: &event.keys,
         kind: event.kind,
         id: event.id.as_ref().unwrap(),
-        hold,
+        term,
     }
 }
 

@@ -246,7 +246,7 @@ impl Running {
                 write_kind(&mut out, &log.key, section.kind, section.lifetime(), &events);
             }
         }
-        let keys: smallvec::SmallVec<[CapKey<'_>; 2]> = KEYS.iter().map(|key| CapKey::beside(*key).unwrap()).collect();
+        let keys: smallvec::SmallVec<[CapKey<'_>; 2]> = KEYS.iter().map(|key| CapKey::extra(*key).unwrap()).collect();
         for da in DAS {
             let candidate = Candidate { da: DaId::new(da).unwrap(), keys: keys.clone() };
             let verdict = self.runtime.block_on(reader.ad(&user, &candidate, Question::default(), Unbounded));
@@ -325,7 +325,7 @@ async fn call(router: Router, op: Op) -> Result<String, String> {
                     ts: sent.ts,
                     id: sent.id.map(|id| EventId::new(id).unwrap()),
                     kind: sent.kind,
-                    keys: sent.keys.iter().map(|&key| CapKey::beside(key).unwrap()).collect(),
+                    keys: sent.keys.iter().map(|&key| CapKey::extra(key).unwrap()).collect(),
                 };
                 ahead += usize::from(block.push(index, &event).is_err());
             }
@@ -338,7 +338,7 @@ async fn call(router: Router, op: Op) -> Result<String, String> {
         Op::Reserve { user, das, want, ttl_ms, id } => {
             let candidate = |(da, keys): &(&'static str, Vec<&'static str>)| Candidate {
                 da: DaId::new(*da).unwrap(),
-                keys: keys.iter().map(|&key| CapKey::beside(key).unwrap()).collect(),
+                keys: keys.iter().map(|&key| CapKey::extra(key).unwrap()).collect(),
             };
             let call = Reserve {
                 user: UserId::new(user).unwrap(),

@@ -2,7 +2,7 @@
 
 use super::batch::states;
 use super::error::MirrorError;
-use super::layout::{Packer, Pair, Parcels, unlink};
+use super::layout::{CommandBatch, CommandBuilder, Pair, unlink};
 use super::link::Link;
 use super::names::{Layout, Named, parse_member};
 use super::owner::Run;
@@ -64,25 +64,25 @@ impl Pass {
         &mut self,
         link: &mut Link,
         (store, run): (&Arc<Store>, &Run),
-        packer: &Packer,
+        builder: &CommandBuilder,
         max: usize,
     ) -> Result<(), MirrorError> {
         let next = match &self.stage {
             Stage::Send(after) => {
-                let (page, next) = send_page(store, packer, after.clone(), max).await?;
+                let (page, next) = send_page(store, builder, after.clone(), max).await?;
                 let sets = page.sets;
-                link.deliver((store, run), packer, page, None).await?;
+                link.deliver((store, run), builder, page, None).await?;
                 self.sent += sets;
                 next
             }
             Stage::Scan { node, .. } if link.nodes[*node].marker.is_empty() => after_node(*node, link.nodes.len()),
             Stage::Scan { node, cursor } => {
                 let node = *node;
-                let (found, cursor) = scan(link, packer, node, cursor).await?;
-                let page = surplus(store, packer, found).await?;
+                let (found, cursor) = scan(link, builder, node, cursor).await?;
+                let page = surplus(store, builder, found).await?;
                 let removes = page.removes;
                 if !page.users.is_empty() {
-                    link.deliver((store, run), packer, page, None).await?;
+                    link.deliver((store, run), builder, page, None).await?;
                 }
                 self.removed += removes;
                 if cursor == b"0" { after_node(node, link.nodes.len()) } else { Stage::Scan { node, cursor } }
@@ -100,20 +100,20 @@ fn after_node(node: usize, nodes: usize) -> Stage {
 
 async fn send_page(
     store: &Arc<Store>,
-    packer: &Packer,
+    builder: &CommandBuilder,
     after: Option<Vec<u8>>,
     max: usize,
-) -> Result<(Parcels, Stage), MirrorError> {
-    let (store, packer) = (Arc::clone(store), packer.clone());
+) -> Result<(CommandBatch, Stage), MirrorError> {
+    let (store, builder) = (Arc::clone(store), builder.clone());
     blocking(move || {
         let page = store.caps().after(after.as_deref(), max)?;
         let pairs = page.caps.into_iter().map(|cap| Pair { user: cap.user, key: cap.key, until: Some(cap.until) });
-        let parcels = packer.pack(&pairs.collect::<Vec<Pair>>());
+        let batch = builder.pack(&pairs.collect::<Vec<Pair>>());
         let next = match page.next {
             Some(next) => Stage::Send(Some(next)),
             None => Stage::Scan { node: 0, cursor: b"0".to_vec() },
         };
-        Ok((parcels, next))
+        Ok((batch, next))
     })
     .await
 }
@@ -131,11 +131,16 @@ struct Found {
 }
 
 /// Scans on, and reads what the names found hold.
-async fn scan(link: &mut Link, packer: &Packer, index: usize, cursor: &[u8]) -> Result<(Found, Vec<u8>), MirrorError> {
+async fn scan(
+    link: &mut Link,
+    builder: &CommandBuilder,
+    index: usize,
+    cursor: &[u8],
+) -> Result<(Found, Vec<u8>), MirrorError> {
     const DOING: &str = "scanning the prefix";
     let node = &mut link.nodes[index];
     let mut cmd = redis::cmd("SCAN");
-    cmd.arg(cursor).arg("MATCH").arg(packer.names.pattern()).arg("COUNT").arg(SCAN_COUNT);
+    cmd.arg(cursor).arg("MATCH").arg(builder.names.pattern()).arg("COUNT").arg(SCAN_COUNT);
     let reply = node.ask_one(DOING, cmd).await?;
     let Value::Array(reply) = reply else { return Err(node.unexpected(DOING)) };
     let [Value::BulkString(cursor), Value::Array(names)] = &reply[..] else { return Err(node.unexpected(DOING)) };
@@ -144,10 +149,10 @@ async fn scan(link: &mut Link, packer: &Packer, index: usize, cursor: &[u8]) -> 
     for name in names {
         let Value::BulkString(name) = name else { continue };
         // A name that this master does not serve is on its way elsewhere, and found there.
-        if std::str::from_utf8(name).is_ok_and(|name| packer.topology.node_of(name) != index) {
+        if std::str::from_utf8(name).is_ok_and(|name| builder.topology.node_of(name) != index) {
             continue;
         }
-        match (packer.names.parse(name), packer.layout) {
+        match (builder.names.parse(name), builder.layout) {
             (Some(Named::User(user)), Layout::Zset) => users.push(user),
             (Some(Named::Pair(user, key)), Layout::String) => found.pairs.push((user, key)),
             (Some(_), _) => found.other_layout.push(name.clone()),
@@ -159,7 +164,7 @@ async fn scan(link: &mut Link, packer: &Packer, index: usize, cursor: &[u8]) -> 
     }
     let mut read = Pipeline::with_capacity(users.len());
     for user in &users {
-        read.cmd("ZRANGE").arg(packer.names.user(user)).arg(0).arg(-1);
+        read.cmd("ZRANGE").arg(builder.names.user(user)).arg(0).arg(-1);
     }
     for (user, members) in users.into_iter().zip(node.exchange(DOING, &read).await?) {
         match members {
@@ -181,8 +186,8 @@ async fn scan(link: &mut Link, packer: &Packer, index: usize, cursor: &[u8]) -> 
 }
 
 /// The commands that remove what was found and is not in `caps`.
-async fn surplus(store: &Arc<Store>, packer: &Packer, found: Found) -> Result<Parcels, MirrorError> {
-    let (store, packer) = (Arc::clone(store), packer.clone());
+async fn surplus(store: &Arc<Store>, builder: &CommandBuilder, found: Found) -> Result<CommandBatch, MirrorError> {
+    let (store, builder) = (Arc::clone(store), builder.clone());
     blocking(move || {
         let row_key = |(user, key): &(String, String)| {
             let mut row_key = Vec::with_capacity(user.len() + key.len() + 2);
@@ -193,28 +198,28 @@ async fn surplus(store: &Arc<Store>, packer: &Packer, found: Found) -> Result<Pa
         row_keys.sort_unstable();
         let mut pairs = states(&store, &row_keys)?;
         pairs.retain(|pair| pair.until.is_none());
-        let mut parcels = packer.pack(&pairs);
+        let mut batch = builder.pack(&pairs);
         for (user, member) in found.strange {
-            let name = packer.names.user(&user);
-            let node = packer.topology.node_of(&name);
+            let name = builder.names.user(&user);
+            let node = builder.topology.node_of(&name);
             let mut remove = redis::cmd("ZREM");
             remove.arg(&name).arg(member);
-            parcels.users.push(user);
-            parcels.push(node, remove);
-            parcels.push(node, packer.expire(&name));
-            parcels.removes += 1;
+            batch.users.push(user);
+            batch.push(node, remove);
+            batch.push(node, builder.expire(&name));
+            batch.removes += 1;
         }
         for name in found.other_layout {
             // What parsed is UTF-8.
             let Ok(name) = String::from_utf8(name) else { continue };
-            parcels.users.push(String::new());
-            parcels.push(packer.topology.node_of(&name), unlink(&name));
-            parcels.removes += 1;
+            batch.users.push(String::new());
+            batch.push(builder.topology.node_of(&name), unlink(&name));
+            batch.removes += 1;
         }
         for user in found.wrong_type {
-            whole_user(&store, &packer, &mut parcels, &user)?;
+            whole_user(&store, &builder, &mut batch, &user)?;
         }
-        Ok(parcels)
+        Ok(batch)
     })
     .await
 }

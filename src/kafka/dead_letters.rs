@@ -1,7 +1,7 @@
 //! What cannot be used: sent to the topic of dead letters and waited for, or counted and logged.
 
 use super::client::{config, log, make};
-use super::seldom::Seldom;
+use super::log_throttle::LogThrottle;
 use super::{KafkaError, Options};
 use metrics::counter;
 use rdkafka::client::ClientContext;
@@ -38,7 +38,7 @@ const LETTERS_MAX: usize = 5_000;
 /// Or from so many bytes of them on.
 const BYTES_MAX: usize = 32 << 20;
 /// How long a letter that was refused waits before it is sent again.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// A letter, and what kept it from being taken.
 type Outcome = (Letter, Option<ClientError>);
@@ -145,7 +145,7 @@ pub(super) struct DeadLetters {
     /// The topic read, for the headers.
     source: String,
     post: Option<Post>,
-    lines: Seldom,
+    lines: LogThrottle,
 }
 
 /// The way to the topic of dead letters.
@@ -167,7 +167,7 @@ struct Post {
 impl DeadLetters {
     pub(super) fn new(options: &Options) -> Result<Self, KafkaError> {
         let post = options.dead_letters.as_ref().map(|topic| Post::new(options, topic)).transpose()?;
-        Ok(Self { source: options.topic.clone(), post, lines: Seldom::default() })
+        Ok(Self { source: options.topic.clone(), post, lines: LogThrottle::default() })
     }
 
     /// Takes a letter; whether it must be waited for.
@@ -234,7 +234,7 @@ impl Post {
         })
     }
 
-    fn send(&mut self, source: &str, now: Instant, lines: &mut Seldom) {
+    fn send(&mut self, source: &str, now: Instant, lines: &mut LogThrottle) {
         if self.again_at.is_some_and(|at| now < at) {
             return;
         }
@@ -276,7 +276,7 @@ impl Post {
         left_out
     }
 
-    fn put_back(&mut self, mut letter: Letter, error: &ClientError, now: Instant, lines: &mut Seldom) {
+    fn put_back(&mut self, mut letter: Letter, error: &ClientError, now: Instant, lines: &mut LogThrottle) {
         if let Some(others) = lines.say(now) {
             let topic = &self.topic;
             tracing::warn!(topic, %error, others, "a dead letter was not taken; it is sent again");
@@ -285,7 +285,7 @@ impl Post {
             return self.waiting.push_back(letter);
         }
         self.waiting.push_back(letter);
-        self.again_at = Some(now + AGAIN);
+        self.again_at = Some(now + RETRY_DELAY);
     }
 }
 

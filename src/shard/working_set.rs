@@ -43,7 +43,7 @@ impl Slot<'_> {
 }
 
 /// The logs in hand.
-pub(super) struct Hand<'a> {
+pub(super) struct WorkingSet<'a> {
     policy: &'a Policy,
     now: TsMs,
     slots: Vec<Slot<'a>>,
@@ -61,7 +61,7 @@ pub(super) struct Hand<'a> {
     key: String,
 }
 
-impl<'a> Hand<'a> {
+impl<'a> WorkingSet<'a> {
     /// An empty hand, with room for so many logs.
     pub(super) fn new(policy: &'a Policy, now: TsMs, room: usize) -> Self {
         Self {
@@ -86,7 +86,7 @@ impl<'a> Hand<'a> {
         self.now
     }
 
-    /// Takes a log in hand, once; it is read by [`Hand::load`].
+    /// Takes a log in hand, once; it is read by [`WorkingSet::load`].
     pub(super) fn take(&mut self, row_key: impl Into<Cow<'a, [u8]>>) -> u32 {
         let row_key = row_key.into();
         let hash = self.hasher.hash_one(&*row_key);
@@ -135,16 +135,16 @@ impl<'a> Hand<'a> {
     /// what was reserved of it. `wanted` are the hashes by which that may be. Blocks on disk.
     pub(super) fn load(&mut self, store: &Store, wanted: impl FnOnce() -> HashSet<u64>) {
         self.load_taken(store);
-        let held = |slot: &Slot<'_>| slot.log.sections.iter().any(|section| !section.held.is_empty());
+        let held = |slot: &Slot<'_>| slot.log.sections.iter().any(|section| !section.reservations.is_empty());
         if !self.slots.iter().any(held) {
             return;
         }
         let wanted = wanted();
         let mut reserved: Vec<Vec<u8>> = Vec::new();
         for slot in &self.slots {
-            let held = slot.log.sections.iter().flat_map(|section| &section.held);
+            let held = slot.log.sections.iter().flat_map(|section| &section.reservations);
             for held in held.filter(|held| wanted.contains(&held.hash)) {
-                reserved.extend(held.keys.iter().map(|key| RowKey::beside(&slot.row_key, key)));
+                reserved.extend(held.keys.iter().map(|key| RowKey::sibling(&slot.row_key, key)));
             }
         }
         for row_key in reserved {
@@ -232,7 +232,7 @@ impl<'a> Hand<'a> {
     }
 }
 
-impl Logs for Hand<'_> {
+impl Logs for WorkingSet<'_> {
     type At = u32;
 
     fn log(&self, at: u32) -> &Log {
@@ -256,8 +256,8 @@ impl Logs for Hand<'_> {
         self.slots[at as usize].until
     }
 
-    fn beside(&self, at: u32, key: &str) -> Option<u32> {
-        self.find_row(&RowKey::beside(&self.slots[at as usize].row_key, key))
+    fn sibling(&self, at: u32, key: &str) -> Option<u32> {
+        self.find_row(&RowKey::sibling(&self.slots[at as usize].row_key, key))
     }
 }
 

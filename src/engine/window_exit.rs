@@ -1,10 +1,10 @@
 //! When what a log holds leaves the windows that count it.
 
 use super::Policy;
-use crate::model::{Calendar, Held, Kind, Log, Rule, RuleId, TsMs, Window};
+use crate::model::{Calendar, Kind, Log, Reservation, Rule, RuleId, TsMs, Window};
 
 /// The instants at which the events of a log leave a rule's window.
-pub(super) enum Leaves<'r> {
+pub(super) enum WindowExit<'r> {
     /// In ms after their time.
     Rolling(u64),
     Calendar(&'r Calendar),
@@ -12,7 +12,7 @@ pub(super) enum Leaves<'r> {
     Lifetime(TsMs, u64),
 }
 
-impl<'r> Leaves<'r> {
+impl<'r> WindowExit<'r> {
     pub(super) fn of(policy: &Policy, rule: &'r Rule, log: &Log) -> Self {
         match &rule.window {
             Window::Rolling(span) => Self::Rolling(span.as_millis()),
@@ -34,7 +34,7 @@ impl<'r> Leaves<'r> {
     }
 
     /// When a reservation leaves: as an event of its time would, or when it lapses.
-    pub(super) fn held(&self, held: &Held) -> TsMs {
+    pub(super) fn reservation(&self, held: &Reservation) -> TsMs {
         let leaves = match self {
             Self::Lifetime(_, keep) => held.ts.saturating_add(*keep),
             windowed => windowed.event(held.ts),
@@ -45,7 +45,7 @@ impl<'r> Leaves<'r> {
 
 /// When something held leaves a rule's window.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leave {
+pub struct RuleExit {
     pub rule: RuleId,
     pub at: TsMs,
 }
@@ -58,19 +58,26 @@ fn each_rule<'p>(
     kind: Kind,
     log: &Log,
     now: TsMs,
-    leave: impl Fn(&Leaves<'p>) -> TsMs,
-) -> Vec<Leave> {
+    leave: impl Fn(&WindowExit<'p>) -> TsMs,
+) -> Vec<RuleExit> {
     let rules = policy.rules().of_key(key).iter().filter(|rule| rule.kind == kind && rule.limit.is_some());
-    let leaves = rules.map(|rule| Leave { rule: rule.id.clone(), at: leave(&Leaves::of(policy, rule, log)) });
+    let leaves = rules.map(|rule| RuleExit { rule: rule.id.clone(), at: leave(&WindowExit::of(policy, rule, log)) });
     leaves.filter(|leave| leave.at > now).collect()
 }
 
 /// When an event of a log, of this kind and time, leaves each window that counts it now.
-pub fn event_leaves(policy: &Policy, key: &str, kind: Kind, log: &Log, ts: TsMs, now: TsMs) -> Vec<Leave> {
-    each_rule(policy, key, kind, log, now, |leaves| leaves.event(ts))
+pub fn event_exits(policy: &Policy, key: &str, kind: Kind, log: &Log, ts: TsMs, now: TsMs) -> Vec<RuleExit> {
+    each_rule(policy, key, kind, log, now, |exit| exit.event(ts))
 }
 
 /// The same of a reservation.
-pub fn held_leaves(policy: &Policy, key: &str, kind: Kind, log: &Log, held: &Held, now: TsMs) -> Vec<Leave> {
-    each_rule(policy, key, kind, log, now, |leaves| leaves.held(held))
+pub fn reservation_exits(
+    policy: &Policy,
+    key: &str,
+    kind: Kind,
+    log: &Log,
+    held: &Reservation,
+    now: TsMs,
+) -> Vec<RuleExit> {
+    each_rule(policy, key, kind, log, now, |exit| exit.reservation(held))
 }

@@ -9,23 +9,23 @@ use std::sync::Arc;
 
 /// One event of a block.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Packed {
+pub(super) struct BatchEvent {
     pub entry: Entry,
     pub kind: Kind,
     /// Which event it is to who sent it.
     pub index: u32,
-    /// Where its row keys stand in [`EventBlock::keys`]; the first is its ad's.
+    /// Where its row keys stand in [`EventBatch::keys`]; the first is its ad's.
     keys: (u32, u32),
 }
 
-/// Events for one writer. Made by [`BlockBuilder`].
+/// Events for one writer. Made by [`EventBatchBuilder`].
 #[derive(Debug, Default)]
-pub struct EventBlock {
+pub struct EventBatch {
     keys: RowKeys,
-    events: Vec<Packed>,
+    events: Vec<BatchEvent>,
 }
 
-impl EventBlock {
+impl EventBatch {
     pub fn len(&self) -> usize {
         self.events.len()
     }
@@ -39,12 +39,12 @@ impl EventBlock {
         self.keys.bytes() + size_of_val(&self.events[..])
     }
 
-    pub(super) fn events(&self) -> &[Packed] {
+    pub(super) fn events(&self) -> &[BatchEvent] {
         &self.events
     }
 
     /// The numbers of an event's row keys.
-    pub(super) fn keys_of(&self, event: &Packed) -> Range<usize> {
+    pub(super) fn keys_of(&self, event: &BatchEvent) -> Range<usize> {
         event.keys.0 as usize..event.keys.1 as usize
     }
 
@@ -55,8 +55,8 @@ impl EventBlock {
 
 /// Sorts events into a block a writer.
 #[derive(Debug)]
-pub struct BlockBuilder {
-    blocks: Vec<EventBlock>,
+pub struct EventBatchBuilder {
+    batches: Vec<EventBatch>,
     policy: Arc<Policy>,
     /// The time of receipt, for events without one; and the latest that it may be.
     now: TsMs,
@@ -67,13 +67,13 @@ pub struct BlockBuilder {
     ignored: usize,
 }
 
-impl BlockBuilder {
+impl EventBatchBuilder {
     pub(super) fn new(writers: usize, policy: Arc<Policy>, clock: &Clock) -> Self {
-        let blocks = std::iter::repeat_with(EventBlock::default).take(writers).collect();
+        let batches = std::iter::repeat_with(EventBatch::default).take(writers).collect();
         let (now, clock_believed) = (clock.now(), clock.is_believed());
         // One look at the clock where that is all it takes.
         let latest = if clock_believed { now } else { clock.latest() };
-        Self { blocks, policy, now, latest, clock_believed, without_time: 0, ignored: 0 }
+        Self { batches, policy, now, latest, clock_believed, without_time: 0, ignored: 0 }
     }
 
     /// Whether an event's time is not too far ahead.
@@ -82,7 +82,7 @@ impl BlockBuilder {
     }
 
     /// Adds an event, unless its time is too far ahead; `index` is what it is known by where it is rejected later. One
-    /// without a time is set aside where the clock is not believed: see [`BlockBuilder::without_time`].
+    /// without a time is set aside where the clock is not believed: see [`EventBatchBuilder::without_time`].
     pub fn push(&mut self, index: usize, event: &Event<'_>) -> Result<(), TsInFuture> {
         let ts = admit(&self.policy, event.ts, self.now, self.latest)?;
         let user = event.user.as_str();
@@ -95,16 +95,16 @@ impl BlockBuilder {
             return Ok(());
         }
         let shard = ShardId::of_user(user.as_bytes());
-        let writer = writer_of(shard, self.blocks.len());
-        let block = &mut self.blocks[writer];
-        let first = block.keys.len() as u32;
-        block.keys.push_da_in(shard, user, event.da.as_str());
+        let writer = writer_of(shard, self.batches.len());
+        let batch = &mut self.batches[writer];
+        let first = batch.keys.len() as u32;
+        batch.keys.push_da_in(shard, user, event.da.as_str());
         for key in &event.keys {
-            block.keys.push_beside(first as usize, key.as_str());
+            batch.keys.push_sibling(first as usize, key.as_str());
         }
-        let keys = (first, block.keys.len() as u32);
+        let keys = (first, batch.keys.len() as u32);
         let entry = Entry { ts, hash: event.hash() };
-        block.events.push(Packed { entry, kind: event.kind, index: index as u32, keys });
+        batch.events.push(BatchEvent { entry, kind: event.kind, index: index as u32, keys });
         Ok(())
     }
 
@@ -115,7 +115,7 @@ impl BlockBuilder {
 
     /// Events that were pushed and are for the writers, whether or not they are taken.
     pub fn len(&self) -> usize {
-        self.without_time + self.blocks.iter().map(EventBlock::len).sum::<usize>()
+        self.without_time + self.batches.iter().map(EventBatch::len).sum::<usize>()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -128,8 +128,8 @@ impl BlockBuilder {
     }
 
     /// The blocks with the writers they are for; empty ones are left out.
-    pub(super) fn into_blocks(self) -> impl Iterator<Item = (usize, EventBlock)> {
-        self.blocks.into_iter().enumerate().filter(|(_, block)| !block.is_empty())
+    pub(super) fn into_batches(self) -> impl Iterator<Item = (usize, EventBatch)> {
+        self.batches.into_iter().enumerate().filter(|(_, batch)| !batch.is_empty())
     }
 }
 

@@ -1,11 +1,11 @@
 //! Events that are taken from a log that can be read again, each exactly once: with the events a writer stores how far
 //! it is, in one write.
 //!
-//! A partition of such a log has a [`Lanes`]: one way into each writer, on which chunks go in order and stay until they
+//! A partition of such a log has a [`PartitionSender`]: one way into each writer, on which chunks go in order and stay until they
 //! are durable. A writer takes from a lane only the block that comes next; what follows one that failed is refused, and
 //! sent again after it. So a writer's mark always stands for everything below it.
 
-use super::block::{BlockBuilder, EventBlock};
+use super::event_batch::{EventBatch, EventBatchBuilder};
 use super::health::{Health, Refusal};
 use super::mailbox::Mailbox;
 use super::task::{Awaited, LeftOut, Task};
@@ -16,8 +16,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot::error::TryRecvError;
 
 /// Events of one chunk for one writer.
-pub(super) struct PulledBlock {
-    pub events: EventBlock,
+pub(super) struct KafkaBatch {
+    pub events: EventBatch,
     /// Of the chunk, by the numbers of its events.
     offsets: Arc<[u64]>,
     pub mark: Arc<MarkKey>,
@@ -27,7 +27,7 @@ pub(super) struct PulledBlock {
     pub next: u64,
 }
 
-impl PulledBlock {
+impl KafkaBatch {
     /// The offset of the record that an event is of.
     pub(super) fn offset_of(&self, number: u32) -> Option<u64> {
         self.offsets.get(number as usize).copied()
@@ -36,23 +36,23 @@ impl PulledBlock {
 
 /// What of each lane a writer takes next.
 #[derive(Default)]
-pub(super) struct PulledOrder {
+pub(super) struct SequenceGuard {
     next: HashMap<Arc<MarkKey>, u64>,
 }
 
-impl PulledOrder {
+impl SequenceGuard {
     /// Leaves of the tasks of a turn those that are in order, and refuses the others.
     pub(super) fn keep(&self, tasks: Vec<Task>) -> Vec<Task> {
-        if !tasks.iter().any(|task| matches!(task, Task::Pulled(..))) {
+        if !tasks.iter().any(|task| matches!(task, Task::KafkaEvents(..))) {
             return tasks;
         }
         let mut ahead: HashMap<Arc<MarkKey>, u64> = HashMap::new();
         let mut kept = Vec::with_capacity(tasks.len());
         for task in tasks {
-            if let Task::Pulled(block, _) = &task {
-                let known = self.next.get(&block.mark).copied().unwrap_or(0);
-                let next = ahead.entry(block.mark.clone()).or_insert(known);
-                if *next != block.nth {
+            if let Task::KafkaEvents(batch, _) = &task {
+                let known = self.next.get(&batch.mark).copied().unwrap_or(0);
+                let next = ahead.entry(batch.mark.clone()).or_insert(known);
+                if *next != batch.nth {
                     task.refuse(Refusal::ReadFailed);
                     continue;
                 }
@@ -66,60 +66,60 @@ impl PulledOrder {
     /// Says that tasks were written.
     pub(super) fn took(&mut self, tasks: &[Task]) {
         for task in tasks {
-            if let Task::Pulled(block, _) = task {
-                self.next.insert(block.mark.clone(), block.nth + 1);
+            if let Task::KafkaEvents(batch, _) = task {
+                self.next.insert(batch.mark.clone(), batch.nth + 1);
             }
         }
     }
 }
 
 /// The ways of one partition into the writers.
-pub struct Lanes {
-    lanes: Vec<Lane>,
+pub struct PartitionSender {
+    sender: Vec<WriterQueue>,
     health: Health,
     ignored: Counter,
     events: usize,
 }
 
-struct Lane {
+struct WriterQueue {
     mailbox: Mailbox,
     mark: Arc<MarkKey>,
     nth: u64,
     /// In order; what is sent comes first.
-    blocks: VecDeque<Underway>,
+    batches: VecDeque<InFlight>,
     /// A block was refused: nothing is sent before every answer that is still to come is there.
     refused: bool,
 }
 
 /// A block that is not durable yet.
-struct Underway {
+struct InFlight {
     chunk: u64,
-    block: Arc<PulledBlock>,
+    batch: Arc<KafkaBatch>,
     answer: Option<Awaited<Vec<LeftOut>>>,
 }
 
-impl Lanes {
+impl PartitionSender {
     pub(super) fn new(mailboxes: &[Mailbox], health: Health, ignored: Counter, topic: &str, partition: u32) -> Self {
         let writers = mailboxes.len() as u16;
-        let lane = |(writer, mailbox): (usize, &Mailbox)| Lane {
+        let lane = |(writer, mailbox): (usize, &Mailbox)| WriterQueue {
             mailbox: mailbox.clone(),
             mark: Arc::new(MarkKey::new(topic, partition, writers, writer as u16)),
             nth: 0,
-            blocks: VecDeque::new(),
+            batches: VecDeque::new(),
             refused: false,
         };
-        Self { lanes: mailboxes.iter().enumerate().map(lane).collect(), health, ignored, events: 0 }
+        Self { sender: mailboxes.iter().enumerate().map(lane).collect(), health, ignored, events: 0 }
     }
 
     /// Takes a chunk's events, whose records are at `offsets`, and which end before offset `next`. Says in how many parts;
-    /// each is told by [`Lanes::drive`].
-    pub fn put(&mut self, chunk: u64, events: BlockBuilder, offsets: Vec<u64>, next: u64) -> usize {
+    /// each is told by [`PartitionSender::drive`].
+    pub fn put(&mut self, chunk: u64, events: EventBatchBuilder, offsets: Vec<u64>, next: u64) -> usize {
         let (mut parts, offsets) = (0, Arc::from(offsets));
         self.ignored.increment(events.ignored() as u64);
-        for (writer, events) in events.into_blocks() {
-            let lane = &mut self.lanes[writer];
+        for (writer, events) in events.into_batches() {
+            let lane = &mut self.sender[writer];
             self.events += events.len();
-            let block = Arc::new(PulledBlock {
+            let batch = Arc::new(KafkaBatch {
                 events,
                 offsets: Arc::clone(&offsets),
                 mark: lane.mark.clone(),
@@ -127,7 +127,7 @@ impl Lanes {
                 next,
             });
             lane.nth += 1;
-            lane.blocks.push_back(Underway { chunk, block, answer: None });
+            lane.batches.push_back(InFlight { chunk, batch, answer: None });
             parts += 1;
         }
         parts
@@ -143,13 +143,13 @@ impl Lanes {
     /// sent again by a later call; the first refusal is returned.
     pub fn drive(&mut self, mut done: impl FnMut(u64, Vec<(u64, &'static str)>)) -> Option<Refusal> {
         let mut refusal = None;
-        for lane in &mut self.lanes {
+        for lane in &mut self.sender {
             if let Some(why) = lane.answers(&mut self.events, &mut done) {
                 refusal.get_or_insert(why);
                 // Not at once again: who refuses is in trouble.
                 continue;
             }
-            if lane.refused || lane.blocks.is_empty() {
+            if lane.refused || lane.batches.is_empty() {
                 continue;
             }
             if let Some(why) = self.health.refusal().or_else(|| lane.send()) {
@@ -160,17 +160,17 @@ impl Lanes {
     }
 }
 
-impl Lane {
+impl WriterQueue {
     fn answers(&mut self, events: &mut usize, done: &mut impl FnMut(u64, Vec<(u64, &'static str)>)) -> Option<Refusal> {
         let mut refusal = None;
         while !self.refused {
-            let answer = self.blocks.front_mut().and_then(|front| front.answer.as_mut())?;
+            let answer = self.batches.front_mut().and_then(|front| front.answer.as_mut())?;
             match answer.try_recv() {
                 Err(TryRecvError::Empty) => return None,
                 Ok(Ok(left_out)) => {
-                    if let Some(front) = self.blocks.pop_front() {
-                        *events -= front.block.events.len();
-                        let offset = |(number, code)| Some((front.block.offset_of(number)?, code));
+                    if let Some(front) = self.batches.pop_front() {
+                        *events -= front.batch.events.len();
+                        let offset = |(number, code)| Some((front.batch.offset_of(number)?, code));
                         let mut left_out: Vec<_> = left_out.into_iter().filter_map(offset).collect();
                         // They are read once more, in this order.
                         left_out.sort_unstable();
@@ -185,10 +185,10 @@ impl Lane {
             }
         }
         // Whatever was sent after it is refused, too, for it is out of order.
-        for block in &mut self.blocks {
-            match block.answer.as_mut().map(Awaited::try_recv) {
+        for batch in &mut self.batches {
+            match batch.answer.as_mut().map(Awaited::try_recv) {
                 Some(Err(TryRecvError::Empty)) => return refusal,
-                _ => block.answer = None,
+                _ => batch.answer = None,
             }
         }
         self.refused = false;
@@ -196,10 +196,10 @@ impl Lane {
     }
 
     fn send(&mut self) -> Option<Refusal> {
-        for block in self.blocks.iter_mut().filter(|block| block.answer.is_none()) {
-            let sent = block.block.clone();
-            match self.mailbox.send(|reply| Task::Pulled(sent, reply)) {
-                Ok(answer) => block.answer = Some(answer),
+        for batch in self.batches.iter_mut().filter(|batch| batch.answer.is_none()) {
+            let sent = batch.batch.clone();
+            match self.mailbox.send(|reply| Task::KafkaEvents(sent, reply)) {
+                Ok(answer) => batch.answer = Some(answer),
                 Err(why) => return Some(why),
             }
         }
@@ -219,9 +219,9 @@ mod tests {
     const ROOM: usize = 4;
 
     struct World {
-        lanes: Lanes,
+        sender: PartitionSender,
         inbox: Inbox,
-        order: PulledOrder,
+        order: SequenceGuard,
         done: Vec<u64>,
         refusal: Option<Refusal>,
         _dir: tempfile::TempDir,
@@ -234,35 +234,35 @@ mod tests {
             let options = StoreOptions { data_dir: dir.path().to_owned(), ..StoreOptions::default() };
             let (mailbox, inbox) = mailbox(ROOM, 1 << 20);
             let health = Health::new(Arc::new(Store::open(&options).unwrap()));
-            let lanes = Lanes::new(&[mailbox], health, Counter::noop(), "t", 0);
-            Self { lanes, inbox, order: PulledOrder::default(), done: Vec::new(), refusal: None, _dir: dir }
+            let sender = PartitionSender::new(&[mailbox], health, Counter::noop(), "t", 0);
+            Self { sender, inbox, order: SequenceGuard::default(), done: Vec::new(), refusal: None, _dir: dir }
         }
 
         fn put(&mut self, chunk: u64, events: usize) {
             let policy = Policy::new(RuleSet::new([]), 256, 1_000, 1_000, 0);
-            let mut builder = BlockBuilder::new(1, Arc::new(policy), &Clock::system());
+            let mut builder = EventBatchBuilder::new(1, Arc::new(policy), &Clock::system());
             let (user, da) = (UserId::new("u").unwrap(), DaId::new("1").unwrap());
             let event = Event { user, da, ts: None, id: None, kind: Kind::IMPRESSION, keys: Default::default() };
             (0..events).for_each(|_| builder.push(0, &event).unwrap());
-            assert_eq!(self.lanes.put(chunk, builder, vec![chunk; events], chunk + 1), 1);
+            assert_eq!(self.sender.put(chunk, builder, vec![chunk; events], chunk + 1), 1);
         }
 
         fn drive(&mut self) {
-            self.refusal = self.lanes.drive(|chunk, _| self.done.push(chunk));
+            self.refusal = self.sender.drive(|chunk, _| self.done.push(chunk));
         }
 
         /// The writer takes all that waits for a turn, which fails or not. Says which blocks were in it.
         fn turn(&mut self, fails: bool) -> Vec<u64> {
             let tasks: Vec<Task> = self.inbox.receiver.try_iter().inspect(|task| self.inbox.taken(task)).collect();
             let tasks = self.order.keep(tasks);
-            let number = |task: &Task| if let Task::Pulled(block, _) = task { block.nth } else { 99 };
+            let number = |task: &Task| if let Task::KafkaEvents(batch, _) = task { batch.nth } else { 99 };
             let numbers = tasks.iter().map(number).collect();
             if !fails {
                 self.order.took(&tasks);
             }
             for task in tasks {
                 match task {
-                    Task::Pulled(_, reply) if !fails => reply.send(Ok(Vec::new())).unwrap(),
+                    Task::KafkaEvents(_, reply) if !fails => reply.send(Ok(Vec::new())).unwrap(),
                     task => task.refuse(Refusal::ReadFailed),
                 }
             }
@@ -277,12 +277,12 @@ mod tests {
             world.put(chunk, 2);
         }
         world.drive();
-        assert_eq!((world.refusal, world.lanes.events()), (Some(Refusal::Busy), 8));
+        assert_eq!((world.refusal, world.sender.events()), (Some(Refusal::Busy), 8));
         assert_eq!(world.turn(false), [0, 1]);
         world.drive();
         assert_eq!((world.turn(false), world.done.as_slice()), (vec![2, 3], &[0, 1][..]));
         world.drive();
-        assert_eq!((world.done.as_slice(), world.lanes.events(), world.refusal), (&[0, 1, 2, 3][..], 0, None));
+        assert_eq!((world.done.as_slice(), world.sender.events(), world.refusal), (&[0, 1, 2, 3][..], 0, None));
     }
 
     #[test]
@@ -292,10 +292,10 @@ mod tests {
         world.drive();
         // The first turn fails, and a block that was sent meanwhile comes into the next one.
         assert_eq!(world.turn(true), [0]);
-        let later = world.lanes.lanes[0].mailbox.clone();
+        let later = world.sender.sender[0].mailbox.clone();
         world.put(1, 1);
-        let block = world.lanes.lanes[0].blocks[1].block.clone();
-        world.lanes.lanes[0].blocks[1].answer = Some(later.send(|reply| Task::Pulled(block, reply)).unwrap());
+        let batch = world.sender.sender[0].batches[1].batch.clone();
+        world.sender.sender[0].batches[1].answer = Some(later.send(|reply| Task::KafkaEvents(batch, reply)).unwrap());
         assert_eq!(world.turn(false), [] as [u64; 0]);
         world.drive();
         assert_eq!((world.refusal, world.done.len()), (Some(Refusal::ReadFailed), 0));
