@@ -4,7 +4,7 @@ use super::metrics::would_cap;
 use crate::clock::Clock;
 use crate::engine::{Applied, KeyLog, Policy, Question, bind, judge, unbound_count};
 use crate::model::{Candidate, CapKey, Limit, Log, MAX_SHADOWS, RuleId, TsMs, UserId, Verdict};
-use crate::store::{ReadError, Room, RowKeys, Store, StoreError};
+use crate::store::{ReadError, Room, RowKeys, Store, StoreError, Unbounded};
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -59,6 +59,14 @@ impl From<ReadError> for ReaderError {
     }
 }
 
+/// What a read does that finds no place to wait for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    Refuse,
+    /// Waits for one: what must have an answer.
+    Wait,
+}
+
 /// What is said of one candidate of many.
 #[derive(Debug)]
 pub struct CandidateVerdict<'a> {
@@ -101,14 +109,19 @@ impl Reader {
         Self { store, policy, clock, blocking: Arc::new(Semaphore::new(BLOCKING_READS)) }
     }
 
-    /// Reads on a thread that may wait for the disk. Who would wait for one for too long is told at once.
+    /// Reads on a thread that may wait for the disk.
     pub(super) async fn blocking<T: Send + 'static>(
         &self,
+        no_place: NoPlace,
         read: impl FnOnce() -> Result<T, ReaderError> + Send + 'static,
     ) -> Result<T, ReaderError> {
-        let place = self.blocking.clone().try_acquire_owned().map_err(|_| ReaderError::Busy)?;
+        let places = self.blocking.clone();
+        let place = match no_place {
+            NoPlace::Refuse => places.try_acquire_owned().map_err(|_| ReaderError::Busy)?,
+            NoPlace::Wait => places.acquire_owned().await.map_err(|_| ReaderError::Gone)?,
+        };
         let read = move || {
-            // Reservation to the end, even if nobody waits for the answer any more.
+            // Held to the end, even if nobody waits for the answer any more.
             let _place = place;
             read()
         };
@@ -127,9 +140,17 @@ impl Reader {
         question: Question,
         room: R,
     ) -> Result<(Verdict, R), ReaderError> {
-        let (mut view, room) = self.view(user, std::slice::from_ref(candidate), room).await?;
+        let (mut view, room) = self.view(user, std::slice::from_ref(candidate), room, NoPlace::Refuse).await?;
         let (policy, now) = self.refresh(&mut view);
         Ok((judge(&policy, &view.of(0), question, now, would_cap), room))
+    }
+
+    /// Judges the ad of an event that is counted: it is refused for no load, for what was counted must be answered. Its few
+    /// rows are bounded by the writes under way.
+    pub async fn ad_of_counted(&self, user: &UserId<'_>, candidate: &Candidate<'_>) -> Result<Verdict, ReaderError> {
+        let (mut view, _) = self.view(user, std::slice::from_ref(candidate), Unbounded, NoPlace::Wait).await?;
+        let (policy, now) = self.refresh(&mut view);
+        Ok(judge(&policy, &view.of(0), Question::default(), now, would_cap))
     }
 
     /// Judges many candidates of a user on one consistent view, in their order, and gives the verdicts to `tell`. The logs
@@ -142,7 +163,10 @@ impl Reader {
         room: R,
         tell: impl FnOnce(&[CandidateVerdict<'_>], R) -> T,
     ) -> Result<T, ReaderError> {
-        let (mut view, room) = self.view(user, candidates, room).await?;
+        let (mut view, mut room) = self.view(user, candidates, room, NoPlace::Refuse).await?;
+        if !room.take(candidates.len() * size_of::<CandidateVerdict<'_>>()) {
+            return Err(ReaderError::in_room(ReadError::NoRoom, &room));
+        }
         let (policy, now) = self.refresh(&mut view);
         let verdict = |(number, candidate)| brief(&policy, &view, number, candidate, question, now);
         let verdicts: Vec<_> = candidates.iter().enumerate().map(verdict).collect();
@@ -155,8 +179,10 @@ impl Reader {
         user: &UserId<'_>,
         candidates: &[Candidate<'_>],
         mut room: R,
+        no_place: NoPlace,
     ) -> Result<(View, R), ReaderError> {
-        let mut view = View::of_candidates(candidates);
+        let view = View::of_candidates(user, candidates, &mut room);
+        let mut view = view.ok_or_else(|| ReaderError::in_room(ReadError::NoRoom, &room))?;
         // Even if it has logs, from before it was known as nobody.
         if self.policy.load().ignores(user.as_str()) {
             view.logs.resize_with(view.keys.len(), Log::default);
@@ -176,7 +202,7 @@ impl Reader {
                     Ok(logs) => Ok((logs, room)),
                     Err(error) => Err(ReaderError::in_room(error, &room)),
                 };
-                let (logs, back) = self.blocking(read).await?;
+                let (logs, back) = self.blocking(no_place, read).await?;
                 room = back;
                 logs
             }
@@ -197,14 +223,20 @@ impl Reader {
 }
 
 impl View {
-    fn of_candidates(candidates: &[Candidate<'_>]) -> Self {
+    /// Takes the room for itself and for the row keys that are asked for; `None` if there is not as much.
+    fn of_candidates(user: &UserId<'_>, candidates: &[Candidate<'_>], room: &mut impl Room) -> Option<Self> {
+        let bytes_of = |key: &CapKey<'_>| {
+            // As a key, among those known, and as a row key, each with what stands beside it.
+            size_of::<CapKey<'_>>() + size_of::<(String, usize)>() + 3 * key.as_str().len() + user.as_str().len() + 8
+        };
         let mut keys: Vec<CapKey<'static>> = Vec::with_capacity(candidates.len());
         // Campaigns recur from candidate to candidate; what is read once is judged as often as it is named.
         let mut known: HashMap<String, usize> = HashMap::new();
-        let mut number = |key: &CapKey<'_>, keys: &mut Vec<CapKey<'static>>| {
+        let mut number = |key: &CapKey<'_>, keys: &mut Vec<CapKey<'static>>, bytes: &mut usize| {
             if let Some(&number) = known.get(key.as_str()) {
                 return number;
             }
+            *bytes += bytes_of(key);
             known.insert(key.as_str().to_owned(), keys.len());
             keys.push(key.clone().into_owned());
             keys.len() - 1
@@ -212,12 +244,17 @@ impl View {
         let mut numbered = Vec::with_capacity(candidates.len());
         for candidate in candidates {
             let mut own = SmallVec::with_capacity(1 + candidate.keys.len());
+            let da = CapKey::of_da(&candidate.da);
+            let mut bytes = bytes_of(&da) + size_of_val(&own) + own.capacity() * size_of::<usize>();
             own.push(keys.len());
-            keys.push(CapKey::of_da(&candidate.da));
-            own.extend(candidate.keys.iter().map(|key| number(key, &mut keys)));
+            keys.push(da);
+            own.extend(candidate.keys.iter().map(|key| number(key, &mut keys, &mut bytes)));
             numbered.push(own);
+            if !room.take(bytes) {
+                return None;
+            }
         }
-        Self { keys, logs: Vec::new(), candidates: numbered }
+        Some(Self { keys, logs: Vec::new(), candidates: numbered })
     }
 
     /// The keys and logs of a candidate.

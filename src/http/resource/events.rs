@@ -1,10 +1,8 @@
 //! `POST /events`: impressions in.
 
 use crate::api::{CapAnswer, EventAnswer, EventBody, EventsAnswer};
-use crate::engine::Question;
 use crate::http::app::App;
 use crate::http::body::{self, Form, ReadBody};
-use crate::http::pieces::Pieces;
 use crate::http::problem::{Problem, json};
 use crate::http::route::{Answer, Call, Route};
 use crate::input::{Body as Holds, BodyError};
@@ -85,12 +83,10 @@ async fn one(app: &App, route: &Route, body: &[u8]) -> Answer {
 
 async fn count_one(app: &App, route: &Route, event: SingleEvent<'_>) -> Answer {
     let counting = &app.services.counting;
-    let CountedEvent { result, user, candidate } = match route.admit(app) {
-        Ok(_permit) => counting.count_event(event).await?,
-        Err(_) => return Err(counting.refuse_event(Refusal::Busy).into()),
-    };
-    let room = app.admission.read_budget();
-    let (verdict, room) = app.services.decisions.verdict(&user, &candidate, Question::default(), room).await?;
+    let Ok(_permit) = route.admit(app) else { return Err(counting.refuse_event(Refusal::Busy).into()) };
+    let CountedEvent { result, user, candidate } = counting.count_event(event).await?;
+    // What is counted is answered: nothing from here on is refused for want of memory or of a thread. The permit bounds it.
+    let verdict = app.services.decisions.verdict_of_counted(&user, &candidate).await?;
     let cap = CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict: (&verdict).into() };
-    Pieces::json(&EventAnswer { result, cap }, room)
+    Ok(json(&EventAnswer { result, cap }))
 }
