@@ -137,6 +137,13 @@ impl BodyBudget {
         Ok(())
     }
 
+    /// Takes memory for what is made of a body of `body` bytes, if it is there: `more` bytes so far. What is more than all
+    /// bodies may have gets all of it, alone.
+    pub(super) fn grow_by(&mut self, body: usize, more: usize) -> bool {
+        let all = self.all.total_kib.saturating_mul(1 << 10) / Self::STEP * Self::STEP;
+        self.grow_now(body.saturating_add(more).min(all)).is_ok()
+    }
+
     fn missing_kib(&self, total: usize) -> u32 {
         let more = total.saturating_sub(self.bytes).next_multiple_of(Self::STEP);
         u32::try_from(more >> 10).unwrap_or(u32::MAX)

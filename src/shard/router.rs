@@ -2,7 +2,7 @@
 
 use super::event_batch::{EventBatchBuilder, writer_of_user};
 use super::health::{Health, Refusal};
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, TaskBytes};
 use super::partition_sender::PartitionSender;
 use super::reserve::{ReleaseCall, Reserve, ReserveCall, ReserveOutcome, call_row, reserve_for_nobody};
 use super::task::{Reply, Task};
@@ -44,6 +44,7 @@ pub struct Counted {
 #[derive(Clone)]
 pub struct Router {
     mailboxes: Arc<[Mailbox]>,
+    task_bytes: Arc<TaskBytes>,
     policy: Arc<ArcSwap<Policy>>,
     clock: Clock,
     health: Health,
@@ -52,13 +53,13 @@ pub struct Router {
 
 impl Router {
     pub(super) fn new(
-        mailboxes: Vec<Mailbox>,
+        (mailboxes, task_bytes): (Vec<Mailbox>, Arc<TaskBytes>),
         policy: Arc<ArcSwap<Policy>>,
         clock: Clock,
         health: Health,
         ignored: Counter,
     ) -> Self {
-        Self { mailboxes: mailboxes.into(), policy, clock, health, ignored }
+        Self { mailboxes: mailboxes.into(), task_bytes, policy, clock, health, ignored }
     }
 
     /// A builder of blocks for events received now.
@@ -86,10 +87,14 @@ impl Router {
         if events.without_time() > 0 {
             all.refuse(events.without_time(), Refusal::ClockNotBelieved);
         }
+        if let Err(refusal) = self.task_bytes.take(events.bytes()) {
+            all.refuse(events.len() - events.without_time(), refusal);
+            return all;
+        }
         let mut answers = Vec::with_capacity(self.mailboxes.len());
         for (writer, block) in events.into_batches() {
             let events = block.len();
-            match self.mailboxes[writer].send(|reply| Task::Events(block, reply)) {
+            match self.mailboxes[writer].send_taken(|reply| Task::Events(block, reply)) {
                 Ok(answer) => answers.push((events, answer)),
                 Err(refusal) => all.refuse(events, refusal),
             }
@@ -173,9 +178,9 @@ impl Router {
         self.mailboxes.iter().map(Mailbox::depth)
     }
 
-    /// Bytes of what waits for all writers.
+    /// Bytes of what all writers have to do: what waits, and what is in a turn.
     pub fn mailbox_bytes(&self) -> usize {
-        self.mailboxes.iter().map(Mailbox::bytes).sum()
+        self.task_bytes.held()
     }
 
     pub fn health(&self) -> &Health {

@@ -84,7 +84,9 @@ impl Writer {
                 },
             };
             let tasks = self.collect(first);
+            let bytes = tasks.iter().map(Task::bytes).sum();
             self.turn(tasks);
+            self.inbox.ended(bytes);
         }
     }
 
