@@ -196,7 +196,12 @@ async fn collect(
         if data.is_empty() {
             continue;
         }
-        budget.grow(total).await?;
+        if budget.grow_now(total).is_err() {
+            let now = Instant::now();
+            let end = *end.get_or_insert(now + app.limits.request_timeout);
+            let grown = tokio::time::timeout(end.saturating_duration_since(now), budget.grow(total)).await;
+            grown.unwrap_or_else(|_| Err(Problem::overloaded("bodies")))?;
+        }
         // Most bodies are one frame, which is taken as it is.
         if total == data.len() {
             first = data;

@@ -94,6 +94,8 @@ pub struct Reader {
     pub(super) clock: Clock,
     /// Places for reads that block, under way or waiting for a thread.
     blocking: Arc<Semaphore>,
+    /// Threads for them. The others of the runtime are for what is no read.
+    threads: Arc<Semaphore>,
 }
 
 /// The candidates of a call with all their logs, each key of the user once.
@@ -106,7 +108,7 @@ struct View {
 
 impl Reader {
     pub(super) fn new(store: Arc<Store>, policy: Arc<ArcSwap<Policy>>, clock: Clock) -> Self {
-        Self { store, policy, clock, blocking: Arc::new(Semaphore::new(BLOCKING_READS)) }
+        Self { store, policy, clock, blocking: places(BLOCKING_READS), threads: places(BLOCKING_THREADS) }
     }
 
     /// Reads on a thread that may wait for the disk.
@@ -120,9 +122,10 @@ impl Reader {
             NoPlace::Refuse => places.try_acquire_owned().map_err(|_| ReaderError::Busy)?,
             NoPlace::Wait => places.acquire_owned().await.map_err(|_| ReaderError::Gone)?,
         };
+        let thread = self.threads.clone().acquire_owned().await.map_err(|_| ReaderError::Gone)?;
         let read = move || {
             // Held to the end, even if nobody waits for the answer any more.
-            let _place = place;
+            let _held = (place, thread);
             read()
         };
         tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)?
@@ -264,6 +267,10 @@ impl View {
     }
 }
 
+fn places(count: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(count))
+}
+
 fn brief<'a>(
     policy: &'a Policy,
     view: &'a View,
@@ -299,5 +306,75 @@ fn brief<'a>(
         partial: tally.partial,
         would_cap: would,
         shadow_omitted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DaId, RuleSet};
+    use crate::store::StoreOptions;
+    use std::time::Duration;
+
+    /// A room that has nothing to give.
+    struct Nothing;
+
+    impl Room for Nothing {
+        fn take(&mut self, _bytes: usize) -> bool {
+            false
+        }
+
+        fn could_fit(&self) -> bool {
+            true
+        }
+
+        fn mark(&self) -> usize {
+            0
+        }
+
+        fn back_to(&mut self, _mark: usize) {}
+    }
+
+    fn reader(dir: &std::path::Path) -> Reader {
+        let store = Store::open(&StoreOptions { data_dir: dir.to_owned(), ..StoreOptions::default() }).unwrap();
+        let policy = Policy::new(RuleSet::new([]), 256, 1_000, 1_000, 0);
+        Reader::new(Arc::new(store), Arc::new(ArcSwap::from_pointee(policy)), Clock::system())
+    }
+
+    #[tokio::test]
+    async fn a_counted_event_waits_for_a_place_where_a_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let reader = reader(dir.path());
+        let held = reader.blocking.clone().acquire_many_owned(BLOCKING_READS as u32).await.unwrap();
+        let refused = reader.blocking(NoPlace::Refuse, || Ok(())).await;
+        assert!(matches!(refused, Err(ReaderError::Busy)));
+        let waits = reader.blocking(NoPlace::Wait, || Ok(7));
+        tokio::pin!(waits);
+        assert!(tokio::time::timeout(Duration::from_millis(20), waits.as_mut()).await.is_err());
+        drop(held);
+        assert_eq!(waits.await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_counted_event_is_judged_where_reads_have_no_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let reader = reader(dir.path());
+        let user = UserId::new("u").unwrap();
+        let candidate = Candidate { da: DaId::new("1").unwrap(), keys: Default::default() };
+        let refused = reader.ad(&user, &candidate, Question::default(), Nothing).await;
+        assert!(matches!(refused, Err(ReaderError::NoRoom)));
+        assert_eq!(reader.ad_of_counted(&user, &candidate).await.unwrap().count, 0);
+    }
+
+    #[tokio::test]
+    async fn the_keys_of_a_check_take_room_before_anything_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let reader = reader(dir.path());
+        let user = UserId::new("u").unwrap();
+        let candidate = |n: usize| Candidate { da: DaId::new(n.to_string()).unwrap(), keys: Default::default() };
+        let candidates: Vec<_> = (0..KEYS_AT_ONCE + 1).map(candidate).collect();
+        let _all = reader.blocking.clone().acquire_many_owned(BLOCKING_READS as u32).await.unwrap();
+        let refused = reader.check(&user, &candidates, Question::default(), Nothing, |_, _| ()).await;
+        assert!(matches!(refused, Err(ReaderError::NoRoom)), "{refused:?}");
     }
 }
