@@ -100,7 +100,7 @@ mod tests {
         for _ in 0..10 {
             budget.back_to(mark);
             assert!(budget.take(200_000));
-            assert_eq!(all.bytes(), 256 << 10);
+            assert_eq!(all.bytes(), 192 << 10);
         }
         assert!(!budget.take(200_000) && !budget.could_fit());
         budget.back_to(mark);
