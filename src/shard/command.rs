@@ -1,14 +1,14 @@
 //! What a writer can be asked to do. Each command is a struct that knows its weight, the rows it touches, how it runs
 //! and who waits for its answer.
 
-use super::count::{CountEvents, CountKafkaEvents};
-use super::erase::EraseUser;
-use super::health::Refusal;
-use super::reserve::{Calls, ReleaseCall, ReserveCall};
-use super::turn::TurnInput;
+use super::refusal::Refusal;
+use super::tombstones::Tombstones;
 use super::working_set::WorkingSet;
-use crate::store::Commit;
-use hashbrown::HashSet;
+use crate::engine::Policy;
+use crate::model::TsMs;
+use crate::store::{Commit, ReservationRow, Store};
+use hashbrown::{HashMap, HashSet};
+use metrics::Histogram;
 use std::cell::Cell;
 use tokio::sync::oneshot;
 
@@ -55,20 +55,34 @@ impl<T> Reply<T> {
     }
 
     /// Who asked may be gone: what was done is done all the same.
-    fn send(self) {
+    pub(super) fn send(self) {
         if let Some(output) = self.output.into_inner() {
             let _ = self.sender.send(output);
         }
     }
 
-    fn refuse(self, refusal: Refusal) {
+    pub(super) fn refuse(self, refusal: Refusal) {
         let _ = self.sender.send(Err(refusal));
     }
 }
 
+/// The calls of a turn that are known, by their rows in `reservations`.
+pub(super) type Calls = HashMap<Vec<u8>, ReservationRow>;
+
+/// What a turn goes by.
+#[derive(Clone, Copy)]
+pub(super) struct TurnContext<'b> {
+    pub store: &'b Store,
+    pub policy: &'b Policy,
+    pub tombstones: &'b Tombstones,
+    pub now: TsMs,
+    /// Seconds between a duplicate and the event that it repeats.
+    pub duplicate_age: &'b Histogram,
+}
+
 /// What commands of one turn share while they run.
 pub(super) struct TurnState<'t, 'b, 's> {
-    pub input: &'t TurnInput<'b>,
+    pub context: TurnContext<'b>,
     pub set: &'t mut WorkingSet<'b>,
     /// The calls of `/reserve` that are known by their ids.
     pub calls: &'t mut Calls,
@@ -112,78 +126,4 @@ pub(super) trait Command {
 
     /// Called once the whole turn has run, with the slots that this command newly capped.
     fn settle(&self, _newly_capped: Vec<u32>, _set: &WorkingSet<'_>) {}
-}
-
-/// A command in a mailbox.
-pub(super) enum Task {
-    Events(CountEvents),
-    KafkaEvents(CountKafkaEvents),
-    Reserve(Box<ReserveCall>),
-    Release(Box<ReleaseCall>),
-    /// A turn of its own: what it removes is not known before.
-    Erase(EraseUser),
-    /// Nobody waits, but something changed: the rules.
-    Wake,
-}
-
-/// Calls a method of the command in a task; a wake-up is no command.
-macro_rules! dispatch {
-    ($task:expr, $command:ident => $call:expr, wake => $wake:expr) => {
-        match $task {
-            Task::Events($command) => $call,
-            Task::KafkaEvents($command) => $call,
-            Task::Reserve($command) => $call,
-            Task::Release($command) => $call,
-            Task::Erase($command) => $call,
-            Task::Wake => $wake,
-        }
-    };
-}
-
-impl Task {
-    pub(super) fn weight(&self) -> usize {
-        dispatch!(self, command => command.weight(), wake => 0)
-    }
-
-    pub(super) fn row_count(&self) -> usize {
-        dispatch!(self, command => command.row_count(), wake => 0)
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        dispatch!(self, command => command.bytes(), wake => 0)
-    }
-
-    pub(super) fn call_row(&self) -> Option<&[u8]> {
-        dispatch!(self, command => command.call_row(), wake => None)
-    }
-
-    /// Whether it takes a turn of its own.
-    pub(super) fn is_alone(&self) -> bool {
-        matches!(self, Self::Erase(_))
-    }
-
-    pub(super) fn gather<'b>(&'b self, calls: &Calls, set: &mut WorkingSet<'b>, slots: &mut Vec<u32>) {
-        dispatch!(self, command => command.gather(calls, set, slots), wake => ());
-    }
-
-    pub(super) fn hashes(&self, calls: &Calls, hashes: &mut HashSet<u64>) {
-        dispatch!(self, command => command.hashes(calls, hashes), wake => ());
-    }
-
-    pub(super) fn run(&self, slots: &[u32], state: &mut TurnState<'_, '_, '_>) {
-        dispatch!(self, command => command.run(slots, state), wake => ());
-    }
-
-    pub(super) fn settle(&self, newly_capped: Vec<u32>, set: &WorkingSet<'_>) {
-        dispatch!(self, command => command.settle(newly_capped, set), wake => ());
-    }
-
-    /// Answers with the output of a turn that is durable.
-    pub(super) fn acknowledge(self) {
-        dispatch!(self, command => command.into_reply().send(), wake => ());
-    }
-
-    pub(super) fn refuse(self, refusal: Refusal) {
-        dispatch!(self, command => command.into_reply().refuse(refusal), wake => ());
-    }
 }

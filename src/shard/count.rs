@@ -1,11 +1,9 @@
 //! Commands that count events: those of a request, and those pulled from a Kafka partition.
 
-use super::command::{Command, Reply, TurnState};
+use super::command::{Calls, Command, Reply, TurnContext, TurnState};
 use super::event_batch::EventBatch;
-use super::health::ROW_UNREADABLE;
-use super::partition_sender::KafkaBatch;
-use super::reserve::Calls;
-use super::turn::TurnInput;
+use super::kafka_batch::KafkaBatch;
+use super::refusal::ROW_UNREADABLE;
 use super::working_set::WorkingSet;
 use crate::engine::{Outcome, count};
 use crate::model::TsMs;
@@ -124,7 +122,7 @@ impl Command for CountEvents {
     }
 
     fn run(&self, slots: &[u32], state: &mut TurnState<'_, '_, '_>) {
-        self.reply.set(count_batch(state.input, &self.batch, slots, state.set));
+        self.reply.set(count_batch(state.context, &self.batch, slots, state.set));
     }
 
     fn settle(&self, newly_capped: Vec<u32>, set: &WorkingSet<'_>) {
@@ -161,7 +159,7 @@ impl Command for CountKafkaEvents {
 
     fn run(&self, slots: &[u32], state: &mut TurnState<'_, '_, '_>) {
         state.commit.put_kafka_mark(&self.batch.mark, self.batch.next);
-        let outcome = count_batch(state.input, &self.batch.events, slots, state.set);
+        let outcome = count_batch(state.context, &self.batch.events, slots, state.set);
         for (number, code) in outcome.left_out() {
             if let Some(offset) = self.batch.offset_of(number) {
                 state.commit.put_kafka_aside(&self.batch.mark, offset, code);
@@ -171,21 +169,21 @@ impl Command for CountKafkaEvents {
     }
 }
 
-fn count_batch(input: &TurnInput<'_>, batch: &EventBatch, slots: &[u32], set: &mut WorkingSet<'_>) -> BatchOutcome {
+fn count_batch(context: TurnContext<'_>, batch: &EventBatch, slots: &[u32], set: &mut WorkingSet<'_>) -> BatchOutcome {
     let mut outcome = BatchOutcome::default();
     for event in batch.events() {
         let keys = batch.keys_of(event);
         let row_key = batch.keys().get(keys.start);
-        let erased = input.tombstones.until(input.store, row_key, input.policy, input.now);
+        let erased = context.tombstones.until(context.store, row_key, context.policy, context.now);
         let (Ok(erased), false) = (erased, set.is_unreadable(row_key)) else {
             outcome.unreadable.push(event.index);
             continue;
         };
-        match count(input.policy, set, &slots[keys], (event.kind, event.entry), erased, input.now) {
+        match count(context.policy, set, &slots[keys], (event.kind, event.entry), erased, context.now) {
             Outcome::Counted => outcome.counted += 1,
             Outcome::Duplicate { age_ms } => {
                 outcome.duplicate += 1;
-                input.duplicate_age.record(age_ms as f64 / 1_000.0);
+                context.duplicate_age.record(age_ms as f64 / 1_000.0);
             }
             Outcome::Late => outcome.late += 1,
             Outcome::Erased => outcome.erased += 1,

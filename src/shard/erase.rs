@@ -1,7 +1,6 @@
 //! The command that erases a user. It takes a turn of its own, for what it removes is not known before.
 
-use super::command::{Command, Reply, TurnState};
-use super::reserve::Calls;
+use super::command::{Calls, Command, Reply, TurnState};
 use super::working_set::WorkingSet;
 use crate::store::Erasure;
 use hashbrown::HashSet;

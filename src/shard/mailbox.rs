@@ -1,7 +1,8 @@
 //! The way into a writer: bounded by events, not by messages, for a message may hold one or ten thousand.
 
-use super::command::{Awaited, Reply, Task};
-use super::health::Refusal;
+use super::command::{Awaited, Reply};
+use super::refusal::Refusal;
+use super::task::Task;
 use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -5,35 +5,19 @@
 //! are durable. A writer takes from a lane only the block that comes next; what follows one that failed is refused, and
 //! sent again after it. So a writer's mark always stands for everything below it.
 
-use super::command::{Awaited, Task};
+use super::command::Awaited;
 use super::count::{BatchOutcome, CountKafkaEvents};
-use super::event_batch::{EventBatch, EventBatchBuilder};
-use super::health::{Health, Refusal};
+use super::event_batch::EventBatchBuilder;
+use super::health::Health;
+use super::kafka_batch::KafkaBatch;
 use super::mailbox::Mailbox;
+use super::refusal::Refusal;
+use super::task::Task;
 use crate::store::MarkKey;
 use metrics::Counter;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::oneshot::error::TryRecvError;
-
-/// Events of one chunk for one writer.
-pub(super) struct KafkaBatch {
-    pub events: EventBatch,
-    /// Of the chunk, by the numbers of its events.
-    offsets: Arc<[u64]>,
-    pub mark: Arc<MarkKey>,
-    /// Which block of its lane it is, from 0.
-    pub nth: u64,
-    /// The chunk's end: the offset that the writer takes next.
-    pub next: u64,
-}
-
-impl KafkaBatch {
-    /// The offset of the record that an event is of.
-    pub(super) fn offset_of(&self, number: u32) -> Option<u64> {
-        self.offsets.get(number as usize).copied()
-    }
-}
 
 /// What of each lane a writer takes next.
 #[derive(Default)]

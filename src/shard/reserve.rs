@@ -1,8 +1,8 @@
 //! Calls of `/reserve` and `/release` in a turn.
 
-use super::command::{Command, Reply, TurnState};
-use super::health::Refusal;
+use super::command::{Calls, Command, Reply, TurnState};
 use super::metrics;
+use super::refusal::Refusal;
 use super::working_set::WorkingSet;
 use crate::engine::{
     Applied, KeyLog, Logs, Question, ReservationTerm, bind, has_room, is_counted, release, reserve, takes_kind,
@@ -12,7 +12,7 @@ use crate::model::{
     event_hash,
 };
 use crate::store::{Commit, ReservationRow, RowKey, RowKeys};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 
 /// A repetition gets its answer for so long after the reservation has expired, in ms.
 const ANSWER_KEPT_MS: u64 = 3_600_000;
@@ -227,9 +227,6 @@ impl Command for ReleaseCall {
         self.reply.set(run_release(self, state.set, state.calls));
     }
 }
-
-/// The calls of a turn that are known, by their rows.
-pub(super) type Calls = HashMap<Vec<u8>, ReservationRow>;
 
 /// Goes through the candidates of a call; `slots` are those of its keys. What it does goes into the hand, its answer into
 /// `calls` and `turn`.

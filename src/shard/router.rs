@@ -1,13 +1,15 @@
 //! From blocks of events to the writers that own their shards, and back with what became of them.
 
-use super::command::{Reply, Task};
+use super::command::Reply;
 use super::count::CountEvents;
 use super::erase::EraseUser;
 use super::event_batch::{EventBatchBuilder, writer_of_user};
-use super::health::{Health, Refusal};
+use super::health::Health;
 use super::mailbox::Mailbox;
 use super::partition_sender::PartitionSender;
+use super::refusal::Refusal;
 use super::reserve::{ReleaseCall, Reserve, ReserveCall, ReserveOutcome, call_row, reserve_for_nobody};
+use super::task::Task;
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::{DaId, EventId, TsMs, UserId};

@@ -1,53 +1,36 @@
 //! One turn of a writer: commands and fired timers in, one write and the answers out.
 
-use super::command::{Task, TurnState};
-use super::reserve::Calls;
-use super::tombstones::Tombstones;
-use super::working_set::WorkingSet;
-use crate::engine::Policy;
-use crate::model::TsMs;
-use crate::store::{Commit, DueRow, Store};
+use super::command::{Calls, TurnContext, TurnState};
+use super::task::Task;
+use super::working_set::{TurnOutcome, WorkingSet};
+use crate::store::{Commit, DueRow};
 use hashbrown::HashSet;
-use metrics::Histogram;
 use std::ops::Range;
 
-/// What a turn did besides writing and answering.
-#[derive(Debug, Default)]
-pub(super) struct TurnOutcome {
-    pub caps_started: u64,
-    pub caps_ended: u64,
-    /// Timers set, for the writer's own alarm: row key's shard byte and instant.
-    pub timers_added: Vec<(u8, TsMs)>,
-}
-
-/// What a turn goes by.
+/// What a turn works on.
 pub(super) struct TurnInput<'b> {
-    pub store: &'b Store,
-    pub policy: &'b Policy,
-    pub tombstones: &'b Tombstones,
+    pub context: TurnContext<'b>,
     pub tasks: &'b [Task],
     pub fired: &'b [DueRow],
     /// Row keys of logs to judge anew.
     pub recheck: &'b [Vec<u8>],
-    pub now: TsMs,
-    /// Seconds between a duplicate and the event that it repeats.
-    pub duplicate_age: &'b Histogram,
 }
 
 /// Runs commands, fired timers and logs to judge anew through the engine, and puts all that changes into `commit`. Blocks
 /// on disk. What cannot be read costs its own users: what is asked of them is refused, and everybody else's is done.
 pub(super) fn run_turn(input: &TurnInput<'_>, commit: &mut Commit<'_>) -> TurnOutcome {
+    let context = input.context;
     let (mut calls, unreadable_calls) = known_calls(input);
     let room = input.tasks.iter().map(Task::row_count).sum::<usize>() + input.fired.len() + input.recheck.len();
-    let mut set = WorkingSet::new(input.policy, input.now, room);
+    let mut set = WorkingSet::new(context.policy, context.now, room);
     let (slots, slots_of) = gather(input, &calls, &mut set);
-    set.load(input.store, || hashes(input, &calls));
+    set.load(context.store, || hashes(input, &calls));
     for row_key in unreadable_calls {
         set.set_unreadable(row_key);
     }
     let mut newly_capped = Vec::with_capacity(input.tasks.len());
     for (task, range) in input.tasks.iter().zip(slots_of) {
-        let mut state = TurnState { input, set: &mut set, calls: &mut calls, commit };
+        let mut state = TurnState { context, set: &mut set, calls: &mut calls, commit };
         task.run(&slots[range], &mut state);
         newly_capped.push(set.newly_capped());
     }
@@ -55,7 +38,7 @@ pub(super) fn run_turn(input: &TurnInput<'_>, commit: &mut Commit<'_>) -> TurnOu
         task.settle(newly_capped, &set);
     }
     let mut outcome = TurnOutcome::default();
-    set.finish(input.store, commit, &mut outcome);
+    set.finish(context.store, commit, &mut outcome);
     outcome
 }
 
@@ -66,7 +49,8 @@ fn known_calls<'b>(input: &TurnInput<'b>) -> (Calls, Vec<&'b [u8]>) {
         return (Calls::new(), Vec::new());
     }
     let mut unreadable = Vec::new();
-    let rows = input.store.reservations().get_many(row_keys.iter().copied(), input.now, &mut unreadable);
+    let rows =
+        input.context.store.reservations().get_many(row_keys.iter().copied(), input.context.now, &mut unreadable);
     let unreadable = unreadable.into_iter().map(|number| row_keys[number]).collect();
     let calls = row_keys.into_iter().zip(rows).filter_map(|(key, row)| Some((key.to_vec(), row?))).collect();
     (calls, unreadable)

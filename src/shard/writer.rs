@@ -1,18 +1,20 @@
 //! A writer: owns some shards, and does one thing after another to them.
 
-use super::command::Task;
+use super::command::TurnContext;
 use super::count::Tally;
 use super::erase::EraseUser;
 use super::event_batch::writer_of;
 use super::group_commit::{Acknowledger, Written};
-use super::health::Refusal;
 use super::mailbox::Inbox;
 use super::metrics::ShardMetrics;
 use super::partition_sender::SequenceGuard;
 use super::recheck::{Page, Recheck};
+use super::refusal::Refusal;
+use super::task::Task;
 use super::timers::{Due, Timers};
 use super::tombstones::Tombstones;
-use super::turn::{TurnInput, TurnOutcome, run_turn};
+use super::turn::{TurnInput, run_turn};
+use super::working_set::TurnOutcome;
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::{ShardId, TsMs};
@@ -195,16 +197,14 @@ impl Writer {
         }
         upkeep.page.mark(&mut commit, self.recheck.begun_by());
         let fired = upkeep.due.rows.concat();
-        let input = TurnInput {
+        let context = TurnContext {
             store: &self.store,
             policy: &policy,
             tombstones: &self.tombstones,
-            tasks,
-            fired: &fired,
-            recheck: &upkeep.page.row_keys,
             now,
             duplicate_age: &self.metrics.duplicate_age,
         };
+        let input = TurnInput { context, tasks, fired: &fired, recheck: &upkeep.page.row_keys };
         let outcome = run_turn(&input, &mut commit);
         let changes = commit.write()?;
         self.timers.advance(&upkeep.due);

@@ -1,0 +1,83 @@
+//! The commands that a mailbox can hold.
+
+use super::command::{Calls, Command, TurnState};
+use super::count::{CountEvents, CountKafkaEvents};
+use super::erase::EraseUser;
+use super::refusal::Refusal;
+use super::reserve::{ReleaseCall, ReserveCall};
+use super::working_set::WorkingSet;
+use hashbrown::HashSet;
+
+/// A command in a mailbox.
+pub(super) enum Task {
+    Events(CountEvents),
+    KafkaEvents(CountKafkaEvents),
+    Reserve(Box<ReserveCall>),
+    Release(Box<ReleaseCall>),
+    /// A turn of its own: what it removes is not known before.
+    Erase(EraseUser),
+    /// Nobody waits, but something changed: the rules.
+    Wake,
+}
+
+/// Calls a method of the command in a task; a wake-up is no command.
+macro_rules! dispatch {
+    ($task:expr, $command:ident => $call:expr, wake => $wake:expr) => {
+        match $task {
+            Task::Events($command) => $call,
+            Task::KafkaEvents($command) => $call,
+            Task::Reserve($command) => $call,
+            Task::Release($command) => $call,
+            Task::Erase($command) => $call,
+            Task::Wake => $wake,
+        }
+    };
+}
+
+impl Task {
+    pub(super) fn weight(&self) -> usize {
+        dispatch!(self, command => command.weight(), wake => 0)
+    }
+
+    pub(super) fn row_count(&self) -> usize {
+        dispatch!(self, command => command.row_count(), wake => 0)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        dispatch!(self, command => command.bytes(), wake => 0)
+    }
+
+    pub(super) fn call_row(&self) -> Option<&[u8]> {
+        dispatch!(self, command => command.call_row(), wake => None)
+    }
+
+    /// Whether it takes a turn of its own.
+    pub(super) fn is_alone(&self) -> bool {
+        matches!(self, Self::Erase(_))
+    }
+
+    pub(super) fn gather<'b>(&'b self, calls: &Calls, set: &mut WorkingSet<'b>, slots: &mut Vec<u32>) {
+        dispatch!(self, command => command.gather(calls, set, slots), wake => ());
+    }
+
+    pub(super) fn hashes(&self, calls: &Calls, hashes: &mut HashSet<u64>) {
+        dispatch!(self, command => command.hashes(calls, hashes), wake => ());
+    }
+
+    pub(super) fn run(&self, slots: &[u32], state: &mut TurnState<'_, '_, '_>) {
+        dispatch!(self, command => command.run(slots, state), wake => ());
+    }
+
+    pub(super) fn settle(&self, newly_capped: Vec<u32>, set: &WorkingSet<'_>) {
+        dispatch!(self, command => command.settle(newly_capped, set), wake => ());
+    }
+
+    /// Answers with the output of a turn that is durable.
+    pub(super) fn acknowledge(self) {
+        dispatch!(self, command => command.into_reply().send(), wake => ());
+    }
+
+    pub(super) fn refuse(self, refusal: Refusal) {
+        dispatch!(self, command => command.into_reply().refuse(refusal), wake => ());
+    }
+}
