@@ -55,6 +55,8 @@ pub(super) struct StatusAnswer {
     draining: bool,
     /// How often something could not be read from disk since the start: its users are refused, all others are served.
     unreadable_rows: u64,
+    /// How often RocksDB failed to flush or to compact since the start: it tries again, in vain where a block is damaged.
+    background_errors: u64,
     /// Parts: `clock`, `memory`, `mirror` and `kafka` (null where there is none).
     #[serde(flatten)]
     #[schema(additional_properties)]
@@ -100,6 +102,7 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
         uptime_ms: u64::try_from(app.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         draining: app.readiness.is_draining(),
         unreadable_rows: app.router.health().unreadable_rows(),
+        background_errors: app.store.background_errors(),
         parts,
     })
 }

@@ -103,7 +103,7 @@ impl Store {
         if !goes_on() {
             return Ok(unfinished);
         }
-        let failures = self.failures();
+        let failures = self.background_errors();
         self.flush_tables()?;
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
@@ -122,7 +122,7 @@ impl Store {
             done += run.end.index() - run.start.index() + 1;
         }
         // Who compacts is told of no failure.
-        if self.failures() > failures || !goes_on() {
+        if self.background_errors() > failures || !goes_on() {
             return Ok(unfinished);
         }
         let mut pending = self.at_rest.pending();
@@ -138,11 +138,6 @@ impl Store {
         drop(pending);
         self.renew_manifest()?;
         Ok(Round { shards: rested.len(), whole: true })
-    }
-
-    /// Errors of flushes and compactions so far.
-    fn failures(&self) -> u64 {
-        self.figure("rocksdb.background-errors").unwrap_or(0)
     }
 
     /// Writes every table's write buffer to a file: whatever the write-ahead log holds by then goes with its files.

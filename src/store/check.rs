@@ -8,7 +8,7 @@ use super::overlay::journal_rows;
 use super::step_over::seek_past;
 use super::whole::{self, Damage, Logs};
 use super::{OpenError, ReservationRow, RowKey, StoreOptions, Table, changes, due};
-use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, LiveFile, ReadOptions};
+use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, LiveFile, Options, ReadOptions};
 use serde::Serialize;
 use std::path::Path;
 
@@ -67,6 +67,9 @@ pub(super) fn look(options: &StoreOptions, found: &mut Verified) -> Result<Optio
     }
     let mut logs = whole::look(dir, boot_number()).map_err(unusable)?;
     found.files.extend(logs.damage.take());
+    if found.files.is_empty() && logs.torn.is_none() && logs.has_gap() {
+        found.files.extend(missing_log(dir, &options.of_database(None))?);
+    }
     let db = match open_to_read(options).map_err(|source| failed(dir, source)) {
         Ok(db) => db,
         Err(OpenError::Damaged { damage, .. }) => {
@@ -109,13 +112,26 @@ pub(super) fn missing_files(db: &DB, dir: &Path) -> Result<Option<Damage>, rocks
     Ok((count > 0).then_some(Damage { what, lost }))
 }
 
+/// Whether RocksDB misses a whole file of the log, by what the others say of it.
+pub(super) fn missing_log(dir: &Path, database: &Options) -> Result<Option<Damage>, OpenError> {
+    let mut database = database.clone();
+    // Without this what it finds is no error.
+    database.set_paranoid_checks(true);
+    database.create_if_missing(false);
+    database.create_missing_column_families(false);
+    match DB::open_for_read_only(&database, dir, false).map_err(|source| failed(dir, source)) {
+        Ok(_) => Ok(None),
+        Err(OpenError::Damaged { damage, .. }) => Ok(Some(damage)),
+        Err(error) => Err(error),
+    }
+}
+
 /// Up to where the logs can be read, files that are missing or not.
 fn open_to_read(options: &StoreOptions) -> Result<DB, rocksdb::Error> {
-    let mut database = options.of_database(None);
+    let mut database = options.of_what_is_there();
     database.create_if_missing(false);
     database.create_missing_column_families(false);
     database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    database.set_track_and_verify_wals_in_manifest(false);
     let there = DB::list_cf(&database, &options.data_dir)?;
     let cache = Cache::new_lru_cache(32 << 20);
     let tables = Table::ALL.into_iter().filter(|table| there.iter().any(|name| name == table.name()));

@@ -183,7 +183,10 @@ fn each_of_several_logs_is_missed() {
     let world = killed(dir.path());
     let all = logs_in(world.path());
     assert!(all.len() >= 3, "{} logs", all.len());
-    Store::open(&options(killed(world.path()).path())).unwrap();
+    let whole_dir = killed(world.path());
+    let whole = Store::open(&options(whole_dir.path())).unwrap();
+    let users = |store: &Store| (0..4_000).filter(|&user| has(store, user)).collect::<Vec<u64>>();
+    assert!(users(&whole).len() > 100);
     for missing in &all {
         let copy = killed(world.path());
         std::fs::remove_file(copy.path().join(missing.file_name().unwrap())).unwrap();
@@ -192,17 +195,38 @@ fn each_of_several_logs_is_missed() {
             Err(error) => panic!("{error}"),
             Ok(store) => {
                 // Then nothing of it was needed any more.
-                let held = (0..4_000).take_while(|&user| has(&store, user)).count() as u64;
-                assert!((held..4_000).all(|user| !has(&store, user)), "{} was missed by nobody", missing.display());
+                assert_eq!(users(&store), users(&whole), "{} was missed by nobody", missing.display());
             }
         }
         let copy = killed(world.path());
         std::fs::write(copy.path().join(missing.file_name().unwrap()), "").unwrap();
-        for _ in 0..2 {
-            let opened = Store::open(&options(copy.path()));
-            assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{} is empty", missing.display());
+        match Store::open(&options(copy.path())) {
+            Err(OpenError::Damaged { .. }) => {
+                assert!(matches!(Store::open(&options(copy.path())), Err(OpenError::Damaged { .. })));
+            }
+            Err(error) => panic!("{error}"),
+            Ok(store) => assert_eq!(users(&store), users(&whole), "{} is empty", missing.display()),
         }
     }
+    // Each that the next one speaks of is missed even if it ends where a write does.
+    let scanned = wal::scan(world.path()).unwrap();
+    let speaks_of = |at: usize| scanned[at + 1].before.is_some_and(|before| before.number == scanned[at].number);
+    let spoken_of: Vec<usize> = (0..all.len() - 1).filter(|at| speaks_of(*at)).collect();
+    assert!(!spoken_of.is_empty());
+    for at in spoken_of {
+        let (copy, short) = (killed(world.path()), &all[at]);
+        without_last_write(&copy.path().join(short.file_name().unwrap()));
+        refused(copy.path(), &format!("{} is short of a write", short.display()));
+    }
+}
+
+fn without_last_write(path: &Path) {
+    let log = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    let find = || wal::scan(path.parent().unwrap()).unwrap().into_iter().find(|file| file.path == path).unwrap();
+    let whole = find();
+    log.set_len(whole.bytes - 1).unwrap();
+    log.set_len(find().whole_to).unwrap();
+    assert_eq!((find().records, find().end), (whole.records - 1, wal::WalEnd::Whole));
 }
 
 #[test]

@@ -68,8 +68,9 @@ impl Store {
         Ok(Some(until).filter(|until| stands(*until, retention_ms, now)))
     }
 
-    /// The marks of everybody in a shard who was erased, as far as they can be read. Blocks on disk.
-    pub fn erased_marks(&self, shard: ShardId) -> Result<Vec<UserMark>, StoreError> {
+    /// The marks of everybody in a shard who was erased, as far as they can be read, and how often they cannot. Blocks on
+    /// disk.
+    pub fn erased_marks(&self, shard: ShardId) -> Result<(Vec<UserMark>, u64), StoreError> {
         let mut rows = self.readable(Table::Erased, shard_rows(shard), true);
         let corrupt = StoreError::Corrupt { table: "erased", what: "a row key is not 17 bytes" };
         let mut marks = Vec::new();
@@ -79,7 +80,7 @@ impl Store {
                 None => rows.spoilt(&corrupt),
             }
         }
-        Ok(marks)
+        Ok((marks, rows.gaps))
     }
 }
 

@@ -134,6 +134,8 @@ pub enum StoreError {
     Corrupt { table: &'static str, what: &'static str },
     #[error("{doing}: {kind}")]
     Io { doing: &'static str, kind: std::io::ErrorKind },
+    #[error("{0} compactions failed, and what they would have rewritten is as it was; `freqcap verify` tells why")]
+    NotCompacted(u64),
     #[error("an earlier write failed, so nothing more is written until a restart")]
     Poisoned,
 }
@@ -272,6 +274,7 @@ impl Store {
 
     /// Writes what is in memory to files, and rewrites every file. Nobody may write meanwhile. Blocks on disk, for long.
     pub fn compact(&self) -> Result<(), StoreError> {
+        let errors = self.background_errors();
         self.flush_overlay()?;
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
@@ -279,7 +282,16 @@ impl Store {
             self.db.flush_cf(self.cf(table)).map_err(StoreError::rocks("flushing a table"))?;
             self.db.compact_range_cf_opt(self.cf(table), None::<&[u8]>, None::<&[u8]>, &options);
         }
-        Ok(())
+        // Who compacts is told of no failure.
+        match self.background_errors() - errors {
+            0 => Ok(()),
+            failed => Err(StoreError::NotCompacted(failed)),
+        }
+    }
+
+    /// Flushes and compactions that failed since the start. RocksDB begins them anew, for ever where a block is damaged.
+    pub fn background_errors(&self) -> u64 {
+        self.figure("rocksdb.background-errors").unwrap_or(0)
     }
 
     /// Ends background work and leaves the mark of a clean end. What was committed is durable afterwards.

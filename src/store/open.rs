@@ -1,7 +1,7 @@
 //! Opening: the directory is ours alone, its format is known, and the sequences go on where they ended.
 
 use super::at_rest::AtRest;
-use super::check::missing_files;
+use super::check::{missing_files, missing_log};
 use super::lock::{DirLock, LockError};
 use super::meta::boot_number;
 use super::overlay::Overlay;
@@ -60,13 +60,17 @@ impl Store {
         let lock = if in_memory { None } else { Some(lock_dir(&dir)?) };
         let rocks = |source| failed(&dir, source);
         let env = if in_memory { Some(Env::mem_env().map_err(rocks)?) } else { None };
-        let database = options.of_database(env.as_ref());
+        let mut database = options.of_database(env.as_ref());
         let known = if in_memory { Known::default() } else { refuse_damage(&dir, &database)? };
+        let is_only_begun = !in_memory && whole::is_only_begun(&dir).map_err(|source| unusable(&dir, source))?;
+        if is_only_begun {
+            database = options.of_what_is_there();
+        }
         let position = if in_memory {
             None
         } else {
             let begun = Position::begin(&dir, known);
-            Some(begun.map_err(|source| OpenError::Directory { dir: dir.clone(), source })?)
+            Some(begun.map_err(|source| unusable(&dir, source))?)
         };
 
         let cache = Cache::new_hyper_clock_cache(options.block_cache.as_usize(), 0);
@@ -75,7 +79,7 @@ impl Store {
             |table: Table| ColumnFamilyDescriptor::new(table.name(), options.of_table(table, &cache, &reclaim));
         let db = DB::open_cf_descriptors(&database, &dir, Table::ALL.map(descriptor)).map_err(rocks)?;
         let folder = Store::folder_of(&dir, in_memory);
-        let folder = folder.map_err(|source| OpenError::Directory { dir: dir.clone(), source })?;
+        let folder = folder.map_err(|source| unusable(&dir, source))?;
         let mut store = Store {
             db,
             dir: (!in_memory).then(|| dir.clone()),
@@ -135,6 +139,10 @@ impl Store {
     }
 }
 
+fn unusable(dir: &Path, source: std::io::Error) -> OpenError {
+    OpenError::Directory { dir: dir.to_owned(), source }
+}
+
 /// What RocksDB says of a directory that it cannot open.
 pub(super) fn failed(dir: &Path, source: rocksdb::Error) -> OpenError {
     let text = source.to_string();
@@ -142,7 +150,13 @@ pub(super) fn failed(dir: &Path, source: rocksdb::Error) -> OpenError {
     if !is_damage {
         return OpenError::RocksDb { dir: dir.to_owned(), source };
     }
-    let lost = "RocksDB cannot tell from there on what is in the directory".to_owned();
+    let is_log = text.contains("WAL");
+    let lost = if is_log {
+        "acknowledged changes that were in that part of the write-ahead log are lost"
+    } else {
+        "RocksDB cannot tell from there on what is in the directory"
+    };
+    let lost = lost.to_owned();
     OpenError::Damaged { dir: dir.to_owned(), damage: Damage { what: text, lost } }
 }
 
@@ -183,6 +197,11 @@ fn refuse_damage(dir: &Path, database: &Options) -> Result<Known, OpenError> {
             tracing::info!(file = name, at, bytes, "the write-ahead log ends in a write that was not acknowledged");
         }
         logs.trim(&whole::aside(dir)).map_err(unusable)?;
+    }
+    if logs.has_gap()
+        && let Some(damage) = missing_log(dir, database)?
+    {
+        return damaged(damage);
     }
     let (known, boot) = (logs.known.unwrap_or_default(), boot_number());
     // What is not there was promised to nobody, or has just been told of.

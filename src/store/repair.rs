@@ -105,8 +105,7 @@ fn begin_anew(options: &StoreOptions) -> Result<(), OpenError> {
 }
 
 fn open_at(options: &StoreOptions, dir: &Path) -> Result<DB, OpenError> {
-    let mut database = options.of_database(None);
-    database.set_track_and_verify_wals_in_manifest(false);
+    let database = options.of_what_is_there();
     let cache = Cache::new_lru_cache(32 << 20);
     let descriptor =
         |table: Table| ColumnFamilyDescriptor::new(table.name(), options.of_table(table, &cache, &Default::default()));

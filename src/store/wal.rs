@@ -7,6 +7,9 @@
 //!
 //! The first thing in every write of a turn is a note that only the log has: up to which sequence everything was synced
 //! by then. So what comes after damage says whether what is damaged had been promised.
+//!
+//! And a log says of the one before it how long that is and how it ends (RocksDB's option `track_and_verify_wals`), so that
+//! none can be missing before others without a trace.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -21,6 +24,8 @@ const NOTE: usize = 12;
 const NOTE_MAGIC: &[u8; 4] = b"sync";
 /// What stands before bytes that only the log has, in a write.
 const LOG_DATA: u8 = 3;
+/// The fragment by which a log speaks of the one before it.
+const PREDECESSOR: u8 = 130;
 
 /// The note of a write: everything up to this sequence is synced.
 pub(super) fn note(synced: u64) -> [u8; NOTE] {
@@ -39,11 +44,31 @@ pub(super) struct WalFile {
     /// Whole records from its beginning, and the last sequence in them; 0 where there is none.
     pub records: u64,
     pub last_seq: u64,
+    /// The first sequence of the last of them.
+    pub last_first: u64,
+    /// The log before this one, as it was when this one was begun.
+    pub before: Option<Predecessor>,
     /// Where the whole records end.
     pub whole_to: u64,
     /// Up to where everything was synced, by the notes of all writes that can be read.
     pub synced: u64,
     pub end: WalEnd,
+}
+
+/// What a log says of the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Predecessor {
+    pub number: u64,
+    pub bytes: u64,
+    /// The first sequence of its last record.
+    pub last_first: u64,
+}
+
+impl Predecessor {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let number = |at: usize| Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+        Some(Self { number: number(0)?, bytes: number(8)?, last_first: number(16)? })
+    }
 }
 
 /// How a log ends.
@@ -124,6 +149,8 @@ struct Scan {
     at: u64,
     records: u64,
     last_seq: u64,
+    last_first: u64,
+    before: Option<Predecessor>,
     whole_to: u64,
     synced: u64,
     /// The beginning of the record that is read, where its first fragment was.
@@ -162,6 +189,15 @@ fn fragment(rest: &[u8], ends_here: bool) -> Fragment<'_> {
     Fragment::Whole(header[6], bytes, HEADER + len)
 }
 
+/// Where in a block the next fragment begins that can be read. A checksum says that it is one.
+fn next_whole(block: &[u8], from: usize) -> Option<usize> {
+    let is_one = |at: &usize| match block[*at..] {
+        [_, _, _, _, _, _, 1..=4 | PREDECESSOR, ..] => matches!(fragment(&block[*at..], true), Fragment::Whole(..)),
+        _ => false,
+    };
+    (from..block.len()).find(is_one)
+}
+
 impl Scan {
     fn block(&mut self, block: &[u8]) {
         let ends_here = block.len() < BLOCK;
@@ -177,15 +213,23 @@ impl Scan {
                     break;
                 }
                 Fragment::Cut(kind, bytes) => {
-                    self.take(kind, bytes);
-                    self.cut = true;
-                    break;
+                    // A length that is damaged may point behind the end, too.
+                    let Some(next) = next_whole(block, pos + 1) else {
+                        self.take(kind, bytes);
+                        self.cut = true;
+                        break;
+                    };
+                    pos = next;
+                    self.spoilt("a length is wrong", None);
                 }
                 Fragment::Bad(what, bytes) => {
                     let first = self.head.as_deref().or(Some(bytes)).and_then(sequences);
                     self.spoilt(what, first);
-                    // The length may be what is damaged: the next block begins with a fragment again.
-                    break;
+                    // The length may be what is damaged. The next block begins with a fragment again.
+                    match next_whole(block, pos + 1) {
+                        Some(next) => pos = next,
+                        None => break,
+                    }
                 }
             }
         }
@@ -218,6 +262,9 @@ impl Scan {
         if !(1..=4).contains(&kind) {
             if self.bad.is_none() && self.head.is_none() {
                 self.whole_to = end;
+                if kind == PREDECESSOR {
+                    self.before = Predecessor::decode(bytes);
+                }
             }
             return;
         }
@@ -241,6 +288,7 @@ impl Scan {
             None => {
                 self.records += 1;
                 self.last_seq = self.last_seq.max(last);
+                self.last_first = first;
                 self.whole_to = end;
             }
             Some(bad) => {
@@ -257,10 +305,10 @@ impl Scan {
             None if self.cut || self.head.is_some() => WalEnd::Cut(self.head.as_deref().and_then(sequences)),
             None => WalEnd::Whole,
         };
-        let Self { at: bytes, records, last_seq, whole_to, synced, zeros, .. } = self;
+        let Self { at: bytes, records, last_seq, last_first, before, whole_to, synced, zeros, .. } = self;
         // Room that was never written is no loss.
         let whole_to = if zeros && end == WalEnd::Whole { bytes } else { whole_to };
-        WalFile { number, path, bytes, records, last_seq, whole_to, synced, end }
+        WalFile { number, path, bytes, records, last_seq, last_first, before, whole_to, synced, end }
     }
 }
 
