@@ -140,7 +140,7 @@ fn codec(length: usize) {
 
 fn judging(policy: &Policy) {
     let question = Question::default();
-    case("engine::judge/5", || log(5), |log| judge(policy, &[KeyLog { key: "da:77", log }], question, NOW));
+    case("engine::judge/5", || log(5), |log| judge(policy, &[KeyLog { key: "da:77", log }], question, NOW, |_| {}));
 }
 
 fn reading() {

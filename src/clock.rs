@@ -38,6 +38,7 @@ enum Source {
 /// What the clock shows and whether that is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockState {
+    /// Whether the time of day agrees with what is known.
     pub believed: bool,
     /// What the machine's time of day is.
     pub shows: TsMs,
@@ -71,6 +72,7 @@ impl Clock {
     /// A thread may be stopped between its looks at the two clocks; a step is a step only if they were this close.
     const ONE_LOOK: Duration = Duration::from_millis(500);
 
+    /// The clock of this machine.
     pub fn system() -> Self {
         Self::new(Source::System(Instant::now()))
     }
@@ -157,6 +159,7 @@ impl Clock {
         }
     }
 
+    /// What the clock shows now, and whether it is believed.
     pub fn state(&self) -> ClockState {
         let goes_by = self.now();
         ClockState {

@@ -7,14 +7,14 @@ use crate::input::fuzz as input;
 use crate::model::{Log, RuleSet, TsMs};
 use crate::store::decode_log;
 use crate::store::fuzz as store;
-use crate::{cli, http, mirror, shard};
+use crate::{cli, config, http, mirror, shard};
 use std::sync::LazyLock;
 
 /// Panics where something does not hold.
 pub type Target = fn(&[u8]);
 
 /// By name, as in `fuzz/fuzz_targets`.
-pub const TARGETS: [(&str, Target); 19] = [
+pub const TARGETS: [(&str, Target); 21] = [
     ("canonical", input::canonical),
     ("caps", store::caps),
     ("decisions", input::decisions),
@@ -33,7 +33,9 @@ pub const TARGETS: [(&str, Target); 19] = [
     ("row_key", store::row_key),
     ("rule", input::rule),
     ("rule_list", rule_list),
+    ("settings", config::fuzz::settings),
     ("stored_rule", shard::stored_rule),
+    ("unpacked", http::fuzz::unpacked),
 ];
 
 /// The rules of a file: a rule that is taken means the same to the API.
@@ -83,11 +85,11 @@ fn judged(bytes: &[u8]) {
     };
     let cap_at = |log: &Log, now| capped_until(&POLICY, KEY, log, now);
     let log = seen_at(now);
-    let verdict = judge(&POLICY, &[KeyLog { key: KEY, log: &log }], question, now);
+    let verdict = judge(&POLICY, &[KeyLog { key: KEY, log: &log }], question, now, |_| {});
     let until = cap_at(&log, now);
     assert_eq!((verdict.capped, verdict.capped_until), (until.is_some(), until));
     assert_eq!(user_cap(&POLICY, KEY, &log, now).map(|cap| cap.capped_until), until);
-    let asked = judge(&POLICY, &[KeyLog { key: KEY, log: &log }], Question { kind: None, at: Some(now) }, now);
+    let asked = judge(&POLICY, &[KeyLog { key: KEY, log: &log }], Question { kind: None, at: Some(now) }, now, |_| {});
     assert!(asked.rules.iter().zip(&verdict.rules).all(|(asked, all)| asked.count <= all.count));
     // Beyond log times the calendar stands still.
     let latest = now.max(last).max(until.unwrap_or_default());

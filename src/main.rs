@@ -1,4 +1,5 @@
 //! Parses the command line, runs the command, sets the exit code.
+#![forbid(unsafe_code)]
 
 use freqcap::cli::Cli;
 use std::process::ExitCode;

@@ -8,18 +8,23 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
+    /// For people.
     #[default]
     Text,
+    /// One JSON object a line.
     Json,
 }
 
 /// Why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
+    /// The filter of the log cannot be read.
     #[error("log: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// A second service in one process.
     #[error("a logger or recorder is already installed")]
     Installed,
+    /// The recorder of metrics could not be made.
     #[error("metrics: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
 }

@@ -254,6 +254,41 @@ fn a_shadow_rule_is_told_of_and_measured_and_caps_nothing() {
     assert_eq!(server.metric("freqcap_would_cap_total{rule=\"what-if\"}"), 3.0);
 }
 
+#[test]
+fn an_answer_lists_sixteen_shadow_rules_and_every_enforced_one_and_all_are_measured() {
+    let (_site, server) = Server::with(&["--limit", "5"]);
+    for n in 0..20 {
+        server.put_rule(&format!("on-{n:02}"), &json!({"key": "da:*", "limit": 9, "window": "1d"}));
+        server.put_rule(&format!("if-{n:02}"), &json!({"key": "da:*", "limit": 1, "window": "1d", "mode": "shadow"}));
+        server.put_rule(&format!("no-{n:02}"), &json!({"key": "c:*", "limit": 2, "window": "1d", "mode": "shadow"}));
+    }
+    server.count(&json!([{"user": "u", "da": "a", "keys": ["c:1"]}]));
+    let of_mode = |verdict: &Value, mode: &str| {
+        let rules = verdict["rules"].as_array().unwrap().iter().filter(|rule| rule["mode"] == mode);
+        rules.map(|rule| rule["rule"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for (path, omitted) in [("/cap/u/a", 4), ("/cap?user=u&da=a&key=c:1", 24)] {
+        let verdict = server.ok(path);
+        assert_eq!(
+            (of_mode(&verdict, "enforce").len(), &verdict["shadow_omitted"]),
+            (21, &json!(omitted)),
+            "{verdict}"
+        );
+        let first: Vec<_> = (0..16).map(|n| format!("if-{n:02}")).collect();
+        assert_eq!(of_mode(&verdict, "shadow"), first);
+        assert_eq!((&verdict["rule"], &verdict["remaining"]), (&json!("default"), &json!(4)));
+    }
+    let results = server.call("/check", &json!({"user": "u", "candidates": ["a", "b"]}))["results"].clone();
+    assert_eq!((results[0]["would_cap"].as_array().unwrap().len(), &results[0]["shadow_omitted"]), (16, &json!(4)));
+    assert!(results[1].get("would_cap").is_none() && results[1].get("shadow_omitted").is_none(), "{results}");
+    // What is not listed is measured all the same.
+    for rule in ["if-00", "if-15", "if-16", "if-19"] {
+        assert_eq!(server.metric(&format!("freqcap_would_cap_total{{rule=\"{rule}\"}}")), 3.0, "{rule}");
+    }
+    let few = server.ok("/cap?user=u&da=a&kind=click");
+    assert!(few.get("shadow_omitted").is_none(), "{few}");
+}
+
 const CLIENTS: usize = 64;
 const USERS: usize = 10;
 const LIMIT: usize = 3;

@@ -98,6 +98,48 @@ fn an_admin_listener_answers_operation_and_nothing_else() {
     assert_eq!(server.terminate().code(), Some(0));
 }
 
+/// The service's own address is wrong on purpose: only the one for probes can have answered.
+#[test]
+fn a_health_check_asks_the_listener_for_probes_where_there_is_one() {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (admin, nobody) = (free(), free());
+    let (site, _server) = Server::with(&["--admin-listen", &admin]);
+    let file = site.dir.path().join("freqcap.toml");
+    std::fs::write(&file, format!("listen = \"{nobody}\"\nadmin_listen = \"{admin}\"\n")).unwrap();
+    let check = |admin: Option<&str>, args: &[&str]| {
+        let mut command = std::process::Command::new(support::binary());
+        command.arg("healthcheck").args(args).env_remove("FREQCAP_CONFIG").env("FREQCAP_LISTEN", &nobody);
+        admin.map(|admin| command.env("FREQCAP_ADMIN_LISTEN", admin));
+        command.output().unwrap().status.code()
+    };
+    assert_eq!(check(Some(&admin), &[]), Some(0));
+    assert_eq!(check(None, &["--config", file.to_str().unwrap()]), Some(0));
+    assert_eq!(check(None, &[]), Some(1));
+}
+
+#[test]
+fn what_is_large_is_read_and_written_like_what_is_small() {
+    let (_site, server) = Server::with(&["--limit", "1"]);
+    let padded = |body: serde_json::Value| format!("{}{body}", " ".repeat(900 << 10));
+    let post = |path: &str, body: serde_json::Value| server.post(path, "application/json", padded(body));
+    let rule = || server.http.put(format!("{}/rules/r", server.url)).header("content-type", "application/json");
+    let (status, answer) = post("/reserve", json!({"user": "u", "candidates": ["a"], "id": "x"}));
+    assert_eq!((status.as_u16(), answer["reserved"].as_array().unwrap().len()), (200, 1), "{answer}");
+    let (status, answer) = post("/release", json!({"user": "u", "id": "x", "da": "a"}));
+    assert_eq!((status.as_u16(), &answer["released"]), (200, &json!(1)), "{answer}");
+    let (status, answer) = post("/release", json!({"user": "u"}));
+    assert_eq!((status.as_u16(), &answer["code"]), (422, &json!("missing_id")), "{answer}");
+    let put = |body: serde_json::Value| rule().body(padded(body)).send().unwrap();
+    assert_eq!(put(json!({"key": "da:7", "limit": 2, "window": "1d"})).status(), 201);
+    assert_eq!(put(json!({"key": "da:7", "limit": 0, "window": "1d"})).status(), 422);
+    for n in 0..150 {
+        server.put_rule(&format!("r{n:03}"), &json!({"key": format!("da:{n}"), "limit": 2, "window": "1d"}));
+    }
+    let rules = server.ok("/rules")["rules"].as_array().unwrap().clone();
+    let ids: Vec<_> = rules.iter().map(|rule| rule["id"].as_str().unwrap()).collect();
+    assert_eq!((ids.len(), ids[0], ids[1], ids[151]), (152, "default", "r", "r149"));
+}
+
 #[test]
 fn stalled_uploads_give_their_room_to_who_sends() {
     let (_site, server) = Server::with(&["--max-bodies", "16MiB"]);

@@ -4,8 +4,13 @@
 
 #[path = "support/kafka_broker.rs"]
 mod broker;
+#[path = "support/shim.rs"]
+#[allow(dead_code)]
+mod shim;
 mod support;
 
+#[path = "kafka/clock.rs"]
+mod clock;
 #[path = "kafka/counts.rs"]
 mod counts;
 #[path = "kafka/crash.rs"]

@@ -182,3 +182,79 @@ fn erasing_while_events_of_the_user_pour_in_leaves_only_what_came_after() {
         assert!(event["ts"].as_u64().unwrap() > erased_until, "{event}");
     }
 }
+
+/// Counts `ads` events of one user, each of an ad and a campaign of its own.
+fn count_ads(server: &Server, ads: usize) {
+    for first in (0..ads).step_by(10_000) {
+        let line = |n: usize| format!("{{\"user\":\"u\",\"da\":\"{n:06}\",\"keys\":[\"c:{}\"]}}\n", n % 10);
+        let (status, body) = server.post_lines(&(first..(first + 10_000).min(ads)).map(line).collect::<String>());
+        assert_eq!(status, 200, "{body}");
+    }
+}
+
+#[test]
+fn the_caps_and_pages_of_a_user_with_very_many_ads_are_whole_and_in_order() {
+    const ADS: usize = 30_000;
+    let (_site, server) = Server::with(&["--limit", "1"]);
+    server.put_rule("c", &json!({"key": "c:*", "limit": 9, "window": "1d"}));
+    server.put_rule("z", &json!({"key": "z:*", "limit": 1, "window": "1d"}));
+    server.count(&json!([{"user": "u", "da": "000000", "keys": ["z:1"]}]));
+    count_ads(&server, ADS);
+    let caps = server.ok("/users/u/caps")["caps"].as_array().unwrap().clone();
+    let keys: Vec<_> = caps.iter().map(|cap| cap["key"].as_str().unwrap().to_owned()).collect();
+    assert_eq!((keys.len(), keys[0].as_str(), keys[ADS + 10].as_str()), (ADS + 11, "c:0", "z:1"));
+    assert!(keys.is_sorted());
+    let (mut path, mut logs) = ("/users/u?limit=1000".to_owned(), 0);
+    loop {
+        let page = server.ok(&path);
+        logs += page["logs"].as_array().unwrap().len();
+        let Some(cursor) = page["cursor"].as_str() else { break };
+        path = format!("/users/u?limit=1000&cursor={cursor}");
+    }
+    assert_eq!(logs, ADS + 11);
+}
+
+#[test]
+fn reads_are_let_in_by_the_memory_that_they_take() {
+    let (_site, server) = Server::with(&["--limit", "1", "--read-memory", "1MiB"]);
+    count_ads(&server, 10_000);
+    let (status, body) = server.get("/users/u/caps");
+    assert_eq!(status, 200, "{body}");
+    count_ads(&server, 30_000);
+    // However long anybody waits, there will not be room for it.
+    let (status, problem) = server.get("/users/u/caps");
+    assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("answer_too_large")), "{problem}");
+    assert_eq!(server.ok("/users/u?limit=500")["logs"].as_array().unwrap().len(), 500);
+    // What was taken is given back, also where it was not enough.
+    for _ in 0..20 {
+        server.get("/users/u/caps");
+        server.ok("/users/u?limit=1000");
+    }
+}
+
+/// Clients that ask for much and read nothing hold what there is: others are told so at once, and small reads go on.
+#[test]
+fn answers_that_nobody_reads_hold_no_more_than_the_memory_for_reads() {
+    use std::io::{Read, Write};
+    let (_site, server) = Server::with(&["--limit", "1", "--read-memory", "32MiB"]);
+    // Answers of 14 MB: far more than the system takes off the server's hands.
+    let line = |n: usize| format!("{{\"user\":\"u\",\"da\":\"{n:06}{}\"}}\n", "x".repeat(200));
+    for first in (0..50_000).step_by(10_000) {
+        assert_eq!(server.post_lines(&(first..first + 10_000).map(line).collect::<String>()).0, 200);
+    }
+    let slow = || {
+        let mut stream = std::net::TcpStream::connect(server.addr()).unwrap();
+        stream.write_all(b"GET /users/u/caps HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        (stream, String::from_utf8_lossy(&status[9..]).into_owned())
+    };
+    let held: Vec<_> = (0..12).map(|_| slow()).collect();
+    let with = |status: &str| held.iter().filter(|(_, told)| told == status).count();
+    assert!(with("200") >= 1 && with("503") >= 1 && with("200") + with("503") == 12, "{} {}", with("200"), with("503"));
+    assert_eq!(server.ok(&format!("/cap/u/000001{}", "x".repeat(200)))["capped"], true);
+    let response = server.http.get(format!("{}/users/u/caps", server.url)).send().unwrap();
+    assert_eq!((response.status().as_u16(), response.headers()["retry-after"].to_str().unwrap()), (503, "1"));
+    drop(held);
+    wait_for("the memory of who has gone", || (server.get("/users/u/caps").0 == 200).then_some(()));
+}

@@ -10,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How many may ask at once.
 const CONNECTIONS: usize = 64;
+/// Memory for headers that are not whole yet: of all of them.
+const HEADER_MEMORY: usize = 2 << 20;
 
 /// The running listener.
 pub(super) struct Admin {
@@ -28,7 +30,7 @@ impl Admin {
         let listener = runtime.block_on(TcpListener::bind(addr)).map_err(cannot_listen)?;
         let addr = listener.local_addr().map_err(cannot_listen)?;
         tracing::info!("probes and metrics also at http://{addr}");
-        let options = ServerOptions { max_connections: CONNECTIONS, ..server.clone() };
+        let options = ServerOptions { max_connections: CONNECTIONS, header_memory: HEADER_MEMORY, ..server.clone() };
         let (front, stop) = (Front::admin(app), CancellationToken::new());
         let stopped = stop.clone();
         let serve = move || {

@@ -12,7 +12,7 @@ pub struct HealthcheckArgs {
     /// The service [default: where the settings of this environment have it listen]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// Settings file
+    /// Settings file; with admin-listen there or in FREQCAP_ADMIN_LISTEN, that is asked
     #[arg(long, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
 }
@@ -31,7 +31,8 @@ pub fn run(args: &HealthcheckArgs) -> Result<(), HealthcheckError> {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => {
             let config = Config::load(&Flags { config: args.config.clone(), ..Flags::default() })?;
-            format!("http://{}", reachable(config.listen))
+            // Where there is a listener for probes, no load keeps it from answering.
+            format!("http://{}", reachable(config.admin_listen.unwrap_or(config.listen)))
         }
     };
     let url = format!("{base}/healthz");

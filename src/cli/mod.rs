@@ -9,14 +9,16 @@ mod files;
 pub(crate) mod fuzz;
 mod gzip;
 mod healthcheck;
+mod memory;
 mod options;
+mod reference;
 mod replay;
 pub mod serve;
 mod verify;
 
 use crate::config::{Config, ConfigError, Flags};
 use crate::telemetry;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Has this user seen this ad too often? Counts impressions per user and ad over sliding windows, exactly and durably.
@@ -39,6 +41,11 @@ enum Command {
     Backtest(backtest::BacktestArgs),
     /// Prints the description of the HTTP interface (OpenAPI 3.1, JSON)
     Openapi,
+    /// Prints every setting, metric or error code, as docs/reference has them
+    #[command(hide = true)]
+    Reference {
+        of: reference::Reference,
+    },
     /// Says that the clock is right
     Clock(clock::ClockArgs),
     Compact(compact::CompactArgs),
@@ -128,6 +135,7 @@ impl Command {
             Self::Replay(args) => return Ok(replay::run(&args)?),
             Self::Backtest(args) => return Ok(backtest::run(&args)?),
             Self::Openapi => print!("{}", crate::http::openapi_json()),
+            Self::Reference { of } => print_reference(of),
             Self::Clock(args) => clock::run(&args)?,
             Self::Compact(args) => compact::run(&args)?,
             Self::Verify(args) => return Ok(verify::run(&args)?),
@@ -135,6 +143,12 @@ impl Command {
             Self::Healthcheck(args) => healthcheck::run(&args)?,
         }
         Ok(true)
+    }
+}
+
+fn print_reference(of: reference::Reference) {
+    if let Some(serve) = Cli::command().find_subcommand("serve") {
+        print!("{}", of.page(serve));
     }
 }
 

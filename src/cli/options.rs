@@ -1,7 +1,7 @@
 //! The settings as the parts of the service want them.
 
 use super::serve::ServeOptions;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Part};
 use crate::http::{Limits, ServerOptions};
 use crate::shard;
 use std::time::Duration;
@@ -12,24 +12,24 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Connections kept free for probes.
 const SPARE_CONNECTIONS: usize = 64;
 
-/// Memory for request headers that are not whole yet, all together.
-const HEADER_MEMORY: usize = 32 << 20;
-
 /// What the parser of requests holds beyond `max_header`, so that a request a little too large gets a readable answer.
 const HEADER_SLACK: usize = 32 << 10;
 
 impl ServeOptions {
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
         let max_header = config.max_header.as_usize();
+        let (max_connections, header_memory) = config.connections();
         Ok(Self {
             listen: config.listen,
             admin_listen: config.admin_listen,
             store: config.store_options(),
+            memory: config.plan.clone(),
             policy: config.policy()?,
             rules: config.fixed_rules()?,
             shards: shard::Options {
                 writers: config.writers.get(),
                 mailbox_events: config.mailbox_events.get(),
+                mailbox_bytes: config.plan.bytes(Part::Mailboxes).as_usize(),
                 min_free_disk: config.min_free_disk.0,
                 max_offline: config.max_offline,
                 accept_clock: config.accept_clock,
@@ -44,12 +44,13 @@ impl ServeOptions {
                 request_timeout: config.request_timeout,
                 max_reads: config.max_reads.get(),
                 max_writes: config.max_writes.get(),
-                max_bodies: config.max_bodies.0,
+                max_bodies: config.plan.bytes(Part::Bodies).0,
+                max_read_memory: config.plan.bytes(Part::Reads).0,
             },
             server: ServerOptions {
-                max_connections: config.max_connections.get(),
+                max_connections,
                 spare_connections: SPARE_CONNECTIONS,
-                header_memory: HEADER_MEMORY,
+                header_memory,
                 header_timeout: config.header_timeout,
                 idle_timeout: config.idle_timeout,
                 header_buffer: max_header.saturating_add(HEADER_SLACK),

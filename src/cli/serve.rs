@@ -1,7 +1,8 @@
 //! `freqcap serve`: opens the store, starts the shards, the mirror, the Kafka adapter and the server, and ends them in order.
 
-use super::admin;
+use super::{admin, memory};
 use crate::clock::Clock;
+use crate::config::MemoryPlan;
 use crate::engine::Policy;
 use crate::http::{self, App, AppParts, Limits, Readiness, ServerOptions, StatusBoard};
 use crate::input::EventReader;
@@ -27,6 +28,8 @@ pub struct ServeOptions {
     /// For probes and metrics alone.
     pub admin_listen: Option<SocketAddr>,
     pub store: StoreOptions,
+    /// Of which the bounds in the other options are shares.
+    pub memory: MemoryPlan,
     pub policy: Policy,
     /// Those of the flags and the file.
     pub rules: Vec<(Rule, shard::Source)>,
@@ -69,6 +72,8 @@ pub enum ServeError {
 
 /// Serves until SIGTERM or SIGINT, then finishes what was accepted and makes it durable.
 pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
+    memory::prepare(&options.memory);
+    memory::announce(&options.memory);
     options.server.max_connections = options.server.max_connections.min(connections_that_fit());
     let metrics = telemetry::install_metrics()?;
     let store = Arc::new(Store::open(&options.store)?);
@@ -114,7 +119,11 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     if let Some(kafka) = &kafka {
         status.add("kafka", kafka_status(kafka.handle()));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(shard::BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)?;
     let mirror = options.mirror.map(|mirror| {
         let clock = clock.clone();
         Mirror::new(store.clone(), mirror, Arc::new(move || clock.now()))
@@ -127,12 +136,14 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         events: options.events,
         limits: options.limits,
         readiness: readiness.clone(),
-        status,
+        status: status.clone(),
         metrics: metrics.clone(),
         aside: aside.handle().clone(),
     };
     let app = App::new(&shards, parts);
     let app = Arc::new(app);
+    memory::publish(options.memory, &status, &app, &store);
+    drop(status);
     let admin = options.admin_listen.map(|listen| admin::Admin::start(&app, listen, &options.server)).transpose()?;
     let served = runtime.block_on(async {
         tokio::spawn(drain_histograms(metrics.clone()));

@@ -18,11 +18,16 @@ pub(super) struct File {
 
 impl File {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let told = |why: &dyn std::fmt::Display| ConfigError(format!("{}: {why}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|why| told(&format_args!("cannot be read: {why}")))?;
-        let text = json_text(&text);
-        let table: Table = text.parse().map_err(|why| told(&syntax_error(&why, text)))?;
-        Self::of_table(path, table).map_err(|why| told(&why))
+        let text = std::fs::read_to_string(path)
+            .map_err(|why| ConfigError(format!("{}: cannot be read: {why}", path.display())))?;
+        Self::of_text(path, &text)
+    }
+
+    pub(super) fn of_text(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let told = |why: String| ConfigError(format!("{}: {why}", path.display()));
+        let text = json_text(text);
+        let table: Table = text.parse().map_err(|why| told(syntax_error(&why, text)))?;
+        Self::of_table(path, table).map_err(told)
     }
 
     fn of_table(path: &Path, table: Table) -> Result<Self, String> {
@@ -30,12 +35,12 @@ impl File {
         for (key, value) in table {
             match (key.as_str(), value) {
                 ("fields", value) => {
-                    file.fields = value.try_into().map_err(|why| format!("[fields]: {}", one_line(&why)))?;
+                    file.fields = read_value("[fields]", "fields", value)?;
                 }
                 ("rules", Value::Array(rules)) => {
                     for (index, rule) in rules.into_iter().enumerate() {
-                        let rule = rule.try_into().map_err(|why| format!("rules[{index}]: {}", one_line(&why)))?;
-                        file.rules.push(rule);
+                        let name = format!("rules[{index}]");
+                        file.rules.push(read_value(&name, &name, rule)?);
                     }
                 }
                 ("rules", _) => return Err("rules: each one is a table of its own, headed [[rules]]".to_owned()),
@@ -78,6 +83,19 @@ impl File {
     }
 }
 
+/// Reads a part of the file, named as `whole`, or as `part` before the name of a member that is wrong.
+fn read_value<T: serde::de::DeserializeOwned>(whole: &str, part: &str, value: Value) -> Result<T, String> {
+    serde_path_to_error::deserialize(value).map_err(|why| {
+        let (member, told) = (why.path().to_string(), one_line(why.inner()));
+        // The path of the part itself is a dot; an unknown member is named by the error already.
+        if member == "." || told.contains(&format!("`{member}`")) {
+            format!("{whole}: {told}")
+        } else {
+            format!("{part}.{member}: {told}")
+        }
+    })
+}
+
 /// An error of `toml` without the excerpt that it has when it knows the place.
 fn one_line(why: &toml::de::Error) -> String {
     why.message().lines().collect::<Vec<_>>().join(" ")
@@ -93,25 +111,11 @@ fn syntax_error(why: &toml::de::Error, text: &str) -> String {
 
 fn unknown(key: &str, setting: &str) -> String {
     let names = SETTINGS.iter().map(|known| known.name).chain(["fields", "rules"]);
-    let nearest = names.map(|name| (distance(name, setting), name)).min();
+    let nearest = names.map(|name| (strsim::levenshtein(name, setting), name)).min();
     match nearest {
         Some((distance, name)) if distance <= 1 + setting.len() / 4 => {
             format!("there is no setting {key}; did you mean {name}?")
         }
         _ => format!("there is no setting {key}; `freqcap serve --help` lists them"),
     }
-}
-
-/// How many letters must be put in, taken out or changed to make one word of the other (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, right) in b.bytes().enumerate() {
-            let changed = diagonal + usize::from(left != right);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

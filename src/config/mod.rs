@@ -1,12 +1,18 @@
 //! What the service is told: flags, then `FREQCAP_*` variables, then the settings file, then defaults.
 
+mod cgroup;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+mod memory;
 mod rules;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod value;
 
+pub use cgroup::{ContainerLimit, container_limit};
+pub use memory::{BudgetSource, MemoryPlan, Part, Share};
 pub use rules::RuleConfig;
 pub use settings::{Config, Flags};
 pub use value::{Count, DuplicateWindow, Writers};
@@ -17,7 +23,7 @@ use crate::kafka;
 use crate::mirror;
 use crate::model::{Kind, Rule, RuleId, RuleSet};
 use crate::shard::Source;
-use crate::store::StoreOptions;
+use crate::store::{ByteSize, StoreOptions};
 use file::File;
 use settings::SETTINGS;
 use std::path::Path;
@@ -55,7 +61,7 @@ impl Sources<'_> {
             return (format!("0.0.0.0:{port}"), "PORT".to_owned());
         }
         let default = SETTINGS.iter().find(|setting| setting.name == name).map_or("", |setting| setting.default);
-        (default.to_owned(), format!("the default of {name}"))
+        (default.to_owned(), default_of(name))
     }
 
     /// A variable; an empty one is as good as none (`FREQCAP_REDIS=${REDIS:-}`).
@@ -73,6 +79,12 @@ impl Sources<'_> {
         })
     }
 
+    /// Where a setting stands as its source writes it, unless it has its default.
+    fn set_at(&self, name: &str) -> Option<String> {
+        let (_, origin) = self.text(name);
+        (origin != default_of(name)).then_some(origin)
+    }
+
     fn fields(&self) -> Result<FieldsConfig, ConfigError> {
         let Some(file) = &self.file else { return Ok(FieldsConfig::default()) };
         EventReader::new(&file.fields).map_err(|why| ConfigError(format!("{}: {why}", file.path.display())))?;
@@ -84,6 +96,10 @@ impl Sources<'_> {
     }
 }
 
+fn default_of(name: &str) -> String {
+    format!("the default of {name}")
+}
+
 fn variable_of(name: &str) -> String {
     format!("FREQCAP_{}", name.to_uppercase())
 }
@@ -91,11 +107,16 @@ fn variable_of(name: &str) -> String {
 impl Config {
     /// Gathers the settings from the flags, the process' environment and the file that either of them names.
     pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
-        Self::from_sources(flags, &|name| std::env::var_os(name).map(|text| text.to_string_lossy().into_owned()))
+        let variable = |name: &str| std::env::var_os(name).map(|text| text.to_string_lossy().into_owned());
+        Self::from_sources(flags, &variable, container_limit())
     }
 
-    /// As [`Config::load`], with the environment given.
-    pub fn from_sources(flags: &Flags, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    /// As [`Config::load`], with the environment and the limit of the container's memory given.
+    pub fn from_sources(
+        flags: &Flags,
+        variable: &dyn Fn(&str) -> Option<String>,
+        container: Option<ContainerLimit>,
+    ) -> Result<Self, ConfigError> {
         let mut sources = Sources { flags, variable, file: None };
         let named = sources.variable("FREQCAP_CONFIG").map(Into::into);
         if let Some(path) = flags.config.clone().or(named) {
@@ -104,6 +125,7 @@ impl Config {
         let mut config = Self::read(&sources)?;
         config.read_secrets(&sources)?;
         config.check(&sources)?;
+        config.plan = config.plan_memory(&sources, container)?;
         Ok(config)
     }
 
@@ -159,20 +181,25 @@ impl Config {
             }
         }
         for (name, size, least) in [
-            ("write_buffer", self.write_buffer, 64 << 10),
-            ("overlay_size", self.overlay_size, 64 << 10),
-            ("max_header", self.max_header, 1 << 10),
-            ("max_body", self.max_body, 1 << 10),
+            ("memory", self.memory, memory::LEAST_BUDGET),
+            ("block_cache", self.block_cache, ByteSize(64 << 10)),
+            ("write_buffer", self.write_buffer, ByteSize(64 << 10)),
+            ("overlay_size", self.overlay_size, ByteSize(64 << 10)),
+            ("read_memory", self.read_memory, ByteSize::mib(1)),
+            ("mailbox_memory", self.mailbox_memory, ByteSize(64 << 10)),
+            ("connection_memory", self.connection_memory, ByteSize::mib(1)),
+            ("max_header", Some(self.max_header), ByteSize(1 << 10)),
+            ("max_body", Some(self.max_body), ByteSize(1 << 10)),
         ] {
-            if size.0 < least {
-                return at(name, &format!("is less than {}KiB", least >> 10));
+            if size.is_some_and(|size| size < least) {
+                return at(name, &format!("is less than {least}"));
             }
         }
         // Rows of the overlay are found by 32 bits.
-        if self.overlay_size.0 > 4 << 30 {
+        if self.overlay_size.is_some_and(|size| size.0 > 4 << 30) {
             return at("overlay_size", "is more than 4GiB");
         }
-        if self.max_bodies < self.max_body {
+        if self.max_bodies.is_some_and(|most| most < self.max_body) {
             return at(
                 "max_bodies",
                 &format!("is less than max-body ({}): no such body would ever be taken", self.max_body),
@@ -258,9 +285,10 @@ impl Config {
             storage: self.storage,
             durability: self.durability,
             keep_changes: self.redis.is_some() || self.output_options().is_some(),
-            block_cache: self.block_cache,
-            overlay_size: self.overlay_size,
-            write_buffer: self.write_buffer,
+            block_cache: self.plan.bytes(Part::BlockCache),
+            overlay_size: self.plan.bytes(Part::Overlay),
+            existence_filter: self.plan.bytes(Part::ExistenceFilter),
+            write_buffer: self.plan.write_buffer(),
             bloom_bits: self.bloom_bits.get() as f64,
             compression: self.compression,
             background_jobs: i32::try_from(self.background_jobs.get()).unwrap_or(i32::MAX),

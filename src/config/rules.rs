@@ -9,16 +9,20 @@ use serde::{Deserialize, Deserializer};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleConfig {
+    /// 1 to 64 of `A-Z a-z 0-9 . _ -`.
     pub id: String,
     /// `campaign:42`, or `campaign:*` for every key of the level.
     pub key: String,
+    /// The kind of event that is counted.
     #[serde(default)]
     pub kind: Kind,
     /// A positive integer; `"none"`, or null in JSON, exempts. Must be written out.
     #[serde(deserialize_with = "limit")]
     pub limit: Limit,
+    /// A duration, `lifetime`, or a calendar period with its time zone.
     #[serde(deserialize_with = "window")]
     pub window: Window,
+    /// Whether the rule caps, or only tells what it would do.
     #[serde(default)]
     pub mode: Mode,
 }

@@ -2,7 +2,7 @@
 //! the typed [`Config`] all come from this list.
 
 use super::value::{Count, DuplicateWindow, Writers};
-use super::{ConfigError, RuleConfig, Sources};
+use super::{ConfigError, MemoryPlan, RuleConfig, Sources};
 use crate::input::FieldsConfig;
 use crate::kafka::{ClientSettings, OnChange, StartFrom};
 use crate::mirror::{Layout, Servers};
@@ -29,6 +29,8 @@ macro_rules! settings {
             pub fields: FieldsConfig,
             /// The rules of the file, besides the one that `limit` and `window` make.
             pub rules: Vec<RuleConfig>,
+            /// What the settings of memory come to.
+            pub plan: MemoryPlan,
         }
 
         /// The settings as flags, not yet understood: what a flag leaves open, other sources may set.
@@ -49,6 +51,7 @@ macro_rules! settings {
                     // So that it is we who say what is wrong with `--max-skew -1s`.
                     allow_hyphen_values = $value != "true|false",
                 )]
+                #[doc = $help]
                 pub $name: Option<String>,
             )*)*
         }
@@ -72,6 +75,7 @@ macro_rules! settings {
                     $($($name: sources.value(stringify!($name))?,)*)*
                     fields: sources.fields()?,
                     rules: sources.rules()?,
+                    plan: MemoryPlan::default(),
                 })
             }
         }
@@ -128,9 +132,6 @@ settings! {
         mailbox_events: Count<1, 100_000_000> = "65536", "N",
             "Events that may wait for one writer; more are answered 503";
         min_free_disk: ByteSize = "256MiB", "SIZE", "With less free in the data directory, events are answered 503";
-        block_cache: ByteSize = "384MiB", "SIZE", "Memory for blocks read from disk";
-        overlay_size: ByteSize = "128MiB", "SIZE", "Memory for logs that changed and are not in a file yet";
-        write_buffer: ByteSize = "32MiB", "SIZE", "Memory of the journal's write buffer; the other tables have a quarter";
         erase_within: Duration = "24h", "DURATION",
             "After how long the bytes of a user who was erased are in no file of the data directory any more; 1s at least";
         bloom_bits: Count<0, 64> = "10", "N", "Bits per row of the filters that spare reads for what is not there";
@@ -138,14 +139,34 @@ settings! {
             "How rows are compressed; lz4 uses Zstd at the last level";
         background_jobs: Count<2, 1_024> = "2", "N", "Threads that flush and compact";
     }
+    "Memory" {
+        memory: Option<ByteSize> = "auto", "SIZE|auto",
+            "Memory of the whole process, 128MiB at least; the settings below are shares of it. auto is 1GiB, or half of the \
+             container's limit if that is less. (What --storage memory holds comes on top)";
+        block_cache: Option<ByteSize> = "auto", "SIZE|auto", "For blocks read from disk: 384MiB of 1GiB";
+        overlay_size: Option<ByteSize> = "auto", "SIZE|auto",
+            "For logs that changed and are not in a file yet: 128MiB of 1GiB";
+        existence_filter: Option<ByteSize> = "auto", "SIZE|auto",
+            "For filters of which logs are on disk, 12 bits each: 112MiB of 1GiB";
+        write_buffer: Option<ByteSize> = "auto", "SIZE|auto",
+            "The journal's write buffer: 32MiB of 1GiB. The buffers of all tables take three times as much";
+        max_bodies: Option<ByteSize> = "auto", "SIZE|auto",
+            "For all request bodies under way, more are answered 503: 64MiB of 1GiB";
+        read_memory: Option<ByteSize> = "auto", "SIZE|auto",
+            "For all reads under way that have much to read, more are answered 503: 40MiB of 1GiB";
+        mailbox_memory: Option<ByteSize> = "auto", "SIZE|auto",
+            "For events that wait for a writer, more are answered 503: 32MiB of 1GiB";
+        connection_memory: Option<ByteSize> = "auto", "SIZE|auto",
+            "For connections, and headers that are not whole yet: 88MiB of 1GiB";
+    }
     "Limits" {
         max_body: ByteSize = "16MiB", "SIZE",
             "Largest body of POST /events, after decompression; larger is 413. All other calls: 1MiB";
-        max_bodies: ByteSize = "256MiB", "SIZE", "Memory for all request bodies under way; more are answered 503";
         max_batch: Count<1, 100_000_000> = "10000", "N", "Most events in one request; more are 413, nothing counted";
         max_header: ByteSize = "32KiB", "SIZE", "Largest request target and header; larger is 431";
         max_connections: Count<1, 10_000_000> = "4096", "N",
-            "Connections open at once; for one more, the one that has asked for nothing for longest is closed";
+            "Connections open at once, or as many as --connection-memory has room for; for one more, the one that has asked \
+             for nothing for longest is closed";
         max_reads: Count<1, 10_000_000> = "4096", "N", "Reads under way at once; more are answered 503";
         max_writes: Count<1, 10_000_000> = "1024", "N", "Writes under way at once; more are answered 503";
         request_timeout: Duration = "30s", "DURATION", "How long a request's body may take to arrive; longer is 408";

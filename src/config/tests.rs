@@ -1,6 +1,6 @@
 //! Who wins, how files are read, and how errors speak.
 
-use super::{Config, Flags};
+use super::{Config, ContainerLimit, Flags};
 use crate::mirror::Layout;
 use crate::model::{Kind, Mode, Window};
 use crate::store::ByteSize;
@@ -16,6 +16,16 @@ fn flags(flags: &[&str]) -> Flags {
 
 /// Loads with these flags, these variables and, unless it is empty, this file (told apart as FILE).
 fn load(given: &[&str], variables: &[(&str, &str)], toml: &str) -> Result<Config, String> {
+    load_in(given, variables, toml, None)
+}
+
+/// The same in a container with a limit.
+pub(super) fn load_in(
+    given: &[&str],
+    variables: &[(&str, &str)],
+    toml: &str,
+    container: Option<ContainerLimit>,
+) -> Result<Config, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("freqcap.toml");
     std::fs::write(&path, toml).unwrap();
@@ -24,7 +34,7 @@ fn load(given: &[&str], variables: &[(&str, &str)], toml: &str) -> Result<Config
     if !toml.is_empty() {
         variables.insert("FREQCAP_CONFIG".to_owned(), path.to_string_lossy().into_owned());
     }
-    Config::from_sources(&flags(given), &|name| variables.get(name).cloned())
+    Config::from_sources(&flags(given), &|name| variables.get(name).cloned(), container)
         .map_err(|why| why.to_string().replace(&*path.to_string_lossy(), "FILE"))
 }
 
@@ -170,6 +180,8 @@ fn an_unknown_setting_in_the_file_is_an_error_with_a_suggestion() {
     assert!(unknown("limit =").starts_with("FILE: line 1, column "), "{}", unknown("limit ="));
     assert!(unknown("[fields]\nuzer = 'x'").starts_with("FILE: [fields]: "));
     assert!(unknown("[fields]\nuser = ''").starts_with("FILE: fields.user: "));
+    assert!(unknown("[fields]\nuser = 7").starts_with("FILE: fields.user: invalid type"));
+    assert!(unknown("[fields]\nskip_bytes = 'x'").starts_with("FILE: fields.skip_bytes: invalid type"));
     assert!(
         load(&["--config", "/does/not/exist"], &[], "").unwrap_err().starts_with("/does/not/exist: cannot be read")
     );

@@ -20,6 +20,7 @@ pub(super) trait Value: Sized {
 pub struct Count<const MIN: usize, const MAX: usize>(usize);
 
 impl<const MIN: usize, const MAX: usize> Count<MIN, MAX> {
+    /// The number.
     pub fn get(self) -> usize {
         self.0
     }
@@ -37,6 +38,7 @@ impl<const MIN: usize, const MAX: usize> Value for Count<MIN, MAX> {
 pub struct Writers(usize);
 
 impl Writers {
+    /// How many threads.
     pub fn get(self) -> usize {
         self.0
     }
@@ -61,6 +63,7 @@ impl Value for Writers {
 pub struct DuplicateWindow(Option<Span>);
 
 impl DuplicateWindow {
+    /// In milliseconds; `u64::MAX` where it is unlimited.
     pub fn as_millis(self) -> u64 {
         self.0.map_or(u64::MAX, |span| span.as_millis())
     }
@@ -109,6 +112,16 @@ impl Value for Option<String> {
 impl Value for Option<PathBuf> {
     fn read(text: &str) -> Result<Self, String> {
         Option::<String>::read(text).map(|path| path.map(PathBuf::from))
+    }
+}
+
+/// A size that follows from others where it is left out: `auto`.
+impl Value for Option<ByteSize> {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(None),
+            _ => ByteSize::read(text).map(Some).map_err(|why| format!("{why}, nor `auto`")),
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::Policy;
 use super::leave::Leaves;
-use crate::model::{Entry, Kind, Log, Mode, Rule, RuleVerdict, Section, TsMs, UserCap, Verdict};
+use crate::model::{
+    Entry, Kind, Log, MAX_SHADOWS, Mode, Rule, RuleId, RuleVerdict, Section, TsMs, UserCap, Verdict, Window,
+};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -158,15 +160,48 @@ impl Bound<'_> {
     }
 }
 
+/// A rule that speaks for one of the keys.
+#[derive(Debug, Clone, Copy)]
+pub enum Applied<'a> {
+    Enforced(Tally),
+    Shadow(Shadow<'a>),
+}
+
+/// A shadow rule and the log that it is about. There may be thousands: nothing is counted until somebody asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Shadow<'a> {
+    policy: &'a Policy,
+    rule: &'a Rule,
+    log: &'a Log,
+    now: TsMs,
+    at: Option<TsMs>,
+}
+
+impl Shadow<'_> {
+    /// What it counts.
+    pub fn tally(&self) -> Tally {
+        tally_log(self.policy, self.rule, self.log, self.now, self.at)
+    }
+
+    /// Whether it would have capped.
+    pub fn would_cap(&self) -> bool {
+        let (Some(section), Some(limit)) = (self.log.section(self.rule.kind), self.rule.limit) else { return false };
+        // Most logs hold fewer events than the limit, whatever the window.
+        let held = (section.entries.len() + section.held.len()) as u64;
+        let has_enough = held >= limit || matches!(self.rule.window, Window::Lifetime);
+        has_enough && tally(self.policy, self.rule, self.log, section, self.now, self.at).capped_until.is_some()
+    }
+}
+
 /// Finds the enforced rule that binds an ad: of those that cap, the one that does so for longest; else the one with the
 /// least remaining; of equals, the first by the keys' order, then by id. `keys` are the ad's own key first, then those
-/// asked for besides, in the order asked. `each` is told of every rule, enforced or shadow, with the number of its key.
+/// asked for besides, in the order asked. `each` is told of every rule with the number of its key.
 pub fn bind<'p>(
     policy: &'p Policy,
     keys: &[KeyLog<'_>],
     question: Question,
     now: TsMs,
-    mut each: impl FnMut(usize, &'p Rule, Tally),
+    mut each: impl FnMut(usize, &'p Rule, Applied<'_>),
 ) -> Option<Bound<'p>> {
     let mut best: Option<Bound<'p>> = None;
     for (number, KeyLog { key, log }) in keys.iter().enumerate() {
@@ -174,9 +209,13 @@ pub fn bind<'p>(
             if question.kind.is_some_and(|kind| kind != rule.kind) {
                 continue;
             }
+            if rule.mode == Mode::Shadow {
+                each(number, rule, Applied::Shadow(Shadow { policy, rule, log, now, at: question.at }));
+                continue;
+            }
             let tally = tally_log(policy, rule, log, now, question.at);
-            each(number, rule, tally);
-            if rule.mode == Mode::Enforce && rule.limit.is_some() {
+            each(number, rule, Applied::Enforced(tally));
+            if rule.limit.is_some() {
                 let bound = Bound { rule, key: number, tally };
                 if best.as_ref().is_none_or(|best| bound.binds_more_than(best)) {
                     best = Some(bound);
@@ -187,17 +226,43 @@ pub fn bind<'p>(
     best
 }
 
-/// Judges an ad, with what every rule says; `keys` as in [`bind`].
-pub fn judge(policy: &Policy, keys: &[KeyLog<'_>], question: Question, now: TsMs) -> Verdict {
+/// Judges an ad, with what the rules say; `keys` as in [`bind`]. `would_cap` is told of every shadow rule that would have
+/// capped, listed or not.
+pub fn judge<'p>(
+    policy: &'p Policy,
+    keys: &[KeyLog<'_>],
+    question: Question,
+    now: TsMs,
+    mut would_cap: impl FnMut(&'p RuleId),
+) -> Verdict {
     let mut rules: Vec<RuleVerdict> = Vec::new();
     let mut named: Option<(usize, Arc<str>)> = None;
-    let binding = bind(policy, keys, question, now, |number, rule, tally| {
+    let mut shadows = 0usize;
+    let binding = bind(policy, keys, question, now, |number, rule, applied| {
+        let tally = match applied {
+            Applied::Enforced(tally) => tally,
+            Applied::Shadow(shadow) => {
+                shadows += 1;
+                if shadows > MAX_SHADOWS {
+                    if shadow.would_cap() {
+                        would_cap(&rule.id);
+                    }
+                    return;
+                }
+                let tally = shadow.tally();
+                if tally.capped_until.is_some() {
+                    would_cap(&rule.id);
+                }
+                tally
+            }
+        };
         let key = match &named {
             Some((last, key)) if *last == number => key.clone(),
             _ => named.insert((number, Arc::from(keys[number].key))).1.clone(),
         };
         rules.push(rule_verdict(rule, key, tally));
     });
+    let shadow_omitted = shadows.saturating_sub(MAX_SHADOWS);
     match binding {
         Some(bound) => Verdict {
             capped: bound.is_capped(),
@@ -211,6 +276,7 @@ pub fn judge(policy: &Policy, keys: &[KeyLog<'_>], question: Question, now: TsMs
             remaining: bound.remaining(),
             partial: bound.tally.partial,
             rules,
+            shadow_omitted,
         },
         None => {
             let tally = unbound_count(policy, keys, question, now);
@@ -226,6 +292,7 @@ pub fn judge(policy: &Policy, keys: &[KeyLog<'_>], question: Question, now: TsMs
                 remaining: None,
                 partial: tally.partial,
                 rules,
+                shadow_omitted,
             }
         }
     }

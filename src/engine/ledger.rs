@@ -190,6 +190,6 @@ impl Ledger {
         let keys: Vec<&CapKey<'_>> = std::iter::once(da).chain(keys).collect();
         let logs: Vec<Log> = keys.iter().map(|key| self.log(policy, user, key.as_str(), now)).collect();
         let keys: Vec<_> = keys.iter().zip(&logs).map(|(key, log)| KeyLog { key: key.as_str(), log }).collect();
-        judge(policy, &keys, question, now)
+        judge(policy, &keys, question, now, |_| {})
     }
 }

@@ -14,7 +14,7 @@ mod reserve;
 
 pub use cap::plan_cap;
 pub use count::{Outcome, TsInFuture, admit, count, takes_kind};
-pub use judge::{Bound, KeyLog, Question, Tally, bind, capped_until, judge, unbound_count, user_cap};
+pub use judge::{Applied, Bound, KeyLog, Question, Shadow, Tally, bind, capped_until, judge, unbound_count, user_cap};
 pub use leave::{Leave, event_leaves, held_leaves};
 pub use ledger::{Ledger, Reservation};
 pub use logs::Logs;

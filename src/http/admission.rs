@@ -3,6 +3,7 @@
 
 use super::app::{App, Limits};
 use super::problem::Problem;
+use crate::store::Room;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -17,12 +18,22 @@ pub struct Admission {
     reads: Semaphore,
     writes: Semaphore,
     bodies: Arc<Bodies>,
+    read_memory: Arc<ReadMemory>,
+}
+
+/// The memory for what is read and answered.
+#[derive(Debug)]
+struct ReadMemory {
+    kib: Arc<Semaphore>,
+    all_kib: usize,
 }
 
 /// The memory for bodies, and those that are still on their way.
 #[derive(Debug)]
 struct Bodies {
     kib: Arc<Semaphore>,
+    /// What there is of it.
+    all_kib: usize,
     start: Instant,
     min_rate: u64,
     uploads: Mutex<Vec<Arc<Upload>>>,
@@ -74,8 +85,10 @@ impl Admission {
     pub fn new(limits: &Limits) -> Self {
         let most = |permits: usize| permits.clamp(1, Semaphore::MAX_PERMITS);
         let body_kib = usize::try_from(limits.max_bodies >> 10).unwrap_or(usize::MAX).min(u32::MAX as usize);
+        let read_kib = most(usize::try_from(limits.max_read_memory >> 10).unwrap_or(usize::MAX).min(u32::MAX as usize));
         let bodies = Bodies {
             kib: Arc::new(Semaphore::new(most(body_kib))),
+            all_kib: most(body_kib),
             start: Instant::now(),
             min_rate: limits.min_body_rate.max(1),
             uploads: Mutex::default(),
@@ -84,12 +97,28 @@ impl Admission {
             reads: Semaphore::new(most(limits.max_reads)),
             writes: Semaphore::new(most(limits.max_writes)),
             bodies: Arc::new(bodies),
+            read_memory: Arc::new(ReadMemory { kib: Arc::new(Semaphore::new(read_kib)), all_kib: read_kib }),
         }
     }
 
     /// No room yet; it grows with the body.
-    pub(super) fn room(&self) -> Room {
-        Room { all: self.bodies.clone(), held: None, bytes: 0, upload: None }
+    pub(super) fn room(&self) -> BodyRoom {
+        BodyRoom { all: self.bodies.clone(), held: None, bytes: 0, upload: None }
+    }
+
+    /// No room yet; it grows with what is read.
+    pub(super) fn read_room(&self) -> ReadRoom {
+        ReadRoom { all: self.read_memory.clone(), held: None, held_bytes: 0, used: 0 }
+    }
+
+    /// Bytes of all bodies under way.
+    pub(super) fn body_bytes(&self) -> u64 {
+        (self.bodies.all_kib.saturating_sub(self.bodies.kib.available_permits()) as u64) << 10
+    }
+
+    /// Bytes of all reads under way, beyond what each has without asking.
+    pub(super) fn read_bytes(&self) -> u64 {
+        (self.read_memory.all_kib.saturating_sub(self.read_memory.kib.available_permits()) as u64) << 10
     }
 
     /// Lets a read in, as long as the permit is held.
@@ -104,20 +133,20 @@ impl Admission {
 }
 
 /// The room that a body has taken up, packed and unpacked together.
-pub(super) struct Room {
+pub(super) struct BodyRoom {
     all: Arc<Bodies>,
     held: Option<OwnedSemaphorePermit>,
     bytes: usize,
     upload: Option<Arc<Upload>>,
 }
 
-impl Drop for Room {
+impl Drop for BodyRoom {
     fn drop(&mut self) {
         self.is_whole();
     }
 }
 
-impl Room {
+impl BodyRoom {
     /// Room is taken in pieces of this many bytes: bodies come in frames of any size, down to one byte.
     const PIECE: usize = 16 << 10;
 
@@ -194,6 +223,60 @@ impl Room {
             Some(upload) => upload.given_up.notified().await,
             None => std::future::pending().await,
         }
+    }
+}
+
+/// The room that a read has taken up, for what it reads and for its answer.
+pub(super) struct ReadRoom {
+    all: Arc<ReadMemory>,
+    held: Option<OwnedSemaphorePermit>,
+    held_bytes: usize,
+    used: usize,
+}
+
+impl ReadRoom {
+    /// What every read that is let in may have without asking: most need no more.
+    const SMALL: usize = 16 << 10;
+    /// More is taken in pieces of so many bytes.
+    const PIECE: usize = 64 << 10;
+
+    /// Whether it holds nothing that others might want.
+    pub(super) fn is_small(&self) -> bool {
+        self.held.is_none()
+    }
+
+    /// Why there was no room.
+    pub(super) fn refusal(&self) -> Problem {
+        if self.could_fit() { overloaded("reads") } else { answer_too_large() }
+    }
+}
+
+/// More memory is wanted than there is for all reads: to ask again would not help.
+pub(super) fn answer_too_large() -> Problem {
+    let detail = "the answer takes more memory than all reads may have (--read-memory): ask for less at once";
+    Problem::unprocessable("answer_too_large", detail)
+}
+
+impl Room for ReadRoom {
+    #[inline]
+    fn take(&mut self, bytes: usize) -> bool {
+        self.used = self.used.saturating_add(bytes);
+        let Some(more) = self.used.checked_sub(Self::SMALL + self.held_bytes).filter(|more| *more > 0) else {
+            return true;
+        };
+        let more = more.next_multiple_of(Self::PIECE);
+        let Ok(kib) = u32::try_from(more >> 10) else { return false };
+        let Ok(permit) = self.all.kib.clone().try_acquire_many_owned(kib) else { return false };
+        match &mut self.held {
+            Some(held) => held.merge(permit),
+            held => *held = Some(permit),
+        }
+        self.held_bytes += more;
+        true
+    }
+
+    fn could_fit(&self) -> bool {
+        self.used.saturating_sub(Self::SMALL).next_multiple_of(Self::PIECE) >> 10 <= self.all.all_kib
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Limits {
     pub max_writes: usize,
     /// Bytes of all bodies in memory at once.
     pub max_bodies: u64,
+    /// Bytes of all that is read and answered in memory at once, beyond a little that each read may have.
+    pub max_read_memory: u64,
 }
 
 /// What handlers share.
@@ -95,6 +97,21 @@ impl App {
             rejected: metrics::counter!("freqcap_events_total", "result" => "rejected"),
             unavailable: metrics::counter!("freqcap_events_total", "result" => "unavailable"),
         }
+    }
+
+    /// Bytes of what waits for the writers.
+    pub fn mailbox_bytes(&self) -> u64 {
+        self.router.mailbox_bytes() as u64
+    }
+
+    /// Bytes of all bodies under way.
+    pub fn body_bytes(&self) -> u64 {
+        self.admission.body_bytes()
+    }
+
+    /// Bytes of all reads under way, beyond what each has without asking.
+    pub fn read_bytes(&self) -> u64 {
+        self.admission.read_bytes()
     }
 }
 

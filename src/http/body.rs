@@ -1,15 +1,17 @@
 //! Bodies: bounded as they are sent and as they are unpacked, in bytes and in time.
 
-use super::admission::Room;
+use super::admission::BodyRoom;
 use super::app::App;
 use super::problem::Problem;
-use crate::input::Reject;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
+use std::future::poll_fn;
 use std::io::Read;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Instant;
 
 /// What a body is packed with.
@@ -23,7 +25,7 @@ enum Encoding {
 /// A body in memory, and its place there.
 pub(super) struct ReadBody {
     pub bytes: Bytes,
-    _room: Room,
+    _room: BodyRoom,
 }
 
 /// From so many bytes on a body is read on a thread that gives way to those that answer.
@@ -40,12 +42,12 @@ impl ReadBody {
     }
 
     /// Reads the text on a thread that gives way to those that answer.
-    pub(super) async fn parse_aside<T: Send + 'static>(
+    pub(super) async fn parse_aside<T: Send + 'static, E: Into<Problem>>(
         self,
         app: &App,
-        parse: impl FnOnce(&str) -> Result<T, Reject> + Send + 'static,
+        parse: impl FnOnce(&str) -> Result<T, E> + Send + 'static,
     ) -> Result<T, Problem> {
-        let parse = move || Ok(parse(self.text()?)?);
+        let parse = move || parse(self.text()?).map_err(Into::into);
         app.aside.spawn_blocking(parse).await.map_err(|_| Problem::internal())?
     }
 
@@ -151,18 +153,26 @@ async fn collect(
     body: &mut Body,
     declared: Option<usize>,
     most: usize,
-    room: &mut Room,
+    room: &mut BodyRoom,
 ) -> Result<Bytes, Problem> {
-    let end = Instant::now() + app.limits.request_timeout;
+    let mut end = None;
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     let mut total = 0;
     loop {
-        let left = end.saturating_duration_since(Instant::now()).min(room.patience());
-        let frame = tokio::select! {
-            biased;
-            frame = tokio::time::timeout(left, body.frame()) => frame.map_err(|_| too_slow())?,
-            () = room.given_up() => return Err(too_slow()),
+        // Most bodies are there as soon as their header is: no clock is looked at for those.
+        let frame = match frame_at_once(body).await {
+            Some(frame) => frame,
+            None => {
+                let now = Instant::now();
+                let end = *end.get_or_insert(now + app.limits.request_timeout);
+                let left = end.saturating_duration_since(now).min(room.patience());
+                tokio::select! {
+                    biased;
+                    frame = tokio::time::timeout(left, body.frame()) => frame.map_err(|_| too_slow())?,
+                    () = room.given_up() => return Err(too_slow()),
+                }
+            }
         };
         let Some(frame) = frame else { break };
         let frame = frame.map_err(|_| Problem::bad_request("body_incomplete", "the body ended before its end"))?;
@@ -196,12 +206,23 @@ async fn collect(
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
+/// What comes next of a body, or that it ends, if that is there already.
+async fn frame_at_once(body: &mut Body) -> Option<Option<Result<Frame<Bytes>, axum::Error>>> {
+    poll_fn(|context| {
+        Poll::Ready(match Pin::new(&mut *body).poll_frame(context) {
+            Poll::Ready(frame) => Some(frame),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}
+
 fn too_slow() -> Problem {
     Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body did not arrive in time, or too slowly")
 }
 
 /// Unpacks piece by piece, taking room for each, beside that of the packed body.
-fn unpack(encoding: Encoding, packed: &[u8], most: usize, room: &mut Room) -> Result<Vec<u8>, Problem> {
+fn unpack(encoding: Encoding, packed: &[u8], most: usize, room: &mut BodyRoom) -> Result<Vec<u8>, Problem> {
     let broken = |error: std::io::Error| {
         Problem::bad_request("invalid_encoding", format!("the body cannot be unpacked as {encoding:?}: {error}"))
     };
@@ -236,7 +257,7 @@ fn unpack_member(
     reader: &mut impl Read,
     packed: usize,
     most: usize,
-    room: &mut Room,
+    room: &mut BodyRoom,
     out: &mut Vec<u8>,
     broken: impl Fn(std::io::Error) -> Problem,
 ) -> Result<(), Problem> {
@@ -250,4 +271,30 @@ fn unpack_member(
             return Ok(());
         }
     }
+}
+
+/// A body that says in its first byte what it is packed with: it is unpacked within its bounds, and twice the body is twice
+/// what it holds.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn unpacked(bytes: &[u8]) {
+    const MOST: usize = 256 << 10;
+    let Some((first, packed)) = bytes.split_first() else { return };
+    let encoding = if first % 2 == 0 { Encoding::Gzip } else { Encoding::Zstd };
+    let limits = super::app::Limits {
+        max_body: MOST,
+        min_body_rate: 1,
+        max_batch: 1,
+        max_header: 1 << 10,
+        request_timeout: std::time::Duration::from_secs(1),
+        max_reads: 1,
+        max_writes: 1,
+        max_bodies: 16 << 20,
+    };
+    let admission = super::admission::Admission::new(&limits);
+    let unpack = |packed: &[u8], most| unpack(encoding, packed, most, &mut admission.room());
+    let Ok(out) = unpack(packed, MOST) else { return };
+    assert!(out.len() <= MOST && !packed.is_empty());
+    assert!(out.is_empty() || unpack(packed, out.len() - 1).is_err(), "more than there is room for");
+    let Ok(twice) = unpack(&[packed, packed].concat(), 2 * MOST) else { panic!("a body twice is no body") };
+    assert!(twice == [&out[..], &out].concat());
 }

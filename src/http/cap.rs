@@ -1,7 +1,8 @@
 //! `GET /cap/{user}/{da}`: may this user see this ad?
 
 use super::app::App;
-use super::problem::{Problem, answer, json};
+use super::pieces::Pieces;
+use super::problem::{Problem, answer};
 use super::query::{self, AdQuery};
 use super::schema::InstantText;
 use crate::model::Verdict;
@@ -45,8 +46,8 @@ pub(super) struct CapAnswer<'a> {
 /// Judges and answers.
 async fn judge(app: &App, query: Result<AdQuery, Problem>) -> Result<Response, Problem> {
     let AdQuery { user, candidate, question } = query?;
-    let verdict = app.reader.ad(&user, &candidate, question).await?;
-    Ok(json(&CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict }))
+    let (verdict, room) = app.reader.ad(&user, &candidate, question, app.admission.read_room()).await?;
+    Pieces::json(&CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict }, room)
 }
 
 /// The verdict on an ad for a user

@@ -1,8 +1,10 @@
 //! `POST /check`: which of these ads may this user see?
 
+use super::admission::ReadRoom;
 use super::app::App;
 use super::body;
-use super::problem::{Problem, answer, json};
+use super::pieces::Pieces;
+use super::problem::{Problem, answer};
 use super::schema::{IdText, InstantText};
 use crate::engine::Question;
 use crate::input::CheckRequest;
@@ -82,7 +84,7 @@ pub(super) async fn answer_to(app: &Arc<App>, headers: &HeaderMap, body: &mut Bo
 async fn check(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
     let body = body::read_json(app, headers, body).await?;
     if body.is_large() {
-        let asked = body.parse_aside(app, |text| Ok(CheckRequest::read(text)?.into_owned())).await?;
+        let asked = body.parse_aside(app, |text| CheckRequest::read(text).map(CheckRequest::into_owned)).await?;
         return judge(app, asked).await;
     }
     judge(app, CheckRequest::read(body.text()?)?).await
@@ -91,6 +93,8 @@ async fn check(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Result<R
 async fn judge(app: &App, asked: CheckRequest<'_>) -> Result<Response, Problem> {
     let CheckRequest { user, candidates, kind, at } = asked;
     let _permit = app.admission.read()?;
-    let tell = |results: &[CandidateVerdict<'_>]| json(&CheckAnswer { user: user.as_str(), results });
-    Ok(app.reader.check(&user, &candidates, Question { kind, at }, tell).await?)
+    let tell = |results: &[CandidateVerdict<'_>], room: ReadRoom| {
+        Pieces::json(&CheckAnswer { user: user.as_str(), results }, room)
+    };
+    app.reader.check(&user, &candidates, Question { kind, at }, app.admission.read_room(), tell).await?
 }

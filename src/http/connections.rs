@@ -1,7 +1,7 @@
 //! Who is connected, and who has to go where there is no room: the one that has asked for nothing for longest.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -38,7 +38,7 @@ pub(super) struct Seat {
     header_bytes: AtomicUsize,
     /// Whether it only got in because places are kept free for probes.
     pub is_spare: bool,
-    closed: Notify,
+    called: Notify,
 }
 
 impl Seat {
@@ -86,14 +86,14 @@ impl Seat {
     fn close(&self) -> bool {
         let closes = self.change(Phase::Idle, Phase::Closing) || self.change(Phase::Header, Phase::Closing);
         if closes {
-            self.closed.notify_one();
+            self.called.notify_one();
         }
         closes
     }
 
-    /// Waits until somebody else wants the place.
-    pub(super) async fn closed(&self) {
-        self.closed.notified().await;
+    /// Waits until the connection is to look up: somebody else wants the place, or the server stops.
+    pub(super) async fn called(&self) {
+        self.called.notified().await;
     }
 }
 
@@ -110,6 +110,7 @@ struct Inner {
     start: Instant,
     seats: Mutex<Seats>,
     left: Notify,
+    stopping: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -135,8 +136,8 @@ impl Drop for Place {
 impl Connections {
     /// Room for `max`, and for `spare` more that may only ask how the service is.
     pub(super) fn new(max: usize, spare: usize, header_bytes_max: usize) -> Self {
-        let (start, seats, left) = (Instant::now(), Mutex::default(), Notify::new());
-        Self(Arc::new(Inner { max, spare, header_bytes_max, start, seats, left }))
+        let (start, seats, left, stopping) = (Instant::now(), Mutex::default(), Notify::new(), AtomicBool::new(false));
+        Self(Arc::new(Inner { max, spare, header_bytes_max, start, seats, left, stopping }))
     }
 
     fn seats(&self) -> MutexGuard<'_, Seats> {
@@ -164,7 +165,7 @@ impl Connections {
             since_ms: AtomicU64::new(0),
             header_bytes: AtomicUsize::new(0),
             is_spare,
-            closed: Notify::new(),
+            called: Notify::new(),
         });
         seat.touch();
         seats.taken.insert(seat.id, seat.clone());
@@ -174,6 +175,16 @@ impl Connections {
     /// Waits until somebody may have left.
     pub(super) async fn left(&self) {
         let _ = tokio::time::timeout(Duration::from_millis(100), self.0.left.notified()).await;
+    }
+
+    /// Tells every connection that the server stops.
+    pub(super) fn stop(&self) {
+        self.0.stopping.store(true, Ordering::Release);
+        self.seats().taken.values().for_each(|seat| seat.called.notify_one());
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Acquire)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -3,6 +3,7 @@
 use super::app::App;
 use super::body::{self, Form, ReadBody};
 use super::cap::CapAnswer;
+use super::pieces::Pieces;
 use super::problem::{Problem, answer, json};
 use super::schema::{IdText, InstantText};
 use crate::engine::Question;
@@ -275,8 +276,9 @@ async fn count_one(app: &App, event: One<'_>) -> Result<Response, Problem> {
         Counted { ignored: 1, .. } => "ignored",
         _ => "late",
     };
-    let verdict = app.reader.ad(&user, &candidate, Question::default()).await?;
-    Ok(json(&EventAnswer { result, cap: CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict } }))
+    let (verdict, room) = app.reader.ad(&user, &candidate, Question::default(), app.admission.read_room()).await?;
+    let cap = CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict };
+    Pieces::json(&EventAnswer { result, cap }, room)
 }
 
 /// Lines that were sent as one JSON text are no JSON; that says little to who meant them for lines.

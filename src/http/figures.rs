@@ -67,8 +67,8 @@ const DATABASE_FIGURES: [(&str, &str, &str); 5] = [
     ("rocksdb.is-write-stopped", "freqcap_rocksdb_write_stopped", "Whether RocksDB has stopped writes"),
 ];
 
-/// Says what the figures mean that are told here.
-pub(super) fn describe() {
+/// Says what the metrics of the HTTP interface and of RocksDB are.
+pub fn describe() {
     for (_, name, help) in TABLE_FIGURES.into_iter().chain(DATABASE_FIGURES) {
         describe_gauge!(name, help);
     }

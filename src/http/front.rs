@@ -10,7 +10,8 @@ use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
+use http_body::Body as _;
 use metrics::{Counter, Histogram, counter, histogram};
 use std::any::Any;
 use std::convert::Infallible;
@@ -104,22 +105,26 @@ impl Front {
         let start = Instant::now();
         let request = request.map(Body::new);
         let hot = if self.is_admin { None } else { Hot::of(&request) };
-        let expects = request.headers().contains_key(header::EXPECT);
         let (mut response, is_read) = match self.admit(&request, is_spare) {
             Ok(()) => match hot {
                 Some(hot) => {
                     let (parts, mut body) = request.into_parts();
-                    let response = caught(self.dispatch(hot, parts, &mut body)).await;
-                    (response, leftover::discard(body, expects).await)
+                    let response = caught(self.dispatch(hot, &parts, &mut body)).await;
+                    let is_read = body.is_end_stream() || leftover::discard(body, expects(&parts.headers)).await;
+                    (response, is_read)
                 }
                 None => {
+                    let expects = expects(request.headers());
                     let (request, leftover) = leftover::lend(request);
                     let rest = async { self.rest.clone().oneshot(request).await.into_response() };
                     let response = caught(rest).await;
                     (response, leftover.discard(expects).await)
                 }
             },
-            Err(problem) => (problem.into_response(), leftover::discard(request.into_body(), expects).await),
+            Err(problem) => {
+                let expects = expects(request.headers());
+                (problem.into_response(), leftover::discard(request.into_body(), expects).await)
+            }
         };
         // What is left of the body would be taken for the next request: the connection ends, and says so.
         if !is_read || is_spare {
@@ -131,9 +136,8 @@ impl Front {
 
     /// What every request must keep to, whatever it asks for.
     fn admit(&self, request: &Request, is_spare: bool) -> Result<(), Problem> {
-        header_fits(request, self.app.limits.max_header)?;
+        let hosts = header_fits(request, self.app.limits.max_header)?;
         // RFC 9112, 3.2: two readings of whose request it is are one too many.
-        let hosts = request.headers().get_all(header::HOST).iter().count();
         if hosts > 1 || hosts == 0 && request.version() == Version::HTTP_11 {
             let detail = "a request of HTTP/1.1 has exactly one Host field";
             return Err(Problem::bad_request("invalid_host", detail));
@@ -145,7 +149,7 @@ impl Front {
         Ok(())
     }
 
-    async fn dispatch(&self, hot: Hot, parts: Parts, body: &mut Body) -> Response {
+    async fn dispatch(&self, hot: Hot, parts: &Parts, body: &mut Body) -> Response {
         let app = &self.app;
         match hot {
             Hot::Events => events::answer_to(app, &parts.headers, body).await,
@@ -187,15 +191,25 @@ pub(super) async fn note_route(route: Option<MatchedPath>, request: Request, nex
     response
 }
 
-fn header_fits(request: &Request, most: usize) -> Result<(), Problem> {
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    let headers: usize = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if target + headers > most {
+/// Whether a header is within its bounds; with how many Host fields it has.
+fn header_fits(request: &Request, most: usize) -> Result<usize, Problem> {
+    let mut bytes = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let mut hosts = 0;
+    for (name, value) in request.headers() {
+        bytes += name.as_str().len() + value.len() + 4;
+        hosts += usize::from(name == header::HOST);
+    }
+    if bytes > most {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         let detail = format!("the request line and header have more than {most} bytes");
         return Err(Problem::new(status, "header_too_large", detail));
     }
-    Ok(())
+    Ok(hosts)
+}
+
+/// Whether who asks may wait to be told to go on.
+fn expects(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::EXPECT)
 }
 
 /// Runs a handler, and answers for it where it panics.

@@ -1,6 +1,7 @@
-//! What must hold of every path and query string, for the fuzzers of `fuzz/` and the corpus test of
+//! What must hold of every path, query string and packed body, for the fuzzers of `fuzz/` and the corpus test of
 //! [`crate::fuzzing`].
 
+pub(crate) use super::body::unpacked;
 use super::query::{ad_query, cursor, page, segments, user_of_path};
 use crate::model::MAX_KEYS;
 use std::fmt::Write;

@@ -1,5 +1,6 @@
 //! Errors as RFC 9457 `application/problem+json`, each with a code that never changes.
 
+use super::admission::answer_too_large;
 use crate::input::Reject;
 use crate::shard::{ReaderError, Refusal};
 use axum::response::{IntoResponse, Response};
@@ -28,6 +29,7 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        debug_assert!(super::error_codes::is_listed(code), "{code} is not in error_codes.rs");
         Self {
             kind: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
@@ -84,7 +86,7 @@ pub(super) fn refusal_code(refusal: Refusal) -> &'static str {
         Refusal::Busy => "overloaded",
         Refusal::Poisoned => "store_failed",
         Refusal::DiskFull => "disk_full",
-        Refusal::RowUnreadable => "row_unreadable",
+        Refusal::RowUnreadable => crate::shard::ROW_UNREADABLE,
         Refusal::ReadFailed => "store_read_failed",
         Refusal::ClockNotBelieved => "clock_not_believed",
         Refusal::Stopping => "stopping",
@@ -104,8 +106,15 @@ impl From<ReaderError> for Problem {
         {
             return Refusal::RowUnreadable.into();
         }
-        tracing::error!(%error, "a read failed");
-        Self::internal()
+        match error {
+            ReaderError::Busy => Self::unavailable("overloaded", "too many reads wait for the disk; try again shortly"),
+            ReaderError::TooLarge => answer_too_large(),
+            ReaderError::NoRoom => Self::unavailable("overloaded", "too many reads are under way; try again shortly"),
+            error => {
+                tracing::error!(%error, "a read failed");
+                Self::internal()
+            }
+        }
     }
 }
 

@@ -7,26 +7,42 @@ use std::fs;
 /// The kernel counts processor time in these for everybody, whatever its own clock does (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// Name, type and help of each.
+const METRICS: [(&str, &str, &str); 7] = [
+    ("process_cpu_seconds_total", "counter", "Processor time spent, user and system"),
+    ("process_start_time_seconds", "gauge", "When the process started, in seconds since 1970"),
+    ("process_threads", "gauge", "Threads"),
+    ("process_virtual_memory_bytes", "gauge", "Bytes of virtual memory"),
+    ("process_resident_memory_bytes", "gauge", "Bytes of resident memory"),
+    ("process_open_fds", "gauge", "Open file descriptors"),
+    ("process_max_fds", "gauge", "The most file descriptors that may be open"),
+];
+
+/// Name, type and help of every metric of the process.
+pub fn metrics() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    METRICS.into_iter()
+}
+
 /// The figures that can be read; elsewhere than on Linux there are none.
 pub(super) fn figures() -> String {
+    let stat = Stat::read();
+    let field = |number| stat.as_ref().and_then(|stat| stat.field(number));
+    // In the order of METRICS.
+    let values = [
+        field(14).zip(field(15)).map(|(user, system)| (user + system) / TICKS_PER_SECOND),
+        booted().zip(field(22)).map(|(booted, started)| booted + started / TICKS_PER_SECOND),
+        field(20),
+        field(23),
+        resident_bytes(),
+        fs::read_dir("/proc/self/fd").ok().map(|all| all.count() as f64),
+        max_fds(),
+    ];
     let mut text = String::new();
-    let mut put = |name: &str, kind: &str, help: &str, value: Option<f64>| {
+    for ((name, kind, help), value) in METRICS.into_iter().zip(values) {
         if let Some(value) = value {
             let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n\n");
         }
-    };
-    let stat = Stat::read();
-    let cpu = stat.as_ref().and_then(|stat| Some((stat.field(14)? + stat.field(15)?) / TICKS_PER_SECOND));
-    put("process_cpu_seconds_total", "counter", "Processor time spent, user and system", cpu);
-    let started = stat.as_ref().and_then(|stat| Some(booted()? + stat.field(22)? / TICKS_PER_SECOND));
-    put("process_start_time_seconds", "gauge", "When the process started, in seconds since 1970", started);
-    put("process_threads", "gauge", "Threads", stat.as_ref().and_then(|stat| stat.field(20)));
-    let virtual_bytes = stat.as_ref().and_then(|stat| stat.field(23));
-    put("process_virtual_memory_bytes", "gauge", "Bytes of virtual memory", virtual_bytes);
-    put("process_resident_memory_bytes", "gauge", "Bytes of resident memory", resident_bytes());
-    let open = fs::read_dir("/proc/self/fd").ok().map(|all| all.count() as f64);
-    put("process_open_fds", "gauge", "Open file descriptors", open);
-    put("process_max_fds", "gauge", "The most file descriptors that may be open", max_fds());
+    }
     text
 }
 

@@ -88,7 +88,7 @@ pub(super) async fn answer_to(app: &Arc<App>, headers: &HeaderMap, body: &mut Bo
 async fn try_reserve(app: &Arc<App>, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
     let body = body::read_json(app, headers, body).await?;
     if body.is_large() {
-        let asked = body.parse_aside(app, |text| Ok(ReserveRequest::read(text)?.into_owned())).await?;
+        let asked = body.parse_aside(app, |text| ReserveRequest::read(text).map(ReserveRequest::into_owned)).await?;
         return reserve_asked(app, asked).await;
     }
     reserve_asked(app, ReserveRequest::read(body.text()?)?).await
@@ -153,7 +153,15 @@ pub(super) async fn release(State(app): State<Arc<App>>, headers: HeaderMap, mut
 
 async fn try_release(app: &App, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
     let body = body::read_json(app, headers, body).await?;
-    let ReleaseRequest { user, id, da } = ReleaseRequest::read(body.text()?)?;
+    if body.is_large() {
+        let asked = body.parse_aside(app, |text| ReleaseRequest::read(text).map(ReleaseRequest::into_owned)).await?;
+        return release_asked(app, asked).await;
+    }
+    release_asked(app, ReleaseRequest::read(body.text()?)?).await
+}
+
+async fn release_asked(app: &App, asked: ReleaseRequest<'_>) -> Result<Response, Problem> {
+    let ReleaseRequest { user, id, da } = asked;
     let _permit = app.admission.write().ok_or(Refusal::Busy)?;
     let released = app.router.release(user, id, da).await?;
     Ok(json(&ReleaseAnswer { released }))

@@ -2,17 +2,24 @@
 
 use super::app::App;
 use super::body;
+use super::pieces::Pieces;
 use super::problem::{Problem, answer, json};
 use super::query;
 use crate::input::{RuleReject, read_rule};
 use crate::model::{Kind, Limit, Mode, RuleError, TsMs, Window, rule_window_schema};
 use crate::shard::{Expect, Refusal, RuleView, Rulebook, RulebookError, Source};
+use crate::store::Room;
 use axum::body::Body;
 use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use std::sync::Arc;
+
+/// More rules than these are listed on a thread that gives way to those that answer.
+const MANY_RULES: usize = 100;
+/// Bytes of what a rule says of itself in text, about.
+const RULE_TEXT: usize = 256;
 
 /// A rule with what is known about it.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -140,10 +147,28 @@ impl From<RuleReject> for Problem {
     path = "/rules",
     operation_id = "listRules",
     tag = "rules",
-    responses((status = 200, description = "The rules of the flags, the settings file and the API", body = RulesAnswer))
+    responses(
+        (status = 200, description = "The rules of the flags, the settings file and the API", body = RulesAnswer),
+        (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn list(State(app): State<Arc<App>>) -> Response {
-    json(&RulesAnswer { rules: app.rulebook.list().into_iter().map(RuleAnswer::from).collect() })
+    answer(try_list(&app).await)
+}
+
+async fn try_list(app: &App) -> Result<Response, Problem> {
+    let _permit = app.admission.read()?;
+    let (book, mut room) = (app.rulebook.clone(), app.admission.read_room());
+    let list = move || {
+        if !room.take(book.count() * (size_of::<RuleView>() + size_of::<RuleAnswer>() + RULE_TEXT)) {
+            return Err(room.refusal());
+        }
+        Pieces::json(&RulesAnswer { rules: book.list().into_iter().map(RuleAnswer::from).collect() }, room)
+    };
+    if app.rulebook.count() <= MANY_RULES {
+        return list();
+    }
+    app.aside.spawn_blocking(list).await.map_err(|_| Problem::internal())?
 }
 
 /// One rule
@@ -199,7 +224,11 @@ pub(super) async fn put(State(app): State<Arc<App>>, uri: OriginalUri, headers: 
 async fn try_put(app: &App, path: &str, headers: &HeaderMap, body: &mut Body) -> Result<Response, Problem> {
     let (id, expect) = (id_of_path(path)?, expect(headers)?);
     let body = body::read_json(app, headers, body).await?;
-    let rule = read_rule(&id, body.text()?)?;
+    let rule = if body.is_large() {
+        body.parse_aside(app, move |text| read_rule(&id, text)).await?
+    } else {
+        read_rule(&id, body.text()?)?
+    };
     let (is_new, view) = change(app, move |book, router| book.put(rule, &expect, router)).await?;
     Ok(with_etag(if is_new { StatusCode::CREATED } else { StatusCode::OK }, view))
 }

@@ -1,17 +1,18 @@
 //! Connections: so many and no more, none that keeps others out, and an orderly end.
 
 use super::Front;
-use super::connections::{Connections, Phase, Place};
+use super::connections::{Connections, Phase, Place, Seat};
 use super::stream::{WatchedStream, raw_problem};
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 
 /// How long what was sent may stay unread before the connection is closed.
 const UNREAD: Duration = Duration::from_secs(30);
@@ -49,7 +50,6 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> bool {
     let all = Connections::new(options.max_connections.max(1), options.spare_connections, options.header_memory);
-    let stopping = CancellationToken::new();
     let open = metrics::gauge!("freqcap_http_connections", "listener" => front.listener());
     tokio::pin!(stop);
     loop {
@@ -68,15 +68,15 @@ pub async fn serve(
             tracing::debug!(%error, "TCP_USER_TIMEOUT was refused");
         }
         let connection = Connection { front: front.clone(), all: all.clone(), options: options.clone() };
-        let (stopping, open) = (stopping.clone(), open.clone());
+        let open = open.clone();
         tokio::spawn(async move {
             open.increment(1.0);
-            connection.run(stream, &place, &stopping).await;
+            connection.run(stream, &place).await;
             open.decrement(1.0);
         });
     }
     drop(listener);
-    stopping.cancel();
+    all.stop();
     let gone = async {
         while all.len() > 0 {
             all.left().await;
@@ -121,7 +121,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(&self, stream: TcpStream, place: &Place, stopping: &CancellationToken) {
+    async fn run(&self, stream: TcpStream, place: &Place) {
         let seat = place.seat.clone();
         let stream = WatchedStream::new(stream, seat.clone(), self.all.clone());
         let (front, asked) = (self.front.clone(), seat.clone());
@@ -141,20 +141,19 @@ impl Connection {
         let mut is_stopping = false;
         let end = loop {
             let left = self.left(place);
-            tokio::select! {
-                biased;
-                ended = &mut connection => {
+            match self.step(&mut connection, &seat, left.unwrap_or(self.tick())).await {
+                Some(ended) => {
                     if let Err(error) = ended {
                         tracing::debug!(%error, "a connection ended badly");
                     }
                     break End::Finished;
                 }
-                () = seat.closed() => break End::Closed,
-                () = stopping.cancelled(), if !is_stopping => {
+                None if seat.phase() == Phase::Closing => break End::Closed,
+                None if self.all.is_stopping() && !is_stopping => {
                     is_stopping = true;
                     Pin::new(&mut connection).graceful_shutdown();
                 }
-                () = tokio::time::sleep(left.unwrap_or(self.tick())) => match (seat.phase(), left) {
+                None => match (seat.phase(), left) {
                     (Phase::Header, Some(left)) if left.is_zero() => break End::HeaderTimeout,
                     (Phase::Idle, Some(left)) if left.is_zero() => break End::Closed,
                     _ => {}
@@ -176,6 +175,27 @@ impl Connection {
             End::Finished => {}
         }
         linger(&mut stream).await;
+    }
+
+    /// Goes on with a connection until it ends; `None` once it is called, or `time` has passed.
+    async fn step<C: Future + Unpin>(&self, connection: &mut C, seat: &Seat, time: Duration) -> Option<C::Output> {
+        let (mut called, mut slept) = (pin!(seat.called()), pin!(tokio::time::sleep(time)));
+        let mut waker: Option<Waker> = None;
+        poll_fn(|context| {
+            if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(context) {
+                return Poll::Ready(Some(ended));
+            }
+            // This is done some times a request. Both keep the task's waker, and need not be asked before they wake it.
+            let is_known = waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker()));
+            let is_called = seat.phase() == Phase::Closing || self.all.is_stopping();
+            if is_known && !is_called && !slept.is_elapsed() {
+                return Poll::Pending;
+            }
+            waker = Some(context.waker().clone());
+            let wakes = called.as_mut().poll(context).is_ready() || slept.as_mut().poll(context).is_ready();
+            if wakes { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await
     }
 
     /// How long to look away at most, so that a header that begins meanwhile is not noticed too late.

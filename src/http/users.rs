@@ -1,14 +1,19 @@
 //! What is known of one user, and how it is forgotten.
 
+use super::admission::ReadRoom;
 use super::app::App;
+use super::pieces::Pieces;
 use super::problem::{Problem, answer, json};
 use super::query;
 use crate::engine::Leave;
-use crate::model::{TsMs, UserCap, UserId};
-use crate::shard::{Refusal, UserCall, UserKind, UserLog, UserPage};
+use crate::model::{Section, TsMs, UserCap, UserId};
+use crate::shard::{Refusal, UserCall, UserEvent, UserLog, UserPage};
 use axum::extract::{OriginalUri, RawQuery, State};
 use axum::response::Response;
-use serde::Serialize;
+use serde::ser::SerializeSeq;
+use serde::{Serialize, Serializer};
+use std::cell::RefCell;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +21,27 @@ const A_MILLISECOND: Duration = Duration::from_millis(1);
 /// The most keys on a page.
 const MOST: usize = 1_000;
 
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+// As documented; it is written as it is read.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code)]
 struct UserCaps<'a> {
     #[schema(example = "u1")]
     user: &'a str,
     /// By key.
     caps: Vec<UserCap>,
+}
+
+/// An answer to [`get_caps`] as it grows.
+struct CapsAnswer {
+    pieces: Pieces,
+    is_empty: bool,
+}
+
+impl CapsAnswer {
+    fn add(&mut self, cap: &UserCap) -> bool {
+        let comma: &[u8] = if std::mem::take(&mut self.is_empty) { b"" } else { b"," };
+        self.pieces.write_all(comma).is_ok() && serde_json::to_writer(&mut self.pieces, cap).is_ok()
+    }
 }
 
 /// Every key capped now for a user
@@ -34,7 +54,7 @@ struct UserCaps<'a> {
     responses(
         (status = 200, description = "The capped keys, with until when and by which rule; none of an unknown user", body = UserCaps),
         (status = 400, description = "Not percent-encoded UTF-8", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The id is invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The id is invalid, or the answer takes more memory than all reads may have", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -44,12 +64,24 @@ pub(super) async fn get_caps(State(app): State<Arc<App>>, uri: OriginalUri) -> R
 
 async fn caps(app: &App, user: Result<UserId<'static>, Problem>) -> Result<Response, Problem> {
     let user = user?;
-    let caps = app.reader.user_caps(&user).await?;
-    Ok(json(&UserCaps { user: user.as_str(), caps }))
+    let mut pieces = Pieces::new(app.admission.read_room());
+    let head = |pieces: &mut Pieces| {
+        pieces.write_all(b"{\"user\":").ok()?;
+        serde_json::to_writer(&mut *pieces, user.as_str()).ok()?;
+        pieces.write_all(b",\"caps\":[").ok()
+    };
+    head(&mut pieces).ok_or_else(|| pieces.room.refusal())?;
+    let answer = CapsAnswer { pieces, is_empty: true };
+    let (CapsAnswer { mut pieces, .. }, has_room) = app.reader.user_caps(&user, answer, CapsAnswer::add).await?;
+    if !has_room {
+        return Err(pieces.room.refusal());
+    }
+    pieces.write_all(b"]}").map_err(|_| pieces.room.refusal())?;
+    Ok(pieces.into_response())
 }
 
 /// What is held about a user, by key.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Serialize, utoipa::ToSchema)]
 #[schema(example = json!({
     "user": "u1",
     "logs": [{"key": "da:77", "kinds": [{
@@ -65,7 +97,8 @@ async fn caps(app: &App, user: Result<UserId<'static>, Problem>) -> Result<Respo
 struct UserAnswer<'a> {
     user: &'a str,
     /// By key, those of ads first.
-    logs: Vec<LogAnswer>,
+    #[schema(value_type = Vec<LogAnswer>)]
+    logs: Logs<'a>,
     /// Calls of `/reserve` whose answers are kept, by id; after the last log.
     calls: Vec<CallAnswer>,
     /// Asks for the next page; null at the end.
@@ -91,21 +124,52 @@ impl From<UserCall> for CallAnswer {
     }
 }
 
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct LogAnswer {
-    #[schema(example = "da:77")]
-    key: String,
-    kinds: Vec<KindAnswer>,
+/// The logs of a page, each made and written after the other.
+struct Logs<'a>(RefCell<&'a mut dyn Iterator<Item = UserLog>>);
+
+impl Serialize for Logs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut logs = serializer.serialize_seq(None)?;
+        for log in &mut **self.0.borrow_mut() {
+            let kinds = log.sections().iter().map(|section| KindAnswer {
+                kind: section.kind,
+                lifetime: section.lifetime(),
+                events: Events { log: &log, section },
+            });
+            logs.serialize_element(&LogAnswer { key: &log.key, kinds: kinds.collect() })?;
+        }
+        logs.end()
+    }
 }
 
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct KindAnswer {
+#[derive(Serialize, utoipa::ToSchema)]
+struct LogAnswer<'a> {
+    #[schema(example = "da:77")]
+    key: &'a str,
+    kinds: Vec<KindAnswer<'a>>,
+}
+
+#[derive(Serialize, utoipa::ToSchema)]
+struct KindAnswer<'a> {
     #[schema(value_type = String, example = "impression")]
     kind: crate::model::Kind,
     /// Events counted since the log was made, kept or not.
     lifetime: u64,
     /// The newest `history_limit`, oldest first, and then the reservations.
-    events: Vec<HeldEvent>,
+    #[schema(value_type = Vec<HeldEvent>)]
+    events: Events<'a>,
+}
+
+/// The events of a kind, each made and written after the other: with many rules they say much.
+struct Events<'a> {
+    log: &'a UserLog,
+    section: &'a Section,
+}
+
+impl Serialize for Events<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.log.events(self.section).map(HeldEvent::from))
+    }
 }
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -122,18 +186,9 @@ struct HeldEvent {
     leaves: Vec<Leave>,
 }
 
-impl From<UserLog> for LogAnswer {
-    fn from(log: UserLog) -> Self {
-        let kind = |UserKind { kind, lifetime, events }: UserKind| {
-            let events = events.into_iter().map(|event| HeldEvent {
-                ts: event.ts,
-                hash: event.hash.map(|hash| format!("{hash:016x}")),
-                expires_at: event.expires_at,
-                leaves: event.leaves,
-            });
-            KindAnswer { kind, lifetime, events: events.collect() }
-        };
-        Self { key: log.key, kinds: log.kinds.into_iter().map(kind).collect() }
+impl From<UserEvent> for HeldEvent {
+    fn from(UserEvent { ts, hash, expires_at, leaves }: UserEvent) -> Self {
+        Self { ts, hash: hash.map(|hash| format!("{hash:016x}")), expires_at, leaves }
     }
 }
 
@@ -159,7 +214,7 @@ struct PageParams {
     responses(
         (status = 200, description = "A page of what is held; nothing of an unknown user", body = UserAnswer),
         (status = 400, description = "Not percent-encoded UTF-8", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The id, the limit or the cursor is invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The id, the limit or the cursor is invalid, or the page takes more memory than all reads may have", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -171,12 +226,14 @@ async fn held(app: &App, user: Result<UserId<'static>, Problem>, query: &str) ->
     let user = user?;
     let (after, limit) = query::page(query, MOST)?;
     let name = user.as_str().to_owned();
-    let tell = move |UserPage { logs, calls, next }: UserPage| {
-        let logs = logs.into_iter().map(LogAnswer::from).collect();
-        let calls = calls.into_iter().map(CallAnswer::from).collect();
-        json(&UserAnswer { user: &name, logs, calls, cursor: next.as_ref().map(query::cursor) })
+    let tell = move |mut page: UserPage, room: ReadRoom| {
+        let mut logs = page.logs();
+        let logs = Logs(RefCell::new(&mut logs));
+        let calls = page.calls.into_iter().map(CallAnswer::from).collect();
+        let cursor = page.next.as_ref().map(query::cursor);
+        Pieces::json(&UserAnswer { user: &name, logs, calls, cursor }, room)
     };
-    Ok(app.reader.user(&user, after, limit, tell).await?)
+    app.reader.user(&user, after, limit, app.admission.read_room(), tell).await?
 }
 
 /// What was held of a user, and is held no longer.

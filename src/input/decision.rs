@@ -64,6 +64,12 @@ pub struct ReleaseRequest<'a> {
     pub da: Option<DaId<'a>>,
 }
 
+impl ReleaseRequest<'_> {
+    pub fn into_owned(self) -> ReleaseRequest<'static> {
+        ReleaseRequest { user: self.user.into_owned(), id: self.id.into_owned(), da: self.da.map(DaId::into_owned) }
+    }
+}
+
 /// Which members a body may have; other ones are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {

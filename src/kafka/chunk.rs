@@ -1,12 +1,13 @@
 //! Records as they are read, until there are enough of them for the writers.
 
+use super::aside::detail;
 use super::dead::Letter;
 use crate::input::{EventReader, Reject};
 use crate::model::{EventId, ShardId, TsMs};
 use crate::shard::BlockBuilder;
 use crate::store::{Frontier, RecordCheck, Taken};
 use rdkafka::message::{BorrowedMessage, Message};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -73,7 +74,7 @@ impl Reading {
         chunk: &mut Chunk,
         message: &BorrowedMessage<'_>,
         reader: &EventReader,
-        (taken, early): (&Taken, &BTreeSet<u64>),
+        (taken, early, left_out): (&Taken, &BTreeSet<u64>, &BTreeMap<u64, &'static str>),
         number: u64,
     ) -> Option<Letter> {
         let check = check_of(message);
@@ -96,6 +97,9 @@ impl Reading {
                 if early.contains(&offset) {
                     let detail = "ts lay ahead of this server's clock when the record was read".to_owned();
                     return Err(Reject { code: EARLY, detail });
+                }
+                if let Some(&code) = left_out.get(&offset) {
+                    return Err(Reject { code, detail: detail(code) });
                 }
                 chunk.events.admits(&event).map_err(ahead)?;
                 chunk.skipped += 1;

@@ -21,6 +21,8 @@ mod options;
 #[cfg(not(feature = "kafka"))]
 mod absent;
 #[cfg(feature = "kafka")]
+mod aside;
+#[cfg(feature = "kafka")]
 mod chunk;
 #[cfg(feature = "kafka")]
 mod client;
@@ -42,8 +44,6 @@ mod seldom;
 #[cfg(feature = "kafka")]
 mod service;
 mod status;
-#[cfg(feature = "kafka")]
-mod unreadable;
 
 #[cfg(not(feature = "kafka"))]
 pub use absent::{start, start_output};
@@ -55,7 +55,7 @@ pub use options::{
 pub use output::start_output;
 #[cfg(feature = "kafka")]
 pub use service::start;
-pub use status::{Handle, Progress};
+pub use status::{Handle, Progress, describe as describe_metrics};
 
 use crate::clock::Clock;
 use crate::input::EventReader;

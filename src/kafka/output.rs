@@ -13,7 +13,7 @@ use super::seldom::Seldom;
 use super::{KafkaError, OutputOptions, RunningOutput};
 use crate::model::{CapChange, SHARDS, ShardId, TsMs};
 use crate::store::{Store, StoreError, Taken};
-use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use metrics::{Counter, Gauge, counter, gauge};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
@@ -107,8 +107,7 @@ enum Trouble {
 
 /// Starts the output. Brokers that are away are waited for, by its own thread.
 pub fn start_output(options: OutputOptions, store: Arc<Store>) -> Result<RunningOutput, KafkaError> {
-    describe_counter!("freqcap_kafka_output_total", "Changes of caps that the output topic has taken");
-    describe_gauge!("freqcap_kafka_output_waiting", "Changes of caps that the output topic was not told yet");
+    super::status::describe();
     let mut config = config(&options.cluster, &[("linger.ms", "5"), ("queue.buffering.max.kbytes", "32768")]);
     // In order for each user, without gaps, however often a broker fails; what does not get through is sent again by us.
     config.set("enable.idempotence", "true").set("message.timeout.ms", "10000").set("partitioner", "murmur2_random");

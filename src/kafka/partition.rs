@@ -1,15 +1,17 @@
 //! One partition: where it is, and what of it is under way.
 
+use super::aside::{LeftOut, known_code};
 use super::chunk::{Chunk, EARLY, Reading, check_of};
 use super::dead::DeadLetters;
 use super::frontier::Underway;
 use super::status::{Handle, State};
+use crate::clock::Clock;
 use crate::input::EventReader;
-use crate::model::SHARDS;
+use crate::model::{SHARDS, TsMs};
 use crate::shard::{Lanes, Refusal, Router};
 use crate::store::{Frontier, PulledPartition, RecordCheck, Store, StoreError, Taken};
-use rdkafka::message::{BorrowedMessage, Message};
-use std::collections::{BTreeSet, VecDeque};
+use rdkafka::message::{BorrowedMessage, Message, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// What is done with a partition.
@@ -42,6 +44,8 @@ pub(super) struct Partition {
     stepped_to: Option<u64>,
     /// Since when nothing came.
     quiet_since: Instant,
+    /// There was nothing more at some time after this. `None` where the next record may have lain there for long.
+    none_since: Option<Instant>,
     /// The frontier last stored.
     pub stored: Option<Frontier>,
     /// How often it turned out to be another topic's.
@@ -49,16 +53,25 @@ pub(super) struct Partition {
     /// Records that lay too far ahead, whose letters are open; and whether that is stored as it is.
     early: BTreeSet<u64>,
     early_is_stored: bool,
-    /// Chunks and offsets of records that were not counted, and are to be set aside.
-    pub unreadable: VecDeque<(u64, u64)>,
+    /// Records that were not counted and are to be set aside.
+    pub left_out: VecDeque<LeftOut>,
+    /// Those of an earlier run, by their offsets, with the reasons.
+    left_out_before: BTreeMap<u64, &'static str>,
+    /// Up to which record the store is to forget them once all below is done; and the last one that it knows of.
+    forget_to: Option<u64>,
+    last_left_out: u64,
     /// Kafka is not asked before.
     pub ask_at: Option<Instant>,
 }
+
+/// A record that came so soon after there was nothing says what the broker's clock shows.
+const LATELY: Duration = Duration::from_secs(10);
 
 /// What a record needs to be taken.
 pub(super) struct Taking<'t> {
     pub router: &'t Router,
     pub reader: &'t EventReader,
+    pub clock: &'t Clock,
     pub dead: &'t mut DeadLetters,
     pub now: Instant,
 }
@@ -80,11 +93,15 @@ impl Partition {
             stepping_to: None,
             stepped_to: None,
             quiet_since: Instant::now(),
+            none_since: None,
             stored: None,
             resets: known.resets,
             early: known.early,
             early_is_stored: true,
-            unreadable: VecDeque::new(),
+            left_out: VecDeque::new(),
+            forget_to: known.aside.keys().next_back().copied(),
+            last_left_out: known.aside.keys().next_back().copied().unwrap_or(0),
+            left_out_before: known.aside.iter().map(|(&offset, code)| (offset, known_code(code))).collect(),
             ask_at: None,
         }
     }
@@ -99,6 +116,7 @@ impl Partition {
         self.position = frontier.next;
         self.at_end = false;
         (self.stepping_to, self.stepped_to) = (None, None);
+        self.none_since = None;
         self.phase = phase;
     }
 
@@ -121,8 +139,8 @@ impl Partition {
         })
     }
 
-    /// Takes note that Kafka has nothing more for now.
-    pub(super) fn reached_end(&mut self, now: Instant) {
+    /// Takes note that Kafka had nothing more at some time after `since`.
+    pub(super) fn reached_end(&mut self, since: Instant, now: Instant) {
         if matches!(self.phase, Phase::Check(_)) {
             self.phase = Phase::Read;
         }
@@ -130,6 +148,7 @@ impl Partition {
             return;
         }
         self.at_end = true;
+        self.none_since = Some(since);
         self.quiet_since = now;
         if let Some(end) = self.stepping_to.take().filter(|end| *end > self.position) {
             // With the next cut: what was read before it comes first.
@@ -142,6 +161,8 @@ impl Partition {
     pub(super) fn forget(&mut self) -> u64 {
         *self.taken = [0; SHARDS];
         self.early.clear();
+        self.left_out_before.clear();
+        (self.forget_to, self.last_left_out) = (None, 0);
         self.resets += 1;
         self.reading.begin(self.resets);
         self.resets
@@ -169,6 +190,14 @@ impl Partition {
         if (message.offset() as u64) < self.position {
             return;
         }
+        if let Some(since) = self.none_since.take()
+            && since.elapsed() <= LATELY
+            && let Timestamp::LogAppendTime(ms) = message.timestamp()
+            && let Ok(ts) = TsMs::from_millis(ms.into())
+        {
+            // It was appended since, by the broker's clock: that shows this or a little more.
+            with.clock.confirm(ts);
+        }
         (self.at_end, self.stepping_to, self.stepped_to) = (false, None, None);
         let (number, end) = (self.underway.next_chunk(), self.underway.frontier());
         let chunk = self.chunk.get_or_insert_with(|| Chunk {
@@ -180,7 +209,8 @@ impl Partition {
             skipped: 0,
             tombstones: 0,
         });
-        let letter = self.reading.add(chunk, message, with.reader, (&self.taken, &self.early), number);
+        let letter =
+            self.reading.add(chunk, message, with.reader, (&self.taken, &self.early, &self.left_out_before), number);
         self.position = chunk.end.next;
         if let Some(letter) = letter {
             let (offset, is_early) = (letter.offset, letter.code == EARLY);
@@ -209,6 +239,17 @@ impl Partition {
         Ok(())
     }
 
+    /// Has the store forget what was set aside below the frontier that it knows.
+    pub(super) fn forget_left_out(&mut self, store: &Store, topic: &str) -> Result<(), StoreError> {
+        let below = self.stored.map_or(0, |frontier| frontier.next);
+        if self.forget_to.is_some_and(|last| last < below) {
+            store.forget_aside(topic, self.number(), below)?;
+            self.left_out_before.retain(|&offset, _| offset >= below);
+            self.forget_to = Some(self.last_left_out).filter(|&last| last >= below);
+        }
+        Ok(())
+    }
+
     /// Hands over what was read since the last time.
     pub(super) fn cut(&mut self, status: &Handle) {
         let stepped_to = self.stepped_to.take();
@@ -232,10 +273,15 @@ impl Partition {
 
     /// Sends on, and takes note of what is durable.
     pub(super) fn drive(&mut self) -> Option<Refusal> {
-        let (underway, unreadable) = (&mut self.underway, &mut self.unreadable);
+        let (underway, left_out) = (&mut self.underway, &mut self.left_out);
+        let (forget_to, last) = (&mut self.forget_to, &mut self.last_left_out);
         self.lanes.drive(|chunk, offsets| {
             underway.more(chunk, offsets.len());
-            unreadable.extend(offsets.into_iter().map(|offset| (chunk, offset)));
+            if let Some((offset, _)) = offsets.last() {
+                *last = (*last).max(*offset);
+                forget_to.get_or_insert(*last);
+            }
+            left_out.extend(offsets.into_iter().map(|(offset, code)| LeftOut { chunk, offset, code }));
             underway.done(chunk);
         })
     }

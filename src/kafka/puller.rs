@@ -1,5 +1,6 @@
 //! A thread that reads some of the partitions.
 
+use super::aside::set_aside;
 use super::client::{ASK, Consumer};
 use super::dead::DeadLetters;
 use super::options::OnChange;
@@ -7,7 +8,6 @@ use super::partition::{Partition, Phase, Taking};
 use super::plan::{Plan, plan};
 use super::seldom::Seldom;
 use super::status::{Handle, State};
-use super::unreadable::set_aside;
 use super::{KafkaError, Options, Parts};
 use crate::store::{Frontier, PulledPartition};
 use crossbeam_channel::Receiver;
@@ -54,6 +54,8 @@ pub(super) struct Puller {
     status: Handle,
     stop: CancellationToken,
     kept_at: Instant,
+    /// When nothing lay ready to be read, the last time.
+    dry_at: Instant,
     /// How often the topic was doubted that this puller knows of.
     doubts: u64,
     refusals: Seldom,
@@ -81,6 +83,7 @@ impl Puller {
             status,
             stop,
             kept_at: now,
+            dry_at: now,
             doubts: 0,
             refusals: Seldom::default(),
             errors: Seldom::default(),
@@ -144,7 +147,7 @@ impl Puller {
         let mut refused = None;
         for partition in partitions.values_mut() {
             refused = refused.or(partition.drive());
-            if !partition.unreadable.is_empty()
+            if !partition.left_out.is_empty()
                 && let Err(error) = set_aside(&self.asker, &self.options.topic, partition, &mut self.dead)
                 && let Some(others) = self.errors.say(now)
             {
@@ -247,9 +250,17 @@ impl Puller {
         let rows = changed.iter().map(|(number, frontier)| (*number, frontier));
         match self.parts.store.put_frontiers(&self.options.topic, rows) {
             // The process asks to be restarted; until then it reads no further, and others do.
-            Err(_) if self.parts.store.is_poisoned() => Ok(()),
-            result => Ok(result?),
+            Err(_) if self.parts.store.is_poisoned() => return Ok(()),
+            result => result?,
         }
+        // Not before the frontiers: what was set aside is above those that were stored before.
+        for partition in self.partitions.values_mut() {
+            match partition.forget_left_out(&self.parts.store, &self.options.topic) {
+                Err(_) if self.parts.store.is_poisoned() => {}
+                result => result?,
+            }
+        }
+        Ok(())
     }
 
     /// Reads what there is, but not too much at once.
@@ -260,13 +271,17 @@ impl Puller {
         let mut with = Taking {
             router: &self.parts.router,
             reader: &self.parts.events,
+            clock: &self.parts.clock,
             dead: &mut self.dead,
             now: Instant::now(),
         };
         let mut trouble = None;
         while records < PULL_RECORDS && bytes < PULL_BYTES {
             match self.consumer.poll(wait) {
-                None => break,
+                None => {
+                    self.dry_at = Instant::now();
+                    break;
+                }
                 Some(Ok(message)) => {
                     records += 1;
                     bytes += message.payload_len();
@@ -279,7 +294,7 @@ impl Puller {
                 }
                 Some(Err(ClientError::PartitionEOF(number))) => {
                     if let Some(partition) = self.partitions.get_mut(&(number as u32)) {
-                        partition.reached_end(with.now);
+                        partition.reached_end(self.dry_at, with.now);
                     }
                 }
                 Some(Err(error)) => {

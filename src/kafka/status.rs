@@ -194,7 +194,8 @@ impl Handle {
     }
 }
 
-fn describe() {
+/// Says what the metrics of the adapter and of the output are.
+pub fn describe() {
     describe_gauge!("freqcap_kafka_lag", "Records of a partition that are not yet counted");
     describe_gauge!(
         "freqcap_kafka_partition_state",
@@ -207,4 +208,6 @@ fn describe() {
     describe_counter!("freqcap_kafka_lost_records_total", "Records that Kafka no longer had when they were to be read");
     describe_counter!("freqcap_kafka_tombstones_total", "Records without a value: read, and nothing to be counted");
     describe_counter!("freqcap_kafka_dead_letters_total", "Records that could not be used, by reason");
+    describe_counter!("freqcap_kafka_output_total", "Changes of caps that the output topic has taken");
+    describe_gauge!("freqcap_kafka_output_waiting", "Changes of caps that the output topic was not told yet");
 }

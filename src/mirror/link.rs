@@ -7,8 +7,8 @@ use super::error::MirrorError;
 use super::marker::{self, Line, Marker, Seqs};
 use super::names::Names;
 use super::options::{Options, address};
-use super::together::together;
 use super::topology::{Master, Topology};
+use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Pipeline, Value};
 use std::hash::{BuildHasher, Hasher};
@@ -129,7 +129,7 @@ impl Link {
             drop(first);
             let infos: Vec<_> =
                 topology.masters.iter().map(|master| beside(&info, &master.host, master.port)).collect();
-            for node in together(infos.iter().map(|info| connect(info, options))).await {
+            for node in join_all(infos.iter().map(|info| connect(info, options))).await {
                 nodes.push(node?);
             }
         }
@@ -157,7 +157,7 @@ impl Link {
     }
 
     pub async fn read_markers(&mut self) -> Result<Vec<Marker>, MirrorError> {
-        together(self.ours().map(async |node| {
+        join_all(self.ours().map(async |node| {
             let mut read = Pipeline::with_capacity(1);
             read.add_command(Marker::read(&node.marker));
             let replies = node.exchange("reading the marker", &read).await?;
@@ -176,7 +176,7 @@ impl Link {
     /// Takes markers as they were read for the beginning of the chain.
     pub async fn adopt(&mut self, markers: Vec<Marker>) -> Result<(), MirrorError> {
         let this = self.next_name();
-        let adopted = together(self.ours().zip(markers).map(async |(node, marker)| {
+        let adopted = join_all(self.ours().zip(markers).map(async |(node, marker)| {
             let before = marker.sent.unwrap_or_default();
             let reply = node.ask_one("adopting the marker", marker::advance(&node.marker, &before, &this, None, None));
             if reply.await? != Value::Int(1) {
@@ -191,7 +191,7 @@ impl Link {
     /// Begins a full pass on every master.
     pub async fn begin(&mut self) -> Result<(), MirrorError> {
         let this = self.next_name();
-        let begun = together(self.ours().map(async |node| {
+        let begun = join_all(self.ours().map(async |node| {
             node.ask_one("beginning a full pass", marker::begin(&node.marker, &this)).await?;
             (node.sent, node.seqs, node.sending) = (this.clone(), None, None);
             Ok(())

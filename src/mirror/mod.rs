@@ -29,7 +29,6 @@ mod relay;
 mod send;
 mod server;
 mod status;
-mod together;
 mod topology;
 mod trim;
 
@@ -38,7 +37,7 @@ pub use marker::Reason;
 pub use names::Layout;
 pub use options::{Options, Servers, ServersError};
 pub use relay::Now;
-pub use status::{Handle, Snapshot, State};
+pub use status::{Handle, Snapshot, State, describe as describe_metrics};
 
 use crate::store::Store;
 use std::sync::Arc;

@@ -17,12 +17,12 @@ use super::pass::Pass;
 use super::send::blocking;
 use super::server;
 use super::status::{Report, State};
-use super::together::together;
 use super::topology::{Master, Topology};
 use super::trim::Trimmer;
 use crate::model::{ShardId, TsMs};
 use crate::random::random_id;
 use crate::store::Store;
+use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -425,7 +425,7 @@ impl Relay {
     async fn look(&mut self, link: &mut Link) -> Result<(), MirrorError> {
         let owner = link.owner;
         let asked = link.nodes.iter_mut().map(async |node| (node.addr.clone(), server::ask(node).await));
-        for (index, (addr, told)) in together(asked).await.into_iter().enumerate() {
+        for (index, (addr, told)) in join_all(asked).await.into_iter().enumerate() {
             let told = told?;
             if let Some((time, at)) = told.time.filter(|_| index == owner) {
                 self.report.server_time(time, at);

@@ -5,8 +5,8 @@ use super::layout::{Packer, Pair, Parcels, unlink};
 use super::link::Link;
 use super::marker::{self, Seqs};
 use super::owner::{self, Run};
-use super::together::together;
 use crate::store::Store;
+use futures_util::future::join_all;
 use redis::{Cmd, Pipeline, Value};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -102,7 +102,7 @@ impl Link {
             Ok(refused)
         });
         let mut refused = Vec::new();
-        for of_node in together(sending).await {
+        for of_node in join_all(sending).await {
             refused.extend(of_node?);
         }
         Ok(refused)

@@ -194,7 +194,8 @@ impl Report {
     }
 }
 
-fn describe() {
+/// Says what the metrics of the mirror are.
+pub fn describe() {
     describe_gauge!(
         "freqcap_mirror_state",
         "What the Redis mirror does: 0 off, 1 another store has the prefix, 2 connecting, 3 full pass, 4 live, 5 another \

@@ -29,5 +29,6 @@ pub use reservation::{Refused, ReserveAnswer, Reserved};
 pub use rule::{Limit, Mode, Rule, RuleError, RuleId, RuleSet};
 pub use shard::{SHARDS, ShardId, murmur2};
 pub use time::{Span, SpanError, TsError, TsMs};
-pub use verdict::{RuleVerdict, UserCap, Verdict, rule_window_schema};
+pub(crate) use verdict::is_zero;
+pub use verdict::{MAX_SHADOWS, RuleVerdict, UserCap, Verdict, rule_window_schema};
 pub use window::{Calendar, CalendarUnit, Period, Window, WindowError, Zone};

@@ -25,8 +25,10 @@ pub struct Nobody {
 enum Pattern {
     /// The all-zero advertising id, with hyphens or without.
     Zeros,
-    /// In lower case.
-    Text(Box<str>),
+    /// Without a `*`, in lower case.
+    Exact(Box<str>),
+    /// What stands before the first `*` and what comes after it, in lower case.
+    Parts(Box<str>, Box<str>),
 }
 
 /// Why a text is no list of patterns.
@@ -72,9 +74,14 @@ impl Nobody {
     fn add(&mut self, pattern: &str) {
         let pattern = pattern.to_ascii_lowercase();
         let first = pattern.as_bytes()[0];
+        // Every event is held against some of them: they are taken apart here, once.
+        let read = match pattern.split_once('*') {
+            None => Pattern::Exact(pattern.as_str().into()),
+            Some((head, rest)) => Pattern::Parts(head.into(), rest.into()),
+        };
         for (byte, patterns) in self.by_first.iter_mut().enumerate() {
             if first == b'*' || usize::from(first) == byte || usize::from(first.to_ascii_uppercase()) == byte {
-                patterns.push(Pattern::Text(pattern.as_str().into()));
+                patterns.push(read.clone());
             }
         }
     }
@@ -89,16 +96,12 @@ impl Pattern {
                     && user.bytes().all(|byte| matches!(byte, b'0' | b'-'))
                     && user.bytes().filter(|&byte| byte == b'0').count() >= ZEROS
             }
-            Self::Text(pattern) => match pattern.split_once('*') {
-                None => pattern.eq_ignore_ascii_case(user),
-                Some((head, rest)) => {
-                    let begins = user
-                        .as_bytes()
-                        .get(..head.len())
-                        .is_some_and(|begin| begin.eq_ignore_ascii_case(head.as_bytes()));
-                    begins && has_parts(&user.as_bytes()[head.len()..].to_ascii_lowercase(), rest)
-                }
-            },
+            Self::Exact(pattern) => pattern.eq_ignore_ascii_case(user),
+            Self::Parts(head, rest) => {
+                let begin = user.as_bytes().get(..head.len());
+                begin.is_some_and(|begin| begin.eq_ignore_ascii_case(head.as_bytes()))
+                    && has_parts(&user.as_bytes()[head.len()..].to_ascii_lowercase(), rest)
+            }
         }
     }
 }

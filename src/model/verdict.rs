@@ -30,6 +30,9 @@ fn window_schema() -> utoipa::openapi::Schema {
     window_forms().item(Object::with_type(Type::Null)).into()
 }
 
+/// The most shadow rules that an answer lists; of the rest it only says how many there are.
+pub const MAX_SHADOWS: usize = 16;
+
 /// What one rule says of one key.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct RuleVerdict {
@@ -80,7 +83,15 @@ pub struct Verdict {
     pub remaining: Limit,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
+    /// By keys in the order asked, then by rule id: every enforced rule, and the first 16 shadow rules.
     pub rules: Vec<RuleVerdict>,
+    /// How many more shadow rules were judged and are not listed. Only where there are any.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub shadow_omitted: usize,
+}
+
+pub(crate) fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// A key of a user that is capped now.

@@ -34,6 +34,11 @@ impl EventBlock {
         self.events.is_empty()
     }
 
+    /// Bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.keys.bytes() + size_of_val(&self.events[..])
+    }
+
     pub(super) fn events(&self) -> &[Packed] {
         &self.events
     }

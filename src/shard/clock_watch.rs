@@ -44,8 +44,6 @@ impl ClockWatch {
         max_skew: Duration,
         options: &Options,
     ) -> Result<Self, StoreError> {
-        metrics::describe_counter!("freqcap_clock_steps_total", "How often the time of day stopped being believed");
-        metrics::describe_gauge!("freqcap_clock_believed", "1 while the time of day agrees with what is known, else 0");
         let last = store.last_believed()?;
         clock.resume(last, max_skew, options.max_offline);
         let mut watch = Self {

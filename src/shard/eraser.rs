@@ -18,12 +18,6 @@ pub(super) struct Eraser {
 
 impl Eraser {
     pub(super) fn new(store: Arc<Store>, clock: Clock, within: Duration) -> Self {
-        metrics::describe_gauge!(
-            "freqcap_erasures_pending_shards",
-            "Shards with erasures whose bytes are still in files"
-        );
-        metrics::describe_gauge!("freqcap_erasures_pending_seconds", "Age of the oldest of these erasures");
-        metrics::describe_histogram!("freqcap_erasure_round_seconds", "Time to take erasures out of every file");
         Self {
             store,
             clock,

@@ -7,9 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::oneshot;
 
-/// A mailbox holds at most so many bytes of events, whatever their number: keys and ids can be long.
-const MAILBOX_BYTES: usize = 64 << 20;
-
 /// The sending side, one a writer.
 #[derive(Clone)]
 pub(super) struct Mailbox {
@@ -17,6 +14,8 @@ pub(super) struct Mailbox {
     queued: Arc<AtomicUsize>,
     bytes: Arc<AtomicUsize>,
     limit: usize,
+    /// Whatever the number of events: keys and ids can be long.
+    limit_bytes: usize,
 }
 
 /// The writer's side.
@@ -26,12 +25,15 @@ pub(super) struct Inbox {
     bytes: Arc<AtomicUsize>,
 }
 
-/// A mailbox for at most `limit` events.
-pub(super) fn mailbox(limit: usize) -> (Mailbox, Inbox) {
+/// A mailbox for at most `limit` events, which have at most `limit_bytes`.
+pub(super) fn mailbox(limit: usize, limit_bytes: usize) -> (Mailbox, Inbox) {
     let (sender, receiver) = crossbeam_channel::unbounded();
     let queued = Arc::new(AtomicUsize::new(0));
     let bytes = Arc::new(AtomicUsize::new(0));
-    (Mailbox { sender, queued: queued.clone(), bytes: bytes.clone(), limit }, Inbox { receiver, queued, bytes })
+    (
+        Mailbox { sender, queued: queued.clone(), bytes: bytes.clone(), limit, limit_bytes },
+        Inbox { receiver, queued, bytes },
+    )
 }
 
 impl Mailbox {
@@ -52,7 +54,7 @@ impl Mailbox {
         let (events, bytes) = (task.weight(), task.bytes());
         // What is larger than the mailbox goes in alone.
         let room = |add: usize, most: usize| move |held: usize| (held == 0 || held + add <= most).then_some(held + add);
-        if self.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, room(bytes, MAILBOX_BYTES)).is_err() {
+        if self.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, room(bytes, self.limit_bytes)).is_err() {
             return Err(Refusal::Busy);
         }
         if self.queued.fetch_update(Ordering::AcqRel, Ordering::Acquire, room(events, self.limit)).is_err() {
@@ -60,6 +62,11 @@ impl Mailbox {
             return Err(Refusal::Busy);
         }
         self.sender.send(task).map_err(|_| Refusal::Stopping)
+    }
+
+    /// Bytes of what is in it.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn depth(&self) -> usize {

@@ -1,13 +1,33 @@
 //! What the shards tell about themselves. Handles are made once: looking one up by name costs more than counting.
 
 use crate::model::RuleId;
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use hashbrown::HashMap;
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use std::cell::RefCell;
 
 const WOULD_CAP: &str = "freqcap_would_cap_total";
 
-/// Says that a shadow rule would have capped.
+/// So many handles a thread keeps at most: more than there are rules at a time.
+const WOULD_CAP_HANDLES: usize = 16_384;
+
+/// Says that a shadow rule would have capped. One call may say so a hundred thousand times: each thread keeps its handles.
 pub(super) fn would_cap(rule: &RuleId) {
-    counter!(WOULD_CAP, "rule" => rule.as_str().to_owned()).increment(1);
+    thread_local! {
+        static HANDLES: RefCell<HashMap<RuleId, Counter>> = RefCell::default();
+    }
+    HANDLES.with_borrow_mut(|handles| {
+        if let Some(counter) = handles.get(rule) {
+            return counter.increment(1);
+        }
+        if handles.len() >= WOULD_CAP_HANDLES {
+            handles.clear();
+        }
+        let counter = counter!(WOULD_CAP, "rule" => rule.as_str().to_owned());
+        counter.increment(1);
+        handles.insert(rule.clone(), counter);
+    });
 }
 
 const RESERVATIONS: &str = "freqcap_reservations_total";
@@ -15,11 +35,6 @@ const RESERVATIONS: &str = "freqcap_reservations_total";
 /// Says what became of candidates: `reserved`, `refused` or `released`.
 pub(super) fn reservations(became: &'static str, count: usize) {
     counter!(RESERVATIONS, "result" => became).increment(count as u64);
-}
-
-/// Says that records of a topic could not be used, beside those that the adapter finds itself.
-pub(super) fn dead_letters(reason: &'static str, count: usize) {
-    counter!("freqcap_kafka_dead_letters_total", "reason" => reason).increment(count as u64);
 }
 
 #[derive(Clone)]
@@ -44,27 +59,7 @@ pub(super) struct ShardMetrics {
 
 impl ShardMetrics {
     pub(super) fn new() -> Self {
-        metrics::describe_counter!("freqcap_events_total", "Events by result");
-        metrics::describe_counter!("freqcap_users_erased_total", "Users erased");
-        metrics::describe_counter!(WOULD_CAP, "Verdicts in which a shadow rule would have capped, by rule");
-        metrics::describe_counter!(RESERVATIONS, "Candidates of /reserve by what became of them");
-        metrics::describe_counter!("freqcap_caps_started_total", "Keys that became capped");
-        metrics::describe_counter!("freqcap_caps_ended_total", "Keys whose cap ended");
-        metrics::describe_histogram!(
-            "freqcap_duplicate_age_seconds",
-            "Time between a duplicate and the event that it repeats: hours and days tell of ids that are not unique"
-        );
-        metrics::describe_counter!("freqcap_unreadable_rows_total", "Rows found that cannot be read, by table");
-        metrics::describe_histogram!("freqcap_turn_events", "Events that a writer took in one turn");
-        metrics::describe_histogram!("freqcap_turn_seconds", "Time of one turn, from its first read to its write");
-        metrics::describe_histogram!("freqcap_fsync_seconds", "Time of one sync of the write-ahead log");
-        metrics::describe_gauge!("freqcap_overlay_bytes", "Logs that changed and are not in a file yet");
-        metrics::describe_gauge!("freqcap_known_logs_filter_bytes", "Filters of which logs RocksDB may have");
-        metrics::describe_histogram!("freqcap_overlay_flush_seconds", "Time to write the frozen logs to a file");
-        metrics::describe_histogram!("freqcap_overlay_wait_seconds", "Time that a turn waited for room in the overlay");
-        metrics::describe_counter!("freqcap_timers_fired_total", "Timers that fired");
-        metrics::describe_gauge!("freqcap_timer_lag_seconds", "How late the oldest timer of the last turn fired");
-        metrics::describe_gauge!("freqcap_free_disk_bytes", "Bytes free in the data directory's file system");
+        describe();
         Self {
             counted: counter!("freqcap_events_total", "result" => "counted"),
             duplicate: counter!("freqcap_events_total", "result" => "duplicate"),
@@ -84,4 +79,35 @@ impl ShardMetrics {
             free_disk_bytes: gauge!("freqcap_free_disk_bytes"),
         }
     }
+}
+
+/// Says what the metrics of the shards and of the store are.
+pub fn describe() {
+    describe_counter!("freqcap_events_total", "Events by result");
+    describe_counter!("freqcap_users_erased_total", "Users erased");
+    describe_counter!(WOULD_CAP, "Verdicts in which a shadow rule would have capped, by rule");
+    describe_counter!(RESERVATIONS, "Candidates of /reserve by what became of them");
+    describe_counter!("freqcap_caps_started_total", "Keys that became capped");
+    describe_counter!("freqcap_caps_ended_total", "Keys whose cap ended");
+    describe_histogram!(
+        "freqcap_duplicate_age_seconds",
+        "Time between a duplicate and the event that it repeats: hours and days tell of ids that are not unique"
+    );
+    describe_counter!("freqcap_unreadable_rows_total", "Rows found that cannot be read, by table");
+    describe_histogram!("freqcap_turn_events", "Events that a writer took in one turn");
+    describe_histogram!("freqcap_turn_seconds", "Time of one turn, from its first read to its write");
+    describe_histogram!("freqcap_fsync_seconds", "Time of one sync of the write-ahead log");
+    describe_gauge!("freqcap_overlay_bytes", "Logs that changed and are not in a file yet");
+    describe_gauge!("freqcap_known_logs_filter_bytes", "Filters of which logs RocksDB may have");
+    describe_histogram!("freqcap_overlay_flush_seconds", "Time to write the frozen logs to a file");
+    describe_histogram!("freqcap_overlay_wait_seconds", "Time that a turn waited for room in the overlay");
+    describe_counter!("freqcap_timers_fired_total", "Timers that fired");
+    describe_gauge!("freqcap_timer_lag_seconds", "How late the oldest timer of the last turn fired");
+    describe_gauge!("freqcap_free_disk_bytes", "Bytes free in the data directory's file system");
+    describe_gauge!("freqcap_erasures_pending_shards", "Shards with erasures whose bytes are still in files");
+    describe_gauge!("freqcap_erasures_pending_seconds", "Age of the oldest of these erasures");
+    describe_histogram!("freqcap_erasure_round_seconds", "Time to take erasures out of every file");
+    describe_counter!("freqcap_clock_steps_total", "How often the time of day stopped being believed");
+    describe_gauge!("freqcap_clock_believed", "1 while the time of day agrees with what is known, else 0");
+    describe_gauge!("freqcap_recheck_shards", "Shards whose caps are yet to be judged by changed rules");
 }

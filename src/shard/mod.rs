@@ -26,17 +26,20 @@ mod tests;
 mod timers;
 mod tombstones;
 mod turn;
+mod user_reader;
 mod writer;
 
 pub use block::{BlockBuilder, EventBlock};
 pub use clock_watch::{ask_to_accept_clock, is_asked_to_accept_clock};
 pub use health::{Health, Refusal};
+pub use metrics::describe as describe_metrics;
 pub use pulled::Lanes;
-pub use reader::{CandidateVerdict, PageStart, Reader, ReaderError, UserCall, UserEvent, UserKind, UserLog, UserPage};
+pub use reader::{BLOCKING_THREADS, CandidateVerdict, Reader, ReaderError};
 pub use reserve::{Reserve, ReserveOutcome};
 pub use router::{CappedKey, Counted, Router};
 #[cfg(any(test, fuzzing))]
 pub(crate) use rulebook::stored_rule;
 pub use rulebook::{Expect, MAX_RULES, RuleView, Rulebook, RulebookError, Source};
 pub use service::{Options, Shards};
-pub use task::TOO_MANY_KINDS;
+pub use task::{ROW_UNREADABLE, TOO_MANY_KINDS};
+pub use user_reader::{PageStart, UserCall, UserEvent, UserLog, UserPage};

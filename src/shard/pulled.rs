@@ -8,7 +8,7 @@
 use super::block::{BlockBuilder, EventBlock};
 use super::health::{Health, Refusal};
 use super::mailbox::Mailbox;
-use super::task::{Awaited, Task};
+use super::task::{Awaited, LeftOut, Task};
 use crate::store::MarkKey;
 use metrics::Counter;
 use std::collections::{HashMap, VecDeque};
@@ -25,6 +25,13 @@ pub(super) struct PulledBlock {
     pub nth: u64,
     /// The chunk's end: the offset that the writer takes next.
     pub next: u64,
+}
+
+impl PulledBlock {
+    /// The offset of the record that an event is of.
+    pub(super) fn offset_of(&self, number: u32) -> Option<u64> {
+        self.offsets.get(number as usize).copied()
+    }
 }
 
 /// What of each lane a writer takes next.
@@ -88,7 +95,7 @@ struct Lane {
 struct Underway {
     chunk: u64,
     block: Arc<PulledBlock>,
-    answer: Option<Awaited<Vec<u32>>>,
+    answer: Option<Awaited<Vec<LeftOut>>>,
 }
 
 impl Lanes {
@@ -132,9 +139,9 @@ impl Lanes {
     }
 
     /// Sends what there is room for, and tells `done` the chunk of every part that became durable, with the offsets of those
-    /// of its records that were left out, for something of their users cannot be read. Does not wait. What
-    /// is refused stays, to be sent again by a later call; the first refusal is returned.
-    pub fn drive(&mut self, mut done: impl FnMut(u64, Vec<u64>)) -> Option<Refusal> {
+    /// of its records that were left out, each with the code that says why. Does not wait. What is refused stays, to be
+    /// sent again by a later call; the first refusal is returned.
+    pub fn drive(&mut self, mut done: impl FnMut(u64, Vec<(u64, &'static str)>)) -> Option<Refusal> {
         let mut refusal = None;
         for lane in &mut self.lanes {
             if let Some(why) = lane.answers(&mut self.events, &mut done) {
@@ -154,17 +161,20 @@ impl Lanes {
 }
 
 impl Lane {
-    fn answers(&mut self, events: &mut usize, done: &mut impl FnMut(u64, Vec<u64>)) -> Option<Refusal> {
+    fn answers(&mut self, events: &mut usize, done: &mut impl FnMut(u64, Vec<(u64, &'static str)>)) -> Option<Refusal> {
         let mut refusal = None;
         while !self.refused {
             let answer = self.blocks.front_mut().and_then(|front| front.answer.as_mut())?;
             match answer.try_recv() {
                 Err(TryRecvError::Empty) => return None,
-                Ok(Ok(unreadable)) => {
+                Ok(Ok(left_out)) => {
                     if let Some(front) = self.blocks.pop_front() {
                         *events -= front.block.events.len();
-                        let offset = |number: u32| front.block.offsets.get(number as usize).copied();
-                        done(front.chunk, unreadable.into_iter().filter_map(offset).collect());
+                        let offset = |(number, code)| Some((front.block.offset_of(number)?, code));
+                        let mut left_out: Vec<_> = left_out.into_iter().filter_map(offset).collect();
+                        // They are read once more, in this order.
+                        left_out.sort_unstable();
+                        done(front.chunk, left_out);
                     }
                 }
                 Ok(Err(why)) => refusal = Some(why),
@@ -222,7 +232,7 @@ mod tests {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             let options = StoreOptions { data_dir: dir.path().to_owned(), ..StoreOptions::default() };
-            let (mailbox, inbox) = mailbox(ROOM);
+            let (mailbox, inbox) = mailbox(ROOM, 1 << 20);
             let health = Health::new(Arc::new(Store::open(&options).unwrap()));
             let lanes = Lanes::new(&[mailbox], health, Counter::noop(), "t", 0);
             Self { lanes, inbox, order: PulledOrder::default(), done: Vec::new(), refusal: None, _dir: dir }

@@ -2,17 +2,20 @@
 
 use super::metrics::would_cap;
 use crate::clock::Clock;
-use crate::engine::{KeyLog, Policy, Question, bind, event_leaves, held_leaves, judge, unbound_count, user_cap};
-use crate::model::{Candidate, CapKey, Kind, Limit, Log, Mode, RuleId, TsMs, UserCap, UserId, Verdict};
-use crate::store::{LogRow, ReadError, ReservationRow, RowKeys, Store, StoreError};
+use crate::engine::{Applied, KeyLog, Policy, Question, bind, judge, unbound_count};
+use crate::model::{Candidate, CapKey, Limit, Log, MAX_SHADOWS, RuleId, TsMs, UserId, Verdict, is_zero};
+use crate::store::{ReadError, Room, RowKeys, Store, StoreError};
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use serde::Serialize;
 use smallvec::SmallVec;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
-/// From so many events on, a page of what is held about a user ends with the key it is at.
-const PAGE_ENTRIES: usize = 10_000;
+/// Threads of the runtime that reads may wait for the disk on.
+pub const BLOCKING_THREADS: usize = 32;
+/// Reads that block, under way or waiting for a thread: who would wait behind more is told at once.
+const BLOCKING_READS: usize = 16 * BLOCKING_THREADS;
 /// So many keys are looked up on the thread that serves others, too; more go to one of their own.
 const KEYS_AT_ONCE: usize = 2_000;
 
@@ -20,9 +23,41 @@ const KEYS_AT_ONCE: usize = 2_000;
 #[derive(Debug, thiserror::Error)]
 pub enum ReaderError {
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     #[error("the reading thread ended")]
     Gone,
+    #[error("too many reads wait for the disk")]
+    Busy,
+    #[error("there is no room for what would be read")]
+    NoRoom,
+    #[error("there is not so much room for reads in all")]
+    TooLarge,
+}
+
+impl ReaderError {
+    /// Of a read that wanted this room.
+    pub(super) fn in_room(error: ReadError, room: &impl Room) -> Self {
+        match error {
+            ReadError::NoRoom if !room.could_fit() => Self::TooLarge,
+            error => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for ReaderError {
+    fn from(error: StoreError) -> Self {
+        if error == StoreError::Overtaken { Self::Busy } else { Self::Store(error) }
+    }
+}
+
+impl From<ReadError> for ReaderError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Store(error) => error.into(),
+            ReadError::NoRoom => Self::NoRoom,
+            ReadError::WouldBlock => Self::Busy,
+        }
+    }
 }
 
 /// What is said of one candidate of many.
@@ -46,74 +81,23 @@ pub struct CandidateVerdict<'a> {
     /// The instant asked for lies before what a full log keeps: `count` is a lower bound. Only where it is so.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
-    /// The shadow rules that would have capped. Only where there are any.
+    /// The shadow rules that would have capped, the first 16 of them. Only where there are any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub would_cap: Vec<&'a RuleId>,
-}
-
-/// A page of what is held about a user.
-#[derive(Debug, Default)]
-pub struct UserPage {
-    pub logs: Vec<UserLog>,
-    /// After the last log.
-    pub calls: Vec<UserCall>,
-    /// Where the next page begins; `None` at the end.
-    pub next: Option<PageStart>,
-}
-
-/// Where a page of what is held about a user begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PageStart {
-    /// After the log of this key.
-    Log(String),
-    /// After the call with this id; after all logs where it is empty.
-    Call(String),
-}
-
-/// A call of `/reserve` whose answer is kept.
-#[derive(Debug)]
-pub struct UserCall {
-    pub id: String,
-    pub kind: Kind,
-    /// The ads that it reserved.
-    pub das: Vec<String>,
-    pub kept_until: TsMs,
-}
-
-/// What is held of a user under one key.
-#[derive(Debug)]
-pub struct UserLog {
-    pub key: String,
-    pub kinds: Vec<UserKind>,
-}
-
-/// The events of one kind.
-#[derive(Debug)]
-pub struct UserKind {
-    pub kind: Kind,
-    /// Events counted since the log was made, kept or not.
-    pub lifetime: u64,
-    pub events: Vec<UserEvent>,
-}
-
-/// An event, or a reservation.
-#[derive(Debug)]
-pub struct UserEvent {
-    pub ts: TsMs,
-    /// Of the ad and the event's id, where it had one.
-    pub hash: Option<u64>,
-    /// Of a reservation: when it lapses.
-    pub expires_at: Option<TsMs>,
-    pub leaves: Vec<crate::engine::Leave>,
+    /// How many more would have capped. Only where there are any.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub shadow_omitted: usize,
 }
 
 /// Answers from what is written, durable or about to be. Cheap to clone.
 #[derive(Clone)]
 pub struct Reader {
-    store: Arc<Store>,
-    policy: Arc<ArcSwap<Policy>>,
-    clock: Clock,
+    pub(super) store: Arc<Store>,
+    pub(super) policy: Arc<ArcSwap<Policy>>,
+    pub(super) clock: Clock,
+    /// Places for reads that block, under way or waiting for a thread.
+    blocking: Arc<Semaphore>,
 }
 
 /// The candidates of a call with all their logs, each key of the user once.
@@ -126,70 +110,92 @@ struct View {
 
 impl Reader {
     pub(super) fn new(store: Arc<Store>, policy: Arc<ArcSwap<Policy>>, clock: Clock) -> Self {
-        Self { store, policy, clock }
+        Self { store, policy, clock, blocking: Arc::new(Semaphore::new(BLOCKING_READS)) }
+    }
+
+    /// Reads on a thread that may wait for the disk. Who would wait for one for too long is told at once.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> Result<T, ReaderError> + Send + 'static,
+    ) -> Result<T, ReaderError> {
+        let place = self.blocking.clone().try_acquire_owned().map_err(|_| ReaderError::Busy)?;
+        let read = move || {
+            // Held to the end, even if nobody waits for the answer any more.
+            let _place = place;
+            read()
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)?
     }
 
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Judges one ad of a user, with what every rule says of it.
-    pub async fn ad(
+    /// Judges one ad of a user, with what the rules say of it. The logs take their room from `room`, which comes back.
+    pub async fn ad<R: Room>(
         &self,
         user: &UserId<'_>,
         candidate: &Candidate<'_>,
         question: Question,
-    ) -> Result<Verdict, ReaderError> {
-        let mut view = self.view(user, std::slice::from_ref(candidate)).await?;
+        room: R,
+    ) -> Result<(Verdict, R), ReaderError> {
+        let (mut view, room) = self.view(user, std::slice::from_ref(candidate), room).await?;
         let (policy, now) = self.refresh(&mut view);
-        let verdict = judge(&policy, &view.of(0), question, now);
-        for shadow in verdict.rules.iter().filter(|rule| rule.mode == Mode::Shadow && rule.capped) {
-            would_cap(&shadow.rule);
-        }
-        Ok(verdict)
+        Ok((judge(&policy, &view.of(0), question, now, would_cap), room))
     }
 
-    /// Judges many candidates of a user on one consistent view, in their order, and gives the verdicts to `tell`.
-    pub async fn check<T>(
+    /// Judges many candidates of a user on one consistent view, in their order, and gives the verdicts to `tell`. The logs
+    /// take their room from `room`.
+    pub async fn check<T, R: Room>(
         &self,
         user: &UserId<'_>,
         candidates: &[Candidate<'_>],
         question: Question,
-        tell: impl FnOnce(&[CandidateVerdict<'_>]) -> T,
+        room: R,
+        tell: impl FnOnce(&[CandidateVerdict<'_>], R) -> T,
     ) -> Result<T, ReaderError> {
-        let mut view = self.view(user, candidates).await?;
+        let (mut view, room) = self.view(user, candidates, room).await?;
         let (policy, now) = self.refresh(&mut view);
         let verdict = |(number, candidate)| brief(&policy, &view, number, candidate, question, now);
         let verdicts: Vec<_> = candidates.iter().enumerate().map(verdict).collect();
-        Ok(tell(&verdicts))
+        Ok(tell(&verdicts, room))
     }
 
     /// Reads the logs of candidates: from memory on this thread, or where a row is on disk on one that may block.
-    async fn view(&self, user: &UserId<'_>, candidates: &[Candidate<'_>]) -> Result<View, ReaderError> {
+    async fn view<R: Room>(
+        &self,
+        user: &UserId<'_>,
+        candidates: &[Candidate<'_>],
+        mut room: R,
+    ) -> Result<(View, R), ReaderError> {
         let mut view = View::of_candidates(candidates);
         // Even if it has logs, from before it was known as nobody.
         if self.policy.load().ignores(user.as_str()) {
             view.logs.resize_with(view.keys.len(), Log::default);
-            return Ok(view);
+            return Ok((view, room));
         }
         let mut rows = RowKeys::default();
         view.keys.iter().for_each(|key| rows.push(user.as_str(), key.as_str()));
         let logs = match rows.len() {
             0 => Ok(Vec::new()),
-            1..=KEYS_AT_ONCE => self.store.logs_at_once_in_memory(&rows),
+            1..=KEYS_AT_ONCE => self.store.logs_at_once_in_memory(&rows, &mut room),
             _ => Err(ReadError::WouldBlock),
         };
         let logs = match logs {
-            Ok(logs) => logs,
-            Err(ReadError::Store(error)) => return Err(error.into()),
             Err(ReadError::WouldBlock) => {
                 let store = self.store.clone();
-                let read = move || store.logs_at_once(&rows);
-                tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)??
+                let read = move || match store.logs_at_once(&rows, &mut room) {
+                    Ok(logs) => Ok((logs, room)),
+                    Err(error) => Err(ReaderError::in_room(error, &room)),
+                };
+                let (logs, back) = self.blocking(read).await?;
+                room = back;
+                logs
             }
+            logs => logs.map_err(|error| ReaderError::in_room(error, &room))?,
         };
         view.logs = logs.into_iter().map(|row| row.map(|row| row.log).unwrap_or_default()).collect();
-        Ok(view)
+        Ok((view, room))
     }
 
     /// Makes of the logs as they are stored what reads see now, by the rules in force.
@@ -199,69 +205,6 @@ impl Reader {
             policy.refresh(key.as_str(), log, now);
         }
         (policy, now)
-    }
-
-    /// Every key of a user that is capped now, by key, on one consistent view.
-    pub async fn user_caps(&self, user: &UserId<'_>) -> Result<Vec<UserCap>, ReaderError> {
-        let (reader, user) = (self.clone(), user.clone().into_owned());
-        let read = move || {
-            let policy = reader.policy.load_full();
-            let now = reader.clock.now();
-            let mut caps = Vec::new();
-            if policy.ignores(user.as_str()) {
-                return Ok(caps);
-            }
-            reader.store.logs_of_user(user.as_str(), |key, mut log| {
-                policy.refresh(key, &mut log, now);
-                caps.extend(user_cap(&policy, key, &log, now));
-            })?;
-            caps.sort_by(|a, b| a.key.cmp(&b.key));
-            Ok(caps)
-        };
-        tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)?
-    }
-
-    /// What is held about a user: at most `max` logs and calls; fewer where the events are many. `tell` gets it on a thread
-    /// that may take its time.
-    pub async fn user<T: Send + 'static>(
-        &self,
-        user: &UserId<'_>,
-        start: Option<PageStart>,
-        max: usize,
-        tell: impl FnOnce(UserPage) -> T + Send + 'static,
-    ) -> Result<T, ReaderError> {
-        let (reader, user) = (self.clone(), user.clone().into_owned());
-        let read = move || Ok(tell(reader.user_page(user.as_str(), start, max)?));
-        tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)?
-    }
-
-    fn user_page(&self, user: &str, start: Option<PageStart>, max: usize) -> Result<UserPage, ReaderError> {
-        let (policy, now) = (self.policy.load_full(), self.clock.now());
-        let mut page = UserPage::default();
-        let mut left = max;
-        let (after_log, after_call) = match start {
-            Some(PageStart::Call(id)) => (None, Some(id)),
-            Some(PageStart::Log(key)) => (Some(key), None),
-            None => (None, None),
-        };
-        if after_call.is_none() {
-            let rows = self.store.logs_of_user_after(user, after_log.as_deref(), max, PAGE_ENTRIES)?;
-            left -= rows.logs.len();
-            page.logs = rows.logs.into_iter().filter_map(|(key, row)| user_log(&policy, key, row, now)).collect();
-            page.next = rows.next.map(PageStart::Log);
-        }
-        if page.next.is_none() {
-            let rows = self.store.calls_of_user_after(user, after_call.as_deref().unwrap_or_default(), left, now)?;
-            let call = |(id, row): (String, ReservationRow)| UserCall {
-                id,
-                kind: row.kind,
-                das: row.das,
-                kept_until: row.kept_until,
-            };
-            page.calls = rows.calls.into_iter().map(call).collect();
-            page.next = rows.next.map(PageStart::Call);
-        }
-        Ok(page)
     }
 }
 
@@ -306,10 +249,16 @@ fn brief<'a>(
 ) -> CandidateVerdict<'a> {
     let keys = view.of(number);
     let mut would: Vec<&RuleId> = Vec::new();
-    let bound = bind(policy, &keys, question, now, |_, rule, tally| {
-        if rule.mode == Mode::Shadow && tally.capped_until.is_some() {
+    let mut shadow_omitted = 0;
+    let bound = bind(policy, &keys, question, now, |_, rule, applied| {
+        let Applied::Shadow(shadow) = applied else { return };
+        if shadow.would_cap() {
             would_cap(&rule.id);
-            would.push(&rule.id);
+            if would.len() < MAX_SHADOWS {
+                would.push(&rule.id);
+            } else {
+                shadow_omitted += 1;
+            }
         }
     });
     let tally = bound.map_or_else(|| unbound_count(policy, &keys, question, now), |bound| bound.tally);
@@ -324,28 +273,6 @@ fn brief<'a>(
         remaining: bound.and_then(|bound| bound.remaining()),
         partial: tally.partial,
         would_cap: would,
+        shadow_omitted,
     }
-}
-
-/// What is held under a key, as reads see it: nothing of a void log.
-fn user_log(policy: &Policy, key: String, row: LogRow, now: TsMs) -> Option<UserLog> {
-    let LogRow { mut log, .. } = row;
-    policy.refresh(&key, &mut log, now);
-    let kind = |section: &crate::model::Section| {
-        let events = section.kept(policy.history_limit()).iter().map(|entry| UserEvent {
-            ts: entry.ts,
-            hash: (entry.hash != 0).then_some(entry.hash),
-            expires_at: None,
-            leaves: event_leaves(policy, &key, section.kind, &log, entry.ts, now),
-        });
-        let held = section.held.iter().map(|held| UserEvent {
-            ts: held.ts,
-            hash: Some(held.hash),
-            expires_at: Some(held.expires_at),
-            leaves: held_leaves(policy, &key, section.kind, &log, held, now),
-        });
-        UserKind { kind: section.kind, lifetime: section.lifetime(), events: events.chain(held).collect() }
-    };
-    let kinds: Vec<_> = log.sections.iter().map(kind).collect();
-    (!kinds.is_empty()).then_some(UserLog { key, kinds })
 }

@@ -2,9 +2,9 @@
 
 use super::hand::Hand;
 use super::metrics;
-use crate::engine::{Hold, KeyLog, Logs, Question, bind, has_room, is_counted, release, reserve, takes_kind};
+use crate::engine::{Applied, Hold, KeyLog, Logs, Question, bind, has_room, is_counted, release, reserve, takes_kind};
 use crate::model::{
-    Candidate, CapKey, DaId, EventId, Held, Kind, MAX_ROW_BYTES, Mode, Refused, ReserveAnswer, Reserved, TsMs, UserId,
+    Candidate, CapKey, DaId, EventId, Held, Kind, MAX_ROW_BYTES, Refused, ReserveAnswer, Reserved, TsMs, UserId,
     event_hash,
 };
 use crate::store::{ReservationRow, RowKeys, Turn};
@@ -236,8 +236,10 @@ fn try_candidate(
         .zip(slots)
         .map(|(key, &at)| KeyLog { key, log: hand.log(at) })
         .collect();
-    let bound = bind(policy, &keys, Question::default(), now, |_, rule, tally| {
-        if rule.mode == Mode::Shadow && tally.capped_until.is_some() {
+    let bound = bind(policy, &keys, Question::default(), now, |_, rule, applied| {
+        if let Applied::Shadow(shadow) = applied
+            && shadow.would_cap()
+        {
             metrics::would_cap(&rule.id);
         }
     });

@@ -173,6 +173,11 @@ impl Router {
         self.mailboxes.iter().map(Mailbox::depth)
     }
 
+    /// Bytes of what waits for all writers.
+    pub fn mailbox_bytes(&self) -> usize {
+        self.mailboxes.iter().map(Mailbox::bytes).sum()
+    }
+
     pub fn health(&self) -> &Health {
         &self.health
     }

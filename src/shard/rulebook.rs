@@ -181,6 +181,11 @@ impl Rulebook {
         self.0.entries.load().values().map(|entry| self.0.view(entry)).collect()
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.entries.load().len()
+    }
+
     pub fn get(&self, id: &str) -> Result<RuleView, RulebookError> {
         let entries = self.0.entries.load();
         let entry = RuleId::new(id).ok().and_then(|id| entries.get(&id));

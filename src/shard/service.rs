@@ -32,6 +32,8 @@ pub struct Options {
     pub writers: usize,
     /// Events that may wait for one writer before more are refused.
     pub mailbox_events: usize,
+    /// Bytes that those may have which wait for all writers together.
+    pub mailbox_bytes: usize,
     /// Below so many free bytes in the data directory events are refused, before a write can fail.
     pub min_free_disk: u64,
     /// How long no process may have run for the time of day at a start to be believed.
@@ -72,12 +74,11 @@ impl Shards {
         let rulebook = Rulebook::open(store.clone(), base, fixed, clock.clone())?;
         let policy = rulebook.policy().clone();
         let revision = policy.load().revision();
-        metrics::describe_gauge!("freqcap_recheck_shards", "Shards whose caps are yet to be judged by changed rules");
         let mut threads = Vec::new();
         let mut mailboxes = Vec::new();
         let (acknowledger, written) = Acknowledger::new(&store, 4 * writers);
         for number in 0..writers {
-            let (mailbox, inbox) = mailbox(options.mailbox_events);
+            let (mailbox, inbox) = mailbox(options.mailbox_events, options.mailbox_bytes / writers);
             mailboxes.push(mailbox);
             let writer = Writer {
                 store: store.clone(),

@@ -11,6 +11,11 @@ use tokio::sync::oneshot;
 
 /// The code of an event that is rejected for its kind: one of its logs has as many as a log may.
 pub const TOO_MANY_KINDS: &str = "too_many_kinds";
+/// The code of an event that is refused, for something that is held of its user cannot be read.
+pub const ROW_UNREADABLE: &str = "row_unreadable";
+
+/// A number of an event that was pulled and not counted, and the code that says why.
+pub(super) type LeftOut = (u32, &'static str);
 
 /// What a writer made of a block.
 #[derive(Debug, Default)]
@@ -27,6 +32,14 @@ pub(super) struct BlockOutcome {
     pub unreadable: Vec<u32>,
 }
 
+impl BlockOutcome {
+    /// What was not counted and never will be.
+    pub(super) fn left_out(&self) -> impl Iterator<Item = LeftOut> {
+        let kinds = self.too_many_kinds.iter().map(|&number| (number, TOO_MANY_KINDS));
+        kinds.chain(self.unreadable.iter().map(|&number| (number, ROW_UNREADABLE)))
+    }
+}
+
 /// Where an answer goes.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, Refusal>>;
 /// Where it comes from.
@@ -36,7 +49,7 @@ pub(super) type Awaited<T> = oneshot::Receiver<Result<T, Refusal>>;
 pub(super) enum Task {
     Events(EventBlock, Reply<BlockOutcome>),
     /// Shared, for whoever sent it sends it again where it is refused.
-    Pulled(Arc<PulledBlock>, Reply<Vec<u32>>),
+    Pulled(Arc<PulledBlock>, Reply<Vec<LeftOut>>),
     Reserve(Box<ReserveCall>, Reply<ReserveOutcome>),
     Release(Box<ReleaseCall>, Reply<usize>),
     /// A turn of its own: what it removes is not known before.
@@ -79,8 +92,8 @@ impl Task {
     /// Bytes that it holds, mostly.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Events(block, _) => block.keys().bytes(),
-            Self::Pulled(pulled, _) => pulled.events.keys().bytes(),
+            Self::Events(block, _) => block.bytes(),
+            Self::Pulled(pulled, _) => pulled.events.bytes(),
             Self::Reserve(call, _) => 2 * call.keys.bytes(),
             Self::Release(..) | Self::Erase(..) | Self::Look => 0,
         }
@@ -106,7 +119,9 @@ impl Task {
     pub(super) fn answer(self, done: Done) -> Option<Answer> {
         match (self, done) {
             (Self::Events(_, reply), Done::Events(outcome)) => Some(Answer::Events(reply, outcome)),
-            (Self::Pulled(_, reply), Done::Events(outcome)) => Some(Answer::Pulled(reply, outcome.unreadable)),
+            (Self::Pulled(_, reply), Done::Events(outcome)) => {
+                Some(Answer::Pulled(reply, outcome.left_out().collect()))
+            }
             (Self::Reserve(_, reply), Done::Reserve(outcome)) => Some(Answer::Reserve(reply, outcome)),
             (Self::Release(_, reply), Done::Release(outcome)) => Some(Answer::Release(reply, outcome)),
             (Self::Erase(_, reply), Done::Erase(outcome)) => Some(Answer::Erase(reply, outcome)),
@@ -134,8 +149,8 @@ pub(super) enum Done {
 /// An answer that waits for the disk.
 pub(super) enum Answer {
     Events(Reply<BlockOutcome>, BlockOutcome),
-    /// With the numbers of the events that were left out.
-    Pulled(Reply<Vec<u32>>, Vec<u32>),
+    /// With the events that were left out.
+    Pulled(Reply<Vec<LeftOut>>, Vec<LeftOut>),
     Reserve(Reply<ReserveOutcome>, ReserveOutcome),
     Release(Reply<usize>, usize),
     Erase(Reply<Erasure>, Erasure),
@@ -146,7 +161,7 @@ impl Answer {
     pub(super) fn send(self) {
         match self {
             Self::Events(reply, outcome) => drop(reply.send(Ok(outcome))),
-            Self::Pulled(reply, unreadable) => drop(reply.send(Ok(unreadable))),
+            Self::Pulled(reply, left_out) => drop(reply.send(Ok(left_out))),
             Self::Reserve(reply, outcome) => drop(reply.send(Ok(outcome))),
             Self::Release(reply, outcome) => drop(reply.send(Ok(outcome))),
             Self::Erase(reply, outcome) => drop(reply.send(Ok(outcome))),

@@ -49,6 +49,7 @@ impl Running {
         let options = Options {
             writers: 2,
             mailbox_events: 10_000,
+            mailbox_bytes: 64 << 20,
             min_free_disk: 0,
             max_offline: Duration::from_secs(7 * 86_400),
             accept_clock: false,
@@ -220,9 +221,9 @@ fn a_log_that_holds_more_kinds_than_it_may_is_read_and_takes_no_more() {
     let refused = count(kind(20));
     assert_eq!((refused.counted, refused.too_many_kinds), (0, vec![7]));
     let candidate = Candidate { da: DaId::new("a").unwrap(), keys: Default::default() };
-    let read = running.shards.reader().ad(&user, &candidate, Default::default());
+    let read = running.shards.reader().ad(&user, &candidate, Default::default(), crate::store::Unbounded);
     let verdict = running.runtime.block_on(read).unwrap();
-    assert_eq!((verdict.count, verdict.capped), (2, true));
+    assert_eq!((verdict.0.count, verdict.0.capped), (2, true));
     running.stop();
 }
 

@@ -60,7 +60,13 @@ pub(super) fn run_turn(input: &TurnInput<'_>, turn: &mut Turn<'_>) -> TurnOutcom
                 let slots = &slots[first..first + pulled.events.keys().len()];
                 first += slots.len();
                 turn.put_pulled(&pulled.mark, pulled.next);
-                Done::Events(count_block(input, &pulled.events, slots, &mut hand))
+                let outcome = count_block(input, &pulled.events, slots, &mut hand);
+                for (number, code) in outcome.left_out() {
+                    if let Some(offset) = pulled.offset_of(number) {
+                        turn.put_aside(&pulled.mark, offset, code);
+                    }
+                }
+                Done::Events(outcome)
             }
             Task::Reserve(call, _) => {
                 let slots = &slots[first..first + call.keys.len()];

@@ -3,11 +3,11 @@
 use super::block::writer_of;
 use super::health::Refusal;
 use super::mailbox::Inbox;
-use super::metrics::{self, ShardMetrics};
+use super::metrics::ShardMetrics;
 use super::pulled::PulledOrder;
 use super::recheck::{Page, Recheck};
 use super::syncer::{Acknowledger, Written};
-use super::task::{Done, TOO_MANY_KINDS, Task};
+use super::task::{Done, Task};
 use super::timers::{Due, Timers};
 use super::tombstones::Tombstones;
 use super::turn::{TurnInput, TurnOutcome, run_turn};
@@ -223,7 +223,12 @@ impl Writer {
         self.metrics.duplicate.increment(blocks().map(|block| block.duplicate as u64).sum());
         self.metrics.late.increment(blocks().map(|block| block.late as u64).sum());
         self.metrics.erased.increment(blocks().map(|block| block.erased as u64).sum());
-        self.tell_pulled_rejects(tasks, outcome);
+        // Who sends by HTTP is answered, and counts what was answered.
+        for (task, done) in tasks.iter().zip(&outcome.done) {
+            if let (Task::Pulled(..), Done::Events(block)) = (task, done) {
+                self.metrics.rejected.increment(block.too_many_kinds.len() as u64);
+            }
+        }
         self.metrics.caps_started.increment(outcome.caps_started);
         self.metrics.caps_ended.increment(outcome.caps_ended);
         if !tasks.is_empty() {
@@ -233,22 +238,6 @@ impl Writer {
         let lag_ms = fired.iter().map(|row| now.0.saturating_sub(row.due.0)).max().unwrap_or(0);
         self.metrics.timer_lag_seconds.set(lag_ms as f64 / 1_000.0);
         self.recheck_left.set(self.recheck.shards_left() as f64);
-    }
-}
-
-impl Writer {
-    /// Nobody else hears of events from Kafka that have one kind too many: who sends by HTTP is answered.
-    fn tell_pulled_rejects(&self, tasks: &[Task], outcome: &TurnOutcome) {
-        for (task, done) in tasks.iter().zip(&outcome.done) {
-            let (Task::Pulled(pulled, _), Done::Events(block)) = (task, done) else { continue };
-            let rejected = block.too_many_kinds.len();
-            if rejected > 0 {
-                self.metrics.rejected.increment(rejected as u64);
-                metrics::dead_letters(TOO_MANY_KINDS, rejected);
-                let below = pulled.next;
-                tracing::warn!(code = TOO_MANY_KINDS, rejected, below, "records have one kind too many for a log");
-            }
-        }
     }
 }
 

@@ -68,9 +68,12 @@ pub(super) fn look(options: &StoreOptions, found: &mut Verified) -> Result<Optio
     let mut logs = whole::look(dir, boot_number()).map_err(unusable)?;
     found.files.extend(logs.damage.take());
     if found.files.is_empty() && logs.torn.is_none() && logs.has_gap() {
-        found.files.extend(missing_log(dir, &options.of_database(None))?);
+        found.files.extend(missing_log(options)?);
     }
-    let db = match open_to_read(options).map_err(|source| failed(dir, source)) {
+    // Up to where the logs can be read, files that are missing or not.
+    let mut database = options.of_what_is_there();
+    database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    let db = match open_to_read(options, database).map_err(|source| failed(dir, source)) {
         Ok(db) => db,
         Err(OpenError::Damaged { damage, .. }) => {
             found.files.push(damage);
@@ -112,26 +115,23 @@ pub(super) fn missing_files(db: &DB, dir: &Path) -> Result<Option<Damage>, rocks
     Ok((count > 0).then_some(Damage { what, lost }))
 }
 
-/// Whether RocksDB misses a whole file of the log, by what the others say of it.
-pub(super) fn missing_log(dir: &Path, database: &Options) -> Result<Option<Damage>, OpenError> {
-    let mut database = database.clone();
+/// Whether RocksDB misses a whole file of the log, by what the others say of it: it knows of every table which logs it needs.
+pub(super) fn missing_log(options: &StoreOptions) -> Result<Option<Damage>, OpenError> {
+    let mut database = options.of_database(None);
     // Without this what it finds is no error.
     database.set_paranoid_checks(true);
-    database.create_if_missing(false);
-    database.create_missing_column_families(false);
-    match DB::open_for_read_only(&database, dir, false).map_err(|source| failed(dir, source)) {
-        Ok(_) => Ok(None),
-        Err(OpenError::Damaged { damage, .. }) => Ok(Some(damage)),
+    match open_to_read(options, database).map_err(|source| failed(&options.data_dir, source)) {
+        // A file of a table that cannot be read is refused to its users alone.
+        Err(OpenError::Damaged { damage, .. }) if !damage.what.contains(".sst") => Ok(Some(damage)),
+        Ok(_) | Err(OpenError::Damaged { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Up to where the logs can be read, files that are missing or not.
-fn open_to_read(options: &StoreOptions) -> Result<DB, rocksdb::Error> {
-    let mut database = options.of_what_is_there();
+/// With all tables there are, and changing nothing.
+fn open_to_read(options: &StoreOptions, mut database: Options) -> Result<DB, rocksdb::Error> {
     database.create_if_missing(false);
     database.create_missing_column_families(false);
-    database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     let there = DB::list_cf(&database, &options.data_dir)?;
     let cache = Cache::new_lru_cache(32 << 20);
     let tables = Table::ALL.into_iter().filter(|table| there.iter().any(|name| name == table.name()));

@@ -290,3 +290,43 @@ fn after_a_clean_end_the_log_is_whole_to_its_last_byte() {
     let store = Store::open(&options(dir.path())).unwrap();
     assert!((0..3).all(|user| has(&store, user)));
 }
+
+/// A list of files that was being added to when the power went has a torn end; whatever else of it is bad is damage.
+#[test]
+fn a_torn_end_of_the_list_of_files_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(dir.path())).unwrap();
+    (0..WRITES).for_each(|user| put(&store, user));
+    store.flush_overlay().unwrap();
+    let manifest_of = |dir: &Path| {
+        let current = std::fs::read_to_string(dir.join("CURRENT")).unwrap();
+        dir.join(current.trim_end())
+    };
+    let noted = killed(dir.path());
+    let whole = std::fs::read(manifest_of(noted.path())).unwrap();
+    let spoilt = |bytes: &[u8]| {
+        let copy = killed(noted.path());
+        std::fs::write(manifest_of(copy.path()), bytes).unwrap();
+        copy
+    };
+    // What is added is torn: its head is there and no more, or a hole is in it.
+    for added in [&[1, 2, 3, 4, 200, 0, 1, 9, 9][..], &[7; 900][..], &[0; 40][..]] {
+        let copy = spoilt(&[&whole, added].concat());
+        let store = Store::open(&options(copy.path())).unwrap_or_else(|error| panic!("{added:?}: {error}"));
+        assert!((0..WRITES).all(|user| has(&store, user)));
+    }
+    // What was noted to be on disk is not there.
+    for at in [whole.len() - 3, whole.len() / 2] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        refused(spoilt(&bytes).path(), &format!("byte {at} of {}", whole.len()));
+    }
+    // A list that nobody has added to yet is whole from its beginning.
+    drop(store);
+    drop(Store::open(&options(dir.path())).unwrap());
+    let mut bytes = std::fs::read(manifest_of(dir.path())).unwrap();
+    let end = bytes.len() - 3;
+    bytes[end] ^= 1;
+    std::fs::write(manifest_of(dir.path()), bytes).unwrap();
+    refused(dir.path(), "a list that was never added to");
+}

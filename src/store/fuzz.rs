@@ -185,7 +185,7 @@ pub(crate) fn pulled(bytes: &[u8]) {
     }
     let (mut rest, mut rows, mut marks) = (bytes, Rows::default(), 0);
     while let (Some(key), Some(value)) = (take_bytes(&mut rest), take_bytes(&mut rest)) {
-        if rows.add(key, key.into(), value).is_some() && key.len() > 1 {
+        if rows.add(key, key.into(), value).is_some() && key.first() == Some(&b'w') {
             marks = marks.max(take_varint(&mut &value[..]).unwrap_or(0));
         }
     }
@@ -194,5 +194,5 @@ pub(crate) fn pulled(bytes: &[u8]) {
     for (taken, base) in folded.taken.iter().zip(*base) {
         assert!((base..=base.max(marks)).contains(taken));
     }
-    assert!(folded.early.len() <= bytes.len());
+    assert!(folded.early.len() + folded.aside.len() <= bytes.len());
 }

@@ -1,6 +1,6 @@
 //! Passes over logs in the order of their row keys, wherever they are.
 
-use super::overlay::OwnedRows;
+use super::overlay::{Lost, OwnedRows, Walk};
 use super::row::{shard_rows, user_rows};
 use super::step_over::seek_past;
 use super::{Store, StoreError, Table};
@@ -11,6 +11,10 @@ use std::ops::Range;
 /// Rows of `logs` on one consistent view: those of RocksDB, and in their place those of the overlay.
 pub(super) struct LogRows<'s> {
     overlay: std::iter::Peekable<std::vec::IntoIter<(Vec<u8>, Vec<u8>)>>,
+    /// Where more of the overlay come from, and which.
+    more: Option<(Walk<'s>, Option<Range<Vec<u8>>>)>,
+    /// Before which key rows end; where the iterator does without it.
+    end: Option<Vec<u8>>,
     files: DBRawIterator<'s>,
     /// The row of the overlay that was given last.
     current: (Vec<u8>, Vec<u8>),
@@ -44,9 +48,25 @@ enum At {
 }
 
 impl Store {
-    /// The logs of a user. Blocks on disk.
-    pub(super) fn rows_of_user(&self, user: &str) -> LogRows<'_> {
-        self.log_rows(ShardId::of_user(user.as_bytes()), user_rows(user), true)
+    /// The logs of a user in a range of theirs, however many there are: no more than a step of them is copied at a time.
+    /// Blocks on disk.
+    pub(super) fn rows_of_user(&self, user: &str, range: Range<Vec<u8>>) -> LogRows<'_> {
+        let prefix = user_rows(user).start;
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(range.clone());
+        // The two stand for one instant: what is flushed later is in the walk still, and not in what the iterator sees.
+        let files = || self.db.raw_iterator_cf_opt(self.cf(Table::Logs), options);
+        let (walk, mut files) = self.overlay.walk(&prefix, files);
+        files.seek_to_first();
+        LogRows {
+            overlay: OwnedRows::new().into_iter().peekable(),
+            more: Some((walk, Some(range))),
+            end: None,
+            files,
+            current: Default::default(),
+            is_past: false,
+            steps_over: None,
+        }
     }
 
     /// The same, but for those that cannot be read.
@@ -76,6 +96,8 @@ impl Store {
         files.seek_to_first();
         LogRows {
             overlay: overlay.into_iter().peekable(),
+            more: None,
+            end: None,
             files,
             current: Default::default(),
             is_past: false,
@@ -93,6 +115,17 @@ impl<'s> LogRows<'s> {
     /// How often rows could not be read.
     pub(super) fn gaps(&self) -> u64 {
         self.steps_over.as_ref().map_or(0, |over| over.gaps)
+    }
+
+    /// Goes to the rows of a range, which may lie anywhere in the one that was asked for.
+    pub(super) fn go_to(&mut self, range: Range<Vec<u8>>) {
+        self.files.seek(&range.start);
+        self.is_past = false;
+        self.overlay = OwnedRows::new().into_iter().peekable();
+        self.end = Some(range.end.clone());
+        if let Some((_, more)) = &mut self.more {
+            *more = Some(range);
+        }
     }
 
     /// The next row.
@@ -121,8 +154,25 @@ impl<'s> LogRows<'s> {
         Ok(())
     }
 
+    /// Takes the next rows of the overlay, if there are any.
+    fn take_more(&mut self) -> Result<(), StoreError> {
+        while let Some((walk, more)) = &mut self.more
+            && let Some(range) = more
+            && self.overlay.len() == 0
+        {
+            let (rows, next) = walk.step(range).map_err(|Lost| StoreError::Overtaken)?;
+            self.overlay = rows.into_iter().peekable();
+            match next {
+                Some(next) => range.start = next,
+                None => *more = None,
+            }
+        }
+        Ok(())
+    }
+
     fn step(&mut self) -> Result<At, StoreError> {
         loop {
+            self.take_more()?;
             if std::mem::take(&mut self.is_past) {
                 if let Some(over) = &mut self.steps_over
                     && let Some(key) = self.files.key()
@@ -135,7 +185,7 @@ impl<'s> LogRows<'s> {
             if !self.files.valid() {
                 self.go_past()?;
             }
-            let on_file = self.files.key();
+            let on_file = self.files.key().filter(|key| self.end.as_deref().is_none_or(|end| *key < end));
             let overlay = self.overlay.next_if(|(key, _)| on_file.is_none_or(|on_file| key.as_slice() <= on_file));
             let Some(row) = overlay else {
                 self.is_past = on_file.is_some();

@@ -5,8 +5,8 @@
 
 use super::codec::decode_log;
 use super::overlay::Place;
-use super::row::{RowKey, RowKeys, after_prefix, user_prefix, user_rows};
-use super::{LogRow, Store, StoreError, Table};
+use super::row::{RowKey, RowKeys, after_prefix, user_prefix, user_rows, user_rows_by_key};
+use super::{LogRow, Room, Store, StoreError, Table};
 use crate::model::{Log, ShardId};
 use rocksdb::{DBPinnableSlice, ErrorKind, ReadOptions, ReadTier};
 
@@ -29,6 +29,8 @@ pub enum ReadError {
     /// They are on disk: ask again where blocking is allowed.
     #[error("not all of it is in memory")]
     WouldBlock,
+    #[error("there is no room for it in memory")]
+    NoRoom,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -116,22 +118,28 @@ impl Store {
     }
 
     /// Reads logs of one user on one consistent view, in the order of their keys. Blocks on disk.
-    pub fn logs_at_once(&self, keys: &RowKeys) -> Result<Vec<Option<LogRow>>, StoreError> {
-        match self.view(keys, ReadTier::All) {
-            Ok(logs) => Ok(logs),
-            Err(ReadError::Store(error)) => Err(error),
-            Err(ReadError::WouldBlock) => Err(StoreError::Corrupt { table: "logs", what: "a row is empty" }),
-        }
+    pub fn logs_at_once(&self, keys: &RowKeys, room: &mut impl Room) -> Result<Vec<Option<LogRow>>, ReadError> {
+        self.view(keys, ReadTier::All, room).map_err(|error| match error {
+            ReadError::WouldBlock => StoreError::Corrupt { table: "logs", what: "a row is empty" }.into(),
+            error => error,
+        })
     }
 
     /// The same from memory alone: the overlay, the write buffers and the block cache.
-    pub fn logs_at_once_in_memory(&self, keys: &RowKeys) -> Result<Vec<Option<LogRow>>, ReadError> {
-        self.view(keys, ReadTier::BlockCache)
+    pub fn logs_at_once_in_memory(
+        &self,
+        keys: &RowKeys,
+        room: &mut impl Room,
+    ) -> Result<Vec<Option<LogRow>>, ReadError> {
+        self.view(keys, ReadTier::BlockCache, room)
     }
 
-    fn view(&self, keys: &RowKeys, tier: ReadTier) -> Result<Vec<Option<LogRow>>, ReadError> {
+    fn view(&self, keys: &RowKeys, tier: ReadTier, room: &mut impl Room) -> Result<Vec<Option<LogRow>>, ReadError> {
         if keys.is_empty() {
             return Ok(Vec::new());
+        }
+        if !room.take(keys.len() * size_of::<Option<LogRow>>()) {
+            return Err(ReadError::NoRoom);
         }
         loop {
             let mut logs = vec![None; keys.len()];
@@ -139,14 +147,14 @@ impl Store {
             let view = self.overlay.view(ShardId(keys.get(0)[0]));
             for (number, key) in keys.iter().enumerate() {
                 match view.find(key) {
-                    Place::Here(row) => logs[number] = decode(row)?,
+                    Place::Here(row) => logs[number] = take_in(decode(row)?, room)?,
                     Place::Nowhere => {}
                     Place::OnFile => on_file.push(number),
                 }
             }
             let freezes = self.overlay.freezes();
             drop(view);
-            self.read_files(keys, &on_file, tier, &mut logs)?;
+            self.read_files((keys, &on_file), tier, &mut logs, room)?;
             // What was not in the overlay then may be another by now only if it got there and was frozen meanwhile. (One
             // row is consistent by itself.)
             if keys.len() == 1 || self.overlay.freezes() == freezes {
@@ -158,12 +166,12 @@ impl Store {
     /// Reads those of the keys of a user that are not in the overlay.
     fn read_files(
         &self,
-        keys: &RowKeys,
-        numbers: &[usize],
+        (keys, numbers): (&RowKeys, &[usize]),
         tier: ReadTier,
         logs: &mut [Option<LogRow>],
+        room: &mut impl Room,
     ) -> Result<(), ReadError> {
-        if numbers.len() >= SCAN_FROM && self.scan_for(keys, numbers, tier, logs)? {
+        if numbers.len() >= SCAN_FROM && self.scan_for((keys, numbers), tier, logs, room)? {
             return Ok(());
         }
         let mut options = ReadOptions::default();
@@ -173,7 +181,7 @@ impl Store {
             // say that it would have to read a block. No log is empty, so such an answer is taken for what it means.
             logs[number] = match self.db.get_pinned_cf_opt(self.cf(Table::Logs), keys.get(number), &options) {
                 Ok(Some(row)) if row.is_empty() => return Err(ReadError::WouldBlock),
-                Ok(row) => decode_row(row)?,
+                Ok(row) => take_in(decode_row(row)?, room)?,
                 Err(error) if error.kind() == ErrorKind::Incomplete => return Err(ReadError::WouldBlock),
                 Err(error) => return Err(ReadError::Store(StoreError::rocks("reading logs")(error))),
             };
@@ -185,10 +193,10 @@ impl Store {
     /// less than a search for each. Whether it did.
     fn scan_for(
         &self,
-        keys: &RowKeys,
-        numbers: &[usize],
+        (keys, numbers): (&RowKeys, &[usize]),
         tier: ReadTier,
         logs: &mut [Option<LogRow>],
+        room: &mut impl Room,
     ) -> Result<bool, ReadError> {
         let prefix = user_prefix(keys.get(0));
         let mut wanted = numbers.to_vec();
@@ -212,7 +220,7 @@ impl Store {
                 && keys.get(number) <= key
             {
                 if keys.get(number) == key {
-                    logs[number] = Some(decode_log(value)?);
+                    logs[number] = take_in(Some(decode_log(value)?), room)?;
                 }
                 wanted.next();
             }
@@ -233,7 +241,8 @@ impl Store {
         after: Option<&str>,
         max: usize,
         max_entries: usize,
-    ) -> Result<UserLogs, StoreError> {
+        room: &mut impl Room,
+    ) -> Result<UserLogs, ReadError> {
         let mut range = user_rows(user);
         if let Some(after) = after {
             range.start = RowKey::beside(&range.start, after);
@@ -241,7 +250,7 @@ impl Store {
         }
         let mut page = UserLogs::default();
         let mut entries = 0;
-        let mut rows = self.log_rows(ShardId::of_user(user.as_bytes()), range, true);
+        let mut rows = self.rows_of_user(user, range);
         while let Some((key, value)) = rows.next()? {
             if page.logs.len() == max || entries >= max_entries {
                 page.next = page.logs.last().map(|(key, _)| key.clone());
@@ -250,19 +259,35 @@ impl Store {
             let key = RowKey::key_of(key).ok_or(NO_ROW_KEY)?;
             let row = decode_log(value)?;
             entries += row.log.sections.iter().map(|it| it.entries.len() + it.held.len()).sum::<usize>();
+            if !room.take(size_of::<(String, LogRow)>() + key.len() + row.bytes()) {
+                return Err(ReadError::NoRoom);
+            }
             page.logs.push((key.into_owned(), row));
         }
         Ok(page)
     }
 
-    /// Every log of one user with its key, in the order of the row keys, on one consistent view. Blocks on disk.
-    pub fn logs_of_user(&self, user: &str, mut each: impl FnMut(&str, Log)) -> Result<(), StoreError> {
-        let mut rows = self.rows_of_user(user);
-        while let Some((key, value)) = rows.next()? {
-            each(&RowKey::key_of(key).ok_or(NO_ROW_KEY)?, decode_log(value)?.log);
+    /// Every log of one user with its key, by key, on one consistent view, until `each` says no. However many there are, no
+    /// more than some of them are in memory at a time. Blocks on disk.
+    pub fn logs_of_user(&self, user: &str, mut each: impl FnMut(&str, Log) -> bool) -> Result<(), StoreError> {
+        let mut rows = self.rows_of_user(user, user_rows(user));
+        // Row keys have those of ads first; by key they stand among the other levels.
+        for range in user_rows_by_key(user) {
+            rows.go_to(range);
+            while let Some((key, value)) = rows.next()? {
+                if !each(&RowKey::key_of(key).ok_or(NO_ROW_KEY)?, decode_log(value)?.log) {
+                    return Ok(());
+                }
+            }
         }
         Ok(())
     }
+}
+
+/// A row that was read, if there is room for it.
+fn take_in(row: Option<LogRow>, room: &mut impl Room) -> Result<Option<LogRow>, ReadError> {
+    let bytes = row.as_ref().map_or(0, LogRow::bytes);
+    if bytes == 0 || room.take(bytes) { Ok(row) } else { Err(ReadError::NoRoom) }
 }
 
 const NO_ROW_KEY: StoreError = StoreError::Corrupt { table: "logs", what: "a row key is none" };
@@ -280,7 +305,7 @@ fn decode_row(row: Option<DBPinnableSlice<'_>>) -> Result<Option<LogRow>, StoreE
 mod tests {
     use super::*;
     use crate::model::{CapKey, Entry, Kind, TsMs, UserId};
-    use crate::store::{ByteSize, StoreOptions};
+    use crate::store::{ByteSize, StoreOptions, Unbounded};
 
     fn row_key(user: u64) -> RowKey {
         RowKey::new(&UserId::new(format!("user-{user}")).unwrap(), &CapKey::new("da:1").unwrap())
@@ -316,7 +341,7 @@ mod tests {
                     let user = format!("user-{}", n * 7_919 % USERS);
                     keys.push(&user, "da:1");
                     keys.push(&user, "da:2");
-                    match store.logs_at_once_in_memory(&keys) {
+                    match store.logs_at_once_in_memory(&keys, &mut Unbounded) {
                         Ok(rows) => {
                             read += 1;
                             assert_eq!(rows, store.logs(keys.iter()).unwrap());
@@ -357,8 +382,8 @@ mod tests {
                     keys.push(&user, &format!("da:{}", asked - n));
                 }
                 let searched = store.logs(keys.iter()).unwrap();
-                assert_eq!(store.logs_at_once(&keys).unwrap(), searched);
-                assert_eq!(store.logs_at_once_in_memory(&keys).unwrap(), searched);
+                assert_eq!(store.logs_at_once(&keys, &mut Unbounded).unwrap(), searched);
+                assert_eq!(store.logs_at_once_in_memory(&keys, &mut Unbounded).unwrap(), searched);
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::row::shard_rows;
 use super::{FORMAT, Store, StoreError, StoreInfo, Table};
 use crate::model::{ShardId, TsMs};
-use crate::random::random_id;
+use crate::random::{random_id, secret_key};
 use rocksdb::{IteratorMode, ReadOptions, WriteBatch, WriteOptions};
 use std::sync::atomic::Ordering;
 
@@ -57,7 +57,8 @@ impl Store {
         let key = match self.field(ERASURE_KEY_FIELD)? {
             Some(key) => key,
             None => {
-                let key = random_id();
+                let key =
+                    secret_key().map_err(|why| StoreError::Io { doing: "making the erasure key", kind: why.kind() })?;
                 self.db.put(ERASURE_KEY_FIELD, &key).map_err(StoreError::rocks("writing the erasure key"))?;
                 key
             }

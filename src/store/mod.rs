@@ -28,6 +28,7 @@ pub(crate) mod fuzz;
 mod lock;
 mod log_rows;
 mod logs;
+mod manifest;
 mod meta;
 mod open;
 mod options;
@@ -37,6 +38,7 @@ mod pulled;
 mod reclaim;
 mod repair;
 mod reservations;
+mod room;
 mod row;
 mod rules;
 mod step_over;
@@ -64,6 +66,7 @@ pub use pulled::{Frontier, MarkKey, PulledPartition, RecordCheck, Taken};
 pub use reclaim::{Keep, Reclaim};
 pub use repair::repair;
 pub use reservations::{ReservationRow, UserCalls};
+pub use room::{Room, Unbounded};
 pub use row::{RowKey, RowKeys};
 pub use rules::RulesMark;
 pub use turn::Turn;
@@ -138,6 +141,8 @@ pub enum StoreError {
     NotCompacted(u64),
     #[error("an earlier write failed, so nothing more is written until a restart")]
     Poisoned,
+    #[error("too much of what is read changed meanwhile")]
+    Overtaken,
 }
 
 impl StoreError {
@@ -190,6 +195,7 @@ pub struct Store {
     /// Under which users who were erased are known: made with the data directory.
     erasure_key: [u8; 16],
     cache: rocksdb::Cache,
+    write_buffers: rocksdb::WriteBufferManager,
     _lock: Option<lock::DirLock>,
 }
 
@@ -325,6 +331,11 @@ impl Store {
     /// Bytes in the block cache.
     pub fn cache_bytes(&self) -> u64 {
         self.cache.get_usage() as u64
+    }
+
+    /// Bytes in the write buffers of all tables.
+    pub fn write_buffer_bytes(&self) -> u64 {
+        self.write_buffers.get_usage() as u64
     }
 
     fn shard_counters(start: u64) -> Vec<AtomicU64> {

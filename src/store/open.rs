@@ -3,6 +3,7 @@
 use super::at_rest::AtRest;
 use super::check::{missing_files, missing_log};
 use super::lock::{DirLock, LockError};
+use super::manifest;
 use super::meta::boot_number;
 use super::overlay::Overlay;
 use super::position::{Known, Position};
@@ -60,12 +61,14 @@ impl Store {
         let lock = if in_memory { None } else { Some(lock_dir(&dir)?) };
         let rocks = |source| failed(&dir, source);
         let env = if in_memory { Some(Env::mem_env().map_err(rocks)?) } else { None };
+        let write_buffers = options.write_buffers();
         let mut database = options.of_database(env.as_ref());
-        let known = if in_memory { Known::default() } else { refuse_damage(&dir, &database)? };
+        let known = if in_memory { Known::default() } else { refuse_damage(options, &database)? };
         let is_only_begun = !in_memory && whole::is_only_begun(&dir).map_err(|source| unusable(&dir, source))?;
         if is_only_begun {
             database = options.of_what_is_there();
         }
+        database.set_write_buffer_manager(&write_buffers);
         let position = if in_memory {
             None
         } else {
@@ -83,7 +86,7 @@ impl Store {
         let mut store = Store {
             db,
             dir: (!in_memory).then(|| dir.clone()),
-            overlay: Overlay::new(options.overlay_size.as_usize()),
+            overlay: Overlay::new(options.overlay_size.as_usize(), options.existence_filter.as_usize()),
             folder,
             file_options: options.of_files(&cache, &reclaim, env.as_ref()),
             #[cfg(test)]
@@ -106,6 +109,7 @@ impl Store {
             at_rest: AtRest::default(),
             erasure_key: [0; 16],
             cache,
+            write_buffers,
             _lock: lock,
         };
         let state = |source| OpenError::State { dir: dir.clone(), source };
@@ -162,7 +166,8 @@ pub(super) fn failed(dir: &Path, source: rocksdb::Error) -> OpenError {
 
 /// Refuses a directory that has lost something that was acknowledged, before anything of it is changed. Returns up to
 /// where its log is known to be on disk.
-fn refuse_damage(dir: &Path, database: &Options) -> Result<Known, OpenError> {
+fn refuse_damage(options: &StoreOptions, database: &Options) -> Result<Known, OpenError> {
+    let dir = options.data_dir.as_path();
     let unusable = |source| OpenError::Directory { dir: dir.to_owned(), source };
     let damaged = |damage| Err(OpenError::Damaged { dir: dir.to_owned(), damage });
     if let Some(damage) = whole::without_list(dir).map_err(unusable)? {
@@ -171,11 +176,15 @@ fn refuse_damage(dir: &Path, database: &Options) -> Result<Known, OpenError> {
     if !dir.join("CURRENT").exists() {
         return Ok(Known { boot: boot_number(), ..Known::default() });
     }
-    refuse_unknown_tables(dir, database)?;
     let logs = whole::look(dir, boot_number()).map_err(unusable)?;
     if let Some(damage) = logs.damage {
         return damaged(damage);
     }
+    // RocksDB reads nothing of a directory whose list of files ends in what it cannot read.
+    if let Some(at) = manifest::trim(dir, &logs).map_err(unusable)? {
+        tracing::info!(at, "RocksDB's list of files ends in a change that was never done");
+    }
+    refuse_unknown_tables(dir, database)?;
     // All that is promised may be in files already: then no log has it.
     if logs.promised > logs.last_seq() {
         let last = last_sequence(dir, database)?;
@@ -199,7 +208,7 @@ fn refuse_damage(dir: &Path, database: &Options) -> Result<Known, OpenError> {
         logs.trim(&whole::aside(dir)).map_err(unusable)?;
     }
     if logs.has_gap()
-        && let Some(damage) = missing_log(dir, database)?
+        && let Some(damage) = missing_log(options)?
     {
         return damaged(damage);
     }

@@ -3,6 +3,7 @@
 use super::{Reclaim, Table};
 use rocksdb::{
     BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, DataBlockIndexType, Env, LogLevel, Options,
+    WriteBufferManager,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -125,7 +126,10 @@ pub struct StoreOptions {
     pub block_cache: ByteSize,
     /// Memory for logs that are not in a file yet: half of it is filled while the other half is written.
     pub overlay_size: ByteSize,
-    /// Size of the journal's write buffer; every other table has a quarter. Up to two of each.
+    /// Memory for the filters of which logs are on disk.
+    pub existence_filter: ByteSize,
+    /// Size of the journal's write buffer; every other table has a quarter. Up to two of each, and all together three times
+    /// as much as this.
     pub write_buffer: ByteSize,
     pub bloom_bits: f64,
     pub compression: Compression,
@@ -143,6 +147,7 @@ impl Default for StoreOptions {
             keep_changes: false,
             block_cache: ByteSize::mib(384),
             overlay_size: ByteSize::mib(128),
+            existence_filter: ByteSize::mib(112),
             write_buffer: ByteSize::mib(32),
             bloom_bits: 10.0,
             compression: Compression::Lz4,
@@ -197,6 +202,12 @@ impl StoreOptions {
             options.set_env(env);
         }
         options
+    }
+
+    /// Bounds what the write buffers of all tables have together, which could else hold twice as much: beyond it the oldest is
+    /// written to a file.
+    pub(super) fn write_buffers(&self) -> WriteBufferManager {
+        WriteBufferManager::new_write_buffer_manager(self.write_buffer.as_usize().saturating_mul(3), false)
     }
 
     /// Of files of logs that RocksDB takes in.

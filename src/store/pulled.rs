@@ -7,6 +7,7 @@
 //! frontier  f                                                      see `Frontier`
 //! reset     g                                                      varint: how often it was forgotten; none is never
 //! early     e                                                      varints: see `PulledPartition::early`
+//! aside     s, offset (u64 BE)                                     the code: see `PulledPartition::aside`
 //! ```
 //!
 //! Beside them, under `0, topic` (no topic's name begins with a zero byte), stands up to where the changes of caps were
@@ -27,6 +28,7 @@ const MARK: u8 = b'w';
 const FRONTIER: u8 = b'f';
 const RESET: u8 = b'g';
 const EARLY: u8 = b'e';
+const ASIDE: u8 = b's';
 
 /// By shard, the offset from which on nothing of a partition is taken yet.
 pub type Taken = [u64; SHARDS];
@@ -86,11 +88,14 @@ pub struct PulledPartition {
     /// The offsets of records that lay too far ahead when they were read, and whose letters may not have arrived: once
     /// their time has come they must not be taken for records that were counted.
     pub early: BTreeSet<u64>,
+    /// The offsets of records that a writer did not count, with the code that says why, and whose letters may not have
+    /// arrived: its mark has gone beyond them.
+    pub aside: BTreeMap<u64, String>,
 }
 
 impl Default for PulledPartition {
     fn default() -> Self {
-        Self { frontier: None, taken: Box::new([0; SHARDS]), resets: 0, early: BTreeSet::new() }
+        Self { frontier: None, taken: Box::new([0; SHARDS]), resets: 0, early: BTreeSet::new(), aside: BTreeMap::new() }
     }
 }
 
@@ -104,6 +109,15 @@ impl MarkKey {
         key.extend_from_slice(&writers.to_be_bytes());
         key.extend_from_slice(&writer.to_be_bytes());
         Self(key)
+    }
+
+    /// The key of a record of the same partition that is set aside.
+    fn aside(&self, offset: u64) -> Vec<u8> {
+        // A mark ends with its tag and two numbers.
+        let mut key = self.0[..self.0.len() - 5].to_vec();
+        key.push(ASIDE);
+        key.extend_from_slice(&offset.to_be_bytes());
+        key
     }
 }
 
@@ -148,6 +162,7 @@ pub(super) struct Rows {
     pub(super) base: Option<Box<Taken>>,
     resets: u64,
     early: BTreeSet<u64>,
+    aside: BTreeMap<u64, String>,
     /// Writers, writer, the offset that writer takes next.
     marks: Vec<(u16, u16, u64)>,
     /// The keys of the marks.
@@ -169,6 +184,10 @@ impl Rows {
                 let mut value = value;
                 self.resets = take_varint(&mut value)?;
             }
+            [ASIDE, ref offset @ ..] => {
+                let offset = u64::from_be_bytes(offset.try_into().ok()?);
+                self.aside.insert(offset, String::from_utf8(value.to_vec()).ok()?);
+            }
             [MARK, a, b, c, d] => {
                 let mut value = value;
                 let (writers, writer) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
@@ -187,7 +206,8 @@ impl Rows {
             let next = mine.map(|&(_, _, next)| next).max().unwrap_or(0);
             taken[shard.index()] = taken[shard.index()].max(next);
         }
-        PulledPartition { frontier: self.frontier, taken, resets: self.resets, early: self.early }
+        let Self { frontier, resets, early, aside, .. } = self;
+        PulledPartition { frontier, taken, resets, early, aside }
     }
 }
 
@@ -250,6 +270,14 @@ impl Store {
         self.write_pulled(batch)
     }
 
+    /// The letters of all records below an offset have arrived.
+    pub fn forget_aside(&self, topic: &str, partition: u32, below: u64) -> Result<(), StoreError> {
+        let key = |offset: u64| [&row(topic, partition, ASIDE)[..], &offset.to_be_bytes()].concat();
+        let mut batch = WriteBatch::default();
+        batch.delete_range_cf(self.cf(Table::Pulled), key(0), key(below));
+        self.write_pulled(batch)
+    }
+
     /// Up to which change of each shard an output topic was told; `None` of one that never was. Blocks on disk.
     pub fn output_told(&self, topic: &str) -> Result<Option<Box<Taken>>, StoreError> {
         let value = self.db.get_cf(self.cf(Table::Pulled), output_row(topic));
@@ -303,6 +331,11 @@ impl Turn<'_> {
         put_varint(&mut value, next);
         self.batch.put_cf(self.store.cf(Table::Pulled), &mark.0, value);
     }
+
+    /// Says with the mark that goes beyond it that a record was not counted, and why: its letter must arrive.
+    pub fn put_aside(&mut self, mark: &MarkKey, offset: u64, code: &str) {
+        self.batch.put_cf(self.store.cf(Table::Pulled), mark.aside(offset), code);
+    }
 }
 
 #[cfg(test)]
@@ -333,6 +366,7 @@ mod tests {
         }
         assert_eq!(MarkKey::new("t", 258, 3, 2).0, b"t\0\0\0\x01\x02w\0\x03\0\x02");
         assert_eq!(row("t", 1, FRONTIER), b"t\0\0\0\0\x01f");
+        assert_eq!(MarkKey::new("t", 1, 3, 2).aside(258), b"t\0\0\0\0\x01s\0\0\0\0\0\0\x01\x02");
         let mut taken = [0; SHARDS];
         (taken[0], taken[255]) = (300, 1);
         let bytes = encode_taken(&taken);
@@ -362,6 +396,14 @@ mod tests {
         assert_eq!(store.pulled("t").unwrap(), known);
         store.put_early("t", 0, &BTreeSet::from([9, 300])).unwrap();
         assert_eq!(store.pulled("t").unwrap()[&0].early, BTreeSet::from([9, 300]));
+        let mut turn = store.turn();
+        for (offset, code) in [(7, "a"), (256, "b")] {
+            turn.put_aside(&MarkKey::new("t", 0, 3, 2), offset, code);
+        }
+        turn.commit().unwrap();
+        assert_eq!(store.pulled("t").unwrap()[&0].aside, BTreeMap::from([(7, "a".to_owned()), (256, "b".to_owned())]));
+        store.forget_aside("t", 0, 256).unwrap();
+        assert_eq!(store.pulled("t").unwrap()[&0].aside, BTreeMap::from([(256, "b".to_owned())]));
         store.reset_pulled("t", 0, &Frontier::default(), 3).unwrap();
         let known = store.pulled("t").unwrap();
         let reset = PulledPartition { frontier: Some(Frontier::default()), resets: 3, ..PulledPartition::default() };

@@ -2,10 +2,11 @@
 //! the folder `damaged`.
 
 use super::check::{TableCheck, Verified, look, tables};
+use super::manifest;
 use super::meta::{CHANGES_FIELD, RULES_FIELD, boot_number};
 use super::open::{failed, lock_dir};
 use super::position::{Known, Position};
-use super::whole::{aside, name};
+use super::whole::{self, aside, name};
 use super::{OpenError, StoreOptions, Table};
 use crate::model::ShardId;
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, FlushOptions, WriteBatch};
@@ -23,6 +24,10 @@ pub fn repair(options: &StoreOptions, progress: &mut dyn FnMut(u64, u64)) -> Res
     let dir = &options.data_dir;
     let unusable = |source| OpenError::Directory { dir: dir.clone(), source };
     let _lock = lock_dir(dir)?;
+    if dir.join("CURRENT").exists() {
+        // No more than a start does.
+        manifest::trim(dir, &whole::look(dir, boot_number()).map_err(unusable)?).map_err(unusable)?;
+    }
     let mut found = Verified::default();
     let Some((logs, db)) = look(options, &mut found)? else { return Ok(found) };
     let copy = dir.join(COPY);

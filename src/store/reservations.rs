@@ -2,7 +2,7 @@
 
 use super::codec::{put_bytes, put_varint, take_bytes, take_varint};
 use super::row::user_rows;
-use super::{Store, StoreError, Table};
+use super::{ReadError, Room, Store, StoreError, Table};
 use crate::model::{Kind, TsMs};
 use rocksdb::{IteratorMode, ReadOptions};
 
@@ -51,7 +51,10 @@ pub(super) fn kept_until(mut value: &[u8]) -> Option<TsMs> {
     take_varint(&mut value).map(TsMs)
 }
 
-/// Some calls of a user with their ids, and where to go on.
+/// From so many bytes on a page of calls ends.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// Some calls of a user with their ids and without their answers, and where to go on.
 #[derive(Debug, Default)]
 pub struct UserCalls {
     pub calls: Vec<(String, ReservationRow)>,
@@ -61,8 +64,15 @@ pub struct UserCalls {
 
 impl Store {
     /// Up to `max` calls of a user after an id (from the first where that is empty), by id; those no longer kept at `now`
-    /// left out. Blocks on disk.
-    pub fn calls_of_user_after(&self, user: &str, after: &str, max: usize, now: TsMs) -> Result<UserCalls, StoreError> {
+    /// left out; fewer where their ads and answers are long. Blocks on disk.
+    pub fn calls_of_user_after(
+        &self,
+        user: &str,
+        after: &str,
+        max: usize,
+        now: TsMs,
+        room: &mut impl Room,
+    ) -> Result<UserCalls, ReadError> {
         let mut range = user_rows(user);
         if !after.is_empty() {
             range.start.extend_from_slice(after.as_bytes());
@@ -73,16 +83,23 @@ impl Store {
         options.set_iterate_range(range);
         let mut page = UserCalls::default();
         let mut last = after.to_owned();
+        let mut bytes = 0;
         for row in self.db.iterator_cf_opt(self.cf(Table::Reservations), options, IteratorMode::Start) {
-            if page.calls.len() == max {
+            if page.calls.len() == max || bytes >= PAGE_BYTES {
                 page.next = Some(last);
                 break;
             }
             let (key, value) = row.map_err(StoreError::rocks("reading the calls of a user"))?;
             let id = key.get(prefix..).and_then(|id| std::str::from_utf8(id).ok()).ok_or(CORRUPT)?;
             id.clone_into(&mut last);
-            let row = ReservationRow::decode(&value).ok_or(CORRUPT)?;
+            let mut row = ReservationRow::decode(&value).ok_or(CORRUPT)?;
             if row.kept_until > now {
+                row.answer = Vec::new();
+                let more = row.das.iter().map(String::capacity).sum::<usize>() + row.das.len() * size_of::<String>();
+                bytes += size_of::<(String, ReservationRow)>() + id.len() + more;
+                if !room.take(size_of::<(String, ReservationRow)>() + id.len() + more) {
+                    return Err(ReadError::NoRoom);
+                }
                 page.calls.push((id.to_owned(), row));
             }
         }

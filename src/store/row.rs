@@ -171,7 +171,7 @@ impl RowKeys {
 
     /// Bytes of all of them.
     pub fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() + size_of_val(&self.ends[..])
     }
 }
 
@@ -193,6 +193,15 @@ pub(crate) fn user_rows(user: &str) -> Range<Vec<u8>> {
     write_user(&mut start, user);
     let end = after_prefix(&start);
     start..end
+}
+
+/// The same in three parts, one after another in the order of the keys rather than of the row keys: an ad's own key, `da:..`,
+/// stands between those of other levels.
+pub(crate) fn user_rows_by_key(user: &str) -> [Range<Vec<u8>>; 3] {
+    let Range { start, end } = user_rows(user);
+    let with = |bytes: &[u8]| [start.as_slice(), bytes].concat();
+    let (ads, others, da) = (with(&[DA]), with(&[DA + 1]), with(b"da:"));
+    [others.clone()..da.clone(), ads..others, da..end]
 }
 
 /// The first key past every row that begins with a prefix which [`user_prefix`] gave.
@@ -243,6 +252,18 @@ mod tests {
     fn the_bytes_of_a_row_key_never_change() {
         assert_eq!(row("u1", "da:77").as_bytes(), b"\xf0u1\0\x0177");
         assert_eq!(row("u1", "campaign:42").as_bytes(), b"\xf0u1\0campaign:42");
+    }
+
+    #[test]
+    fn the_rows_of_a_user_by_key_are_in_three_parts() {
+        let parts = user_rows_by_key("u1");
+        for (key, part) in
+            [("a:1", 0), ("da1:x", 0), ("d:z", 0), ("da:\u{1}", 1), ("da:~", 1), ("da_x:1", 2), ("db:1", 2)]
+        {
+            let row_key = [b"\xf0u1\0".as_slice(), key.replacen("da:", "\u{1}", 1).as_bytes()].concat();
+            let within: Vec<_> = parts.iter().map(|range| range.contains(&row_key)).collect();
+            assert_eq!(within, [part == 0, part == 1, part == 2], "{key}");
+        }
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use crate::broker::Broker;
 use crate::support::{now_ms, wait_for};
-use crate::world::{Record, TOPIC, caught_up, config, make_topic, make_topic_with, produce, record, site};
+use crate::world::{Record, TOPIC, caught_up, config, counted, make_topic, make_topic_with, produce, record, site};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message, OwnedMessage, Timestamp};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::json;
+use std::path::Path;
 use std::time::Duration;
 
 /// Any time at all.
@@ -139,4 +140,125 @@ fn a_record_without_a_value_is_no_dead_letter() {
     let server = site.start();
     caught_up(&server);
     assert_eq!(server.metric("freqcap_kafka_tombstones_total"), 0.0);
+}
+
+/// Events of one user and ad, each of a kind of its own: two more than a log takes.
+fn kinds(then: i64) -> impl Iterator<Item = Record> {
+    (0..18).map(move |n| {
+        let value = json!({"user": "u", "da": "1", "kind": format!("k{n}")}).to_string();
+        let headers = vec![("trace".to_owned(), Some(n.to_string()))];
+        Record { ts: Some(then), headers, ..record(format!("key {n}"), value) }
+    })
+}
+
+/// The letters for the last two of [`kinds`].
+fn are_of_kinds(letters: &[OwnedMessage], then: i64) {
+    let keys: Vec<_> = letters.iter().map(|letter| String::from_utf8_lossy(letter.key().unwrap())).collect();
+    assert_eq!(keys, ["key 16", "key 17"]);
+    for (letter, n) in letters.iter().zip(16..) {
+        assert_eq!(header(letter, "freqcap-reason").unwrap(), "too_many_kinds");
+        assert_eq!(header(letter, "freqcap-offset").unwrap(), n.to_string());
+        assert_eq!(header(letter, "trace").unwrap(), n.to_string());
+        assert_eq!(letter.timestamp(), Timestamp::CreateTime(then));
+        let value: serde_json::Value = serde_json::from_slice(letter.payload().unwrap()).unwrap();
+        assert_eq!(value["kind"], format!("k{n}"));
+    }
+}
+
+#[test]
+fn what_a_writer_refuses_becomes_a_letter_with_all_that_its_record_had() {
+    let (broker, then) = (Broker::start(), now_ms() as i64 - 3_600_000);
+    make_topic(&broker, TOPIC, 1);
+    make_topic(&broker, "dead", 1);
+    produce(&broker, TOPIC, kinds(then));
+    let site = site(&broker, &["--kafka-dlq", "dead"]);
+    let server = site.start();
+    caught_up(&server);
+    are_of_kinds(&all(&broker, "dead"), then);
+    assert_eq!(server.metric("freqcap_kafka_dead_letters_total{reason=\"too_many_kinds\"}"), 2.0);
+    assert!(server.terminate().success());
+    // They are done with.
+    let server = site.start();
+    caught_up(&server);
+    assert_eq!(server.metric("freqcap_kafka_records_total"), 0.0);
+}
+
+#[test]
+fn a_letter_for_what_a_writer_refused_outlives_a_crash() {
+    let (broker, then) = (Broker::start(), now_ms() as i64 - 3_600_000);
+    make_topic(&broker, TOPIC, 1);
+    produce(&broker, TOPIC, kinds(then));
+    // The topic for dead letters is not there yet: the writer's mark is beyond records whose letters cannot be sent.
+    let site = site(&broker, &["--kafka-dlq", "dead"]);
+    let server = site.start();
+    counted(&server, 16);
+    wait_for("what was refused to be durable", || {
+        (server.metric("freqcap_kafka_dead_letters_total{reason=\"too_many_kinds\"}") == 2.0).then_some(())
+    });
+    server.kill();
+    make_topic(&broker, "dead", 1);
+    let server = site.start();
+    caught_up(&server);
+    assert_eq!(server.metric("freqcap_kafka_skipped_total"), 16.0);
+    are_of_kinds(&all(&broker, "dead"), then);
+    assert!(server.terminate().success());
+    let server = site.start();
+    caught_up(&server);
+    assert_eq!(server.metric("freqcap_kafka_records_total"), 0.0);
+}
+
+#[test]
+fn a_record_of_a_user_whose_row_cannot_be_read_becomes_a_letter() {
+    const USERS: usize = 2_000;
+    let broker = Broker::start();
+    make_topic(&broker, TOPIC, 1);
+    make_topic(&broker, "dead", 1);
+    let then = now_ms() as i64 - 3_600_000;
+    let events = |trace: &str| {
+        let headers = vec![("trace".to_owned(), Some(trace.to_owned()))];
+        let event = move |n: usize| {
+            let user = format!("user-{n}");
+            let value = json!({"user": user, "da": "77"}).to_string();
+            Record { ts: Some(then), headers: headers.clone(), ..record(user, value) }
+        };
+        (0..USERS).map(event)
+    };
+    produce(&broker, TOPIC, events("a"));
+    let site = site(&broker, &["--kafka-dlq", "dead"]);
+    let server = site.start();
+    counted(&server, USERS);
+    assert!(server.terminate().success());
+    spoil(&site.data());
+    produce(&broker, TOPIC, events("b"));
+    let server = site.start();
+    caught_up(&server);
+    let spoilt = |user: &str| {
+        let (status, body) = server.get(&format!("/cap/{user}/77?at={then}"));
+        assert!(status == 503 && body["code"] == "row_unreadable" || body["count"] == 2, "{body}");
+        status == 503
+    };
+    let mut expected: Vec<String> = (0..USERS).map(|n| format!("user-{n}")).filter(|user| spoilt(user)).collect();
+    assert!(!expected.is_empty() && expected.len() < USERS / 2);
+    let letters = all(&broker, "dead");
+    let mut keys: Vec<String> =
+        letters.iter().map(|letter| String::from_utf8(letter.key().unwrap().to_vec()).unwrap()).collect();
+    (keys.sort(), expected.sort());
+    assert_eq!(keys, expected);
+    for letter in &letters {
+        assert_eq!(header(letter, "freqcap-reason").unwrap(), "row_unreadable");
+        assert_eq!(header(letter, "trace").unwrap(), "b");
+        assert_eq!(letter.timestamp(), Timestamp::CreateTime(then));
+    }
+}
+
+/// Makes two blocks of the largest file of rows unreadable.
+fn spoil(data: &Path) {
+    let files = std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|ending| ending == "sst"));
+    let file = files.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    for at in [bytes.len() / 3, bytes.len() / 3 + 9_000] {
+        bytes[at] ^= 0x55;
+    }
+    std::fs::write(file, bytes).unwrap();
 }

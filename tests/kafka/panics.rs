@@ -51,6 +51,7 @@ fn store() -> (Arc<Store>, Shards) {
     let shards = shard::Options {
         writers: 1,
         mailbox_events: 10_000,
+        mailbox_bytes: 64 << 20,
         min_free_disk: 0,
         max_offline: Duration::from_secs(7 * 86_400),
         accept_clock: false,

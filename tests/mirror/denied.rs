@@ -9,10 +9,10 @@ use std::time::Duration;
 
 const BOTH: [Layout; 2] = [Layout::Zset, Layout::String];
 
-/// The command in README that makes a user of Redis with just the rights that the mirror needs.
-fn readme_acl() -> String {
-    let readme = include_str!("../../README.md");
-    let line = readme.lines().find(|line| line.starts_with("ACL SETUSER freqcap ")).unwrap();
+/// The command in docs/redis.md that makes a user of Redis with just the rights that the mirror needs.
+fn documented_acl() -> String {
+    let page = include_str!("../../docs/redis.md");
+    let line = page.lines().find(|line| line.starts_with("ACL SETUSER freqcap ")).unwrap();
     line.replace(">PASSWORD", ">secret")
 }
 
@@ -108,10 +108,10 @@ async fn what_redis_evicts_is_sent_again_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_rights_that_the_readme_names_are_enough_and_none_is_missing() {
+async fn the_documented_rights_are_enough_and_none_is_missing() {
     for layout in BOTH {
         let (server, mut world) = (Server::start(), World::new());
-        server.run::<()>(&readme_acl());
+        server.run::<()>(&documented_acl());
         let url = format!("redis://freqcap:secret@127.0.0.1:{}", server.port);
         world.stream(500, 50);
         // Something to be removed by the scan, and something of a wrong type.
@@ -137,10 +137,10 @@ async fn the_rights_that_the_readme_names_are_enough_and_none_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_rights_that_the_readme_names_are_enough_for_a_cluster() {
+async fn the_documented_rights_are_enough_for_a_cluster() {
     let (nodes, mut world) = (cluster().await, World::new());
     for node in &nodes {
-        node.run::<()>(&readme_acl());
+        node.run::<()>(&documented_acl());
     }
     let url = format!("redis://freqcap:secret@127.0.0.1:{}", nodes[0].port);
     world.stream(500, 50);

@@ -338,6 +338,7 @@ impl Oracle {
             Some(_) => enforced().find(|it| it.capped_until == latest),
             None => enforced().find(|it| it.remaining == least),
         };
+        let (listed, shadow_omitted) = bounded(&rules);
         let Some(binding) = binding else {
             let kind = asked.kind.unwrap_or(Kind::IMPRESSION);
             let log = self.log(settings, asked.user, &da, now);
@@ -360,7 +361,8 @@ impl Oracle {
                 limit: None,
                 remaining: None,
                 partial,
-                rules,
+                rules: listed,
+                shadow_omitted,
             };
         };
         Verdict {
@@ -374,7 +376,8 @@ impl Oracle {
             limit: binding.limit,
             remaining: binding.remaining,
             partial: binding.partial,
-            rules: rules.clone(),
+            rules: listed,
+            shadow_omitted,
         }
     }
 
@@ -461,6 +464,14 @@ fn rule_verdict(
         capped_until: rule.limit.filter(|_| capped).map(|limit| leaves[(all - limit) as usize]),
         partial,
     }
+}
+
+/// What an answer lists of the rules: every enforced one and the first 16 shadow rules; and how many it leaves out.
+fn bounded(rules: &[RuleVerdict]) -> (Vec<RuleVerdict>, usize) {
+    let shadows: Vec<&RuleVerdict> = rules.iter().filter(|it| it.mode == Mode::Shadow).collect();
+    let omitted: Vec<&RuleVerdict> = shadows.into_iter().skip(16).collect();
+    let listed = rules.iter().filter(|it| !omitted.iter().any(|omitted| std::ptr::eq(*omitted, *it)));
+    (listed.cloned().collect(), omitted.len())
 }
 
 /// The times of the events of a kind with `t - width < ts`, as [`since`] gives them.

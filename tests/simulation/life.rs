@@ -5,9 +5,9 @@ use crate::mirrored::{Caps, Mirrored};
 use crate::plan::{DAS, End, KEYS, Op, Plan, USERS};
 use freqcap::clock::Clock;
 use freqcap::engine::{Policy, Question};
-use freqcap::model::{Candidate, CapKey, DaId, Event, EventId, Kind, RuleSet, UserId};
+use freqcap::model::{Candidate, CapKey, DaId, Event, EventId, Kind, RuleSet, UserCap, UserId};
 use freqcap::shard::{Options, Reserve, ReserveOutcome, Router, Shards, Source};
-use freqcap::store::{ByteSize, Store, StoreOptions};
+use freqcap::store::{ByteSize, Store, StoreOptions, Unbounded};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -114,6 +114,7 @@ fn live(plan: &Plan, number: usize, may_be_wrong: bool, dir: &Path, report: &Pat
     let options = Options {
         writers: plan.writers,
         mailbox_events: 10_000,
+        mailbox_bytes: 64 << 20,
         min_free_disk: 0,
         max_offline: Duration::from_secs(7 * 86_400),
         accept_clock: false,
@@ -232,22 +233,24 @@ impl Running {
     fn held(&self, user: &str) -> Result<String, String> {
         let (reader, user) = (self.shards.reader(), UserId::new(user).unwrap());
         let mut out = String::new();
-        let page = self.runtime.block_on(reader.user(&user, None, 1_000, |page| page));
-        let mut logs = page.map_err(|error| error.to_string())?.logs;
+        let page = self.runtime.block_on(reader.user(&user, None, 1_000, Unbounded, |page, _| page));
+        let mut logs: Vec<_> = page.map_err(|error| error.to_string())?.logs().collect();
         logs.sort_by(|a, b| a.key.cmp(&b.key));
-        for log in &mut logs {
-            log.kinds.sort_by_key(|it| it.kind);
-            for kind in &log.kinds {
-                let events = kind.events.iter().map(|it| (it.ts.0, it.hash.unwrap_or(0), it.expires_at.map(|at| at.0)));
+        for log in &logs {
+            let mut sections: Vec<_> = log.sections().iter().collect();
+            sections.sort_by_key(|it| it.kind);
+            for section in sections {
+                let events =
+                    log.events(section).map(|it| (it.ts.0, it.hash.unwrap_or(0), it.expires_at.map(|at| at.0)));
                 let events: Vec<_> = events.collect();
-                write_kind(&mut out, &log.key, kind.kind, kind.lifetime, &events);
+                write_kind(&mut out, &log.key, section.kind, section.lifetime(), &events);
             }
         }
         let keys: smallvec::SmallVec<[CapKey<'_>; 2]> = KEYS.iter().map(|key| CapKey::beside(*key).unwrap()).collect();
         for da in DAS {
             let candidate = Candidate { da: DaId::new(da).unwrap(), keys: keys.clone() };
-            let verdict = self.runtime.block_on(reader.ad(&user, &candidate, Question::default()));
-            writeln!(out, "{:?}", verdict.map_err(|error| error.to_string())?).unwrap();
+            let verdict = self.runtime.block_on(reader.ad(&user, &candidate, Question::default(), Unbounded));
+            writeln!(out, "{:?}", verdict.map_err(|error| error.to_string())?.0).unwrap();
         }
         Ok(out)
     }
@@ -258,7 +261,12 @@ impl Running {
         let wanted = loop {
             let (mut wanted, mut rows) = (Caps::new(), Caps::new());
             for user in USERS {
-                let caps = self.runtime.block_on(self.shards.reader().user_caps(&UserId::new(user).unwrap()));
+                let add = |caps: &mut Vec<UserCap>, cap: &UserCap| {
+                    caps.push(cap.clone());
+                    true
+                };
+                let (reader, id) = (self.shards.reader(), UserId::new(user).unwrap());
+                let caps = self.runtime.block_on(reader.user_caps(&id, Vec::new(), add)).map(|(caps, _)| caps);
                 let held = self.store.caps_of_user(user);
                 let (caps, held) = match (caps, held) {
                     (Ok(caps), Ok(held)) => (caps, held),

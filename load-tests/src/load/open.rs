@@ -72,6 +72,7 @@ pub async fn run<C: Calls + 'static>(
 async fn let_go(queue: &Queue, stop: &Stop) -> anyhow::Result<u64> {
     let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
     let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
+    #[expect(unsafe_code, reason = "tokio cannot know that the descriptor stays open")]
     // SAFETY: the descriptor is moved in, so it stays open and the same for as long as it is registered.
     let timer = unsafe { AsyncFd::register(timer) }?;
     let count = queue.arrivals.count();

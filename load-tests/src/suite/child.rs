@@ -27,6 +27,7 @@ impl Child {
                 command.env_remove(&*variable);
             }
         }
+        #[expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
         // SAFETY: between fork and exec only one system call is made, which is allowed there.
         unsafe {
             command.pre_exec(|| Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?));

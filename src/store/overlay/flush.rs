@@ -164,6 +164,7 @@ impl Store {
     }
 
     fn flush_to(&self, frozen_to: u64) -> Result<(), StoreError> {
+        self.write_note()?;
         self.sync()?;
         self.at(Step::Synced);
         if let Some(file) = self.write_frozen()? {
@@ -175,12 +176,22 @@ impl Store {
         }
         self.at(Step::Ingested);
         let mut batch = WriteBatch::default();
+        self.note_list(&mut batch);
         batch.delete_range_cf(self.cf(Table::Journal), 0u64.to_be_bytes(), (frozen_to + 1).to_be_bytes());
         self.db.write(batch).map_err(StoreError::rocks("trimming the journal"))?;
         self.at(Step::Trimmed);
         self.overlay.thaw();
         self.at(Step::Thawed);
         Ok(())
+    }
+
+    /// Notes that RocksDB's list of files is about to be added to.
+    fn write_note(&self) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        self.note_list(&mut batch);
+        // A write needs a row; this one is of no journal.
+        batch.delete_cf(self.cf(Table::Journal), u64::MAX.to_be_bytes());
+        self.db.write(batch).map_err(StoreError::rocks("noting the list of files"))
     }
 
     /// Writes the frozen rows to a file, in the order of their keys; none if there are none.

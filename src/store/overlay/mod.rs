@@ -16,12 +16,15 @@
 mod flush;
 pub(super) mod journal;
 mod known;
+mod order;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 pub(super) use flush::Step;
 pub(super) use journal::{put_row, rows as journal_rows};
+pub(super) use walk::{Lost, Walk};
 
 use crate::model::{SHARDS, ShardId};
 use hashbrown::DefaultHashBuilder;
@@ -30,6 +33,7 @@ use rows::Rows;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use walk::Watches;
 
 /// The rows of one shard.
 #[derive(Debug, Default)]
@@ -42,6 +46,8 @@ pub(super) struct ShardRows {
     known: Option<Known>,
     /// More than may be known in memory.
     has_too_many: bool,
+    /// Who goes through rows of a user now.
+    watches: Watches,
 }
 
 /// Where a log is.
@@ -99,9 +105,6 @@ pub(super) struct Overlay {
     flushing: Mutex<()>,
 }
 
-/// What the filter of a shard may have however small the overlay is: enough for 40,000 keys, and 16 MiB in all.
-const KNOWN_LEAST: usize = 64 << 10;
-
 /// Figures of the overlay, for operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OverlayFigures {
@@ -151,8 +154,8 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 impl Overlay {
-    /// Of so many bytes, frozen rows included; and as many at most for the filters of what RocksDB has.
-    pub(super) fn new(bytes: usize) -> Self {
+    /// Of so many bytes, frozen rows included; and so many for the filters of what RocksDB has.
+    pub(super) fn new(bytes: usize, known_bytes: usize) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hasher: DefaultHashBuilder::default(),
@@ -163,7 +166,7 @@ impl Overlay {
             frozen_bytes: AtomicUsize::new(0),
             journal_bytes: AtomicUsize::new(0),
             freeze_at: bytes / 2,
-            known_max: (bytes / SHARDS).max(KNOWN_LEAST),
+            known_max: known_bytes / SHARDS,
             progress: Mutex::default(),
             progressed: Condvar::new(),
             flushing: Mutex::default(),
@@ -232,7 +235,10 @@ impl Overlay {
                     &mut held.insert((key[0], write(self.shard_of(key)))).1
                 }
             };
-            grown += rows.active.put(self.hash(key), key, value);
+            let hash = self.hash(key);
+            let ShardRows { watches, active, .. } = &mut **rows;
+            watches.before_change(active, hash, key);
+            grown += active.put(hash, key, value);
         }
         drop(held);
         self.active_bytes.fetch_add(grown, Ordering::Relaxed);
@@ -275,7 +281,9 @@ impl Overlay {
             let spare = std::mem::take(&mut rows.spare);
             let next = if rows.active.is_empty() { Rows::default() } else { spare };
             let active = std::mem::replace(&mut rows.active, next);
-            rows.frozen = (!active.is_empty()).then(|| Arc::new(active));
+            let active = Arc::new(active);
+            rows.watches.frozen(&active);
+            rows.frozen = (!active.is_empty()).then_some(active);
         }
         progress.frozen_to = Some(self.position.load(Ordering::Relaxed));
         self.journal_bytes.store(0, Ordering::Relaxed);

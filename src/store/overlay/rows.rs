@@ -1,7 +1,10 @@
 //! Rows in one piece of memory, found by the hash of their keys.
 
 use super::super::row::RowKey;
+use super::order::Order;
 use hashbrown::HashTable;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// What stands before a row: how much room its value has, how long it is, how long the key is.
 const HEAD: usize = 4 + 4 + 2;
@@ -29,6 +32,8 @@ impl Slot {
 pub(super) struct Rows {
     index: HashTable<Slot>,
     bytes: Vec<u8>,
+    /// As far as anybody asked for it.
+    order: Mutex<Order>,
 }
 
 impl Rows {
@@ -86,7 +91,7 @@ impl Rows {
         self.u32_at(at as usize)
     }
 
-    fn key_at(&self, at: u32) -> &[u8] {
+    pub(super) fn key_at(&self, at: u32) -> &[u8] {
         let at = at as usize;
         let len = usize::from(u16::from_le_bytes([self.bytes[at + 8], self.bytes[at + 9]]));
         &self.bytes[at + HEAD..at + HEAD + len]
@@ -96,6 +101,31 @@ impl Rows {
         let len = self.u32_at(at as usize + 4);
         let start = at as usize + HEAD + self.key_at(at).len();
         &self.bytes[start..start + len]
+    }
+
+    /// Where the next row after one begins.
+    pub(super) fn after(&self, at: u32) -> usize {
+        at as usize + HEAD + self.key_at(at).len() + self.room_at(at)
+    }
+
+    /// Where the next row will begin.
+    pub(super) fn end(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Where rows begin, from a place on where one does, as they came; a row that moved comes once more.
+    pub(super) fn places_from(&self, place: usize) -> impl Iterator<Item = u32> {
+        let mut next = place;
+        std::iter::from_fn(move || {
+            let at = (next < self.bytes.len()).then_some(next as u32)?;
+            next = self.after(at);
+            Some(at)
+        })
+    }
+
+    /// See [`Order::range`].
+    pub(super) fn in_order(&self, range: &Range<Vec<u8>>, max: usize) -> Option<Vec<u32>> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner).range(self, range, max)
     }
 
     /// The hashes of the keys.
@@ -136,6 +166,7 @@ impl Rows {
         let rows = self.index.len();
         self.index.clear();
         self.index.shrink_to(rows, |slot| Slot::spread(slot.hash));
+        *self.order.get_mut().unwrap_or_else(PoisonError::into_inner) = Order::default();
     }
 }
 

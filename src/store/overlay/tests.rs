@@ -2,7 +2,7 @@
 
 use super::Step;
 use crate::model::{Entry, Kind, Log, ShardId, TsMs};
-use crate::store::{ByteSize, LogRow, RowKey, RowKeys, StorageKind, Store, StoreError, StoreOptions, Table};
+use crate::store::{ByteSize, LogRow, RowKey, RowKeys, StorageKind, Store, StoreError, StoreOptions, Table, Unbounded};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,12 @@ const KEYS: u64 = 12;
 type Model = BTreeMap<Vec<u8>, usize>;
 
 fn options(dir: &Path, overlay_kib: u64) -> StoreOptions {
-    StoreOptions { data_dir: dir.to_owned(), overlay_size: ByteSize(overlay_kib << 10), ..StoreOptions::default() }
+    StoreOptions {
+        data_dir: dir.to_owned(),
+        overlay_size: ByteSize(overlay_kib << 10),
+        existence_filter: ByteSize::mib(16),
+        ..StoreOptions::default()
+    }
 }
 
 fn user(number: u64) -> String {
@@ -77,18 +82,18 @@ fn check(store: &Store, model: &Model) {
         let mut keys = RowKeys::default();
         (0..KEYS).for_each(|n| keys.push(&user(number), &key(n)));
         let expected: Vec<usize> = keys.iter().map(|key| model.get(key).copied().unwrap_or(0)).collect();
-        for rows in [store.logs(keys.iter()).unwrap(), store.logs_at_once(&keys).unwrap()] {
+        for rows in [store.logs(keys.iter()).unwrap(), store.logs_at_once(&keys, &mut Unbounded).unwrap()] {
             assert_eq!(rows.into_iter().map(events_of).collect::<Vec<_>>(), expected);
         }
         for n in 0..KEYS {
             let mut one = RowKeys::default();
             one.push(&user(number), &key(n));
-            assert_eq!(events_of(store.logs_at_once(&one).unwrap().remove(0)), expected[n as usize]);
+            assert_eq!(events_of(store.logs_at_once(&one, &mut Unbounded).unwrap().remove(0)), expected[n as usize]);
         }
         let mut paged = Model::new();
         let mut after: Option<String> = None;
         loop {
-            let page = store.logs_of_user_after(&user(number), after.as_deref(), 5, 1_000).unwrap();
+            let page = store.logs_of_user_after(&user(number), after.as_deref(), 5, 1_000, &mut Unbounded).unwrap();
             for (key, row) in page.logs {
                 let mut row_key = Vec::new();
                 RowKey::write(&mut row_key, &user(number), &key);
@@ -102,9 +107,18 @@ fn check(store: &Store, model: &Model) {
         let of_user = |row_key: &Vec<u8>| RowKey::user_of(row_key) == Some(&user(number));
         let expected: Model = model.iter().filter(|(key, _)| of_user(key)).map(|(k, v)| (k.clone(), *v)).collect();
         assert_eq!(paged, expected);
-        let mut at_once = 0;
-        store.logs_of_user(&user(number), |_, _| at_once += 1).unwrap();
-        assert_eq!(at_once, expected.len());
+        let mut at_once = Model::new();
+        let mut keys = Vec::new();
+        let each = |key: &str, log| {
+            let mut row_key = Vec::new();
+            RowKey::write(&mut row_key, &user(number), key);
+            at_once.insert(row_key, events_of(Some(LogRow { log, may_cap: false })));
+            keys.push(key.to_owned());
+            true
+        };
+        store.logs_of_user(&user(number), each).unwrap();
+        assert_eq!(at_once, expected);
+        assert!(keys.is_sorted(), "{keys:?}");
     }
 }
 
@@ -274,7 +288,7 @@ fn who_reads_several_logs_of_a_user_sees_whole_turns_while_files_are_written() {
                         // With more keys they are looked for in another way.
                         let more = if reader == 0 { 0 } else { 9 };
                         READ.into_iter().chain(100..100 + more).for_each(|n| keys.push(&user(number), &key(n)));
-                        let rows = store.logs_at_once(&keys).unwrap();
+                        let rows = store.logs_at_once(&keys, &mut Unbounded).unwrap();
                         let counts: Vec<usize> = rows.into_iter().take(3).map(events_of).collect();
                         assert!(counts.iter().all(|&count| count == counts[0]), "a turn was seen half: {counts:?}");
                         assert!(counts[0] >= last[number as usize], "it went back");
@@ -413,4 +427,53 @@ fn where_no_file_can_be_written_nothing_is_written_and_reads_go_on() {
     drop(store);
     // Nothing was lost, for the journal has it.
     check(&Store::open(&options(dir.path(), 64)).unwrap(), &model);
+}
+
+/// As many rows as are put in order in several steps, some of them in files, some frozen, some active.
+#[test]
+fn a_pass_over_a_user_sees_one_instant_whatever_is_written_and_flushed_meanwhile() {
+    const ADS: u64 = 12_000;
+    for flushes in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&options(dir.path(), 64 << 10)).unwrap();
+        let mut model = Model::new();
+        let rows = |ads: &[u64], events: usize| {
+            let level = |ad: u64| ["da", "campaign", "zone"][(ad % 3) as usize];
+            let row_key = |ad: &u64| {
+                let mut row_key = Vec::new();
+                RowKey::write(&mut row_key, "u", &format!("{}:{:05}", level(*ad), ad * 7_919 % 100_000));
+                row_key
+            };
+            ads.iter().map(|ad| (row_key(ad), events)).collect::<BTreeMap<_, _>>()
+        };
+        let all: Vec<u64> = (0..ADS).collect();
+        put(&store, &mut model, &rows(&all[..4_000], 1)).unwrap();
+        store.flush_overlay().unwrap();
+        put(&store, &mut model, &rows(&all[2_000..8_000], 2)).unwrap();
+        store.overlay.freeze(|_| true);
+        put(&store, &mut model, &rows(&all[6_000..], 3)).unwrap();
+        put(&store, &mut model, &rows(&all[..100], 0)).unwrap();
+        let (then, mut seen, mut keys) = (model.clone(), Model::new(), Vec::new());
+        let each = |key: &str, log| {
+            // Grown, removed, and new, before and behind where the pass is.
+            if keys.len() % 3_000 == 0 {
+                let n = keys.len() as u64;
+                put(&store, &mut model, &rows(&all[..2_000], 9)).unwrap();
+                put(&store, &mut model, &rows(&all[2_000..4_000], 0)).unwrap();
+                put(&store, &mut model, &rows(&(ADS + n..ADS + n + 500).collect::<Vec<_>>(), 1)).unwrap();
+                if flushes {
+                    store.rest_overlay().unwrap();
+                }
+            }
+            let mut row_key = Vec::new();
+            RowKey::write(&mut row_key, "u", key);
+            seen.insert(row_key, events_of(Some(LogRow { log, may_cap: false })));
+            keys.push(key.to_owned());
+            true
+        };
+        store.logs_of_user("u", each).unwrap();
+        assert_eq!(keys.len(), then.len());
+        assert!(keys.is_sorted());
+        assert!(seen == then, "flushes: {flushes}");
+    }
 }

@@ -22,6 +22,7 @@ pub fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let mut command = Command::new(SCRIPT);
     command.arg(bench.size.flink_events.to_string()).process_group(0);
     command.stdin(Stdio::null()).stdout(File::create(&output)?).stderr(File::create(&errors)?);
+    #[expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
     // SAFETY: between fork and exec only one system call is made, which is allowed there.
     unsafe {
         // The script ends what it started, if it is asked to.

@@ -1,16 +1,40 @@
-//! Records whose users cannot be counted, for something held of them cannot be read: set aside as dead letters. By the
-//! time that is known the record itself is gone from memory, so it is read once more.
+//! Records that a writer could not count: something that is held of the user cannot be read, or a log has too many kinds
+//! already. They are set aside as dead letters. By the time that is known the record itself is gone from memory, so it is
+//! read once more.
 
 use super::client::Consumer;
 use super::dead::{DeadLetters, Letter};
 use super::partition::Partition;
 use super::puller::assign;
+use crate::shard::{ROW_UNREADABLE, TOO_MANY_KINDS};
 use rdkafka::error::{KafkaError as ClientError, KafkaResult};
 use rdkafka::message::Message;
 use std::time::{Duration, Instant};
 
-/// The dead letter's reason.
-const UNREADABLE: &str = "row_unreadable";
+/// A record that was not counted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LeftOut {
+    /// The chunk that waits for its letter.
+    pub chunk: u64,
+    pub offset: u64,
+    /// Why.
+    pub code: &'static str,
+}
+
+/// The code that a writer stored, for a letter that may not have arrived before the last end.
+pub(super) fn known_code(stored: &str) -> &'static str {
+    if stored == TOO_MANY_KINDS { TOO_MANY_KINDS } else { ROW_UNREADABLE }
+}
+
+/// What a letter says of it.
+pub(super) fn detail(code: &str) -> String {
+    let detail = match code {
+        TOO_MANY_KINDS => "one of the event's logs has as many kinds as a log may",
+        _ => "something that is held of the user cannot be read",
+    };
+    detail.to_owned()
+}
+
 /// How long in a row records are read once more.
 const READ_FOR: Duration = Duration::from_millis(200);
 /// So many records are read past rather than sought past.
@@ -26,12 +50,11 @@ pub(super) fn set_aside(
     let (start, number) = (Instant::now(), partition.number());
     let mut position = None;
     let mut done = Ok(());
-    while let Some(&(chunk, offset)) = partition.unreadable.front()
+    while let Some(&LeftOut { chunk, offset, code }) = partition.left_out.front()
         && start.elapsed() < READ_FOR
         && !dead.is_full()
     {
-        let detail = "something that is held of the user cannot be read".to_owned();
-        let mut letter = Letter::unread((number, offset), chunk, UNREADABLE, detail);
+        let mut letter = Letter::unread((number, offset), chunk, code, detail(code));
         if dead.has_topic() {
             match read(asker, topic, number, offset, &mut position, &mut letter) {
                 Ok(true) => {}
@@ -42,7 +65,7 @@ pub(super) fn set_aside(
                 }
             }
         }
-        partition.unreadable.pop_front();
+        partition.left_out.pop_front();
         if !dead.bury(letter, Instant::now()) {
             partition.underway.done(chunk);
         }

@@ -1,0 +1,89 @@
+//! What is told of the memory budget: in the log at the start, in `/status` and in the metrics.
+
+use crate::allocator;
+use crate::config::{BudgetSource, MemoryPlan, Part};
+use crate::http::{App, StatusBoard};
+use crate::store::{ByteSize, Store};
+use metrics::{describe_gauge, gauge};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// From so much on freed memory may be kept for a second; it is little of the budget then, and handing it back takes time.
+const AMPLE: ByteSize = ByteSize::mib(1024);
+
+/// Has the allocator keep less where there is little.
+pub(super) fn prepare(plan: &MemoryPlan) {
+    if plan.budget < AMPLE {
+        allocator::give_back_at_once();
+    }
+}
+
+/// Says what the budget is, and what to do where the container may not bear it.
+pub(super) fn announce(plan: &MemoryPlan) {
+    let (budget, source) = (plan.budget, plan.source.name());
+    tracing::info!(%budget, source, "the process keeps to this budget of memory");
+    if let Some(limit) = &plan.container
+        && plan.budget.0 > limit.bytes / 4 * 3
+    {
+        let (file, limit) = (limit.file.display(), ByteSize(limit.bytes >> 10 << 10));
+        let advice = match plan.source {
+            BudgetSource::Setting(_) => "lower --memory, or raise the container's limit",
+            _ => "raise the container's limit",
+        };
+        tracing::warn!(%budget, %limit, %file, "the budget leaves the container little memory for anything else: {advice}");
+    }
+}
+
+/// Says what the metrics of the budget mean.
+pub(super) fn describe_metrics() {
+    describe_gauge!("freqcap_memory_budget_bytes", "Memory that the whole process is to keep to");
+    describe_gauge!(
+        "freqcap_memory_share_bytes",
+        "What a part may use of the memory budget; `process` is what is left"
+    );
+}
+
+/// Puts the budget and its shares on the board and among the metrics.
+pub(super) fn publish(plan: MemoryPlan, board: &StatusBoard, app: &Arc<App>, store: &Arc<Store>) {
+    describe_metrics();
+    gauge!("freqcap_memory_budget_bytes").set(plan.budget.0 as f64);
+    for share in plan.shares() {
+        gauge!("freqcap_memory_share_bytes", "part" => share.part.name()).set(share.bytes as f64);
+    }
+    gauge!("freqcap_memory_share_bytes", "part" => "process").set(plan.process_bytes() as f64);
+    // Not the app itself, which has the board: it would never end, nor would the writers that it can send to.
+    let (app, store) = (Arc::downgrade(app), store.clone());
+    board.add("memory", move || {
+        let overlay = store.overlay_figures();
+        let used = |part: Part| match part {
+            Part::BlockCache => Some(store.cache_bytes()),
+            Part::Overlay => Some((overlay.active_bytes + overlay.frozen_bytes) as u64),
+            Part::ExistenceFilter => Some(overlay.known_bytes as u64),
+            Part::WriteBuffers => Some(store.write_buffer_bytes()),
+            Part::Bodies => app.upgrade().map(|app| app.body_bytes()),
+            Part::Mailboxes => app.upgrade().map(|app| app.mailbox_bytes()),
+            Part::Reads => app.upgrade().map(|app| app.read_bytes()),
+            Part::Connections => None,
+        };
+        told(&plan, used)
+    });
+}
+
+/// The part `memory` of `/status`; who answers adds what the process has in use.
+fn told(plan: &MemoryPlan, used: impl Fn(Part) -> Option<u64>) -> Value {
+    let share = |share: &crate::config::Share| {
+        let set_by = share.set_by.as_deref().unwrap_or("budget");
+        let told = json!({"bytes": share.bytes, "set_by": set_by, "used_bytes": used(share.part)});
+        (share.part.name().to_owned(), told)
+    };
+    let shares: Map<String, Value> = plan.shares().iter().map(share).collect();
+    let container =
+        plan.container.as_ref().map(|limit| json!({"limit_bytes": limit.bytes, "file": limit.file.to_string_lossy()}));
+    json!({
+        "budget_bytes": plan.budget.0,
+        "set_by": plan.source.name(),
+        "container": container,
+        "process_bytes": plan.process_bytes(),
+        "shares": shares,
+    })
+}

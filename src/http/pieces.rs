@@ -1,0 +1,105 @@
+//! Answers that may be long: they grow in pieces, take room for what they need while they grow, and give it back once they
+//! are sent.
+
+use super::admission::ReadRoom;
+use super::problem::{Problem, json_bytes};
+use crate::store::Room;
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderValue, header};
+use http_body::{Frame, SizeHint};
+use serde::Serialize;
+use std::convert::Infallible;
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// Bytes of a piece, about.
+const PIECE: usize = 64 << 10;
+
+/// An answer as it grows.
+pub(super) struct Pieces {
+    whole: Vec<Bytes>,
+    last: Vec<u8>,
+    pub room: ReadRoom,
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.room.take(bytes.len()) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        self.last.extend_from_slice(bytes);
+        if self.last.len() >= PIECE {
+            self.whole.push(std::mem::take(&mut self.last).into());
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Pieces {
+    pub(super) fn new(room: ReadRoom) -> Self {
+        Self { whole: Vec::new(), last: Vec::new(), room }
+    }
+
+    /// A 200 with a JSON body, as far as there is room for it.
+    pub(super) fn json(body: &impl Serialize, room: ReadRoom) -> Result<Response, Problem> {
+        let mut pieces = Self::new(room);
+        match serde_json::to_writer(&mut pieces, body) {
+            Ok(()) => Ok(pieces.into_response()),
+            Err(error) if error.is_io() => Err(pieces.room.refusal()),
+            Err(error) => {
+                tracing::error!(%error, "an answer could not be written");
+                Err(Problem::internal())
+            }
+        }
+    }
+
+    /// A 200 with what was written, which is JSON.
+    pub(super) fn into_response(self) -> Response {
+        let Self { mut whole, last, room } = self;
+        if whole.is_empty() && room.is_small() {
+            return json_bytes(last);
+        }
+        whole.push(last.into());
+        let left = whole.iter().map(Bytes::len).sum::<usize>() as u64;
+        let body = PiecesBody { pieces: whole.into_iter(), left, _room: room };
+        let mut response = Response::new(Body::new(body));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+/// The answer as it is sent.
+struct PiecesBody {
+    pieces: std::vec::IntoIter<Bytes>,
+    left: u64,
+    _room: ReadRoom,
+}
+
+impl http_body::Body for PiecesBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.pieces.next();
+        self.left -= piece.as_ref().map_or(0, Bytes::len) as u64;
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}

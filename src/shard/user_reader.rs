@@ -1,0 +1,180 @@
+//! Reads of everything that is held about a user: by pages, or key by key, so that no more than some of it is in memory.
+
+use super::reader::{Reader, ReaderError};
+use crate::engine::{Leave, Policy, event_leaves, held_leaves, user_cap};
+use crate::model::{Kind, Log, Section, TsMs, UserCap, UserId};
+use crate::store::{LogRow, ReadError, ReservationRow, Room};
+use std::sync::Arc;
+
+/// From so many events on, a page of what is held about a user ends with the key it is at.
+const PAGE_ENTRIES: usize = 10_000;
+
+/// A page of what is held about a user.
+pub struct UserPage {
+    rows: Vec<(String, LogRow)>,
+    policy: Arc<Policy>,
+    now: TsMs,
+    /// After the last log.
+    pub calls: Vec<UserCall>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<PageStart>,
+}
+
+/// Where a page of what is held about a user begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PageStart {
+    /// After the log of this key.
+    Log(String),
+    /// After the call with this id; after all logs where it is empty.
+    Call(String),
+}
+
+/// A call of `/reserve` whose answer is kept.
+#[derive(Debug)]
+pub struct UserCall {
+    pub id: String,
+    pub kind: Kind,
+    /// The ads that it reserved.
+    pub das: Vec<String>,
+    pub kept_until: TsMs,
+}
+
+/// What is held of a user under one key, as reads see it.
+pub struct UserLog {
+    pub key: String,
+    log: Log,
+    policy: Arc<Policy>,
+    now: TsMs,
+}
+
+/// An event, or a reservation.
+#[derive(Debug)]
+pub struct UserEvent {
+    pub ts: TsMs,
+    /// Of the ad and the event's id, where it had one.
+    pub hash: Option<u64>,
+    /// Of a reservation: when it lapses.
+    pub expires_at: Option<TsMs>,
+    pub leaves: Vec<Leave>,
+}
+
+impl UserPage {
+    /// The logs of the page, each made when it is asked for.
+    pub fn logs(&mut self) -> impl Iterator<Item = UserLog> + use<> {
+        let (policy, now) = (self.policy.clone(), self.now);
+        let log = move |(key, LogRow { mut log, .. }): (String, LogRow)| {
+            policy.refresh(&key, &mut log, now);
+            (!log.is_empty()).then(|| UserLog { key, log, policy: policy.clone(), now })
+        };
+        std::mem::take(&mut self.rows).into_iter().filter_map(log)
+    }
+}
+
+impl UserLog {
+    /// The events of each kind.
+    pub fn sections(&self) -> &[Section] {
+        &self.log.sections
+    }
+
+    /// The events of a kind that are kept, and then the reservations, each made when it is asked for: there may be many
+    /// rules, and it leaves the window of each.
+    pub fn events<'a>(&'a self, section: &'a Section) -> impl Iterator<Item = UserEvent> + 'a {
+        let Self { key, log, policy, now } = self;
+        let events = section.kept(policy.history_limit()).iter().map(|entry| UserEvent {
+            ts: entry.ts,
+            hash: (entry.hash != 0).then_some(entry.hash),
+            expires_at: None,
+            leaves: event_leaves(policy, key, section.kind, log, entry.ts, *now),
+        });
+        let held = section.held.iter().map(|held| UserEvent {
+            ts: held.ts,
+            hash: Some(held.hash),
+            expires_at: Some(held.expires_at),
+            leaves: held_leaves(policy, key, section.kind, log, held, *now),
+        });
+        events.chain(held)
+    }
+}
+
+impl Reader {
+    /// Gives every key of a user that is capped now to `each`, by key, on one consistent view, on a thread that may take its
+    /// time; `each` says whether it has room for it. What it was given comes back, and whether
+    /// there was room for all.
+    pub async fn user_caps<S: Send + 'static>(
+        &self,
+        user: &UserId<'_>,
+        mut state: S,
+        each: impl Fn(&mut S, &UserCap) -> bool + Send + 'static,
+    ) -> Result<(S, bool), ReaderError> {
+        let (reader, user) = (self.clone(), user.clone().into_owned());
+        let read = move || {
+            let (policy, now) = (reader.policy.load_full(), reader.clock.now());
+            if policy.ignores(user.as_str()) {
+                return Ok((state, true));
+            }
+            let mut has_room = true;
+            reader.store.logs_of_user(user.as_str(), |key, mut log| {
+                policy.refresh(key, &mut log, now);
+                has_room = user_cap(&policy, key, &log, now).is_none_or(|cap| each(&mut state, &cap));
+                has_room
+            })?;
+            Ok((state, has_room))
+        };
+        self.blocking(read).await
+    }
+
+    /// What is held about a user: at most `max` logs and calls; fewer where the events are many. `tell` gets it on a thread
+    /// that may take its time, with the room that is left.
+    pub async fn user<T: Send + 'static, R: Room>(
+        &self,
+        user: &UserId<'_>,
+        start: Option<PageStart>,
+        max: usize,
+        mut room: R,
+        tell: impl FnOnce(UserPage, R) -> T + Send + 'static,
+    ) -> Result<T, ReaderError> {
+        let (reader, user) = (self.clone(), user.clone().into_owned());
+        self.blocking(move || {
+            let page = reader.user_page(user.as_str(), start, max, &mut room);
+            let page = page.map_err(|error| ReaderError::in_room(error, &room))?;
+            Ok(tell(page, room))
+        })
+        .await
+    }
+
+    fn user_page(
+        &self,
+        user: &str,
+        start: Option<PageStart>,
+        max: usize,
+        room: &mut impl Room,
+    ) -> Result<UserPage, ReadError> {
+        let (policy, now) = (self.policy.load_full(), self.clock.now());
+        let mut page = UserPage { rows: Vec::new(), policy, now, calls: Vec::new(), next: None };
+        let mut left = max;
+        let (after_log, after_call) = match start {
+            Some(PageStart::Call(id)) => (None, Some(id)),
+            Some(PageStart::Log(key)) => (Some(key), None),
+            None => (None, None),
+        };
+        if after_call.is_none() {
+            let rows = self.store.logs_of_user_after(user, after_log.as_deref(), max, PAGE_ENTRIES, room)?;
+            left -= rows.logs.len();
+            page.rows = rows.logs;
+            page.next = rows.next.map(PageStart::Log);
+        }
+        if page.next.is_none() {
+            let after = after_call.as_deref().unwrap_or_default();
+            let rows = self.store.calls_of_user_after(user, after, left, now, room)?;
+            let call = |(id, row): (String, ReservationRow)| UserCall {
+                id,
+                kind: row.kind,
+                das: row.das,
+                kept_until: row.kept_until,
+            };
+            page.calls = rows.calls.into_iter().map(call).collect();
+            page.next = rows.next.map(PageStart::Call);
+        }
+        Ok(page)
+    }
+}

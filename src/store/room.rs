@@ -1,0 +1,39 @@
+//! Memory for reads.
+
+use super::LogRow;
+use crate::model::{Entry, Held, Section};
+
+/// The memory that one read takes up, bounded by whoever has it made.
+pub trait Room: Send + 'static {
+    /// Takes so many bytes more, if there are as many.
+    fn take(&mut self, bytes: usize) -> bool;
+
+    /// Whether all that was asked for could ever be had.
+    fn could_fit(&self) -> bool;
+}
+
+/// As much as there is: where what is read is bounded by itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Unbounded;
+
+impl Room for Unbounded {
+    fn take(&mut self, _bytes: usize) -> bool {
+        true
+    }
+
+    fn could_fit(&self) -> bool {
+        true
+    }
+}
+
+impl LogRow {
+    /// Bytes of it in memory, beside itself.
+    pub(super) fn bytes(&self) -> usize {
+        let of_section = |section: &Section| {
+            let entries = if section.entries.spilled() { section.entries.capacity() } else { 0 };
+            entries * size_of::<Entry>() + section.held.capacity() * size_of::<Held>()
+        };
+        let sections = if self.log.sections.spilled() { self.log.sections.capacity() } else { 0 };
+        sections * size_of::<Section>() + self.log.sections.iter().map(of_section).sum::<usize>()
+    }
+}
