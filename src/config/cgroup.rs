@@ -8,7 +8,9 @@ use std::path::{Component, Path, PathBuf};
 /// A limit, and the file that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerLimit {
+    /// Bytes that all processes of the group may have together.
     pub bytes: u64,
+    /// Where the kernel says so.
     pub file: PathBuf,
 }
 

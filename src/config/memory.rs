@@ -19,17 +19,26 @@ const MIB: u64 = 1 << 20;
 /// What has a share of the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
+    /// Blocks of files, as RocksDB read them.
     BlockCache,
+    /// Logs that changed and are not in a file yet.
     Overlay,
+    /// Filters of which logs are on disk.
     ExistenceFilter,
+    /// RocksDB's memtables.
     WriteBuffers,
+    /// Request bodies under way.
     Bodies,
+    /// Rows and answers of reads under way.
     Reads,
+    /// Events that wait for a writer.
     Mailboxes,
+    /// Buffers of connections, and headers that are not whole yet.
     Connections,
 }
 
 impl Part {
+    /// Every part.
     pub const ALL: [Part; 8] = [
         Part::BlockCache,
         Part::Overlay,
@@ -126,13 +135,16 @@ pub enum BudgetSource {
     Setting(String),
     /// Half of the container's limit.
     Container,
+    /// [`DEFAULT_BUDGET`].
     Default,
 }
 
 /// One part's share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
+    /// Whose it is.
     pub part: Part,
+    /// The most that the part may take.
     pub bytes: u64,
     /// The setting that says so, as its source writes it; `None` where it follows from the budget.
     pub set_by: Option<String>,
@@ -141,7 +153,9 @@ pub struct Share {
 /// A budget and its shares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryPlan {
+    /// What the whole process is to keep to.
     pub budget: ByteSize,
+    /// Who said so.
     pub source: BudgetSource,
     /// The container's limit, where there is one.
     pub container: Option<ContainerLimit>,
@@ -215,6 +229,7 @@ impl MemoryPlan {
         Ok(Self { budget, source, container, shares, connections_are_set: false })
     }
 
+    /// What each part may take.
     pub fn shares(&self) -> &[Share] {
         &self.shares
     }

@@ -289,6 +289,7 @@ pub(crate) fn unpacked(bytes: &[u8]) {
         max_reads: 1,
         max_writes: 1,
         max_bodies: 16 << 20,
+        max_read_memory: 1 << 20,
     };
     let admission = super::admission::Admission::new(&limits);
     let unpack = |packed: &[u8], most| unpack(encoding, packed, most, &mut admission.room());
