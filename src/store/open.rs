@@ -64,9 +64,12 @@ impl Store {
         let write_buffers = options.write_buffers();
         let mut database = options.of_database(env.as_ref());
         let known = if in_memory { Known::default() } else { refuse_damage(options, &database)? };
-        let is_only_begun = !in_memory && whole::is_only_begun(&dir).map_err(|source| unusable(&dir, source))?;
-        if is_only_begun {
-            database = options.of_what_is_there();
+        if !in_memory
+            && dir.join("CURRENT").exists()
+            && whole::is_only_begun(&dir).map_err(|source| unusable(&dir, source))?
+        {
+            // Without a log RocksDB refuses a directory that is not new. This makes one.
+            drop(open_at(options, &dir)?);
         }
         database.set_write_buffer_manager(&write_buffers);
         let position = if in_memory {
@@ -216,6 +219,15 @@ fn refuse_damage(options: &StoreOptions, database: &Options) -> Result<Known, Op
     // What is not there was promised to nobody, or has just been told of.
     let last = if logs.lost_a_write { logs.last_seq() } else { u64::MAX };
     Ok(Known { synced: known.synced.min(last), written: known.promised(boot).min(last), boot, clean: false })
+}
+
+/// Opens a directory whatever logs are missing, and makes what tables it lacks.
+pub(super) fn open_at(options: &StoreOptions, dir: &Path) -> Result<DB, OpenError> {
+    let database = options.of_what_is_there();
+    let cache = Cache::new_lru_cache(32 << 20);
+    let descriptor =
+        |table: Table| ColumnFamilyDescriptor::new(table.name(), options.of_table(table, &cache, &Default::default()));
+    DB::open_cf_descriptors(&database, dir, Table::ALL.map(descriptor)).map_err(|source| failed(dir, source))
 }
 
 /// The last sequence of a directory, without changing anything in it.

@@ -4,12 +4,12 @@
 use super::check::{TableCheck, Verified, look, tables};
 use super::manifest;
 use super::meta::{CHANGES_FIELD, RULES_FIELD, boot_number};
-use super::open::{failed, lock_dir};
+use super::open::{failed, lock_dir, open_at};
 use super::position::{Known, Position};
 use super::whole::{self, aside, name};
 use super::{OpenError, StoreOptions, Table};
 use crate::model::ShardId;
-use rocksdb::{Cache, ColumnFamilyDescriptor, DB, FlushOptions, WriteBatch};
+use rocksdb::{DB, FlushOptions, WriteBatch};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -107,14 +107,6 @@ fn begin_anew(options: &StoreOptions) -> Result<(), OpenError> {
     let known = Known { synced: last, written: last, boot: boot_number(), clean: true };
     Position::begin(dir, known).map_err(|source| OpenError::Directory { dir: dir.clone(), source })?;
     Ok(())
-}
-
-fn open_at(options: &StoreOptions, dir: &Path) -> Result<DB, OpenError> {
-    let database = options.of_what_is_there();
-    let cache = Cache::new_lru_cache(32 << 20);
-    let descriptor =
-        |table: Table| ColumnFamilyDescriptor::new(table.name(), options.of_table(table, &cache, &Default::default()));
-    DB::open_cf_descriptors(&database, dir, Table::ALL.map(descriptor)).map_err(|source| failed(dir, source))
 }
 
 fn rocks_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
