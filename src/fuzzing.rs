@@ -1,6 +1,7 @@
 //! Every decoder as a function of bytes alone, with what must hold of what it reads. The fuzzers of `fuzz/` look for bytes
 //! of which it does not; the smallest ones that they found to be different stand in `fuzz/corpus-min` and are a test.
 
+use crate::api::{fuzz as api, read_rule};
 use crate::config::RuleConfig;
 use crate::engine::{KeyLog, Policy, Question, capped_until, judge, user_cap};
 use crate::input::fuzz as input;
@@ -17,7 +18,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: [(&str, Target); 21] = [
     ("canonical", input::canonical),
     ("caps", store::caps),
-    ("decisions", input::decisions),
+    ("decisions", api::decisions),
     ("events", input::events),
     ("files", cli::fuzz::files),
     ("instant", input::instant),
@@ -31,7 +32,7 @@ pub const TARGETS: [(&str, Target); 21] = [
     ("replies", mirror::fuzz::replies),
     ("reservation", store::reservation),
     ("row_key", store::row_key),
-    ("rule", input::rule),
+    ("rule", api::rule),
     ("rule_list", rule_list),
     ("settings", config::fuzz::settings),
     ("stored_rule", shard::stored_rule),
@@ -44,8 +45,8 @@ fn rule_list(bytes: &[u8]) {
     let Ok(rules) = RuleConfig::list(json) else { return };
     for config in rules {
         let Ok(rule) = config.rule(256) else { continue };
-        let written = input::written(&rule);
-        assert_eq!(crate::input::read_rule(rule.id.as_str(), &written).as_ref(), Ok(&rule), "{json:?}");
+        let written = api::written(&rule);
+        assert_eq!(read_rule(rule.id.as_str(), &written).as_ref(), Ok(&rule), "{json:?}");
         let again = RuleConfig::list(&format!("[{written}]"));
         assert!(again.as_ref().is_ok_and(|again| again.iter().eq([&config])), "{json:?} {again:?}");
     }

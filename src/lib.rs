@@ -1,6 +1,7 @@
 //! freqcap: has this user seen this ad too often?
 //!
-//! The way of an event: [`http`] (or [`kafka`], or a file, by [`cli`]) -> [`input`] -> [`shard`] -> [`engine`] -> [`store`] -> answer,
+//! The way of an event: [`http`] -> [`service`] (or [`kafka`], or a file, by [`cli`]) -> [`input`] -> [`shard`] -> [`engine`] ->
+//! [`store`] -> answer, and what travels is in [`api`];
 //! and beside it [`store`] -> [`mirror`] -> Redis. What a user, a key, a rule or a log is stands in [`model`].
 //! ARCHITECTURE.md tells the rest.
 #![deny(unsafe_code)]
@@ -10,6 +11,7 @@
 #[warn(missing_docs)]
 pub mod alarm;
 pub mod allocator;
+pub mod api;
 pub mod cli;
 #[warn(missing_docs)]
 pub mod clock;
@@ -27,6 +29,7 @@ pub mod model;
 pub mod priority;
 #[warn(missing_docs)]
 pub mod random;
+pub mod service;
 pub mod shard;
 pub mod store;
 #[warn(missing_docs)]

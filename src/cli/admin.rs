@@ -1,7 +1,7 @@
 //! The listener for probes and metrics alone, on a thread of its own: no load on the other one keeps it waiting.
 
 use super::serve::ServeError;
-use crate::http::{self, App, Front, ServerOptions};
+use crate::http::{self, App, HttpService, ServerOptions};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -31,10 +31,10 @@ impl Admin {
         let addr = listener.local_addr().map_err(cannot_listen)?;
         tracing::info!("probes and metrics also at http://{addr}");
         let options = ServerOptions { max_connections: CONNECTIONS, header_memory: HEADER_MEMORY, ..server.clone() };
-        let (front, stop) = (Front::admin(app), CancellationToken::new());
+        let (service, stop) = (HttpService::admin(app), CancellationToken::new());
         let stopped = stop.clone();
         let serve = move || {
-            runtime.block_on(http::serve(listener, front, &options, stopped.cancelled_owned()));
+            runtime.block_on(http::serve(listener, service, &options, stopped.cancelled_owned()));
         };
         let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(serve).map_err(ServeError::Runtime)?;
         Ok(Self { stop, thread })

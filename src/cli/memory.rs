@@ -2,7 +2,8 @@
 
 use crate::allocator;
 use crate::config::{BudgetSource, MemoryPlan, Part};
-use crate::http::{App, StatusBoard};
+use crate::http::App;
+use crate::service::StatusBoard;
 use crate::store::{ByteSize, Store};
 use metrics::{describe_gauge, gauge};
 use serde_json::{Map, Value, json};

@@ -1,7 +1,7 @@
 //! `freqcap reference`: every setting, metric and error code as Markdown, made from the code. `docs/reference` holds what it
 //! prints; a test compares the two.
 
-use crate::{http, kafka, mirror, shard};
+use crate::{http, kafka, mirror, service, shard};
 use clap::{Arg, Command};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use std::collections::BTreeMap;
@@ -80,13 +80,13 @@ fn metrics_by_name() -> BTreeMap<String, (&'static str, String)> {
     let said = Descriptions::default();
     metrics::with_local_recorder(&said, || {
         super::memory::describe_metrics();
-        http::describe_metrics();
+        service::describe_metrics();
         shard::describe_metrics();
         mirror::describe_metrics();
         kafka::describe_metrics();
     });
     let mut said = said.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-    for (name, kind, help) in http::process_metrics() {
+    for (name, kind, help) in service::process_metrics() {
         said.insert(name.to_owned(), (kind, help.to_owned()));
     }
     said

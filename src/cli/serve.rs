@@ -4,12 +4,13 @@ use super::{admin, memory};
 use crate::clock::Clock;
 use crate::config::MemoryPlan;
 use crate::engine::Policy;
-use crate::http::{self, App, AppParts, Limits, Readiness, ServerOptions, StatusBoard};
+use crate::http::{self, App, HttpService, Limits, ServerOptions};
 use crate::input::EventReader;
 use crate::kafka::{self, KafkaError};
 use crate::mirror::{self, Mirror};
 use crate::model::Rule;
 use crate::priority::give_way;
+use crate::service::{self, Readiness, ServiceParts, Services, StatusBoard};
 use crate::shard::{self, RulebookError, Shards};
 use crate::store::{OpenError, Store, StoreError, StoreOptions};
 use crate::telemetry;
@@ -107,9 +108,9 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         readiness.follow(back_fill(kafka.handle()));
     }
     // The mirror has much to do at times, and large bodies take long to read: not on the threads that answer.
-    let aside = tokio::runtime::Builder::new_multi_thread()
+    let background = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
-        .thread_name("aside")
+        .thread_name("background")
         .max_blocking_threads(2 * std::thread::available_parallelism().map_or(1, usize::from))
         .on_thread_start(give_way)
         .enable_all()
@@ -131,17 +132,15 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     if let Some(mirror) = &mirror {
         status.add("mirror", mirror_status(mirror.handle()));
     }
-    let parts = AppParts {
+    let parts = ServiceParts {
         store: store.clone(),
         events: options.events,
-        limits: options.limits,
+        max_batch: options.limits.max_batch,
         readiness: readiness.clone(),
         status: status.clone(),
-        metrics: metrics.clone(),
-        aside: aside.handle().clone(),
     };
-    let app = App::new(&shards, parts);
-    let app = Arc::new(app);
+    let services = Services::new(&shards, parts);
+    let app = Arc::new(App::new(services, options.limits, metrics.clone(), background.handle().clone()));
     memory::publish(options.memory, &status, &app, &store);
     drop(status);
     let admin = options.admin_listen.map(|listen| admin::Admin::start(&app, listen, &options.server)).transpose()?;
@@ -151,7 +150,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         if let Some(mirror) = &mirror {
             tokio::spawn(hear_redis(mirror.handle(), clock.clone()));
         }
-        let mirror = mirror.map(|mirror| aside.spawn(mirror.run(stop_mirror.clone())));
+        let mirror = mirror.map(|mirror| background.spawn(mirror.run(stop_mirror.clone())));
         let ends = Ends::of(kafka.as_ref());
         let poisoned = Arc::new(OnceLock::new());
         if options.exit_when_poisoned {
@@ -181,7 +180,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     }
     // Ends the tasks that are left, and with them the last routers: only then do the writers end.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    aside.shutdown_timeout(Duration::from_secs(1));
+    background.shutdown_timeout(Duration::from_secs(1));
     let stopped = shards.stop();
     // A store that is poisoned does not close: that is told already.
     if !matches!(served, Err(ServeError::Poisoned(_))) {
@@ -191,10 +190,10 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
 }
 
 /// What `/readyz?kafka` goes by.
-fn back_fill(kafka: kafka::Handle) -> impl Fn() -> http::BackFill + Send + Sync {
+fn back_fill(kafka: kafka::Handle) -> impl Fn() -> service::BackFill + Send + Sync {
     move || {
         let kafka::Progress { caught_up, lag, stopped } = kafka.progress();
-        http::BackFill { caught_up, lag, stopped }
+        service::BackFill { caught_up, lag, stopped }
     }
 }
 
@@ -311,7 +310,7 @@ async fn serve(
         // Who asks again does not want to wait.
         let _ = tokio::time::timeout(drain, signals.next()).await;
     };
-    let finished = http::serve(listener, http::Front::new(&app), server, stop).await;
+    let finished = http::serve(listener, HttpService::new(&app), server, stop).await;
     if !finished {
         tracing::warn!("some requests were still under way when the service ended");
     }

@@ -44,11 +44,9 @@ impl<'r> Leaves<'r> {
 }
 
 /// When something held leaves a rule's window.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leave {
-    #[schema(value_type = String, example = "default")]
     pub rule: RuleId,
-    #[schema(value_type = u64)]
     pub at: TsMs,
 }
 

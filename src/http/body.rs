@@ -1,8 +1,9 @@
-//! Bodies: bounded as they are sent and as they are unpacked, in bytes and in time.
+//! Reads the bodies of requests, bounded in bytes and in time, both as they are sent and as they are unpacked.
 
-use super::admission::BodyRoom;
 use super::app::App;
+use super::body_budget::BodyBudget;
 use super::problem::Problem;
+use super::route::Call;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode, header};
@@ -14,7 +15,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Instant;
 
-/// What a body is packed with.
+/// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Encoding {
     Identity,
@@ -22,33 +23,33 @@ enum Encoding {
     Zstd,
 }
 
-/// A body in memory, and its place there.
+/// A whole body, with the memory that it takes.
 pub(super) struct ReadBody {
     pub bytes: Bytes,
-    _room: BodyRoom,
+    _budget: BodyBudget,
 }
 
-/// From so many bytes on a body is read on a thread that gives way to those that answer.
+/// Bodies of this many bytes and more are parsed in the background.
 const LARGE: usize = 16 << 10;
-/// The largest body of any call but that of events.
+/// Maximum bytes of a body of any call but `POST /events`.
 const MAX_SMALL_BODY: usize = 1 << 20;
-/// The most pieces that a packed body may be put together of: each costs time, be it empty.
+/// Maximum members of a compressed body. Even an empty one costs time.
 const MEMBERS_MAX: usize = 10_000;
 
 impl ReadBody {
-    /// Whether reading it would keep others waiting.
+    /// Whether parsing it here would make other calls wait.
     pub(super) fn is_large(&self) -> bool {
         self.bytes.len() >= LARGE
     }
 
-    /// Reads the text on a thread that gives way to those that answer.
-    pub(super) async fn parse_aside<T: Send + 'static, E: Into<Problem>>(
+    /// Parses the text on a thread of lower priority.
+    pub(super) async fn parse_in_background<T: Send + 'static, E: Into<Problem>>(
         self,
         app: &App,
         parse: impl FnOnce(&str) -> Result<T, E> + Send + 'static,
     ) -> Result<T, Problem> {
         let parse = move || parse(self.text()?).map_err(Into::into);
-        app.aside.spawn_blocking(parse).await.map_err(|_| Problem::internal())?
+        app.background.spawn_blocking(parse).await.map_err(|_| Problem::internal())?
     }
 
     pub(super) fn text(&self) -> Result<&str, Problem> {
@@ -88,31 +89,32 @@ fn too_large(most: usize) -> Problem {
 }
 
 /// Reads and unpacks a body of at most `most` bytes.
-pub(super) async fn read(app: &App, headers: &HeaderMap, body: &mut Body, most: usize) -> Result<ReadBody, Problem> {
+pub(super) async fn read(app: &App, call: &mut Call, most: usize) -> Result<ReadBody, Problem> {
+    let (headers, body) = (&call.parts.headers, &mut call.body);
     let encoding = encoding(headers)?;
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|declared| declared > most) {
         return Err(too_large(most));
     }
-    let mut room = app.admission.room();
-    let packed = collect(app, body, declared, most, &mut room).await?;
+    let mut budget = app.admission.body_budget();
+    let packed = collect(app, body, declared, most, &mut budget).await?;
     if encoding == Encoding::Identity {
-        return Ok(ReadBody { bytes: packed, _room: room });
+        return Ok(ReadBody { bytes: packed, _budget: budget });
     }
     let unpack = move || {
-        let bytes = unpack(encoding, &packed, most, &mut room)?;
-        Ok(ReadBody { bytes: bytes.into(), _room: room })
+        let bytes = unpack(encoding, &packed, most, &mut budget)?;
+        Ok(ReadBody { bytes: bytes.into(), _budget: budget })
     };
-    // Unpacking takes its time, and nobody knows how long before.
-    app.aside.spawn_blocking(unpack).await.map_err(|_| Problem::internal())?
+    // How long this takes is not known before.
+    app.background.spawn_blocking(unpack).await.map_err(|_| Problem::internal())?
 }
 
 /// Reads a body that is one JSON text.
-pub(super) async fn read_json(app: &App, headers: &HeaderMap, body: &mut Body) -> Result<ReadBody, Problem> {
-    if form(headers)? != Form::Json {
-        return Err(unsupported_content_type(headers, "not application/json"));
+pub(super) async fn read_json(app: &App, call: &mut Call) -> Result<ReadBody, Problem> {
+    if form(call)? != Form::Json {
+        return Err(unsupported_content_type(&call.parts.headers, "not application/json"));
     }
-    read(app, headers, body, app.limits.max_body.min(MAX_SMALL_BODY)).await
+    read(app, call, app.limits.max_body.min(MAX_SMALL_BODY)).await
 }
 
 /// What a body says it holds.
@@ -123,7 +125,8 @@ pub(super) enum Form {
 }
 
 /// Reads `Content-Type`, which must be there.
-pub(super) fn form(headers: &HeaderMap) -> Result<Form, Problem> {
+pub(super) fn form(call: &Call) -> Result<Form, Problem> {
+    let headers = &call.parts.headers;
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -153,24 +156,24 @@ async fn collect(
     body: &mut Body,
     declared: Option<usize>,
     most: usize,
-    room: &mut BodyRoom,
+    budget: &mut BodyBudget,
 ) -> Result<Bytes, Problem> {
     let mut end = None;
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     let mut total = 0;
     loop {
-        // Most bodies are there as soon as their header is: no clock is looked at for those.
+        // Most bodies have arrived with their header. Those need no clock.
         let frame = match frame_at_once(body).await {
             Some(frame) => frame,
             None => {
                 let now = Instant::now();
                 let end = *end.get_or_insert(now + app.limits.request_timeout);
-                let left = end.saturating_duration_since(now).min(room.patience());
+                let left = end.saturating_duration_since(now).min(budget.time_left());
                 tokio::select! {
                     biased;
                     frame = tokio::time::timeout(left, body.frame()) => frame.map_err(|_| too_slow())?,
-                    () = room.given_up() => return Err(too_slow()),
+                    () = budget.given_up() => return Err(too_slow()),
                 }
             }
         };
@@ -184,29 +187,29 @@ async fn collect(
         if data.is_empty() {
             continue;
         }
-        room.grow(total).await?;
-        // Most bodies are one frame, which is then the body as it is.
+        budget.grow(total).await?;
+        // Most bodies are one frame, which is taken as it is.
         if total == data.len() {
             first = data;
             if body.is_end_stream() {
                 break;
             }
-            room.expect_more(first.len());
+            budget.expect_more(first.len());
         } else {
             if all.is_empty() {
-                // As much at once as was declared, within reason: nobody gets memory by words alone.
+                // What was declared, up to a bound: a declaration alone must not take memory.
                 all.reserve(declared.unwrap_or_default().min(RESERVED));
                 all.extend_from_slice(&first);
             }
             all.extend_from_slice(&data);
-            room.more_came(data.len());
+            budget.received(data.len());
         }
     }
-    room.is_whole();
+    budget.complete();
     Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
-/// What comes next of a body, or that it ends, if that is there already.
+/// The next frame of a body, or its end, if it is there already.
 async fn frame_at_once(body: &mut Body) -> Option<Option<Result<Frame<Bytes>, axum::Error>>> {
     poll_fn(|context| {
         Poll::Ready(match Pin::new(&mut *body).poll_frame(context) {
@@ -221,8 +224,8 @@ fn too_slow() -> Problem {
     Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the body did not arrive in time, or too slowly")
 }
 
-/// Unpacks piece by piece, taking room for each, beside that of the packed body.
-fn unpack(encoding: Encoding, packed: &[u8], most: usize, room: &mut BodyRoom) -> Result<Vec<u8>, Problem> {
+/// Unpacks step by step, taking memory for each step, beside that of the packed body.
+fn unpack(encoding: Encoding, packed: &[u8], most: usize, budget: &mut BodyBudget) -> Result<Vec<u8>, Problem> {
     let broken = |error: std::io::Error| {
         Problem::bad_request("invalid_encoding", format!("the body cannot be unpacked as {encoding:?}: {error}"))
     };
@@ -236,13 +239,13 @@ fn unpack(encoding: Encoding, packed: &[u8], most: usize, room: &mut BodyRoom) -
             Encoding::Identity => return Ok(packed.to_vec()),
             Encoding::Gzip => {
                 let mut member = flate2::bufread::GzDecoder::new(rest);
-                unpack_member(&mut member, packed.len(), most, room, &mut out, broken)?;
+                unpack_member(&mut member, packed.len(), most, budget, &mut out, broken)?;
                 member.into_inner()
             }
             Encoding::Zstd => {
                 let mut frame = zstd::stream::read::Decoder::with_buffer(rest).map_err(broken)?.single_frame();
                 frame.window_log_max(ZSTD_WINDOW_LOG).map_err(broken)?;
-                unpack_member(&mut frame, packed.len(), most, room, &mut out, broken)?;
+                unpack_member(&mut frame, packed.len(), most, budget, &mut out, broken)?;
                 frame.finish()
             }
         };
@@ -257,12 +260,12 @@ fn unpack_member(
     reader: &mut impl Read,
     packed: usize,
     most: usize,
-    room: &mut BodyRoom,
+    budget: &mut BodyBudget,
     out: &mut Vec<u8>,
     broken: impl Fn(std::io::Error) -> Problem,
 ) -> Result<(), Problem> {
     loop {
-        room.grow_now(packed + out.len() + PIECE)?;
+        budget.grow_now(packed + out.len() + PIECE)?;
         let read = reader.by_ref().take(PIECE as u64).read_to_end(out).map_err(&broken)?;
         if out.len() > most {
             return Err(too_large(most));
@@ -280,7 +283,7 @@ pub(crate) fn unpacked(bytes: &[u8]) {
     const MOST: usize = 256 << 10;
     let Some((first, packed)) = bytes.split_first() else { return };
     let encoding = if first % 2 == 0 { Encoding::Gzip } else { Encoding::Zstd };
-    let limits = super::app::Limits {
+    let limits = super::limits::Limits {
         max_body: MOST,
         min_body_rate: 1,
         max_batch: 1,
@@ -292,7 +295,7 @@ pub(crate) fn unpacked(bytes: &[u8]) {
         max_read_memory: 1 << 20,
     };
     let admission = super::admission::Admission::new(&limits);
-    let unpack = |packed: &[u8], most| unpack(encoding, packed, most, &mut admission.room());
+    let unpack = |packed: &[u8], most| unpack(encoding, packed, most, &mut admission.body_budget());
     let Ok(out) = unpack(packed, MOST) else { return };
     assert!(out.len() <= MOST && !packed.is_empty());
     assert!(out.is_empty() || unpack(packed, out.len() - 1).is_err(), "more than there is room for");

@@ -1,4 +1,4 @@
-//! Who is connected, and who has to go where there is no room: the one that has asked for nothing for longest.
+//! The open connections of a listener, bounded in number. When all places are taken, the one idle for longest is closed.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// What a connection is at.
+/// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Phase {
-    /// It has asked for nothing, or has its answer.
+    /// No request, or its last request is answered.
     Idle,
-    /// Some of a request's header is there.
+    /// A part of a request's header has arrived.
     Header,
     /// A request is being answered.
     Busy,
@@ -26,17 +26,17 @@ impl Phase {
     }
 }
 
-/// What is known of one connection, by itself and by those who want its place.
+/// The state of one connection, shared by its task and by those that may close it.
 #[derive(Debug)]
 pub(super) struct Seat {
     id: u64,
     start: Instant,
     phase: AtomicU8,
-    /// When it came to its phase, or last wrote some of an answer: ms after `start`.
+    /// When it entered its phase or last wrote a part of an answer: ms after `start`.
     since_ms: AtomicU64,
-    /// Bytes of a header that is not whole yet.
+    /// Bytes of an incomplete header.
     header_bytes: AtomicUsize,
-    /// Whether it only got in because places are kept free for probes.
+    /// Whether it has one of the places that are kept free for probes.
     pub is_spare: bool,
     called: Notify,
 }
@@ -46,7 +46,7 @@ impl Seat {
         Phase::of(self.phase.load(Ordering::Acquire))
     }
 
-    /// How long nothing has happened here.
+    /// How long nothing has happened.
     pub(super) fn quiet(&self) -> Duration {
         self.start.elapsed().saturating_sub(Duration::from_millis(self.since_ms.load(Ordering::Relaxed)))
     }
@@ -61,7 +61,7 @@ impl Seat {
         self.phase.compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Some of a header has come.
+    /// Notes bytes of a header. Gives the bytes of the incomplete header.
     pub(super) fn header_came(&self, bytes: usize) -> usize {
         if self.change(Phase::Idle, Phase::Header) {
             self.touch();
@@ -105,7 +105,7 @@ pub(super) struct Connections(Arc<Inner>);
 struct Inner {
     max: usize,
     spare: usize,
-    /// Bytes of headers that are not whole yet, of all together.
+    /// Maximum bytes of all incomplete headers together.
     header_bytes_max: usize,
     start: Instant,
     seats: Mutex<Seats>,
@@ -134,7 +134,7 @@ impl Drop for Place {
 }
 
 impl Connections {
-    /// Room for `max`, and for `spare` more that may only ask how the service is.
+    /// Allows `max` connections, and `spare` more that may only make calls of operation.
     pub(super) fn new(max: usize, spare: usize, header_bytes_max: usize) -> Self {
         let (start, seats, left, stopping) = (Instant::now(), Mutex::default(), Notify::new(), AtomicBool::new(false));
         Self(Arc::new(Inner { max, spare, header_bytes_max, start, seats, left, stopping }))
@@ -144,15 +144,15 @@ impl Connections {
         self.0.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for one more. Where all are taken the idlest connection is asked to close; where every one of them has a
-    /// request under way, one of the places that are kept free is given; `None` where those are taken, too.
+    /// Gives a place to a new connection. If all are taken, the idlest connection is asked to close. If every one has a
+    /// request under way, a spare place is given; `None` if those are taken, too.
     pub(super) fn enter(&self) -> Option<Place> {
         let mut seats = self.seats();
-        // Those kept free count apart: a probe that has its answer must not make an ordinary place of its own.
+        // Spare places count apart: a probe that has its answer must not turn its place into an ordinary one.
         let staying = |seat: &&Arc<Seat>| !seat.is_spare && seat.phase() != Phase::Closing;
         let is_full = seats.taken.values().filter(staying).count() >= self.0.max;
         let is_spare = is_full && !close_idlest(&seats, |seat| !seat.is_spare);
-        // Those that were asked to close are on their way out; a file descriptor is kept for each.
+        // Connections that were asked to close still hold a file descriptor each.
         if seats.taken.len() >= self.0.max + self.0.spare {
             close_idlest(&seats, |seat| seat.is_spare);
             return None;
@@ -172,7 +172,7 @@ impl Connections {
         Some(Place { seat, all: self.clone() })
     }
 
-    /// Waits until somebody may have left.
+    /// Waits until a connection may have ended.
     pub(super) async fn left(&self) {
         let _ = tokio::time::timeout(Duration::from_millis(100), self.0.left.notified()).await;
     }
@@ -191,7 +191,7 @@ impl Connections {
         self.seats().taken.len()
     }
 
-    /// Where the headers that are not whole take more memory than there is for them, the one that has waited longest goes.
+    /// Closes the connection that has waited longest if the incomplete headers take more memory than they may.
     pub(super) fn bound_headers(&self) {
         let seats = self.seats();
         let waiting = seats.taken.values().filter(|seat| seat.phase() == Phase::Header);
@@ -202,14 +202,14 @@ impl Connections {
     }
 }
 
-/// Headers under so many bytes are within what every connection has anyway.
+/// Smaller headers fit the buffer that every connection has anyway.
 pub(super) const HEADER_NOTED: usize = 4 << 10;
 
 fn close_idlest(seats: &Seats, which: impl Fn(&Seat) -> bool) -> bool {
     let idle = seats.taken.values().filter(|seat| matches!(seat.phase(), Phase::Idle | Phase::Header) && which(seat));
     let mut idle: Vec<_> = idle.map(|seat| (seat.since_ms.load(Ordering::Relaxed), seat.id)).collect();
     idle.sort_unstable();
-    // One that has just asked for something is passed over.
+    // A connection that has just begun a request is skipped.
     idle.iter().any(|(_, id)| seats.taken.get(id).is_some_and(|seat| seat.close()))
 }
 

@@ -1,36 +1,31 @@
-//! The HTTP interface: a file a resource.
+//! The HTTP interface. A request goes from `server` to `http_service`, by `routes` to a handler in `resource/`, and from there
+//! to `crate::service`.
 
 mod admission;
 mod app;
 mod body;
-mod cap;
-mod check;
+mod body_budget;
 mod connections;
+mod drain_body;
 mod error_codes;
-mod events;
-mod figures;
-mod front;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod leftover;
-mod ops;
+mod http_service;
+mod limits;
 mod pieces;
 mod problem;
-mod process;
 mod query;
-mod reserve;
-mod rules;
-mod schema;
+mod read_budget;
+mod resource;
+mod route;
+mod routes;
 mod server;
-mod status;
 mod stream;
-mod users;
 
-pub use app::{App, AppParts, Limits, openapi_json};
+pub use app::App;
 pub use error_codes::{ERROR_CODES, ErrorCode};
-pub use figures::describe as describe_metrics;
-pub use front::Front;
-pub use ops::{BackFill, Readiness};
-pub use process::metrics as process_metrics;
+pub use http_service::HttpService;
+pub use limits::Limits;
+pub use route::Scope;
+pub use routes::openapi_json;
 pub use server::{ServerOptions, serve};
-pub use status::StatusBoard;

@@ -1,8 +1,8 @@
-//! Answers that may be long: they grow in pieces, take room for what they need while they grow, and give it back once they
-//! are sent.
+//! Answers that may be long. They are written in pieces, take memory from their read's budget as they grow, and give it back
+//! once they are sent.
 
-use super::admission::ReadRoom;
 use super::problem::{Problem, json_bytes};
+use super::read_budget::ReadBudget;
 use crate::store::Room;
 use axum::body::Body;
 use axum::response::Response;
@@ -15,19 +15,19 @@ use std::io::{self, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Bytes of a piece, about.
+/// Approximate bytes of a piece.
 const PIECE: usize = 64 << 10;
 
-/// An answer as it grows.
+/// An answer that is being written.
 pub(super) struct Pieces {
     whole: Vec<Bytes>,
     last: Vec<u8>,
-    pub room: ReadRoom,
+    pub budget: ReadBudget,
 }
 
 impl Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if !self.room.take(bytes.len()) {
+        if !self.budget.take(bytes.len()) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         self.last.extend_from_slice(bytes);
@@ -43,16 +43,16 @@ impl Write for Pieces {
 }
 
 impl Pieces {
-    pub(super) fn new(room: ReadRoom) -> Self {
-        Self { whole: Vec::new(), last: Vec::new(), room }
+    pub(super) fn new(budget: ReadBudget) -> Self {
+        Self { whole: Vec::new(), last: Vec::new(), budget }
     }
 
-    /// A 200 with a JSON body, as far as there is room for it.
-    pub(super) fn json(body: &impl Serialize, room: ReadRoom) -> Result<Response, Problem> {
-        let mut pieces = Self::new(room);
+    /// A 200 with a JSON body, if there is memory for it.
+    pub(super) fn json(body: &impl Serialize, budget: ReadBudget) -> Result<Response, Problem> {
+        let mut pieces = Self::new(budget);
         match serde_json::to_writer(&mut pieces, body) {
             Ok(()) => Ok(pieces.into_response()),
-            Err(error) if error.is_io() => Err(pieces.room.refusal()),
+            Err(error) if error.is_io() => Err(pieces.budget.refusal()),
             Err(error) => {
                 tracing::error!(%error, "an answer could not be written");
                 Err(Problem::internal())
@@ -60,26 +60,26 @@ impl Pieces {
         }
     }
 
-    /// A 200 with what was written, which is JSON.
+    /// A 200 with the JSON that was written.
     pub(super) fn into_response(self) -> Response {
-        let Self { mut whole, last, room } = self;
-        if whole.is_empty() && room.is_small() {
+        let Self { mut whole, last, budget } = self;
+        if whole.is_empty() && budget.is_small() {
             return json_bytes(last);
         }
         whole.push(last.into());
         let left = whole.iter().map(Bytes::len).sum::<usize>() as u64;
-        let body = PiecesBody { pieces: whole.into_iter(), left, _room: room };
+        let body = PiecesBody { pieces: whole.into_iter(), left, _budget: budget };
         let mut response = Response::new(Body::new(body));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     }
 }
 
-/// The answer as it is sent.
+/// An answer that is being sent.
 struct PiecesBody {
     pieces: std::vec::IntoIter<Bytes>,
     left: u64,
-    _room: ReadRoom,
+    _budget: ReadBudget,
 }
 
 impl http_body::Body for PiecesBody {

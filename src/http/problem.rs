@@ -1,8 +1,11 @@
-//! Errors as RFC 9457 `application/problem+json`, each with a code that never changes.
+//! Error answers: RFC 9457 `application/problem+json`, each with a code that never changes. The errors of all lower modules
+//! are mapped to problems here.
 
-use super::admission::answer_too_large;
-use crate::input::Reject;
-use crate::shard::{ReaderError, Refusal};
+use crate::api::RuleReject;
+use crate::input::{BodyError, Reject};
+use crate::model::RuleError;
+use crate::service::{BackFill, ChangeError, CountError, NotReady, ReserveError, Unhealthy};
+use crate::shard::{ReaderError, Refusal, RulebookError, TOO_MANY_KINDS};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -51,6 +54,17 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
     }
 
+    /// Too many of something are under way.
+    pub fn overloaded(what: &str) -> Self {
+        Self::unavailable("overloaded", format!("too many {what} are under way; try again shortly"))
+    }
+
+    /// More memory is wanted than there is for all reads, so it does not help to ask again.
+    pub fn answer_too_large() -> Self {
+        let detail = "the answer takes more memory than all reads may have (--read-memory): ask for less at once";
+        Self::unprocessable("answer_too_large", detail)
+    }
+
     pub fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something failed here; the service's log says what")
     }
@@ -80,22 +94,9 @@ impl From<Reject> for Problem {
     }
 }
 
-/// The code of a refusal.
-pub(super) fn refusal_code(refusal: Refusal) -> &'static str {
-    match refusal {
-        Refusal::Busy => "overloaded",
-        Refusal::Poisoned => "store_failed",
-        Refusal::DiskFull => "disk_full",
-        Refusal::RowUnreadable => crate::shard::ROW_UNREADABLE,
-        Refusal::ReadFailed => "store_read_failed",
-        Refusal::ClockNotBelieved => "clock_not_believed",
-        Refusal::Stopping => "stopping",
-    }
-}
-
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        Self::unavailable(refusal_code(refusal), refusal.to_string())
+        Self::unavailable(refusal.code(), refusal.to_string())
     }
 }
 
@@ -108,11 +109,112 @@ impl From<ReaderError> for Problem {
         }
         match error {
             ReaderError::Busy => Self::unavailable("overloaded", "too many reads wait for the disk; try again shortly"),
-            ReaderError::TooLarge => answer_too_large(),
-            ReaderError::NoRoom => Self::unavailable("overloaded", "too many reads are under way; try again shortly"),
+            ReaderError::TooLarge => Self::answer_too_large(),
+            ReaderError::NoRoom => Self::overloaded("reads"),
             error => {
                 tracing::error!(%error, "a read failed");
                 Self::internal()
+            }
+        }
+    }
+}
+
+impl From<RulebookError> for Problem {
+    fn from(error: RulebookError) -> Self {
+        let told = error.to_string();
+        match error {
+            RulebookError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "unknown_rule", told),
+            RulebookError::FromFlags(_) => Self::new(StatusCode::CONFLICT, "rule_is_from_flags", told),
+            RulebookError::FromFile(_) => Self::new(StatusCode::CONFLICT, "rule_is_from_file", told),
+            RulebookError::Precondition => Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", told),
+            RulebookError::TooMany => Self::unprocessable("too_many_rules", told),
+            RulebookError::Rule(why) => why.into(),
+            RulebookError::Store(_) => {
+                tracing::error!(error = told, "a rule could not be written");
+                Self::unavailable("store_failed", told)
+            }
+            RulebookError::Stored { .. } | RulebookError::Unreadable { .. } => Self::internal(),
+        }
+    }
+}
+
+impl From<RuleError> for Problem {
+    fn from(why: RuleError) -> Self {
+        let code = match why {
+            RuleError::Id => "invalid_rule_id",
+            RuleError::LimitOutOfRange(_) => "limit_out_of_range",
+            RuleError::ShadowExemption => "shadow_exemption",
+        };
+        Self::unprocessable(code, why.to_string())
+    }
+}
+
+impl From<RuleReject> for Problem {
+    fn from(reject: RuleReject) -> Self {
+        match reject {
+            RuleReject::Json(reject) => reject.into(),
+            RuleReject::Rule(why) => why.into(),
+        }
+    }
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Rulebook(error) => error.into(),
+            ChangeError::Gone => Self::internal(),
+        }
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(why: BodyError) -> Self {
+        match why {
+            BodyError::NotJson { .. } => Self::bad_request("invalid_json", why.to_string()),
+            BodyError::Scalar => Self::unprocessable("not_an_event", why.to_string()),
+            BodyError::TooMany { .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_events", format!("{why}; nothing was counted"))
+            }
+        }
+    }
+}
+
+impl From<CountError> for Problem {
+    fn from(error: CountError) -> Self {
+        match error {
+            CountError::Rejected(reject) => reject.into(),
+            CountError::Refused(refusal) => refusal.into(),
+        }
+    }
+}
+
+impl From<ReserveError> for Problem {
+    fn from(error: ReserveError) -> Self {
+        match error {
+            ReserveError::Refused(refusal) => refusal.into(),
+            ReserveError::IdReused => Self::new(StatusCode::CONFLICT, "id_reused", error.to_string()),
+            ReserveError::TooManyKinds => Self::unprocessable(TOO_MANY_KINDS, error.to_string()),
+            ReserveError::TooLong => Self::unprocessable("too_many_candidates", error.to_string()),
+            ReserveError::NoRoom => Self::unavailable("too_many_reservations", error.to_string()),
+            ReserveError::NoId => Self::internal(),
+        }
+    }
+}
+
+impl From<Unhealthy> for Problem {
+    fn from(why: Unhealthy) -> Self {
+        Self::unavailable(why.code(), why.to_string())
+    }
+}
+
+impl From<NotReady> for Problem {
+    fn from(why: NotReady) -> Self {
+        match why {
+            NotReady::Stopping => Self::unavailable("stopping", "the service is stopping"),
+            NotReady::CatchingUp(BackFill { lag, stopped, .. }) => {
+                let stopped = if stopped == 0 { String::new() } else { format!("; {stopped} partitions are not read") };
+                let detail = format!("{lag} records of the topic are not counted yet{stopped}");
+                Self::unavailable("kafka_catching_up", detail)
             }
         }
     }
@@ -137,11 +239,6 @@ impl<T: Serialize> IntoResponse for ProblemWith<T> {
     fn into_response(self) -> Response {
         Problem::respond(self.problem.status, &self)
     }
-}
-
-/// What a handler answers, or the problem that kept it from it.
-pub(super) fn answer(result: Result<Response, Problem>) -> Response {
-    result.unwrap_or_else(Problem::into_response)
 }
 
 /// A 200 with a body that is JSON already.

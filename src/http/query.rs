@@ -1,6 +1,7 @@
-//! Paths and query strings, decoded strictly: what is no UTF-8 is an error, not another id.
+//! Parses paths and query strings strictly: text that is not UTF-8 is an error, not another id.
 
 use super::problem::Problem;
+use crate::api::InstantText;
 use crate::engine::Question;
 use crate::model::{Candidate, CapKey, DaId, Kind, MAX_KEYS, TsMs, UserId};
 use crate::shard::PageStart;
@@ -37,10 +38,10 @@ pub(super) fn user_of_path(path: &str) -> Result<UserId<'static>, Problem> {
     user(segments(path)?.into_iter().next().unwrap_or_default())
 }
 
-/// What the cursor of a page that begins among calls begins with; no key does.
+/// Prefix of a cursor whose page begins among the calls. No key begins with it.
 const CALL: char = '/';
 
-/// Where a page begins, as `cursor` has it.
+/// Writes where a page begins as a cursor.
 pub(super) fn cursor(start: &PageStart) -> String {
     match start {
         PageStart::Log(key) => key.clone(),
@@ -48,7 +49,17 @@ pub(super) fn cursor(start: &PageStart) -> String {
     }
 }
 
-/// Where a page begins, and how many it holds at most: `cursor` and `limit`.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+pub(super) struct PageParams {
+    /// The most logs and calls of an answer, 1 to 1,000; 100 without it. A page ends sooner where it has 10,000 events
+    limit: Option<u32>,
+    /// Where to go on: `cursor` of the answer before
+    cursor: Option<String>,
+}
+
+/// Reads `cursor` and `limit`: where a page begins, and its maximum of logs and calls.
 pub(super) fn page(query: &str, most: usize) -> Result<(Option<PageStart>, usize), Problem> {
     let (mut cursor, mut limit) = (None, most.min(100));
     for pair in pairs(query) {
@@ -84,7 +95,7 @@ fn at(text: &str) -> Result<TsMs, Problem> {
     TsMs::from_text(text).map_err(|why| Problem::unprocessable("invalid_at", format!("at {text:?} {why}")))
 }
 
-/// Adds a key unless it is there; the order asked is kept.
+/// Adds a key unless it is there already. The order of the request is kept.
 fn add_key<'a>(keys: &mut SmallVec<[CapKey<'a>; 2]>, text: impl Into<Cow<'a, str>>) -> Result<(), Problem> {
     let text = text.into();
     let key = CapKey::beside(text.clone())
@@ -99,6 +110,22 @@ fn add_key<'a>(keys: &mut SmallVec<[CapKey<'a>; 2]>, text: impl Into<Cow<'a, str
     Ok(())
 }
 
+/// The query of `GET /cap` besides user and ad, as documented; [`ad_query`] reads it.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+pub(super) struct CapParams {
+    /// A key to judge besides the ad's own, such as `campaign:42`; at most 16, by naming it again
+    #[param(example = json!(["campaign:42"]))]
+    key: Option<Vec<String>>,
+    /// Only rules of this kind
+    #[param(example = "impression")]
+    kind: Option<String>,
+    /// The instant asked about, in ms since 1970 or as RFC 3339 text; now without it
+    #[param(inline)]
+    at: Option<InstantText>,
+}
+
 /// What `GET /cap` asks.
 pub(super) struct AdQuery {
     pub user: UserId<'static>,
@@ -106,8 +133,8 @@ pub(super) struct AdQuery {
     pub question: Question,
 }
 
-/// Reads `user`, `da`, `key`, `kind` and `at` of `GET /cap`; user and ad may stand in the path instead. Of a name given
-/// twice the last counts, but for `key`. Other names are ignored.
+/// Reads `user`, `da`, `key`, `kind` and `at` of `GET /cap`. User and ad may be in the path instead. If a name is given twice
+/// the last one counts, except for `key`. Other names are ignored.
 pub(super) fn ad_query(path: Option<(String, String)>, query: &str) -> Result<AdQuery, Problem> {
     let in_path = path.is_some();
     let (mut user_text, mut da_text) = path.map_or((None, None), |(user, da)| (Some(user), Some(da)));

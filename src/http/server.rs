@@ -1,7 +1,7 @@
 //! Connections: so many and no more, none that keeps others out, and an orderly end.
 
-use super::Front;
 use super::connections::{Connections, Phase, Place, Seat};
+use super::http_service::HttpService;
 use super::stream::{WatchedStream, raw_problem};
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
@@ -45,12 +45,12 @@ pub struct ServerOptions {
 /// whether all of them finished.
 pub async fn serve(
     listener: TcpListener,
-    front: Front,
+    service: HttpService,
     options: &ServerOptions,
     stop: impl Future<Output = ()>,
 ) -> bool {
     let all = Connections::new(options.max_connections.max(1), options.spare_connections, options.header_memory);
-    let open = metrics::gauge!("freqcap_http_connections", "listener" => front.listener());
+    let open = metrics::gauge!("freqcap_http_connections", "listener" => service.listener());
     tokio::pin!(stop);
     loop {
         let accepted = tokio::select! {
@@ -67,7 +67,7 @@ pub async fn serve(
         if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD)) {
             tracing::debug!(%error, "TCP_USER_TIMEOUT was refused");
         }
-        let connection = Connection { front: front.clone(), all: all.clone(), options: options.clone() };
+        let connection = Connection { service: service.clone(), all: all.clone(), options: options.clone() };
         let open = open.clone();
         tokio::spawn(async move {
             open.increment(1.0);
@@ -115,7 +115,7 @@ enum End {
 }
 
 struct Connection {
-    front: Front,
+    service: HttpService,
     all: Connections,
     options: ServerOptions,
 }
@@ -124,12 +124,12 @@ impl Connection {
     async fn run(&self, stream: TcpStream, place: &Place) {
         let seat = place.seat.clone();
         let stream = WatchedStream::new(stream, seat.clone(), self.all.clone());
-        let (front, asked) = (self.front.clone(), seat.clone());
+        let (http, asked) = (self.service.clone(), seat.clone());
         let service = service_fn(move |request| {
-            let (front, seat) = (front.clone(), asked.clone());
+            let (http, seat) = (http.clone(), asked.clone());
             seat.begin();
             async move {
-                let answer = front.answer(request, seat.is_spare).await;
+                let answer = http.answer(request, seat.is_spare).await;
                 seat.end();
                 answer
             }

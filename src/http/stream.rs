@@ -1,5 +1,5 @@
-//! A connection's stream, as the server watches it: when a header begins, when an answer moves, and what the parser of
-//! requests says of its own accord, which is put into the words of every other answer.
+//! A connection's stream. It notes when a header begins and when an answer is written, and it replaces the bare answers that
+//! hyper's parser gives by itself with problems like those of every other error.
 
 use super::connections::{Connections, HEADER_NOTED, Seat};
 use std::io;
@@ -13,7 +13,7 @@ pub(super) struct WatchedStream {
     stream: TcpStream,
     seat: Arc<Seat>,
     all: Connections,
-    /// What is written in place of the parser's own answer, and how much of it was.
+    /// What replaces the parser's own answer, and how many bytes of it are written.
     instead: Option<(Vec<u8>, usize)>,
 }
 
@@ -23,7 +23,7 @@ impl WatchedStream {
     }
 }
 
-/// A whole answer with a problem, after which the connection ends.
+/// A whole answer with a problem, after which the connection is closed.
 pub(super) fn raw_problem(status: u16, title: &str, code: &str, detail: &str) -> Vec<u8> {
     let body = format!(
         "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"code\":\"{code}\",\"detail\":\"{detail}\"}}"
@@ -35,7 +35,7 @@ pub(super) fn raw_problem(status: u16, title: &str, code: &str, detail: &str) ->
     (head + &body).into_bytes()
 }
 
-/// What is said in place of an answer without a body that the parser gives by itself.
+/// The answer that replaces one without a body from the parser itself.
 fn replacement(bytes: &[u8]) -> Option<Vec<u8>> {
     if !bytes.starts_with(b"HTTP/1.1 4") && !bytes.starts_with(b"HTTP/1.0 4") {
         return None;

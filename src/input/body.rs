@@ -1,9 +1,9 @@
 //! Bodies that hold events: one object, an array, lines.
 
+use super::field_lookup::{Found, find_fields};
 use super::fields::{FieldsConfig, FieldsError, Framing, Mapping};
-use super::find::{Found, find};
 use super::json::{NotJson, Raw, elements, json_text, members, without_mark};
-use super::read::{Reject, read};
+use super::parse_event::{Reject, parse_event};
 use crate::model::Event;
 
 /// What a JSON body holds, by its first byte; whether it is JSON at all shows only when it is read.
@@ -144,8 +144,9 @@ impl EventReader {
             return Err(Raw::new(text).map_or_else(Reject::from, Reject::not_an_object));
         }
         let mapping = self.mapping.as_deref();
-        find(text, mapping, found)?;
-        read(found, mapping).map_err(|reject| if is_deletion(text, &reject) { Reject::deleted_row() } else { reject })
+        find_fields(text, mapping, found)?;
+        parse_event(found, mapping)
+            .map_err(|reject| if is_deletion(text, &reject) { Reject::deleted_row() } else { reject })
     }
 }
 

@@ -5,10 +5,10 @@ use super::json::{NotJson, Raw, elements, members};
 use std::collections::BTreeMap;
 
 /// Objects and arrays may stand in one another this deep; what is deeper is compared as it is written.
-pub(super) const DEPTH: usize = 16;
+pub(crate) const DEPTH: usize = 16;
 
 /// A hash of a JSON value (XXH3, 128 bits). Two texts have the same where they are the same value.
-pub(super) fn body_hash(json: &str) -> Result<u128, NotJson> {
+pub(crate) fn body_hash(json: &str) -> Result<u128, NotJson> {
     let mut text = String::with_capacity(json.len());
     write(&mut text, Raw::new(json)?, DEPTH)?;
     Ok(xxhash_rust::xxh3::xxh3_128(text.as_bytes()))

@@ -1,6 +1,6 @@
 //! The `[fields]` of the configuration: payloads with other names than the standard ones.
 
-use super::find;
+use super::field_lookup;
 use crate::model::{Level, Zone};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -175,11 +175,11 @@ impl Mapping {
             keys: Vec::new(),
             ts_unit: fields.ts_unit.clone(),
         };
-        mapping.user = mapping.target("user", fields.user.as_deref(), find::USER)?;
-        mapping.da = mapping.target("da", fields.da.as_deref(), find::DA)?;
-        mapping.ts = mapping.target("ts", fields.ts.as_deref(), find::TS)?;
-        mapping.id = mapping.target("id", fields.id.as_deref(), find::ID)?;
-        mapping.kind = mapping.target("kind", fields.kind.as_deref(), find::KIND..find::KIND + 1)?;
+        mapping.user = mapping.target("user", fields.user.as_deref(), field_lookup::USER)?;
+        mapping.da = mapping.target("da", fields.da.as_deref(), field_lookup::DA)?;
+        mapping.ts = mapping.target("ts", fields.ts.as_deref(), field_lookup::TS)?;
+        mapping.id = mapping.target("id", fields.id.as_deref(), field_lookup::ID)?;
+        mapping.kind = mapping.target("kind", fields.kind.as_deref(), field_lookup::KIND..field_lookup::KIND + 1)?;
         mapping.deleted = mapping.target("deleted", fields.deleted.as_deref(), 0..0)?;
         for (level, path) in &fields.keys {
             if level == Level::DA || Level::new(level).is_err() {
@@ -220,7 +220,7 @@ impl Mapping {
 
     /// The standard slot of a name, unless the mapping gives the name another meaning.
     pub fn slot(&self, name: &str) -> Option<usize> {
-        let slot = find::slot(name.as_bytes())?;
+        let slot = field_lookup::slot(name.as_bytes())?;
         let claimed = self.targets_at(name).any(|target| !self.targets[target].slots.contains(&slot));
         (!claimed).then_some(slot)
     }

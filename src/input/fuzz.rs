@@ -2,16 +2,13 @@
 //!
 //! Nothing here may panic but by an assertion that does not hold.
 
+pub(crate) use super::canonical::DEPTH;
 use super::canonical::body_hash;
-use super::find::{Found, slot};
+use super::field_lookup::{Found, slot};
 use super::json::{Raw, members_by_library, without_mark};
-use super::{
-    CheckRequest, EventReader, FieldsConfig, Framing, MAX_CANDIDATES, MAX_TTL_MS, Reject, ReleaseRequest,
-    ReserveRequest, TsUnit, plain, read, read_rule,
-};
-use crate::model::{
-    Candidate, CapKey, DaId, Event, EventId, Kind, Level, MAX_KEYS, Mode, Rule, TsMs, UserId, Window, Zone,
-};
+use super::parse_event::parse_event;
+use super::{EventReader, FieldsConfig, Framing, Reject, TsUnit, fast_json};
+use crate::model::{CapKey, DaId, Event, EventId, Kind, Level, MAX_KEYS, TsMs, UserId, Zone};
 use serde_json::value::RawValue;
 use std::fmt::{Debug, Write};
 use std::sync::LazyLock;
@@ -73,7 +70,7 @@ pub(crate) fn events(bytes: &[u8]) {
 
 /// What the fast reader of objects takes, the JSON library takes, and finds the same in it.
 fn one_pass_is_the_library(text: &str) {
-    let Some(members) = plain::members(text, |name| Some(name.to_owned())) else { return };
+    let Some(members) = fast_json::members(text, |name| Some(name.to_owned())) else { return };
     let mut found = members.into_iter().map(|(name, value)| (name, value.source()));
     let read = members_by_library(
         text,
@@ -99,7 +96,7 @@ fn slow_path_is_the_same(text: &str) {
         match reader(0).event(text.as_bytes()) {
             // What lacks its user or ad is looked at once more.
             Err(reject) if reject.code == Reject::DELETED_ROW => {}
-            event => assert_same(&event, &read::read(&found, None), text),
+            event => assert_same(&event, &parse_event(&found, None), text),
         }
     }
 }
@@ -135,7 +132,11 @@ fn lines(reader: &EventReader, body: &[u8]) {
 }
 
 /// Reads are the same, save for the places in the text that a rejection names.
-fn assert_same<T: PartialEq + Debug>(a: &Result<T, Reject>, b: &Result<T, Reject>, of: &(impl Debug + ?Sized)) {
+pub(crate) fn assert_same<T: PartialEq + Debug>(
+    a: &Result<T, Reject>,
+    b: &Result<T, Reject>,
+    of: &(impl Debug + ?Sized),
+) {
     match (a, b) {
         (Err(a), Err(b)) if a.code == Reject::INVALID_JSON => assert_eq!(a.code, b.code, "{of:?}"),
         _ => assert_eq!(a, b, "{of:?}"),
@@ -152,7 +153,7 @@ pub(crate) fn check_event(event: &Event<'_>, len: usize) {
     assert!(event.user.as_str().len() + event.da.as_str().len() <= 2 * len, "{event:?} of {len} bytes");
 }
 
-fn check_keys(keys: &[CapKey<'_>]) {
+pub(crate) fn check_keys(keys: &[CapKey<'_>]) {
     assert!(keys.len() <= MAX_KEYS, "{keys:?}");
     for (at, key) in keys.iter().enumerate() {
         assert!(CapKey::new(key.as_str()).is_ok() && key.level() != Level::DA, "{key:?}");
@@ -160,40 +161,8 @@ fn check_keys(keys: &[CapKey<'_>]) {
     }
 }
 
-fn is_log_time(ts: TsMs) -> bool {
+pub(crate) fn is_log_time(ts: TsMs) -> bool {
     TsMs::RANGE.contains(&i128::from(ts.0))
-}
-
-/// A body of `/check`, `/reserve` and `/release`.
-pub(crate) fn decisions(bytes: &[u8]) {
-    let Ok(body) = std::str::from_utf8(bytes) else { return };
-    let rewritten = rewritten(body);
-    let (check, reserve, release) = (CheckRequest::read(body), ReserveRequest::read(body), ReleaseRequest::read(body));
-    if let Ok(check) = &check {
-        check_candidates(&check.candidates);
-        assert!(check.at.is_none_or(is_log_time), "{check:?}");
-    }
-    if let Ok(reserve) = &reserve {
-        check_candidates(&reserve.candidates);
-        assert!(reserve.want > 0 && reserve.ttl_ms.is_none_or(|ttl| (1..=MAX_TTL_MS).contains(&ttl)), "{reserve:?}");
-    }
-    let Some(rewritten) = &rewritten else { return };
-    assert_same(&check, &CheckRequest::read(rewritten), body);
-    assert_same(&release, &ReleaseRequest::read(rewritten), body);
-    // A value that is deep is hashed as it is written.
-    let (mut reserve, mut again) = (reserve, ReserveRequest::read(rewritten));
-    if depth(body) > super::canonical::DEPTH {
-        [&mut reserve, &mut again].into_iter().flatten().for_each(|request| request.body_hash = 0);
-    }
-    assert_same(&reserve, &again, body);
-}
-
-fn check_candidates(candidates: &[Candidate<'_>]) {
-    assert!(candidates.len() <= MAX_CANDIDATES);
-    for candidate in candidates {
-        assert!(DaId::new(candidate.da.as_str()).is_ok(), "{candidate:?}");
-        check_keys(&candidate.keys);
-    }
 }
 
 /// A JSON value: its hash is that of the same value written otherwise, and not that of another one beside it.
@@ -202,39 +171,12 @@ pub(crate) fn canonical(bytes: &[u8]) {
     let hash = body_hash(json);
     assert_eq!(hash.is_ok(), Raw::new(json).is_ok(), "{json:?}");
     let (Ok(hash), Some(rewritten)) = (hash, rewritten(json)) else { return };
-    if depth(json) <= super::canonical::DEPTH {
+    if depth(json) <= DEPTH {
         assert_eq!(body_hash(&rewritten), Ok(hash), "{json:?} {rewritten:?}");
     }
     for other in [format!("[{json}]"), format!("{{\"\":{json}}}"), format!("[{json},null]"), format!("[null,{json}]")] {
         assert_ne!(body_hash(&other), Ok(hash), "{json:?} {other:?}");
     }
-}
-
-/// A rule's body: what it says can be written out and read again.
-pub(crate) fn rule(bytes: &[u8]) {
-    let Ok(body) = std::str::from_utf8(bytes) else { return };
-    let rule = read_rule("r", body);
-    if let Some(rewritten) = rewritten(body) {
-        match (&rule, &read_rule("r", &rewritten)) {
-            (Err(a), Err(b)) => assert_eq!(a, b, "{body:?}"),
-            (a, b) => assert_eq!(a, b, "{body:?} {rewritten:?}"),
-        }
-    }
-    let Ok(rule) = rule else { return };
-    assert!(!matches!(rule.window, Window::Rolling(span) if span.as_millis() == 0), "{rule:?}");
-    assert!(rule.window.retention_ms().is_none_or(|ms| ms > 0), "{rule:?}");
-    let written = written(&rule);
-    assert_eq!(read_rule("r", &written), Ok(rule), "{body:?} {written:?}");
-}
-
-/// A rule as the API takes it and as it stands in files.
-pub(crate) fn written(rule: &Rule) -> String {
-    let mode = if rule.mode == Mode::Shadow { "shadow" } else { "enforce" };
-    let rule = serde_json::json!({
-        "id": rule.id.as_str(), "key": rule.key.to_string(), "kind": rule.kind.as_str(), "limit": rule.limit,
-        "window": rule.window, "mode": mode,
-    });
-    rule.to_string()
 }
 
 /// The text of an instant: what is read can be written as RFC 3339 and as an integer, and means the same.
@@ -268,7 +210,7 @@ pub(crate) fn instant(bytes: &[u8]) {
 
 /// The same JSON value written otherwise: white space wherever it may be, and every character of a string as an escape.
 /// `None` of what is no JSON.
-fn rewritten(json: &str) -> Option<String> {
+pub(crate) fn rewritten(json: &str) -> Option<String> {
     Raw::new(json).ok()?;
     let mut out = String::with_capacity(8 * json.len());
     let mut rest = json;
@@ -318,7 +260,7 @@ fn escaped(out: &mut String, text: &str) {
 }
 
 /// How deep objects and arrays stand in one another.
-fn depth(json: &str) -> usize {
+pub(crate) fn depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut rest) = (0usize, 0, json);
     while let Some(next) = rest.chars().next() {
         let len = if next == '"' { literal_len(rest) } else { next.len_utf8() };

@@ -1,6 +1,6 @@
 //! JSON taken apart one level at a time. What is in a value stays text until somebody asks for it.
 
-use super::plain;
+use super::fast_json;
 use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Deserializer;
 use serde_json::value::RawValue;
@@ -43,7 +43,7 @@ impl NotJson {
 
 /// A value found, not yet understood.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Raw<'a> {
+pub(crate) enum Raw<'a> {
     /// Valid JSON without white space around it.
     Json(&'a str),
     /// The same of a string without escapes, with its quotes.
@@ -115,7 +115,7 @@ pub(super) fn is_integer(text: &str) -> bool {
 }
 
 /// Reads a text that is one array, giving each element to `each`.
-pub(super) fn elements<'a>(json: &'a str, each: impl FnMut(Raw<'a>)) -> Result<(), NotJson> {
+pub(crate) fn elements<'a>(json: &'a str, each: impl FnMut(Raw<'a>)) -> Result<(), NotJson> {
     let mut deserializer = Deserializer::from_str(json);
     let read = deserializer.deserialize_seq(Elements(each)).and_then(|()| deserializer.end());
     read.map_err(|error| NotJson::new(json, &error))
@@ -123,12 +123,12 @@ pub(super) fn elements<'a>(json: &'a str, each: impl FnMut(Raw<'a>)) -> Result<(
 
 /// Reads a text that is one object. `look` says by its name whether a member is wanted, and `keep` gets those.
 #[inline]
-pub(super) fn members<'a, T>(
+pub(crate) fn members<'a, T>(
     json: &'a str,
     look: impl Fn(&str) -> Option<T>,
     mut keep: impl FnMut(T, Raw<'a>) -> Result<(), NotJson>,
 ) -> Result<(), NotJson> {
-    match plain::members(json, &look) {
+    match fast_json::members(json, &look) {
         Some(members) => members.into_iter().try_for_each(|(meaning, value)| keep(meaning, value)),
         None => members_by_library(json, look, keep),
     }

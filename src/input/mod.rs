@@ -8,28 +8,27 @@ mod canonical;
 mod csv;
 #[cfg(test)]
 mod csv_tests;
-mod decision;
+mod fast_json;
+mod field_lookup;
 mod fields;
-mod find;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 #[cfg(test)]
 mod instant_tests;
 mod json;
-mod plain;
-mod read;
+mod parse_event;
 #[cfg(test)]
 mod record_tests;
-mod rule;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use body::{Body, BodyError, EventReader, looks_like_lines};
+pub(crate) use canonical::body_hash;
 pub use csv::{CsvRows, Line, ROW_MAX, Row, RowError};
-pub use decision::{CheckRequest, MAX_CANDIDATES, MAX_TTL_MS, ReleaseRequest, ReserveRequest};
 pub use fields::{FieldsConfig, FieldsError, Framing, TsUnit};
 pub use json::{NotJson, json_text, without_mark};
-pub use read::Reject;
-pub use rule::{RuleReject, read_rule};
+pub(crate) use json::{Raw, elements, members};
+pub use parse_event::Reject;
+pub(crate) use parse_event::{add_key, id_of, instant_of, key, kind_of};
 pub use table::{TableError, TableReader};

@@ -1,9 +1,9 @@
 //! Events from the rows of a table, whose header names the fields.
 
 use super::body::EventReader;
-use super::find::{Found, slot};
+use super::field_lookup::{Found, slot};
 use super::json::Raw;
-use super::read::{Reject, add, key_of_level, read};
+use super::parse_event::{Reject, add_key, key_of_level, parse_event};
 use crate::model::{Event, Level};
 
 /// What a column is for.
@@ -72,9 +72,9 @@ impl<'r> TableReader<'r> {
                 }
             }
         }
-        let mut event = read(&found, mapping)?;
+        let mut event = parse_event(&found, mapping)?;
         for (level, raw) in keys {
-            add(&mut event.keys, key_of_level(level, raw)?)?;
+            add_key(&mut event.keys, key_of_level(level, raw)?)?;
         }
         Ok(event)
     }

@@ -29,6 +29,5 @@ pub use reservation::{Refused, ReserveAnswer, Reserved};
 pub use rule::{Limit, Mode, Rule, RuleError, RuleId, RuleSet};
 pub use shard::{SHARDS, ShardId, murmur2};
 pub use time::{Span, SpanError, TsError, TsMs};
-pub(crate) use verdict::is_zero;
-pub use verdict::{MAX_SHADOWS, RuleVerdict, UserCap, Verdict, rule_window_schema};
+pub use verdict::{MAX_SHADOWS, RuleVerdict, UserCap, Verdict};
 pub use window::{Calendar, CalendarUnit, Period, Window, WindowError, Zone};

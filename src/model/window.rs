@@ -23,7 +23,7 @@ impl Period {
 }
 
 /// The unit of a calendar window; weeks are ISO 8601 weeks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CalendarUnit {
     Day,

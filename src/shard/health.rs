@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+/// The code of an event that is refused, for something that is held of its user cannot be read.
+pub const ROW_UNREADABLE: &str = "row_unreadable";
+
 /// Why events are not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -28,6 +31,21 @@ pub enum Refusal {
     RowUnreadable,
     #[error("the service is stopping")]
     Stopping,
+}
+
+impl Refusal {
+    /// Stable: what programs go by.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Busy => "overloaded",
+            Self::Poisoned => "store_failed",
+            Self::DiskFull => "disk_full",
+            Self::RowUnreadable => ROW_UNREADABLE,
+            Self::ReadFailed => "store_read_failed",
+            Self::ClockNotBelieved => "clock_not_believed",
+            Self::Stopping => "stopping",
+        }
+    }
 }
 
 /// Whether events can be taken.

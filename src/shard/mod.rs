@@ -31,7 +31,7 @@ mod writer;
 
 pub use block::{BlockBuilder, EventBlock};
 pub use clock_watch::{ask_to_accept_clock, is_asked_to_accept_clock};
-pub use health::{Health, Refusal};
+pub use health::{Health, ROW_UNREADABLE, Refusal};
 pub use metrics::describe as describe_metrics;
 pub use pulled::Lanes;
 pub use reader::{BLOCKING_THREADS, CandidateVerdict, Reader, ReaderError};
@@ -41,5 +41,5 @@ pub use router::{CappedKey, Counted, Router};
 pub(crate) use rulebook::stored_rule;
 pub use rulebook::{Expect, MAX_RULES, RuleView, Rulebook, RulebookError, Source};
 pub use service::{Options, Shards};
-pub use task::{ROW_UNREADABLE, TOO_MANY_KINDS};
+pub use task::TOO_MANY_KINDS;
 pub use user_reader::{PageStart, UserCall, UserEvent, UserLog, UserPage};

@@ -3,11 +3,10 @@
 use super::metrics::would_cap;
 use crate::clock::Clock;
 use crate::engine::{Applied, KeyLog, Policy, Question, bind, judge, unbound_count};
-use crate::model::{Candidate, CapKey, Limit, Log, MAX_SHADOWS, RuleId, TsMs, UserId, Verdict, is_zero};
+use crate::model::{Candidate, CapKey, Limit, Log, MAX_SHADOWS, RuleId, TsMs, UserId, Verdict};
 use crate::store::{ReadError, Room, RowKeys, Store, StoreError};
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
-use serde::Serialize;
 use smallvec::SmallVec;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -61,32 +60,21 @@ impl From<ReadError> for ReaderError {
 }
 
 /// What is said of one candidate of many.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug)]
 pub struct CandidateVerdict<'a> {
-    #[schema(example = "77")]
     pub da: &'a str,
     pub capped: bool,
-    #[schema(value_type = Option<u64>)]
     pub capped_until: Option<TsMs>,
-    #[schema(value_type = Option<String>, example = "default")]
     pub rule: Option<&'a RuleId>,
-    #[schema(example = "da:77")]
     pub key: Option<&'a str>,
-    #[schema(example = 2)]
     pub count: u64,
-    #[schema(value_type = Option<u64>, example = 5)]
     pub limit: Limit,
-    #[schema(value_type = Option<u64>, example = 3)]
     pub remaining: Limit,
-    /// The instant asked for lies before what a full log keeps: `count` is a lower bound. Only where it is so.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    /// The instant asked for lies before what a full log keeps: `count` is a lower bound.
     pub partial: bool,
-    /// The shadow rules that would have capped, the first 16 of them. Only where there are any.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
+    /// The shadow rules that would have capped, the first 16 of them.
     pub would_cap: Vec<&'a RuleId>,
-    /// How many more would have capped. Only where there are any.
-    #[serde(skip_serializing_if = "is_zero")]
+    /// How many more would have capped.
     pub shadow_omitted: usize,
 }
 

@@ -1,7 +1,7 @@
 //! What a writer can be asked to do, and what it answers.
 
 use super::block::EventBlock;
-use super::health::Refusal;
+use super::health::{ROW_UNREADABLE, Refusal};
 use super::pulled::PulledBlock;
 use super::reserve::{ReleaseCall, ReserveCall, ReserveOutcome};
 use crate::model::TsMs;
@@ -11,8 +11,6 @@ use tokio::sync::oneshot;
 
 /// The code of an event that is rejected for its kind: one of its logs has as many as a log may.
 pub const TOO_MANY_KINDS: &str = "too_many_kinds";
-/// The code of an event that is refused, for something that is held of its user cannot be read.
-pub const ROW_UNREADABLE: &str = "row_unreadable";
 
 /// A number of an event that was pulled and not counted, and the code that says why.
 pub(super) type LeftOut = (u32, &'static str);

@@ -242,7 +242,8 @@ fn a_record_of_a_user_whose_row_cannot_be_read_becomes_a_letter() {
     let letters = all(&broker, "dead");
     let mut keys: Vec<String> =
         letters.iter().map(|letter| String::from_utf8(letter.key().unwrap().to_vec()).unwrap()).collect();
-    (keys.sort(), expected.sort());
+    keys.sort();
+    expected.sort();
     assert_eq!(keys, expected);
     for letter in &letters {
         assert_eq!(header(letter, "freqcap-reason").unwrap(), "row_unreadable");

@@ -1,9 +1,10 @@
-//! The bodies of `/check`, `/reserve` and `/release`: what an ad server asks before it shows an ad.
+//! The bodies of `/check`, `/reserve` and `/release`: what an ad server asks before it shows an ad. A body is read into the
+//! type that the document describes it by.
 
-use super::canonical::body_hash;
-use super::json::{Raw, elements, json_text, members};
-use super::read::{Reject, id_of, instant_of, key, kind_of};
+use super::text::{IdText, InstantText};
+use crate::input::{Raw, Reject, add_key, body_hash, elements, id_of, instant_of, json_text, key, kind_of, members};
 use crate::model::{Candidate, DaId, EventId, Kind, MAX_KEYS, Span, TsMs, UserId};
+use serde::Serialize;
 use smallvec::SmallVec;
 
 /// The most candidates of a call.
@@ -12,39 +13,71 @@ pub const MAX_CANDIDATES: usize = 1_000;
 pub const MAX_TTL_MS: u64 = 3_600_000;
 const DEFAULT_TTL_MS: u64 = 60_000;
 
-/// Which of these ads may this user see?
-#[derive(Debug, Clone, PartialEq)]
-pub struct CheckRequest<'a> {
-    pub user: UserId<'a>,
-    pub candidates: Vec<Candidate<'a>>,
-    pub kind: Option<Kind>,
-    pub at: Option<TsMs>,
+/// An ad that may be shown.
+// The form of a [`Candidate`], which is what is read.
+#[derive(Serialize, utoipa::ToSchema)]
+#[allow(dead_code)]
+#[serde(untagged)]
+pub enum CandidateBody {
+    /// An ad alone.
+    Ad(IdText),
+    /// An ad with the keys that are judged besides its own: at most 16, each `<level>:<id>`.
+    WithKeys { da: IdText, keys: Vec<String> },
 }
 
-impl CheckRequest<'_> {
-    pub fn into_owned(self) -> CheckRequest<'static> {
+// The body of `/check`: which of these ads may this user see?
+#[derive(Debug, Clone, PartialEq, utoipa::ToSchema)]
+#[schema(example = json!({"user": "u1", "candidates": ["77", {"da": "78", "keys": ["campaign:42"]}]}))]
+pub struct CheckBody<'a> {
+    #[schema(value_type = IdText)]
+    pub user: UserId<'a>,
+    /// At most 1,000.
+    #[schema(value_type = Vec<CandidateBody>)]
+    pub candidates: Vec<Candidate<'a>>,
+    /// The instant asked about; now without it
+    #[schema(value_type = Option<InstantText>)]
+    pub at: Option<TsMs>,
+    /// Only rules of this kind
+    #[schema(value_type = Option<String>)]
+    pub kind: Option<Kind>,
+}
+
+impl CheckBody<'_> {
+    pub fn into_owned(self) -> CheckBody<'static> {
         let candidates = self.candidates.into_iter().map(Candidate::into_owned).collect();
-        CheckRequest { user: self.user.into_owned(), candidates, kind: self.kind, at: self.at }
+        CheckBody { user: self.user.into_owned(), candidates, kind: self.kind, at: self.at }
     }
 }
 
-/// Reserve the first of these ads that this user may see.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ReserveRequest<'a> {
+// The body of `/reserve`: reserve the first of these ads that this user may see.
+#[derive(Debug, Clone, PartialEq, utoipa::ToSchema)]
+#[schema(example = json!({"user": "u1", "candidates": ["77", {"da": "78", "keys": ["campaign:42"]}], "want": 1, "ttl": "60s", "id": "req-9"}))]
+pub struct ReserveBody<'a> {
+    #[schema(value_type = IdText)]
     pub user: UserId<'a>,
+    /// In the order of preference, at most 1,000. One named twice is judged twice.
+    #[schema(value_type = Vec<CandidateBody>)]
     pub candidates: Vec<Candidate<'a>>,
+    /// How many to reserve; 1 without it
+    #[schema(value_type = Option<u64>)]
     pub want: usize,
-    /// In ms; `None` is for good.
+    /// How long it holds unless it is confirmed: a duration of at most 1h, 60s without it; null counts for good
+    #[schema(rename = "ttl", value_type = Option<String>)]
     pub ttl_ms: Option<u64>,
+    /// Of this call and of the events that confirm it; one is made up without it
+    #[schema(value_type = Option<IdText>)]
     pub id: Option<EventId<'a>>,
+    /// What the confirming events are; `impression` without it
+    #[schema(value_type = Option<String>)]
     pub kind: Kind,
-    /// Of the body as a JSON value.
+    /// Hash of the body as a JSON value: tells a repeated call from another one with its id.
+    #[schema(ignore)]
     pub body_hash: u128,
 }
 
-impl ReserveRequest<'_> {
-    pub fn into_owned(self) -> ReserveRequest<'static> {
-        ReserveRequest {
+impl ReserveBody<'_> {
+    pub fn into_owned(self) -> ReserveBody<'static> {
+        ReserveBody {
             user: self.user.into_owned(),
             candidates: self.candidates.into_iter().map(Candidate::into_owned).collect(),
             id: self.id.map(EventId::into_owned),
@@ -56,21 +89,26 @@ impl ReserveRequest<'_> {
     }
 }
 
-/// Give back what is reserved under an id.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ReleaseRequest<'a> {
+// The body of `/release`: give back what is reserved under an id.
+#[derive(Debug, Clone, PartialEq, utoipa::ToSchema)]
+#[schema(example = json!({"user": "u1", "id": "req-9"}))]
+pub struct ReleaseBody<'a> {
+    #[schema(value_type = IdText)]
     pub user: UserId<'a>,
+    #[schema(value_type = IdText)]
     pub id: EventId<'a>,
+    /// Only what is reserved of this ad
+    #[schema(value_type = Option<IdText>)]
     pub da: Option<DaId<'a>>,
 }
 
-impl ReleaseRequest<'_> {
-    pub fn into_owned(self) -> ReleaseRequest<'static> {
-        ReleaseRequest { user: self.user.into_owned(), id: self.id.into_owned(), da: self.da.map(DaId::into_owned) }
+impl ReleaseBody<'_> {
+    pub fn into_owned(self) -> ReleaseBody<'static> {
+        ReleaseBody { user: self.user.into_owned(), id: self.id.into_owned(), da: self.da.map(DaId::into_owned) }
     }
 }
 
-/// Which members a body may have; other ones are ignored.
+/// The members that a body may have; others are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
     User,
@@ -101,10 +139,10 @@ impl Field {
     }
 }
 
-/// The members of a body, not yet understood; of two of one name the last.
-struct Found<'a>([Option<Raw<'a>>; Field::COUNT]);
+/// The members of a body, not parsed yet. Of two with one name the last counts.
+struct Members<'a>([Option<Raw<'a>>; Field::COUNT]);
 
-impl<'a> Found<'a> {
+impl<'a> Members<'a> {
     fn read(body: &'a str) -> Result<Self, Reject> {
         let body = json_text(body);
         if body.trim_ascii_start().as_bytes().first() != Some(&b'{') {
@@ -190,7 +228,7 @@ fn read_candidate(raw: Raw<'_>) -> Result<Candidate<'_>, Reject> {
         let (mut number, mut added) = (0, Ok(()));
         elements(raw.source(), |raw| {
             if added.is_ok() {
-                added = key(number, raw).and_then(|key| super::read::add(&mut all, key));
+                added = key(number, raw).and_then(|key| add_key(&mut all, key));
             }
             number += 1;
         })?;
@@ -200,10 +238,10 @@ fn read_candidate(raw: Raw<'_>) -> Result<Candidate<'_>, Reject> {
     Ok(Candidate { da, keys: all })
 }
 
-impl<'a> CheckRequest<'a> {
+impl<'a> CheckBody<'a> {
     /// Reads the body of `/check`.
     pub fn read(body: &'a str) -> Result<Self, Reject> {
-        let found = Found::read(body)?;
+        let found = Members::read(body)?;
         let at = found.get(Field::At).map(|raw| {
             let detail =
                 "at is neither an integer of milliseconds since 1970, between 10^11 and 10^14, nor RFC 3339 text";
@@ -213,10 +251,10 @@ impl<'a> CheckRequest<'a> {
     }
 }
 
-impl<'a> ReserveRequest<'a> {
+impl<'a> ReserveBody<'a> {
     /// Reads the body of `/reserve`.
     pub fn read(body: &'a str) -> Result<Self, Reject> {
-        let found = Found::read(body)?;
+        let found = Members::read(body)?;
         let ttl_ms = match found.0[Field::Ttl as usize] {
             Some(raw) if raw.is_null() => None,
             Some(raw) => Some(ttl(raw)?),
@@ -245,10 +283,10 @@ fn ttl(raw: Raw<'_>) -> Result<u64, Reject> {
     span.filter(|ms| *ms <= MAX_TTL_MS).ok_or_else(wrong)
 }
 
-impl<'a> ReleaseRequest<'a> {
+impl<'a> ReleaseBody<'a> {
     /// Reads the body of `/release`.
     pub fn read(body: &'a str) -> Result<Self, Reject> {
-        let found = Found::read(body)?;
+        let found = Members::read(body)?;
         let da = found.get(Field::Da).map(|raw| id_of(raw, DaId::new, Reject::INVALID_DA, "da")).transpose()?;
         let missing = || Reject::new(Reject::MISSING_ID, "id is missing");
         Ok(Self { user: found.user()?, id: found.id()?.ok_or_else(missing)?, da })
@@ -267,7 +305,7 @@ mod tests {
     fn a_candidate_is_an_id_or_an_object_with_keys() {
         let body = r#"{"user":5,"candidates":["77",78,{"da":"79","keys":["c:1","c:2","c:1"]},{"da":80,"keys":null}],
             "at":1732233600000,"kind":null,"other":[{}]}"#;
-        let request = CheckRequest::read(body).unwrap();
+        let request = CheckBody::read(body).unwrap();
         assert_eq!((request.user.as_str(), request.kind), ("5", None));
         assert_eq!(request.at, Some(TsMs(1_732_233_600_000)));
         let told = request.candidates.iter().map(|it| {
@@ -281,7 +319,7 @@ mod tests {
     fn an_instant_is_an_integer_in_quotes_or_not_or_text_of_a_date() {
         for at in ["1732233600000", "\"1732233600000\"", "\"2024-11-22T00:00:00Z\"", "\"2024-11-22 09:00+0900\""] {
             let body = format!(r#"{{"user":"u","candidates":[],"at":{at}}}"#);
-            assert_eq!(CheckRequest::read(&body).unwrap().at, Some(TsMs(1_732_233_600_000)), "{at}");
+            assert_eq!(CheckBody::read(&body).unwrap().at, Some(TsMs(1_732_233_600_000)), "{at}");
         }
     }
 
@@ -303,23 +341,23 @@ mod tests {
             (r#"{"user":"u","candidates":[],"at":"1732233600000.0"}"#, "invalid_at"),
             (r#"{"user":"u","candidates":[],"at":"soon"}"#, "invalid_at"),
         ] {
-            assert_eq!(code(CheckRequest::read(body)), expected, "{body}");
+            assert_eq!(code(CheckBody::read(body)), expected, "{body}");
         }
         let many = format!(r#"{{"user":"u","candidates":[{}]}}"#, vec!["1"; 1_001].join(","));
-        assert_eq!(code(CheckRequest::read(&many)), "too_many_candidates");
+        assert_eq!(code(CheckBody::read(&many)), "too_many_candidates");
         let most = format!(r#"{{"user":"u","candidates":[{}]}}"#, vec!["1"; 1_000].join(","));
-        assert_eq!(CheckRequest::read(&most).unwrap().candidates.len(), 1_000);
+        assert_eq!(CheckBody::read(&most).unwrap().candidates.len(), 1_000);
     }
 
     #[test]
     fn a_reservation_wants_one_for_a_minute_unless_told_otherwise() {
-        let plain = ReserveRequest::read(r#"{"user":"u","candidates":["1"]}"#).unwrap();
+        let plain = ReserveBody::read(r#"{"user":"u","candidates":["1"]}"#).unwrap();
         assert_eq!((plain.want, plain.ttl_ms, plain.id, plain.kind), (1, Some(60_000), None, Kind::IMPRESSION));
         let told = r#"{"user":"u","candidates":["1"],"want":3,"ttl":"1h","id":7,"kind":"click"}"#;
-        let told = ReserveRequest::read(told).unwrap();
+        let told = ReserveBody::read(told).unwrap();
         assert_eq!((told.want, told.ttl_ms, told.kind), (3, Some(3_600_000), Kind::CLICK));
         assert_eq!(told.id.unwrap().as_str(), "7");
-        let for_good = ReserveRequest::read(r#"{"user":"u","candidates":[],"ttl":null}"#).unwrap();
+        let for_good = ReserveBody::read(r#"{"user":"u","candidates":[],"ttl":null}"#).unwrap();
         assert_eq!(for_good.ttl_ms, None);
         for (member, expected) in [
             (r#""want":0"#, "invalid_want"),
@@ -331,14 +369,14 @@ mod tests {
             (r#""id":"*""#, "invalid_id"),
         ] {
             let body = format!(r#"{{"user":"u","candidates":[],{member}}}"#);
-            assert_eq!(code(ReserveRequest::read(&body)), expected, "{body}");
+            assert_eq!(code(ReserveBody::read(&body)), expected, "{body}");
         }
     }
 
     #[test]
     fn a_release_names_an_id_and_may_name_an_ad() {
-        let release = ReleaseRequest::read(r#"{"user":"u","id":"r","da":77}"#).unwrap();
+        let release = ReleaseBody::read(r#"{"user":"u","id":"r","da":77}"#).unwrap();
         assert_eq!((release.id.as_str(), release.da.unwrap().as_str()), ("r", "77"));
-        assert_eq!(code(ReleaseRequest::read(r#"{"user":"u"}"#)), "missing_id");
+        assert_eq!(code(ReleaseBody::read(r#"{"user":"u"}"#)), "missing_id");
     }
 }

@@ -1,11 +1,11 @@
-//! Finding an event's fields among the members of an object.
+//! Finds an event's fields among the members of an object.
 
+use super::fast_json;
 use super::fields::{Mapping, Node};
 use super::json::{NotJson, Raw, members, members_by_library};
-use super::plain;
 
-/// The fields of an event in the order in which they are judged, each with the standard names that it goes by: the
-/// canonical one first, then the aliases. A name's place here is the index of its slot.
+/// The names of an event's fields, in the order in which the fields are validated: of each field its canonical name, then its
+/// aliases. The index of a name is its slot.
 pub(super) const STANDARD: [&str; 14] = [
     "user",
     "user_no",
@@ -30,7 +30,7 @@ pub(super) const ID: std::ops::Range<usize> = 10..12;
 pub(super) const KIND: usize = 12;
 pub(super) const KEYS: usize = 13;
 
-/// What was found under each name that means something; null is as absent.
+/// The values found under known names. Null counts as absent.
 #[derive(Debug)]
 pub(super) struct Found<'a> {
     /// By the index in [`STANDARD`].
@@ -78,14 +78,14 @@ pub(super) fn slot(name: &[u8]) -> Option<usize> {
     })
 }
 
-/// Reads an object and keeps in `found`, in place of what was there, the values of the names that mean something; of two
-/// members of one name the last.
+/// Reads an object and stores the values of known names in `found`, which is cleared first. If a name occurs twice the last
+/// value counts.
 #[inline]
-pub(super) fn find<'a>(json: &'a str, mapping: Option<&Mapping>, found: &mut Found<'a>) -> Result<(), NotJson> {
+pub(super) fn find_fields<'a>(json: &'a str, mapping: Option<&Mapping>, found: &mut Found<'a>) -> Result<(), NotJson> {
     found.clear();
     let Some(mapping) = mapping else {
         let look = |name: &str| slot(name.as_bytes());
-        if plain::each(json, look, |slot, value| found.standard[slot] = present(value)).is_some() {
+        if fast_json::each(json, look, |slot, value| found.standard[slot] = present(value)).is_some() {
             return Ok(());
         }
         found.clear();
@@ -108,7 +108,7 @@ pub(super) fn find<'a>(json: &'a str, mapping: Option<&Mapping>, found: &mut Fou
     })
 }
 
-/// Keeps the value of a member that a mapped path leads to or through; says whether there was something inside.
+/// Stores the value of a member that a mapped path leads to or through. True if the path leads through it.
 fn mapped<'a>(node: &Node, value: Raw<'a>, found: &mut Found<'a>) -> Result<bool, NotJson> {
     // A member named twice counts as its last value, with all that is in it.
     node.each_target(&mut |target| found.mapped[target] = None);

@@ -1,13 +1,13 @@
-//! Understanding what was found: each field valid by itself, or the event is rejected with a code.
+//! Parses the fields that were found into an event. An invalid field rejects the event with a code.
 
+use super::field_lookup::{self, Found};
 use super::fields::{Mapping, TsUnit};
-use super::find::{self, Found};
 use super::json::{NotJson, Raw, elements, is_integer};
 use crate::model::{CapKey, DaId, DateTime, Event, EventId, IdError, Kind, MAX_KEYS, TsError, TsMs, UserId, Zone};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
-/// Why an event is not taken. It does not concern its neighbours.
+/// Why an event is rejected. Its neighbours in a batch are not affected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Reject {
@@ -45,7 +45,7 @@ impl Reject {
     pub const MISSING_ID: &'static str = "missing_id";
 
     #[cold]
-    pub(super) fn new(code: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(code: &'static str, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into() }
     }
 
@@ -70,8 +70,8 @@ impl From<NotJson> for Reject {
 /// What is wrong with a field's value.
 type Wrong = Cow<'static, str>;
 
-/// Makes an event of the fields found. Of several faults the first in the order user, da, ts, id, kind, keys is told.
-pub(super) fn read<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<Event<'a>, Reject> {
+/// Makes an event of the fields found. Of several faults, the first in the order user, da, ts, id, kind, keys is reported.
+pub(super) fn parse_event<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<Event<'a>, Reject> {
     let mapped = |target: Option<usize>| target.and_then(|target| found.mapped[target]);
     let field = |target: fn(&Mapping) -> Option<usize>, names| {
         mapping.and_then(|mapping| mapped(target(mapping))).or_else(|| found.first(names))
@@ -83,17 +83,17 @@ pub(super) fn read<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<E
     {
         return Err(Reject::deleted_row());
     }
-    let user = field(|mapping| mapping.user, find::USER)
+    let user = field(|mapping| mapping.user, field_lookup::USER)
         .ok_or_else(|| Reject::new(Reject::MISSING_USER, "user is missing"))
         .and_then(|raw| id(raw, UserId::new).map_err(|wrong| reject(Reject::INVALID_USER, "user", wrong)))?;
-    let da = field(|mapping| mapping.da, find::DA)
+    let da = field(|mapping| mapping.da, field_lookup::DA)
         .ok_or_else(|| Reject::new(Reject::MISSING_DA, "da is missing"))
         .and_then(|raw| id(raw, DaId::new).map_err(|wrong| reject(Reject::INVALID_DA, "da", wrong)))?;
     let ts = read_ts(found, mapping)?;
-    let event_id = field(|mapping| mapping.id, find::ID)
+    let event_id = field(|mapping| mapping.id, field_lookup::ID)
         .map(|raw| id(raw, EventId::new).map_err(|wrong| reject(Reject::INVALID_ID, "id", wrong)))
         .transpose()?;
-    let kind = match field(|mapping| mapping.kind, find::KIND..find::KIND + 1) {
+    let kind = match field(|mapping| mapping.kind, field_lookup::KIND..field_lookup::KIND + 1) {
         Some(raw) => kind(raw).map_err(|wrong| reject(Reject::INVALID_KIND, "kind", wrong))?,
         None => Kind::IMPRESSION,
     };
@@ -103,7 +103,7 @@ pub(super) fn read<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<E
 fn read_ts(found: &Found<'_>, mapping: Option<&Mapping>) -> Result<Option<TsMs>, Reject> {
     let mapped = mapping.and_then(|mapping| found.mapped[mapping.ts?]);
     let unit = mapping.filter(|mapping| mapped.is_some() || mapping.ts.is_none()).map(|mapping| &mapping.ts_unit);
-    let Some(raw) = mapped.or_else(|| found.first(find::TS)) else { return Ok(None) };
+    let Some(raw) = mapped.or_else(|| found.first(field_lookup::TS)) else { return Ok(None) };
     instant(raw, unit.unwrap_or(&TsUnit::Ms)).map(Some).map_err(|why| match (why, unit) {
         (TsError::NotMilliseconds, _) => Reject::new(Reject::TS_NOT_MILLISECONDS, format!("ts {why}")),
         (TsError::Form, None | Some(TsUnit::Ms)) => Reject::new(Reject::INVALID_TS, format!("ts {why}")),
@@ -197,7 +197,7 @@ fn id<'a, T>(raw: Raw<'a>, new: impl FnOnce(Cow<'a, str>) -> Result<T, IdError>)
 }
 
 /// The same, or the rejection of the field.
-pub(super) fn id_of<'a, T>(
+pub(crate) fn id_of<'a, T>(
     raw: Raw<'a>,
     new: impl FnOnce(Cow<'a, str>) -> Result<T, IdError>,
     code: &'static str,
@@ -206,12 +206,12 @@ pub(super) fn id_of<'a, T>(
     id(raw, new).map_err(|wrong| Reject::new(code, format!("{field} {wrong}")))
 }
 
-pub(super) fn kind_of(raw: Raw<'_>) -> Result<Kind, Reject> {
+pub(crate) fn kind_of(raw: Raw<'_>) -> Result<Kind, Reject> {
     kind(raw).map_err(|wrong| Reject::new(Reject::INVALID_KIND, format!("kind {wrong}")))
 }
 
 /// An instant outside of events: milliseconds since 1970, in quotes or not, or RFC 3339 text.
-pub(super) fn instant_of(raw: Raw<'_>) -> Option<TsMs> {
+pub(crate) fn instant_of(raw: Raw<'_>) -> Option<TsMs> {
     instant(raw, &TsUnit::Ms).ok()
 }
 
@@ -244,7 +244,7 @@ type Keys<'a> = SmallVec<[CapKey<'a>; 2]>;
 
 fn keys<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<Keys<'a>, Reject> {
     let mut keys = Keys::new();
-    if let Some(raw) = found.standard[find::KEYS] {
+    if let Some(raw) = found.standard[field_lookup::KEYS] {
         if !raw.source().starts_with('[') {
             let detail = format!("keys must be an array of strings, not {}", raw.name());
             return Err(Reject::new(Reject::INVALID_KEY, detail));
@@ -252,7 +252,7 @@ fn keys<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<Keys<'a>, Re
         let (mut index, mut added) = (0, Ok(()));
         elements(raw.source(), |raw| {
             if added.is_ok() {
-                added = key(index, raw).and_then(|key| add(&mut keys, key));
+                added = key(index, raw).and_then(|key| add_key(&mut keys, key));
             }
             index += 1;
         })?;
@@ -260,14 +260,14 @@ fn keys<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<Keys<'a>, Re
     }
     for (level, target) in mapping.map_or(&[][..], |mapping| &mapping.keys) {
         if let Some(raw) = found.mapped[*target] {
-            add(&mut keys, key_of_level(level, raw)?)?;
+            add_key(&mut keys, key_of_level(level, raw)?)?;
         }
     }
     Ok(keys)
 }
 
 /// One of `keys`.
-pub(super) fn key(index: usize, raw: Raw<'_>) -> Result<CapKey<'_>, Reject> {
+pub(crate) fn key(index: usize, raw: Raw<'_>) -> Result<CapKey<'_>, Reject> {
     let key = string(raw, "a string").and_then(|text| CapKey::beside(text).map_err(|why| why.to_string().into()));
     key.map_err(|wrong| Reject::new(Reject::INVALID_KEY, format!("keys[{index}] {wrong}")))
 }
@@ -279,7 +279,7 @@ pub(super) fn key_of_level(level: &str, raw: Raw<'_>) -> Result<CapKey<'static>,
 }
 
 /// Adds a key, once.
-pub(super) fn add<'a>(keys: &mut Keys<'a>, key: CapKey<'a>) -> Result<(), Reject> {
+pub(crate) fn add_key<'a>(keys: &mut Keys<'a>, key: CapKey<'a>) -> Result<(), Reject> {
     if keys.contains(&key) {
         return Ok(());
     }

@@ -1,5 +1,5 @@
-//! What a handler leaves unread of a body is read and thrown away before the answer goes out: a connection that is closed
-//! with data unread is reset, and then who sent too much never sees the answer that says so.
+//! Drains the body that a handler did not read, before the answer goes out: TCP resets a connection that is closed with data
+//! unread, and then a client that sent too much would never see the answer that says so.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -11,48 +11,49 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// So much is thrown away, and for so long; who sends more, or more slowly, is cut off.
-const MOST: usize = 64 << 20;
-const LONGEST: Duration = Duration::from_secs(5);
-/// So long nothing may come: who waits for the answer before sending more gets it then.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Maximum bytes to drain. A client that sends more is cut off.
+const DRAIN_BYTES_MAX: usize = 64 << 20;
+/// Maximum time to drain.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// Maximum time without data: a client may wait for the answer before it sends more.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 type Slot = Arc<Mutex<Option<Body>>>;
 
-/// Where a body comes back to.
-pub(super) struct Leftover(Option<Slot>);
+/// Takes a lent body back.
+pub(super) struct LentBody(Option<Slot>);
 
-/// A body that comes back from whoever drops it.
+/// A body that goes back to its slot when the handler drops it.
 struct Lent {
     body: Option<Body>,
     back: Slot,
 }
 
-/// Lends a request's body to its handler, where that may leave something of it.
-pub(super) fn lend(request: Request) -> (Request, Leftover) {
+/// Lends a request's body to the router, which owns what it is given.
+pub(super) fn lend(request: Request) -> (Request, LentBody) {
     if request.body().is_end_stream() {
-        return (request, Leftover(None));
+        return (request, LentBody(None));
     }
     let back = Slot::default();
     let (parts, body) = request.into_parts();
     let lent = Lent { body: Some(body), back: back.clone() };
-    (Request::from_parts(parts, Body::new(lent)), Leftover(Some(back)))
+    (Request::from_parts(parts, Body::new(lent)), LentBody(Some(back)))
 }
 
-impl Leftover {
-    /// Reads up what came back. Whether the whole body was read.
-    pub(super) async fn discard(self, expects: bool) -> bool {
+impl LentBody {
+    /// Drains what came back. True if the whole body was read.
+    pub(super) async fn drain(self, expects: bool) -> bool {
         let body = self.0.and_then(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).take());
         match body {
-            Some(body) => discard(body, expects).await,
+            Some(body) => drain(body, expects).await,
             None => true,
         }
     }
 }
 
-/// Reads up what is left of a body. Whether it was read to its end. Who waits for `100 Continue` (`expects`) may have sent
-/// nothing yet, and need not be asked to.
-pub(super) async fn discard(mut body: Body, expects: bool) -> bool {
+/// Drains a body. True if its end was reached. A client that waits for `100 Continue` (`expects`) may not have sent anything
+/// yet, and is not asked to.
+pub(super) async fn drain(mut body: Body, expects: bool) -> bool {
     if body.is_end_stream() {
         return true;
     }
@@ -60,9 +61,9 @@ pub(super) async fn discard(mut body: Body, expects: bool) -> bool {
         return false;
     }
     let all = async {
-        let mut left = MOST;
+        let mut left = DRAIN_BYTES_MAX;
         loop {
-            match tokio::time::timeout(PAUSE, body.frame()).await {
+            match tokio::time::timeout(PAUSE_MAX, body.frame()).await {
                 Ok(None) => return true,
                 Ok(Some(Ok(frame))) => left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len)),
                 Ok(Some(Err(_))) | Err(_) => return false,
@@ -72,7 +73,7 @@ pub(super) async fn discard(mut body: Body, expects: bool) -> bool {
             }
         }
     };
-    tokio::time::timeout(LONGEST, all).await.unwrap_or(false)
+    tokio::time::timeout(DRAIN_TIME_MAX, all).await.unwrap_or(false)
 }
 
 impl http_body::Body for Lent {

@@ -24,7 +24,7 @@ pub fn metrics() -> impl Iterator<Item = (&'static str, &'static str, &'static s
 }
 
 /// The figures that can be read; elsewhere than on Linux there are none.
-pub(super) fn figures() -> String {
+pub(crate) fn figures() -> String {
     let stat = Stat::read();
     let field = |number| stat.as_ref().and_then(|stat| stat.field(number));
     // In the order of METRICS.
@@ -72,7 +72,7 @@ fn booted() -> Option<f64> {
 }
 
 /// Bytes of memory that the process has in use.
-pub(super) fn resident_bytes() -> Option<f64> {
+pub(crate) fn resident_bytes() -> Option<f64> {
     let text = fs::read_to_string("/proc/self/status").ok()?;
     let kib = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(kib.trim().trim_end_matches("kB").trim().parse::<f64>().ok()? * 1024.0)

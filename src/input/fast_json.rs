@@ -1,21 +1,20 @@
-//! The objects that most events are, taken apart in one pass: members that are strings without escapes, integers, null,
-//! true, false, or arrays of such strings. Anything else is left to the JSON library, which alone says what is wrong with
-//! a text.
+//! Fast path of JSON: parses in one pass an object whose members are strings without escapes, integers, null, true, false, or
+//! arrays of such strings, as most events are. Everything else is left to the JSON library, and so are all error messages.
 
 use super::json::Raw;
 use smallvec::SmallVec;
 
-/// The members that are wanted, in their order.
+/// The wanted members, in their order.
 pub(super) type Members<'a, T> = SmallVec<[(T, Raw<'a>); 8]>;
 
-/// The members of an object that `look` wants; `None` if the text is not such an object and nothing else.
+/// The members of an object that `look` wants; `None` if the text is anything but such an object.
 pub(super) fn members<'a, T>(json: &'a str, look: impl Fn(&str) -> Option<T>) -> Option<Members<'a, T>> {
     let mut wanted = Members::new();
     each(json, look, |meaning, value| wanted.push((meaning, value)))?;
     Some(wanted)
 }
 
-/// Gives those members to `keep` one by one. Where it returns `None`, what `keep` was given is void.
+/// Gives those members to `keep` one by one. If the result is `None`, what `keep` was given is void.
 #[inline]
 pub(super) fn each<'a, T>(
     json: &'a str,

@@ -1,4 +1,4 @@
-//! What may be written in more than one way, as the document has it. How it is read is told by `crate::input`.
+//! Values that may be written in more than one way, as the document describes them.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 #[allow(dead_code)]
 #[serde(untagged)]
 #[schema(example = "u1")]
-pub(super) enum IdText {
+pub enum IdText {
     Text(String),
     Integer(i64),
 }
@@ -17,7 +17,7 @@ pub(super) enum IdText {
 #[allow(dead_code)]
 #[serde(untagged)]
 #[schema(example = 1732233600000u64)]
-pub(super) enum InstantText {
+pub enum InstantText {
     Integer(u64),
     Text(String),
 }

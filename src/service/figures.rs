@@ -1,34 +1,8 @@
-//! `GET /metrics`: the figures of the service.
+//! Metrics that are read when somebody asks for them.
 
-use super::app::App;
-use super::problem::Problem;
-use super::process;
-use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use http::header;
+use crate::shard::Router;
+use crate::store::Store;
 use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
-use std::sync::Arc;
-
-/// Figures, in Prometheus' text form
-#[utoipa::path(
-    get,
-    path = "/metrics",
-    operation_id = "getMetrics",
-    tag = "operation",
-    responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"))
-)]
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let render = move || {
-        store_figures(&app);
-        let mut text = app.metrics.render();
-        text.push_str(&process::figures());
-        text
-    };
-    match tokio::task::spawn_blocking(render).await {
-        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
-        Err(_) => Problem::internal().into_response(),
-    }
-}
 
 /// RocksDB's own main figures, by table where it has them so.
 const TABLE_FIGURES: [(&str, &str, &str); 6] = [
@@ -67,7 +41,7 @@ const DATABASE_FIGURES: [(&str, &str, &str); 5] = [
     ("rocksdb.is-write-stopped", "freqcap_rocksdb_write_stopped", "Whether RocksDB has stopped writes"),
 ];
 
-/// Says what the metrics of the HTTP interface and of RocksDB are.
+/// Describes the metrics of the HTTP interface and of RocksDB.
 pub fn describe() {
     for (_, name, help) in TABLE_FIGURES.into_iter().chain(DATABASE_FIGURES) {
         describe_gauge!(name, help);
@@ -83,25 +57,26 @@ pub fn describe() {
     gauge!("freqcap_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
-fn store_figures(app: &App) {
+/// Reads the metrics of the store and the mailboxes.
+pub(super) fn refresh(store: &Store, router: &Router) {
     for (property, name, _) in TABLE_FIGURES {
-        for (table, value) in app.store.table_figures(property) {
+        for (table, value) in store.table_figures(property) {
             gauge!(name, "table" => table).set(value as f64);
         }
     }
     for (property, name, _) in DATABASE_FIGURES {
-        if let Some(value) = app.store.figure(property) {
+        if let Some(value) = store.figure(property) {
             gauge!(name).set(value as f64);
         }
     }
-    gauge!("freqcap_rocksdb_block_cache_bytes").set(app.store.cache_bytes() as f64);
-    let overlay = app.store.overlay_figures();
+    gauge!("freqcap_rocksdb_block_cache_bytes").set(store.cache_bytes() as f64);
+    let overlay = store.overlay_figures();
     gauge!("freqcap_overlay_bytes", "rows" => "active").set(overlay.active_bytes as f64);
     gauge!("freqcap_overlay_bytes", "rows" => "frozen").set(overlay.frozen_bytes as f64);
     gauge!("freqcap_known_logs_filter_bytes").set(overlay.known_bytes as f64);
-    gauge!("freqcap_logs_reclaimed").set(app.store.reclaim().reclaimed() as f64);
-    gauge!("freqcap_store_poisoned").set(f64::from(u8::from(app.store.is_poisoned())));
-    for (writer, depth) in app.router.mailbox_depths().enumerate() {
+    gauge!("freqcap_logs_reclaimed").set(store.reclaim().reclaimed() as f64);
+    gauge!("freqcap_store_poisoned").set(f64::from(u8::from(store.is_poisoned())));
+    for (writer, depth) in router.mailbox_depths().enumerate() {
         gauge!("freqcap_mailbox_events", "writer" => writer.to_string()).set(depth as f64);
     }
 }

@@ -1,10 +1,32 @@
-//! The body of `PUT /rules/{id}`.
+//! Rules, as they are read from `PUT /rules/{id}` and as they are answered.
 
-use super::json::{Raw, json_text, members};
-use super::read::{Reject, kind_of};
-use crate::model::{KeyPattern, Limit, Mode, Rule, RuleError, RuleId, Window};
+use super::verdict::{Mode, window_of_rule};
+use crate::input::{Raw, Reject, json_text, kind_of, members};
+use crate::model::{self, KeyPattern, Kind, Limit, Rule, RuleError, RuleId, TsMs, Window};
+use crate::shard::{self, RuleView};
+use serde::Serialize;
 
-/// Why a body is no rule.
+// The body of `PUT /rules/{id}`.
+#[derive(Debug, Clone, PartialEq, utoipa::ToSchema)]
+#[schema(description = "A rule.", example = json!({"key": "campaign:42", "limit": 3, "window": "24h"}))]
+pub struct RuleBody {
+    /// One key (`campaign:42`) or every key of a level (`campaign:*`)
+    #[schema(value_type = String)]
+    pub key: KeyPattern,
+    /// A positive integer, at most `history_limit` unless the window is `lifetime`; null exempts. Must be there
+    #[schema(value_type = Option<u64>, required = true, minimum = 1)]
+    pub limit: Limit,
+    #[schema(schema_with = window_of_rule)]
+    pub window: Window,
+    /// `impression` without it
+    #[schema(value_type = Option<String>)]
+    pub kind: Kind,
+    /// `enforce` without it
+    #[schema(value_type = Option<Mode>)]
+    pub mode: model::Mode,
+}
+
+/// Why a body is not a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleReject {
     #[error(transparent)]
@@ -15,8 +37,8 @@ pub enum RuleReject {
 
 const FIELDS: [&str; 6] = ["id", "key", "limit", "window", "kind", "mode"];
 
-/// Reads a rule; a member that is not a rule's is an error, for it was meant to say something. `id` may be there if it is
-/// the path's. What depends on the settings is checked by [`Rule::check`].
+/// Reads a rule. An unknown member is an error, for it was meant to say something. `id` may be there if it is the path's.
+/// [`Rule::check`] checks what depends on the settings.
 pub fn read_rule(id: &str, body: &str) -> Result<Rule, RuleReject> {
     let rule_id = RuleId::new(id)?;
     let body = json_text(body);
@@ -46,14 +68,15 @@ pub fn read_rule(id: &str, body: &str) -> Result<Rule, RuleReject> {
     if told_id.is_some_and(|told| told.text().as_deref() != Some(id)) {
         return Err(Reject::new("invalid_rule_id", "id is not that of the path").into());
     }
-    Ok(Rule {
-        id: rule_id,
+    let body = RuleBody {
         key: read_key(present(key))?,
         kind: present(kind).map(kind_of).transpose()?.unwrap_or_default(),
         limit: read_limit(limit)?,
         window: read_window(present(window))?,
         mode: present(mode).map(read_mode).transpose()?.unwrap_or_default(),
-    })
+    };
+    let RuleBody { key, limit, window, kind, mode } = body;
+    Ok(Rule { id: rule_id, key, kind, limit, window, mode })
 }
 
 fn present(raw: Option<Raw<'_>>) -> Option<Raw<'_>> {
@@ -86,24 +109,105 @@ fn read_window(raw: Option<Raw<'_>>) -> Result<Window, Reject> {
     Window::read_json(raw.source()).map_err(|why| Reject::new(why.code(), format!("window {why}")))
 }
 
-fn read_mode(raw: Raw<'_>) -> Result<Mode, Reject> {
+fn read_mode(raw: Raw<'_>) -> Result<model::Mode, Reject> {
     match raw.text().as_deref() {
-        Some("enforce") => Ok(Mode::Enforce),
-        Some("shadow") => Ok(Mode::Shadow),
+        Some("enforce") => Ok(model::Mode::Enforce),
+        Some("shadow") => Ok(model::Mode::Shadow),
         _ => Err(Reject::new("invalid_mode", "mode is neither \"enforce\" nor \"shadow\"")),
+    }
+}
+
+/// A rule with what is known about it.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(example = json!({
+    "id": "brand-x", "key": "campaign:42", "kind": "impression", "limit": 3, "window": "24h", "mode": "enforce",
+    "source": "api", "mirror": {"done": 256, "total": 256}
+}))]
+pub struct RuleAnswer {
+    #[schema(example = "brand-x")]
+    pub id: String,
+    /// One key, or `<level>:*`, every key of the level that has no rule of this kind of its own.
+    #[schema(example = "campaign:42")]
+    pub key: String,
+    #[schema(value_type = String, example = "impression")]
+    pub kind: Kind,
+    /// At most so many in the window; null exempts the key from every other rule of the kind.
+    #[schema(value_type = Option<u64>)]
+    pub limit: Limit,
+    #[schema(schema_with = window_of_rule)]
+    pub window: Window,
+    pub mode: Mode,
+    /// Who keeps it: only a rule of the `api` is changed here.
+    pub source: Source,
+    pub mirror: Mirrored,
+    /// The rule reaches further back than events were held when it came: from here on its counts are whole. Only until
+    /// then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub complete_from: Option<TsMs>,
+}
+
+/// How far what is mirrored follows the rule.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Mirrored {
+    /// Shards whose caps were judged since the rule changed, and what came of it told to Redis, where there is one.
+    #[schema(example = 256)]
+    pub done: usize,
+    #[schema(example = 256)]
+    pub total: usize,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct RulesAnswer {
+    /// By id.
+    pub rules: Vec<RuleAnswer>,
+}
+
+impl From<RuleView> for RuleAnswer {
+    fn from(view: RuleView) -> Self {
+        Self {
+            id: view.rule.id.as_str().to_owned(),
+            key: view.rule.key.to_string(),
+            kind: view.rule.kind,
+            limit: view.rule.limit,
+            window: view.rule.window.clone(),
+            mode: view.rule.mode.into(),
+            source: view.source.into(),
+            mirror: Mirrored { done: view.done, total: view.total },
+            complete_from: view.complete_from,
+        }
+    }
+}
+
+/// Who keeps a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(description = "Who made a rule, and alone may change it.")]
+pub enum Source {
+    Flags,
+    File,
+    Api,
+}
+
+impl From<shard::Source> for Source {
+    fn from(source: shard::Source) -> Self {
+        match source {
+            shard::Source::Flags => Self::Flags,
+            shard::Source::File => Self::File,
+            shard::Source::Api => Self::Api,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Kind;
 
     #[test]
     fn a_rule_is_read_as_it_is_written() {
         let rule = read_rule("brand-x", r#"{"key":"campaign:42","limit":3,"window":"24h"}"#).unwrap();
         assert_eq!((rule.id.as_str(), rule.key.to_string().as_str(), rule.limit), ("brand-x", "campaign:42", Some(3)));
-        assert_eq!((rule.kind, rule.mode), (Kind::IMPRESSION, Mode::Enforce));
+        assert_eq!((rule.kind, rule.mode), (Kind::IMPRESSION, model::Mode::Enforce));
         let body = r#"{"id":"r","key":"da:*","limit":null,"window":{"calendar":"day","tz":"Asia/Seoul"},"kind":"click",
             "mode":"enforce"}"#;
         let rule = read_rule("r", body).unwrap();

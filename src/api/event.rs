@@ -1,0 +1,119 @@
+//! Events, and what became of them.
+
+use super::text::{IdText, InstantText};
+use super::verdict::CapAnswer;
+use crate::shard::CappedKey;
+use serde::Serialize;
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct EventAnswer<'a> {
+    /// `counted`, `duplicate`, `late`, `erased` or `ignored`.
+    #[schema(example = "counted")]
+    pub result: &'static str,
+    /// As `GET /cap` with the event's keys, after the event.
+    pub cap: CapAnswer<'a>,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
+pub struct BatchAnswer {
+    #[schema(example = 998)]
+    pub counted: usize,
+    #[schema(example = 1)]
+    pub duplicate: usize,
+    pub late: usize,
+    pub erased: usize,
+    /// Of users that mean nobody (`null`, the all-zero advertising id, macros that nobody replaced): kept nowhere.
+    pub ignored: usize,
+    #[schema(example = 1)]
+    pub rejected: usize,
+    /// The first 100 rejected.
+    pub errors: Vec<EventError>,
+    /// The keys that went from not capped to capped by this call.
+    pub capped: Vec<Capped>,
+    /// Only in a 503: events that were not taken. Sending the whole call again is safe for events with ids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unavailable: Option<usize>,
+}
+
+/// What became of one event, or of a batch.
+// The two forms; each is written by itself.
+#[derive(Serialize, utoipa::ToSchema)]
+#[allow(dead_code)]
+#[serde(untagged)]
+pub enum EventsAnswer<'a> {
+    One(EventAnswer<'a>),
+    Batch(BatchAnswer),
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct EventError {
+    /// Which element, or line (blank ones are counted), from 0.
+    pub index: usize,
+    #[schema(example = "ts_not_milliseconds")]
+    pub code: &'static str,
+    pub detail: String,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Capped {
+    pub user: String,
+    #[schema(example = "da:77")]
+    pub key: String,
+    pub capped_until: u64,
+}
+
+/// An event.
+// The form of what `crate::input` parses into a [`crate::model::Event`] without copying it; a test holds them equal.
+#[derive(utoipa::ToSchema)]
+#[allow(dead_code)]
+#[schema(example = json!({"user": "u1", "da": "77", "ts": 1732233600000u64, "id": "imp-1", "keys": ["campaign:42"]}))]
+pub struct EventBody {
+    /// Also `user_no`, `user_id`.
+    pub user: IdText,
+    /// Also `da_id`, `ad_id`.
+    pub da: IdText,
+    /// The log time; now without it. Also `logTime`, `log_time`, `timestamp`.
+    pub ts: Option<InstantText>,
+    /// With it a retry counts once. Also `event_id`.
+    pub id: Option<IdText>,
+    /// `impression` without it.
+    pub kind: Option<String>,
+    /// Keys counted besides the ad's own, `<level>:<id>`; at most 16.
+    pub keys: Option<Vec<String>>,
+}
+
+impl From<CappedKey> for Capped {
+    fn from(CappedKey { user, key, until }: CappedKey) -> Self {
+        Self { user, key, capped_until: until.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::{EventReader, FieldsConfig};
+    use serde_json::{Value, json};
+    use utoipa::PartialSchema;
+
+    #[test]
+    fn every_documented_member_of_an_event_is_read() {
+        let schema = serde_json::to_value(EventBody::schema()).unwrap();
+        let mut members: Vec<_> = schema["properties"].as_object().unwrap().keys().cloned().collect();
+        members.sort();
+        assert_eq!(members, ["da", "id", "keys", "kind", "ts", "user"]);
+        let reader = EventReader::new(&FieldsConfig::default()).unwrap();
+        let example = schema["example"].clone();
+        let read = |event: &Value| format!("{:?}", reader.event(event.to_string().as_bytes()).unwrap());
+        let whole =
+            json!({"user": "u", "da": "d", "ts": 1732233600000u64, "id": "i", "kind": "click", "keys": ["c:1"]});
+        read(&example);
+        // Without it, something is missing or the event is another one.
+        for member in members {
+            let mut without = whole.clone();
+            without.as_object_mut().unwrap().remove(&member);
+            let read_without = reader.event(without.to_string().as_bytes()).map(|event| format!("{event:?}"));
+            assert_ne!(read_without.ok(), Some(read(&whole)), "{member}");
+        }
+    }
+}

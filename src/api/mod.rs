@@ -1,0 +1,31 @@
+//! What travels: a type for the body of each call and each answer. It is read or written, and documented, from the same
+//! definition. Answers borrow from what they say, so that a conversion copies no text.
+
+mod decision;
+mod decision_answer;
+mod event;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+mod operation;
+mod rule;
+mod text;
+mod user;
+mod verdict;
+
+pub use decision::{CandidateBody, CheckBody, MAX_CANDIDATES, MAX_TTL_MS, ReleaseBody, ReserveBody};
+pub use decision_answer::{
+    CandidateVerdict, CandidateVerdicts, CheckAnswer, Refused, ReleaseAnswer, ReserveAnswer, Reserved,
+};
+pub use event::{BatchAnswer, Capped, EventAnswer, EventBody, EventError, EventsAnswer};
+pub use operation::{ProbeAnswer, StatusAnswer, VersionAnswer};
+pub use rule::{Mirrored, RuleAnswer, RuleBody, RuleReject, RulesAnswer, Source, read_rule};
+pub use text::{IdText, InstantText};
+pub use user::{
+    CallAnswer, Events, HeldEvent, KindAnswer, Leave, LogAnswer, Logs, Receipt, UserAnswer, UserCap, UserCaps,
+};
+pub use verdict::{CapAnswer, Mode, RuleVerdict, Verdict};
+
+/// Leaves a count of nothing out of an answer.
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}

@@ -1,0 +1,49 @@
+//! How the service is, and what it is.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ProbeAnswer {
+    #[schema(example = "ok")]
+    pub status: &'static str,
+}
+
+/// How the service is. There may be more members than these.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct StatusAnswer {
+    /// `ok`; `events_refused` where reads go on and events are answered 503; `failed` where only a restart helps.
+    #[schema(example = "ok")]
+    pub status: &'static str,
+    /// The code that events are refused with; null where they are taken.
+    #[schema(example = "disk_full")]
+    pub refused: Option<&'static str>,
+    #[schema(example = "0.1.0")]
+    pub version: &'static str,
+    /// Made with the data directory.
+    pub store_id: String,
+    /// ms since 1970.
+    pub started_at: u64,
+    pub uptime_ms: u64,
+    pub draining: bool,
+    /// How often something could not be read from disk since the start: its users are refused, all others are served.
+    pub unreadable_rows: u64,
+    /// How often RocksDB failed to flush or to compact since the start: it tries again, in vain where a block is damaged.
+    pub background_errors: u64,
+    /// Parts: `clock`, `memory`, `mirror` and `kafka` (null where there is none).
+    #[serde(flatten)]
+    #[schema(additional_properties)]
+    pub parts: Map<String, Value>,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct VersionAnswer {
+    #[schema(example = "freqcap")]
+    pub name: &'static str,
+    #[schema(example = "0.1.0")]
+    pub version: &'static str,
+    /// Of what is on disk; a newer one is refused.
+    pub format: u32,
+    /// What was compiled in.
+    pub features: &'static [&'static str],
+}

@@ -1,0 +1,79 @@
+//! `POST /reserve` and `POST /release`: check and count in one step, held until an event confirms it.
+
+use crate::api::{ReleaseAnswer, ReleaseBody, ReserveAnswer, ReserveBody};
+use crate::http::app::App;
+use crate::http::body;
+use crate::http::problem::{Problem, json, json_bytes};
+use crate::http::route::{Answer, Call, Route};
+use std::sync::Arc;
+
+/// Reserve the first ads that are not capped
+///
+/// Goes through the candidates in order, each judged against what those before it took, and counts the first `want` that
+/// are not capped at once, in one step that no other call comes between: a cap of N never lets an N+1-th through. An event
+/// with the same user, ad, kind and id confirms a reservation; unconfirmed it stops counting at `expires_at`. The same call
+/// again gives the stored answer, for 1 h after that (24 h where `ttl` is null). An ad whose event with this id is counted
+/// already is granted if it is not capped, with `expires_at` null, and not counted once more. One that lapsed or was released is as if it
+/// had never been, for reads with an `at` before that, too.
+#[utoipa::path(
+    post,
+    path = "/reserve",
+    operation_id = "reserve",
+    tag = "reservations",
+    request_body(content = ReserveBody, content_type = "application/json"),
+    responses(
+        (status = 200, description = "What was reserved and what is capped; candidates after the last one reserved are not mentioned", body = ReserveAnswer),
+        (status = 400, description = "The body is no JSON, or cannot be unpacked", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The id is known for this user, with another body", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "More bytes than max_body", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A member is missing or invalid, there are more than 1,000 candidates, or a log has as many kinds as it may", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Too busy, or writes are refused. Sending the call again is safe if it has an id", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(in crate::http) async fn reserve(app: &Arc<App>, call: &mut Call) -> Answer {
+    let body = body::read_json(app, call).await?;
+    if body.is_large() {
+        let asked = body.parse_in_background(app, |text| ReserveBody::read(text).map(ReserveBody::into_owned)).await?;
+        return reserve_asked(app, call.route, asked).await;
+    }
+    reserve_asked(app, call.route, ReserveBody::read(body.text()?)?).await
+}
+
+async fn reserve_asked(app: &App, route: &Route, asked: ReserveBody<'_>) -> Answer {
+    let _permit = route.admit(app)?;
+    Ok(json_bytes(app.services.decisions.reserve(asked).await?))
+}
+
+/// Give back what is reserved under an id
+#[utoipa::path(
+    post,
+    path = "/release",
+    operation_id = "release",
+    tag = "reservations",
+    request_body(content = ReleaseBody, content_type = "application/json"),
+    responses(
+        (status = 200, description = "Of how many candidates it was; 0 of what is confirmed, lapsed or unknown", body = ReleaseAnswer),
+        (status = 400, description = "The body is no JSON, or cannot be unpacked", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "More bytes than max_body", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A member is missing or invalid", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Too busy, or writes are refused; sending the call again is safe", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(in crate::http) async fn release(app: &Arc<App>, call: &mut Call) -> Answer {
+    let body = body::read_json(app, call).await?;
+    if body.is_large() {
+        let asked = body.parse_in_background(app, |text| ReleaseBody::read(text).map(ReleaseBody::into_owned)).await?;
+        return release_asked(app, call.route, asked).await;
+    }
+    release_asked(app, call.route, ReleaseBody::read(body.text()?)?).await
+}
+
+async fn release_asked(app: &App, route: &Route, asked: ReleaseBody<'_>) -> Answer {
+    let _permit = route.admit(app)?;
+    let released = app.services.decisions.release(asked).await?;
+    Ok(json(&ReleaseAnswer { released }))
+}

@@ -1,0 +1,202 @@
+//! The table of routes. The router, the fast ways, the OpenAPI document and the metrics' labels all follow from it.
+
+use super::app::App;
+use super::problem::Problem;
+use super::resource::{cap, check, events, metrics, probes, reserve, rules, status, users};
+use super::route::Access::{Open, Scope as Needs};
+use super::route::Class::{BodyThenRead, Light, Operation, Read, Write};
+use super::route::{Answer, Call, FastRoute, Route, Scope};
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, on};
+use http::{Method, StatusCode};
+use std::sync::Arc;
+use utoipa::OpenApi;
+use utoipa_swagger_ui::SwaggerUi;
+
+/// Makes the table, and the document of the same handlers.
+macro_rules! routes {
+    ($($method:ident $path:literal $operation:ident $module:ident::$handler:ident, $access:expr, $admission:expr, $fast:expr;)*) => {
+        pub(super) static ROUTES: &[Route] = &[$(Route {
+            method: Method::$method,
+            path: $path,
+            operation: stringify!($operation),
+            access: $access,
+            admission: $admission,
+            fast: $fast,
+            handler: |app, call| Box::pin($module::$handler(app, call)),
+        }),*];
+
+        #[derive(OpenApi)]
+        #[openapi(
+            paths($($module::$handler),*),
+            info(
+                title = "freqcap",
+                description = "Ad frequency capping: has this user seen this ad too often? Events in, exact caps out.\n\nInstants are integers, ms since 1970. Durations are text: one positive integer and one of `ms`, `s`, `m`, `h`, `d`. Errors are RFC 9457 problems with a stable `code`.",
+                license(name = "Apache-2.0", identifier = "Apache-2.0")
+            ),
+            tags(
+                (name = "events", description = "Impressions, clicks, conversions in"),
+                (name = "caps", description = "Verdicts"),
+                (name = "reservations", description = "Check and count in one step"),
+                (name = "rules", description = "What caps"),
+                (name = "users", description = "What is known of a user"),
+                (name = "operation", description = "Probes and figures")
+            )
+        )]
+        struct Document;
+    };
+}
+
+// Method, path, operation id, handler; who may call it; how it is admitted; whether it has a fast way.
+routes! {
+    POST   "/events"            postEvents    events::post,       Needs(Scope::Events),     Write,        Some(FastRoute::Events);
+    GET    "/cap/{user}/{da}"   getCap        cap::get_by_path,   Needs(Scope::Decide),     Read,         Some(FastRoute::Cap);
+    GET    "/cap"               getCapByQuery cap::get_by_query,  Needs(Scope::Decide),     Read,         None;
+    POST   "/check"             checkCandidates check::post,      Needs(Scope::Decide),     BodyThenRead, Some(FastRoute::Check);
+    POST   "/reserve"           reserve       reserve::reserve,   Needs(Scope::Decide),     Write,        Some(FastRoute::Reserve);
+    POST   "/release"           release       reserve::release,   Needs(Scope::Decide),     Write,        None;
+    GET    "/users/{user}/caps" getUserCaps   users::get_caps,    Needs(Scope::Decide),     Read,         None;
+    GET    "/users/{user}"      getUser       users::get,         Needs(Scope::UsersRead),  Read,         None;
+    DELETE "/users/{user}"      eraseUser     users::delete,      Needs(Scope::UsersErase), Write,        None;
+    GET    "/rules"             listRules     rules::list,        Needs(Scope::RulesRead),  Read,         None;
+    GET    "/rules/{id}"        getRule       rules::get,         Needs(Scope::RulesRead),  Light,        None;
+    PUT    "/rules/{id}"        putRule       rules::put,         Needs(Scope::RulesWrite), Write,        None;
+    DELETE "/rules/{id}"        deleteRule    rules::delete,      Needs(Scope::RulesWrite), Write,        None;
+    GET    "/healthz"           getHealth     probes::healthz,    Open,                     Operation,    None;
+    GET    "/readyz"            getReadiness  probes::readyz,     Open,                     Operation,    None;
+    GET    "/metrics"           getMetrics    metrics::metrics,   Needs(Scope::Metrics),    Operation,    None;
+    GET    "/status"            getStatus     status::status,     Needs(Scope::Metrics),    Operation,    None;
+    GET    "/version"           getVersion    status::version,    Needs(Scope::Metrics),    Operation,    None;
+}
+
+/// The row of a fast way. That there is one is tested.
+pub(super) fn fast_route(fast: FastRoute) -> &'static Route {
+    let row = ROUTES.iter().find(|route| route.fast == Some(fast));
+    row.unwrap_or(&ROUTES[0])
+}
+
+/// Whether a path is one of those that are answered whatever the load.
+pub(super) fn is_operation(path: &str) -> bool {
+    ROUTES.iter().any(|route| route.admission == Operation && route.path == path)
+}
+
+/// The OpenAPI document, as `openapi/openapi.json` holds it.
+pub fn openapi_json() -> String {
+    let mut text = Document::openapi().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// The paths of operation alone.
+pub(super) fn admin_router(app: &Arc<App>) -> Router {
+    let operation = ROUTES.iter().filter(|route| route.admission == Operation);
+    with_fallbacks(with_routes(operation).with_state(app.clone()))
+}
+
+/// Every path of the service.
+pub(super) fn router(app: &Arc<App>) -> Router {
+    let swagger = SwaggerUi::new("/docs").url("/openapi.json", Document::openapi());
+    with_fallbacks(with_routes(ROUTES.iter()).with_state(app.clone()).merge(swagger))
+}
+
+fn with_routes(routes: impl Iterator<Item = &'static Route>) -> Router<Arc<App>> {
+    let mut router = Router::new();
+    for route in routes {
+        // The table has the methods that a filter knows.
+        let Ok(method) = MethodFilter::try_from(route.method.clone()) else { continue };
+        let handler = move |State(app): State<Arc<App>>, request: Request| async move {
+            let (parts, body) = request.into_parts();
+            run(&app, &mut Call { route, parts, body }).await.unwrap_or_else(Problem::into_response)
+        };
+        router = router.route(route.path, on(method, handler));
+    }
+    router
+}
+
+async fn run(app: &Arc<App>, call: &mut Call) -> Answer {
+    let _permit = call.enter(app)?;
+    (call.route.handler)(app, call).await
+}
+
+fn with_fallbacks(routes: Router) -> Router {
+    routes
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn(note_route))
+        // Bodies are bounded where they are read.
+        .layer(DefaultBodyLimit::disable())
+}
+
+/// Leaves with an answer by which route it came.
+async fn note_route(route: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
+}
+
+async fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not_found", "there is no such resource; /docs tells what there is")
+}
+
+async fn method_not_allowed() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "the resource does not have this method; see /docs",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use std::collections::BTreeSet;
+
+    /// Method, path and operation id.
+    type Row = (String, String, String);
+
+    #[test]
+    fn the_document_describes_the_routes_of_the_table_and_no_others() {
+        let of_route =
+            |route: &Route| (route.method.as_str().to_lowercase(), route.path.to_owned(), route.operation.to_owned());
+        let table: BTreeSet<Row> = ROUTES.iter().map(of_route).collect();
+        let document: Value = serde_json::from_str(&openapi_json()).unwrap();
+        let mut documented = BTreeSet::new();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                let id = operation["operationId"].as_str().unwrap();
+                documented.insert((method.clone(), path.clone(), id.to_owned()));
+            }
+        }
+        assert_eq!(table, documented);
+        assert_eq!(table.len(), ROUTES.len());
+    }
+
+    #[test]
+    fn the_fast_ways_are_those_of_the_table() {
+        for fast in FastRoute::ALL {
+            let rows: Vec<_> = ROUTES.iter().filter(|route| route.fast == Some(fast)).collect();
+            assert_eq!(rows.len(), 1, "{fast:?}");
+        }
+        for route in ROUTES {
+            let path = route.path.replace(['{', '}'], "");
+            assert_eq!(FastRoute::of(&route.method, &path), route.fast, "{} {path}", route.method);
+        }
+    }
+
+    #[test]
+    fn only_probes_are_open() {
+        let open: Vec<_> = ROUTES.iter().filter(|route| route.access == Open).map(|route| route.path).collect();
+        assert_eq!(open, ["/healthz", "/readyz"]);
+    }
+
+    #[test]
+    fn every_method_of_the_table_is_routed() {
+        assert!(ROUTES.iter().all(|route| MethodFilter::try_from(route.method.clone()).is_ok()));
+    }
+}

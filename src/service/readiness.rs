@@ -1,0 +1,41 @@
+//! Whether new requests should come here.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How far events that were there before the service are counted.
+#[derive(Debug, Clone, Copy)]
+pub struct BackFill {
+    pub caught_up: bool,
+    /// Records that wait.
+    pub lag: u64,
+    /// Partitions that are not read.
+    pub stopped: usize,
+}
+
+/// Whether new requests should come here. Clones share it.
+#[derive(Clone, Default)]
+pub struct Readiness {
+    draining: Arc<AtomicBool>,
+    back_fill: Option<Arc<dyn Fn() -> BackFill + Send + Sync>>,
+}
+
+impl Readiness {
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Asks this how far the back-fill is, from now on, for this and the clones made of it later.
+    pub fn follow(&mut self, back_fill: impl Fn() -> BackFill + Send + Sync + 'static) {
+        self.back_fill = Some(Arc::new(back_fill));
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// How far the back-fill is, where there is one.
+    pub fn back_fill(&self) -> Option<BackFill> {
+        self.back_fill.as_ref().map(|back_fill| back_fill())
+    }
+}

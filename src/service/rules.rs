@@ -1,0 +1,62 @@
+//! The rules in force, and how they are changed.
+
+use crate::model::Rule;
+use crate::shard::{Expect, Refusal, Router, RuleView, Rulebook, RulebookError};
+
+/// Reads and changes rules. Cheap to clone.
+#[derive(Clone)]
+pub struct Rules {
+    rulebook: Rulebook,
+    router: Router,
+}
+
+/// Why a rule was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    #[error(transparent)]
+    Rulebook(#[from] RulebookError),
+    #[error("the thread that changes rules ended")]
+    Gone,
+}
+
+impl Rules {
+    pub(super) fn new(rulebook: Rulebook, router: Router) -> Self {
+        Self { rulebook, router }
+    }
+
+    pub fn list(&self) -> Vec<RuleView> {
+        self.rulebook.list()
+    }
+
+    pub fn count(&self) -> usize {
+        self.rulebook.count()
+    }
+
+    pub fn get(&self, id: &str) -> Result<RuleView, RulebookError> {
+        self.rulebook.get(id)
+    }
+
+    /// Whether changes are taken now.
+    pub fn accepts_changes(&self) -> Result<(), Refusal> {
+        self.router.health().refusal().map_or(Ok(()), Err)
+    }
+
+    /// Makes or changes a rule. Says whether it is a new one.
+    pub async fn put(&self, rule: Rule, expect: Expect) -> Result<(bool, RuleView), ChangeError> {
+        self.change(move |rules| rules.rulebook.put(rule, &expect, &rules.router)).await
+    }
+
+    pub async fn delete(&self, id: String, expect: Expect) -> Result<(), ChangeError> {
+        self.change(move |rules| rules.rulebook.delete(&id, &expect, &rules.router).map(drop)).await
+    }
+
+    /// Runs a change on a thread that may wait for the disk.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Self) -> Result<T, RulebookError> + Send + 'static,
+    ) -> Result<T, ChangeError> {
+        let rules = self.clone();
+        let changed = tokio::task::spawn_blocking(move || change(&rules)).await;
+        Ok(changed.map_err(|_| ChangeError::Gone)??)
+    }
+}

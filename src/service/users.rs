@@ -1,0 +1,51 @@
+//! What is held about a user, and how it is erased.
+
+use crate::model::{UserCap, UserId};
+use crate::shard::{PageStart, Reader, ReaderError, Refusal, Router, UserPage};
+use crate::store::{Erasure, Room};
+use std::time::Duration;
+
+/// Answers for one user.
+pub struct Users {
+    router: Router,
+    reader: Reader,
+}
+
+impl Users {
+    pub(super) fn new(router: Router, reader: Reader) -> Self {
+        Self { router, reader }
+    }
+
+    /// Gives every key of a user that is capped now to `each`, by key, until that has no more room. Gives back the state, and
+    /// whether there was room for all.
+    pub async fn caps<S: Send + 'static>(
+        &self,
+        user: &UserId<'_>,
+        state: S,
+        each: impl Fn(&mut S, &UserCap) -> bool + Send + 'static,
+    ) -> Result<(S, bool), ReaderError> {
+        self.reader.user_caps(user, state, each).await
+    }
+
+    /// Gives a page of what is held about a user to `tell`, on a thread that may take its time.
+    pub async fn page<T: Send + 'static, R: Room>(
+        &self,
+        user: &UserId<'_>,
+        start: Option<PageStart>,
+        max: usize,
+        room: R,
+        tell: impl FnOnce(UserPage, R) -> T + Send + 'static,
+    ) -> Result<T, ReaderError> {
+        self.reader.user(user, start, max, room, tell).await
+    }
+
+    /// Erases a user.
+    pub async fn erase(&self, user: &UserId<'_>) -> Result<Erasure, Refusal> {
+        let erasure = self.router.erase(user).await?;
+        // An event without a time that comes after the answer is a new one, so it must get a later millisecond.
+        if erasure.until == self.reader.clock().now() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(erasure)
+    }
+}
