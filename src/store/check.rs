@@ -99,16 +99,16 @@ pub(super) fn missing_files(db: &DB, dir: &Path) -> Result<Option<Damage>, rocks
         Ok(data) => Some(format!("has {} bytes instead of {}", data.len(), file.size)),
         Err(_) => Some("is missing".to_owned()),
     };
-    if files.iter().all(|file| why(file).is_none()) {
+    let bad: Vec<_> = files.iter().filter_map(|file| Some((file, why(file)?))).collect();
+    if bad.is_empty() {
         return Ok(None);
     }
-    // Compaction goes on meanwhile: a file that it was done with since the list was made is not missing.
+    // Compaction goes on meanwhile: a file that it is done with by now is not missing. It is off the list before it is removed,
+    // so the list is asked for after the files.
     let still_wanted = db.live_files()?;
     let mut missing = Vec::new();
-    for file in files.iter().filter(|file| still_wanted.iter().any(|wanted| wanted.name == file.name)) {
-        if let Some(why) = why(file) {
-            missing.push(format!("{} of table {} {why}", file.name.trim_start_matches('/'), file.column_family_name));
-        }
+    for (file, why) in bad.into_iter().filter(|(file, _)| still_wanted.iter().any(|wanted| wanted.name == file.name)) {
+        missing.push(format!("{} of table {} {why}", file.name.trim_start_matches('/'), file.column_family_name));
     }
     let (what, count) = (missing.join(", "), missing.len());
     let lost = format!("{count} of {} files cannot be used, and the rows in them are lost", files.len());
