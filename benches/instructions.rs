@@ -106,7 +106,7 @@ impl Logs for OneLog {
         None
     }
 
-    fn beside(&self, _at: (), _key: &str) -> Option<()> {
+    fn sibling(&self, _at: (), _key: &str) -> Option<()> {
         None
     }
 }

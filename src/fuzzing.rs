@@ -74,7 +74,7 @@ fn judged(bytes: &[u8]) {
     let Some((after, row)) = bytes.split_first_chunk() else { return };
     let Ok(row) = decode_log(row) else { return };
     let times = row.log.sections.iter().flat_map(|section| {
-        section.entries.iter().map(|entry| entry.ts).chain(section.held.iter().map(|held| held.ts))
+        section.entries.iter().map(|entry| entry.ts).chain(section.reservations.iter().map(|held| held.ts))
     });
     let (first, last) = (times.clone().min().unwrap_or_default(), times.max().unwrap_or_default());
     let now = TsMs(first.0.saturating_add_signed(i64::from(i32::from_le_bytes(*after))));

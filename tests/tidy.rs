@@ -3,7 +3,9 @@
 //!
 //! The sources are read as text with comments and literals blanked out, so that a doc comment may say what it likes.
 
-use std::collections::{BTreeMap, BTreeSet};
+#[path = "tidy/circles.rs"]
+mod circles;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -78,68 +80,6 @@ fn imports_run_downwards() {
         let wrong = file.imports("crate").into_iter().filter(move |(_, to)| !may_use(from, to));
         wrong.map(move |(line, to)| file.at(line, &format!("{from} must not use {to}")))
     }));
-}
-
-/// Folders in which no file imports, by whatever way, one that imports it.
-const WITHOUT_CIRCLES: [&str; 3] = ["api", "http", "service"];
-
-#[test]
-fn files_do_not_import_each_other_in_circles() {
-    let all = sources(&["src"]);
-    report(WITHOUT_CIRCLES.into_iter().filter_map(|folder| {
-        let files: Vec<&Source> = all.iter().filter(|file| file.module() == folder).collect();
-        circle(&imports_within(folder, &files)).map(|circle| format!("src/{folder}: {}", circle.join(" -> ")))
-    }));
-}
-
-/// Who imports whom among the files of a folder; a folder in it counts as one file.
-fn imports_within(folder: &str, files: &[&Source]) -> BTreeMap<String, BTreeSet<String>> {
-    let node = |file: &Source| {
-        let path = file.name.strip_prefix(&format!("src/{folder}/")).unwrap_or("mod.rs").to_owned();
-        path.split('/').next().map_or(path.clone(), |first| first.trim_end_matches(".rs").to_owned())
-    };
-    let mut imports: BTreeMap<String, BTreeSet<String>> =
-        files.iter().map(|file| (node(file), BTreeSet::new())).filter(|(name, _)| name != "mod").collect();
-    // What the folder's mod.rs gives out under its own name, and whose it is.
-    let mut given_out = BTreeMap::new();
-    for file in files.iter().filter(|file| node(file) == "mod") {
-        for owner in imports.keys() {
-            given_out.extend(file.imports(owner).into_iter().map(|(_, name)| (name, owner.clone())));
-        }
-    }
-    for file in files.iter().filter(|file| node(file) != "mod") {
-        let is_deep = file.name.matches('/').count() > 2;
-        let above = if is_deep { Vec::new() } else { file.imports("super") };
-        for (_, name) in above.into_iter().chain(file.imports(folder)) {
-            let owner = if imports.contains_key(&name) { Some(&name) } else { given_out.get(&name) };
-            let from = node(file);
-            if let Some(owner) = owner.filter(|owner| **owner != from).cloned() {
-                imports.entry(from).or_default().insert(owner);
-            }
-        }
-    }
-    imports
-}
-
-/// A circle, if there is one.
-fn circle(imports: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
-    let mut left = imports.clone();
-    // Whoever imports nobody that is left is in no circle.
-    while let Some(done) = left.iter().find(|(_, to)| to.iter().all(|to| !left.contains_key(to))).map(|(name, _)| name)
-    {
-        let done = done.clone();
-        left.remove(&done);
-    }
-    let mut path = vec![left.keys().next()?.clone()];
-    loop {
-        let next = left[path.last()?].iter().find(|to| left.contains_key(*to))?.clone();
-        if let Some(start) = path.iter().position(|name| *name == next) {
-            path.drain(..start);
-            path.push(next);
-            return Some(path);
-        }
-        path.push(next);
-    }
 }
 
 #[test]
@@ -360,7 +300,7 @@ fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
 
 /// A rule that sees nothing is kept by everything: the reading itself is tested, too.
 mod reading {
-    use super::{Source, circle, code_of, imports_within, may_use};
+    use super::{Source, code_of, may_use};
 
     fn source(text: &str) -> Source {
         Source::new("src/store/log.rs".to_owned(), text.to_owned())
@@ -411,20 +351,6 @@ mod reading {
         assert_eq!(file.module(), "store");
         assert_eq!(file.path_roots("redis").count(), 0);
         assert_eq!(source("use redis::Client;").path_roots("redis").count(), 1);
-    }
-
-    #[test]
-    fn circles_of_files_are_found() {
-        let file = |name: &str, text: &str| Source::new(format!("src/store/{name}.rs"), text.to_owned());
-        let files = [
-            file("mod", "mod log; mod row; mod table; pub use row::{RowKey, Rows};"),
-            file("log", "use super::RowKey;"),
-            file("row", "use super::table::key;"),
-            file("table/key", "use super::other; use crate::store::{log, x};"),
-        ];
-        let imports = |count: usize| imports_within("store", &files.iter().take(count).collect::<Vec<_>>());
-        assert_eq!(circle(&imports(3)), None);
-        assert_eq!(circle(&imports(4)).unwrap(), ["log", "row", "table", "log"]);
     }
 
     #[test]

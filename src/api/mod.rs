@@ -21,7 +21,7 @@ pub use operation::{ProbeAnswer, StatusAnswer, VersionAnswer};
 pub use rule::{Mirrored, RuleAnswer, RuleBody, RuleReject, RulesAnswer, Source, read_rule};
 pub use text::{IdText, InstantText};
 pub use user::{
-    CallAnswer, Events, HeldEvent, KindAnswer, Leave, LogAnswer, Logs, Receipt, UserAnswer, UserCap, UserCaps,
+    CallAnswer, Events, HeldEvent, KindAnswer, LogAnswer, Logs, Receipt, RuleExit, UserAnswer, UserCap, UserCaps,
 };
 pub use verdict::{CapAnswer, Mode, RuleVerdict, Verdict};
 

@@ -150,7 +150,7 @@ pub struct HeldEvent<'a> {
     #[schema(value_type = Option<u64>)]
     pub expires_at: Option<TsMs>,
     /// When it leaves the window of each rule that counts it now.
-    #[schema(value_type = Vec<Leave>)]
+    #[schema(value_type = Vec<RuleExit>)]
     pub leaves: Leaves<'a>,
 }
 
@@ -167,25 +167,25 @@ impl<'a> From<&'a UserEvent> for HeldEvent<'a> {
 
 /// When something held leaves the window of each rule that counts it.
 #[derive(Debug)]
-pub struct Leaves<'a>(&'a [engine::Leave]);
+pub struct Leaves<'a>(&'a [engine::RuleExit]);
 
 impl Serialize for Leaves<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(Leave::from))
+        serializer.collect_seq(self.0.iter().map(RuleExit::from))
     }
 }
 
 /// When something held leaves a rule's window.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-pub struct Leave<'a> {
+pub struct RuleExit<'a> {
     #[schema(value_type = String, example = "default")]
     rule: &'a RuleId,
     #[schema(value_type = u64)]
     at: TsMs,
 }
 
-impl<'a> From<&'a engine::Leave> for Leave<'a> {
-    fn from(leave: &'a engine::Leave) -> Self {
+impl<'a> From<&'a engine::RuleExit> for RuleExit<'a> {
+    fn from(leave: &'a engine::RuleExit) -> Self {
         Self { rule: &leave.rule, at: leave.at }
     }
 }

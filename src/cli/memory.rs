@@ -59,7 +59,7 @@ pub(super) fn publish(plan: MemoryPlan, board: &StatusBoard, app: &Arc<App>, sto
         let used = |part: Part| match part {
             Part::BlockCache => Some(store.cache_bytes()),
             Part::Overlay => Some((overlay.active_bytes + overlay.frozen_bytes) as u64),
-            Part::ExistenceFilter => Some(overlay.known_bytes as u64),
+            Part::ExistenceFilter => Some(overlay.filter_bytes as u64),
             Part::WriteBuffers => Some(store.write_buffer_bytes()),
             Part::Bodies => app.upgrade().map(|app| app.body_bytes()),
             Part::Mailboxes => app.upgrade().map(|app| app.mailbox_bytes()),

@@ -9,7 +9,7 @@ use crate::input::EventReader;
 use crate::kafka::{self, KafkaError};
 use crate::mirror::{self, Mirror};
 use crate::model::Rule;
-use crate::priority::give_way;
+use crate::priority::lower_priority;
 use crate::service::{self, Readiness, ServiceParts, Services, StatusBoard};
 use crate::shard::{self, RulebookError, Shards};
 use crate::store::{OpenError, Store, StoreError, StoreOptions};
@@ -95,6 +95,11 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
             return Err(error.into());
         }
     };
+    // Before the output, which trims the changes: it must not trim what the mirror wants.
+    let mirror = options.mirror.map(|mirror| {
+        let clock = clock.clone();
+        Mirror::new(store.clone(), mirror, Arc::new(move || clock.now()))
+    });
     let output = match options.output.map(|output| kafka::start_output(output, store.clone())).transpose() {
         Ok(output) => output,
         Err(error) => {
@@ -112,7 +117,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         .worker_threads(1)
         .thread_name("background")
         .max_blocking_threads(2 * std::thread::available_parallelism().map_or(1, usize::from))
-        .on_thread_start(give_way)
+        .on_thread_start(lower_priority)
         .enable_all()
         .build()
         .map_err(ServeError::Runtime)?;
@@ -125,10 +130,6 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         .enable_all()
         .build()
         .map_err(ServeError::Runtime)?;
-    let mirror = options.mirror.map(|mirror| {
-        let clock = clock.clone();
-        Mirror::new(store.clone(), mirror, Arc::new(move || clock.now()))
-    });
     if let Some(mirror) = &mirror {
         status.add("mirror", mirror_status(mirror.handle()));
     }

@@ -314,11 +314,7 @@ impl Config {
 
     /// What the output of cap changes is set up with, where there is one.
     pub fn output_options(&self) -> Option<kafka::OutputOptions> {
-        Some(kafka::OutputOptions {
-            cluster: self.kafka_cluster()?,
-            topic: self.kafka_output.clone()?,
-            mirrored: self.redis.is_some(),
-        })
+        Some(kafka::OutputOptions { cluster: self.kafka_cluster()?, topic: self.kafka_output.clone()? })
     }
 
     /// What the Kafka adapter is set up with, where there is one.

@@ -13,7 +13,7 @@ pub fn plan_cap(held: Option<CapRow>, until: Option<TsMs>, fired: bool) -> CapPl
             row_changes: held.is_some(),
             timer_add: None,
             timer_remove: held.filter(|_| !fired).map(|row| row.due),
-            tell: held.is_some(),
+            notify: held.is_some(),
             was,
         };
     };
@@ -26,7 +26,7 @@ pub fn plan_cap(held: Option<CapRow>, until: Option<TsMs>, fired: bool) -> CapPl
         row_changes: held != Some(row),
         timer_add: (!keeps_timer).then_some(until),
         timer_remove: if keeps_timer { None } else { timer },
-        tell: was != Some(until),
+        notify: was != Some(until),
         was,
     }
 }
@@ -41,32 +41,32 @@ mod tests {
     }
 
     #[test]
-    fn a_new_cap_gets_a_row_a_timer_and_is_told() {
+    fn a_new_cap_gets_a_row_a_timer_and_is_notified_of() {
         let plan = plan_cap(None, Some(TsMs(9)), false);
-        assert_eq!((plan.row, plan.timer_add, plan.tell), (Some(row(9, 9)), Some(TsMs(9)), true));
+        assert_eq!((plan.row, plan.timer_add, plan.notify), (Some(row(9, 9)), Some(TsMs(9)), true));
         assert_eq!(plan.change(), (CapChange::Capped, Some(TsMs(9))));
     }
 
     #[test]
     fn an_extended_cap_keeps_its_timer_until_that_fires() {
         let plan = plan_cap(Some(row(9, 9)), Some(TsMs(12)), false);
-        assert_eq!((plan.row, plan.timer_add, plan.timer_remove, plan.tell), (Some(row(12, 9)), None, None, true));
+        assert_eq!((plan.row, plan.timer_add, plan.timer_remove, plan.notify), (Some(row(12, 9)), None, None, true));
         assert_eq!(plan.change(), (CapChange::Extended, Some(TsMs(12))));
         let fired = plan_cap(Some(row(12, 9)), Some(TsMs(12)), true);
-        assert_eq!((fired.row, fired.timer_add, fired.tell), (Some(row(12, 12)), Some(TsMs(12)), false));
+        assert_eq!((fired.row, fired.timer_add, fired.notify), (Some(row(12, 12)), Some(TsMs(12)), false));
     }
 
     #[test]
     fn a_shortened_cap_moves_its_timer_forward() {
         let plan = plan_cap(Some(row(12, 12)), Some(TsMs(5)), false);
-        assert_eq!((plan.timer_add, plan.timer_remove, plan.tell), (Some(TsMs(5)), Some(TsMs(12)), true));
+        assert_eq!((plan.timer_add, plan.timer_remove, plan.notify), (Some(TsMs(5)), Some(TsMs(12)), true));
         assert_eq!(plan.change(), (CapChange::Shortened, Some(TsMs(5))));
     }
 
     #[test]
     fn an_ended_cap_leaves_nothing() {
         let ended = plan_cap(Some(row(9, 9)), None, true);
-        assert_eq!(ended, CapPlan { row_changes: true, tell: true, was: Some(TsMs(9)), ..CapPlan::default() });
+        assert_eq!(ended, CapPlan { row_changes: true, notify: true, was: Some(TsMs(9)), ..CapPlan::default() });
         assert_eq!(ended.change(), (CapChange::Ended, None));
         assert_eq!(plan_cap(Some(row(9, 9)), None, false).timer_remove, Some(TsMs(9)));
         assert_eq!(plan_cap(None, None, false), CapPlan::default());
@@ -75,6 +75,6 @@ mod tests {
     #[test]
     fn nothing_is_written_where_nothing_changed() {
         let plan = plan_cap(Some(row(9, 7)), Some(TsMs(9)), false);
-        assert!(!plan.row_changes && !plan.tell && plan.timer_add.is_none() && plan.timer_remove.is_none());
+        assert!(!plan.row_changes && !plan.notify && plan.timer_add.is_none() && plan.timer_remove.is_none());
     }
 }

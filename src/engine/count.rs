@@ -93,12 +93,12 @@ fn classify(policy: &Policy, da_log: &Log, kind: Kind, entry: Entry, now: TsMs) 
 /// more, in those too. Says whether there was one.
 fn confirm<L: Logs>(policy: &Policy, logs: &mut L, keys: &[L::At], kind: Kind, entry: Entry) -> bool {
     let da = keys[0];
-    let Some(held) = logs.log(da).held(kind, entry.hash) else { return false };
+    let Some(held) = logs.log(da).reservation(kind, entry.hash) else { return false };
     let mut reserved: SmallVec<[L::At; 4]> = SmallVec::from_slice(&[da]);
-    reserved.extend(held.keys.iter().filter_map(|key| logs.beside(da, key)));
+    reserved.extend(held.keys.iter().filter_map(|key| logs.sibling(da, key)));
     for &at in &reserved {
         logs.change(at, |log| {
-            log.unhold(kind, entry.hash);
+            log.remove_reservation(kind, entry.hash);
             log.insert(kind, entry, policy.history_limit());
         });
     }

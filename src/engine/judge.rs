@@ -1,7 +1,7 @@
 //! Verdicts: logs, the rules and an instant in; capped or not, until when, by which rule, out.
 
 use super::Policy;
-use super::leave::Leaves;
+use super::window_exit::WindowExit;
 use crate::model::{
     Entry, Kind, Log, MAX_SHADOWS, Mode, Rule, RuleId, RuleVerdict, Section, TsMs, UserCap, Verdict, Window,
 };
@@ -42,18 +42,18 @@ impl Tally {
 /// when entry `first + count - limit` leaves: then `limit - 1` are left. Reservations leave when they like.
 fn tally(policy: &Policy, rule: &Rule, log: &Log, section: &Section, now: TsMs, at: Option<TsMs>) -> Tally {
     let t = at.unwrap_or(now);
-    let leaves = Leaves::of(policy, rule, log);
-    if let Leaves::Lifetime(end, _) = leaves {
-        return lifetime(rule, section, &leaves, end, t);
+    let exit = WindowExit::of(policy, rule, log);
+    if let WindowExit::Lifetime(end, _) = exit {
+        return lifetime(rule, section, &exit, end, t);
     }
     let kept = section.kept(policy.history_limit());
-    let first = first_of(&leaves, kept, t);
+    let first = first_of(&exit, kept, t);
     let last = last_of(kept, first, at);
     let entries = &kept[first..last];
-    let held = held_in(section, &leaves, t, at);
+    let held = held_in(section, &exit, t, at);
     let all = (entries.len() + held.len()) as u64;
     let capped_until = match rule.limit {
-        Some(limit) if all >= limit => Some(nth_to_leave(entries, held, &leaves, (all - limit) as usize)),
+        Some(limit) if all >= limit => Some(nth_to_leave(entries, held, &exit, (all - limit) as usize)),
         _ => None,
     };
     // What a full log no longer keeps might have been in a window that reaches behind its oldest entry.
@@ -62,9 +62,9 @@ fn tally(policy: &Policy, rule: &Rule, log: &Log, section: &Section, now: TsMs, 
 }
 
 /// The first entry that the window holds at `t`.
-fn first_of(leaves: &Leaves<'_>, kept: &[Entry], t: TsMs) -> usize {
-    match leaves {
-        Leaves::Calendar(calendar) => {
+fn first_of(exit: &WindowExit<'_>, kept: &[Entry], t: TsMs) -> usize {
+    match exit {
+        WindowExit::Calendar(calendar) => {
             let start = calendar.period(t).start;
             kept.partition_point(|entry| entry.ts < start)
         }
@@ -78,29 +78,29 @@ fn last_of(kept: &[Entry], first: usize, at: Option<TsMs>) -> usize {
 }
 
 /// When the reservations leave that the window holds at `t`.
-fn held_in(section: &Section, leaves: &Leaves<'_>, t: TsMs, at: Option<TsMs>) -> SmallVec<[TsMs; 4]> {
-    let made = section.held.iter().filter(|held| at.is_none_or(|at| held.ts <= at));
-    let begun = made.filter(|held| match leaves {
-        Leaves::Calendar(calendar) => held.ts >= calendar.period(t).start,
+fn held_in(section: &Section, exit: &WindowExit<'_>, t: TsMs, at: Option<TsMs>) -> SmallVec<[TsMs; 4]> {
+    let made = section.reservations.iter().filter(|held| at.is_none_or(|at| held.ts <= at));
+    let begun = made.filter(|held| match exit {
+        WindowExit::Calendar(calendar) => held.ts >= calendar.period(t).start,
         _ => true,
     });
-    begun.map(|held| leaves.held(held)).filter(|leave| *leave > t).collect()
+    begun.map(|held| exit.reservation(held)).filter(|leave| *leave > t).collect()
 }
 
 /// When the `nth` (from 0) of the entries and reservations leaves.
-fn nth_to_leave(entries: &[Entry], mut held: SmallVec<[TsMs; 4]>, leaves: &Leaves<'_>, nth: usize) -> TsMs {
+fn nth_to_leave(entries: &[Entry], mut held: SmallVec<[TsMs; 4]>, exit: &WindowExit<'_>, nth: usize) -> TsMs {
     if held.is_empty() {
-        return leaves.event(entries[nth].ts);
+        return exit.event(entries[nth].ts);
     }
-    held.extend(entries.iter().map(|entry| leaves.event(entry.ts)));
+    held.extend(entries.iter().map(|entry| exit.event(entry.ts)));
     held.sort_unstable();
     held[nth]
 }
 
 /// Every event counted since the log was made, kept or not: all leave at `end`. Of `at` only the end is asked.
-fn lifetime(rule: &Rule, section: &Section, leaves: &Leaves<'_>, end: TsMs, t: TsMs) -> Tally {
+fn lifetime(rule: &Rule, section: &Section, exit: &WindowExit<'_>, end: TsMs, t: TsMs) -> Tally {
     let events = if end <= t { 0 } else { section.lifetime() };
-    let mut held = held_in(section, leaves, t, None);
+    let mut held = held_in(section, exit, t, None);
     let count = events + held.len() as u64;
     let capped_until = rule.limit.filter(|limit| count >= *limit).map(|limit| {
         held.sort_unstable();
@@ -187,7 +187,7 @@ impl Shadow<'_> {
     pub fn would_cap(&self) -> bool {
         let (Some(section), Some(limit)) = (self.log.section(self.rule.kind), self.rule.limit) else { return false };
         // Most logs hold fewer events than the limit, whatever the window.
-        let held = (section.entries.len() + section.held.len()) as u64;
+        let held = (section.entries.len() + section.reservations.len()) as u64;
         let has_enough = held >= limit || matches!(self.rule.window, Window::Lifetime);
         has_enough && tally(self.policy, self.rule, self.log, section, self.now, self.at).capped_until.is_some()
     }
@@ -319,11 +319,11 @@ pub fn unbound_count(policy: &Policy, keys: &[KeyLog<'_>], question: Question, n
     let kind = question.kind.unwrap_or_default();
     let Some(section) = keys.first().and_then(|ad| ad.log.section(kind)) else { return Tally::NOTHING };
     let t = question.at.unwrap_or(now);
-    let leaves = Leaves::Rolling(policy.retention_ms());
+    let exit = WindowExit::Rolling(policy.retention_ms());
     let kept = section.kept(policy.history_limit());
-    let first = first_of(&leaves, kept, t);
+    let first = first_of(&exit, kept, t);
     let last = last_of(kept, first, question.at);
-    let all = last - first + held_in(section, &leaves, t, question.at).len();
+    let all = last - first + held_in(section, &exit, t, question.at).len();
     let partial = first == 0 && last < kept.len() && section.is_full(policy.history_limit());
     Tally { count: all.min(policy.history_limit()) as u64, capped_until: None, partial }
 }

@@ -1,7 +1,8 @@
 //! All logs in memory: what the backtest runs on, and the model test.
 
 use super::{
-    Hold, KeyLog, Logs, Outcome, Policy, Question, capped_until, count, is_counted, judge, release, reserve, takes_kind,
+    KeyLog, Logs, Outcome, Policy, Question, ReservationTerm, capped_until, count, is_counted, judge, release, reserve,
+    takes_kind,
 };
 use crate::model::{CapKey, DaId, Entry, Event, EventId, Kind, Log, TsMs, UserId, Verdict, event_hash};
 use hashbrown::HashMap;
@@ -39,7 +40,7 @@ impl Names {
 }
 
 /// The logs of one user while a command is at work on them: as it sees them. What it does not change stays as it is.
-struct Hand<'l> {
+struct UserWorkingSet<'l> {
     policy: &'l Policy,
     now: TsMs,
     names: &'l Names,
@@ -48,7 +49,7 @@ struct Hand<'l> {
     changed: Vec<usize>,
 }
 
-impl Hand<'_> {
+impl UserWorkingSet<'_> {
     fn take(&mut self, at: usize) {
         if !self.taken.contains_key(&at) {
             let mut log = self.stored.get(&at).cloned().unwrap_or_default();
@@ -68,7 +69,7 @@ impl Hand<'_> {
 
 static NOTHING: Log = Log::empty();
 
-impl Logs for Hand<'_> {
+impl Logs for UserWorkingSet<'_> {
     type At = usize;
 
     fn log(&self, at: usize) -> &Log {
@@ -87,65 +88,66 @@ impl Logs for Hand<'_> {
         capped_until(self.policy, &self.names.all[at], self.log(at), self.now)
     }
 
-    fn beside(&self, _at: usize, key: &str) -> Option<usize> {
+    fn sibling(&self, _at: usize, key: &str) -> Option<usize> {
         self.names.numbers.get(key).copied()
     }
 }
 
 /// A reservation to be made of one ad of a user.
 #[derive(Debug, Clone, Copy)]
-pub struct Reservation<'a> {
+pub struct ReservationRequest<'a> {
     pub user: &'a UserId<'a>,
     pub da: &'a DaId<'a>,
     /// Besides the ad's own.
     pub keys: &'a [CapKey<'a>],
     pub kind: Kind,
     pub id: &'a EventId<'a>,
-    pub hold: Hold,
+    pub term: ReservationTerm,
 }
 
 impl Ledger {
     /// Numbers the keys of an ad, its own first, and takes the user's logs of them in hand.
-    fn hand<'l>(
+    fn working_set<'l>(
         &'l mut self,
         policy: &'l Policy,
         user: &str,
         (da, keys): (&DaId<'_>, &[CapKey<'_>]),
         now: TsMs,
-    ) -> (Hand<'l>, Vec<usize>, Option<TsMs>) {
+    ) -> (UserWorkingSet<'l>, Vec<usize>, Option<TsMs>) {
         let da = CapKey::of_da(da);
         let numbers: Vec<usize> = std::iter::once(&da).chain(keys).map(|key| self.names.number(key.as_str())).collect();
         let User { logs, erased } = self.users.entry_ref(user).or_default();
         let (taken, changed) = (HashMap::new(), Vec::new());
-        let mut hand = Hand { policy, now, names: &self.names, stored: logs, taken, changed };
-        numbers.iter().for_each(|&number| hand.take(number));
-        (hand, numbers, *erased)
+        let mut working_set = UserWorkingSet { policy, now, names: &self.names, stored: logs, taken, changed };
+        numbers.iter().for_each(|&number| working_set.take(number));
+        (working_set, numbers, *erased)
     }
 
     /// Counts an event under the time `ts`, which [`super::admit`] gave.
     pub fn count(&mut self, policy: &Policy, event: &Event<'_>, ts: TsMs, now: TsMs) -> Outcome {
-        let (mut hand, keys, erased) = self.hand(policy, event.user.as_str(), (&event.da, &event.keys), now);
+        let (mut working_set, keys, erased) =
+            self.working_set(policy, event.user.as_str(), (&event.da, &event.keys), now);
         let entry = Entry { ts, hash: event.hash() };
-        let outcome = count(policy, &mut hand, &keys, (event.kind, entry), erased, now);
-        hand.put_back();
+        let outcome = count(policy, &mut working_set, &keys, (event.kind, entry), erased, now);
+        working_set.put_back();
         outcome
     }
 
     /// Reserves an ad, unless it is capped; says whether it did.
-    pub fn reserve(&mut self, policy: &Policy, asked: &Reservation<'_>, now: TsMs) -> bool {
-        let (mut hand, keys, _) = self.hand(policy, asked.user.as_str(), (asked.da, asked.keys), now);
+    pub fn reserve(&mut self, policy: &Policy, asked: &ReservationRequest<'_>, now: TsMs) -> bool {
+        let (mut working_set, keys, _) = self.working_set(policy, asked.user.as_str(), (asked.da, asked.keys), now);
         let names: Vec<&str> = asked.keys.iter().map(CapKey::as_str).collect();
         let event = (asked.kind, event_hash(asked.da, asked.id));
-        let reserved = reserve(policy, &mut hand, &keys, &names, event, asked.hold, now);
-        hand.put_back();
+        let reserved = reserve(policy, &mut working_set, &keys, &names, event, asked.term, now);
+        working_set.put_back();
         reserved
     }
 
     /// Whether the logs of a reservation have room for its kind, and whether its event is counted already.
-    pub fn may_reserve(&mut self, policy: &Policy, asked: &Reservation<'_>, now: TsMs) -> (bool, bool) {
-        let (hand, keys, _) = self.hand(policy, asked.user.as_str(), (asked.da, asked.keys), now);
+    pub fn may_reserve(&mut self, policy: &Policy, asked: &ReservationRequest<'_>, now: TsMs) -> (bool, bool) {
+        let (working_set, keys, _) = self.working_set(policy, asked.user.as_str(), (asked.da, asked.keys), now);
         let event = (asked.kind, event_hash(asked.da, asked.id));
-        (takes_kind(policy, &hand, &keys, asked.kind), is_counted(policy, &hand, keys[0], event, now))
+        (takes_kind(policy, &working_set, &keys, asked.kind), is_counted(policy, &working_set, keys[0], event, now))
     }
 
     /// Gives back what is reserved of an ad under an id; says how many reservations there were.
@@ -157,9 +159,9 @@ impl Ledger {
         (kind, id): (Kind, &EventId<'_>),
         now: TsMs,
     ) -> usize {
-        let (mut hand, keys, _) = self.hand(policy, user.as_str(), (da, &[]), now);
-        let released = release(&mut hand, keys[0], kind, event_hash(da, id));
-        hand.put_back();
+        let (mut working_set, keys, _) = self.working_set(policy, user.as_str(), (da, &[]), now);
+        let released = release(&mut working_set, keys[0], kind, event_hash(da, id));
+        working_set.put_back();
         released
     }
 

@@ -16,5 +16,5 @@ pub trait Logs {
     fn capped_until(&self, at: Self::At) -> Option<TsMs>;
 
     /// The log of another key of the user whose log `at` is.
-    fn beside(&self, at: Self::At, key: &str) -> Option<Self::At>;
+    fn sibling(&self, at: Self::At, key: &str) -> Option<Self::At>;
 }

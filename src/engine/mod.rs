@@ -6,17 +6,17 @@
 mod cap;
 mod count;
 mod judge;
-mod leave;
 mod ledger;
 mod logs;
 mod policy;
 mod reserve;
+mod window_exit;
 
 pub use cap::plan_cap;
 pub use count::{Outcome, TsInFuture, admit, count, takes_kind};
 pub use judge::{Applied, Bound, KeyLog, Question, Shadow, Tally, bind, capped_until, judge, unbound_count, user_cap};
-pub use leave::{Leave, event_leaves, held_leaves};
-pub use ledger::{Ledger, Reservation};
+pub use ledger::{Ledger, ReservationRequest};
 pub use logs::Logs;
 pub use policy::Policy;
-pub use reserve::{Hold, has_room, is_counted, release, reserve};
+pub use reserve::{ReservationTerm, has_room, is_counted, release, reserve};
+pub use window_exit::{RuleExit, event_exits, reservation_exits};

@@ -1,22 +1,22 @@
 //! Reservations: checked and counted in one step, held until an event confirms them, they lapse or are released.
 
 use super::{Logs, Policy};
-use crate::model::{Entry, Held, Kind, MAX_HELD, MAX_HELD_BYTES, TsMs};
+use crate::model::{Entry, Kind, MAX_RESERVATION_BYTES, MAX_RESERVATIONS, Reservation, TsMs};
 
 /// Until when a reservation counts that nobody confirms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
+pub enum ReservationTerm {
     Until(TsMs),
     /// It is an event from the start.
     ForGood,
 }
 
-/// Whether a log has room for so many more reservations, with keys of so many bytes ([`Held::key_bytes`]). Where it has
+/// Whether a log has room for so many more reservations, with keys of so many bytes ([`Reservation::key_bytes`]). Where it has
 /// not, none may be made: a log that forgot one would let an ad through that is at its cap.
 pub fn has_room<L: Logs>(logs: &L, at: L::At, more: usize, more_bytes: usize) -> bool {
-    let held = || logs.log(at).sections.iter().flat_map(|section| &section.held);
-    let bytes = |held: &Held| Held::key_bytes(held.keys.iter().map(AsRef::as_ref));
-    held().count() + more <= MAX_HELD && held().map(bytes).sum::<usize>() + more_bytes <= MAX_HELD_BYTES
+    let held = || logs.log(at).sections.iter().flat_map(|section| &section.reservations);
+    let bytes = |held: &Reservation| Reservation::key_bytes(held.keys.iter().map(AsRef::as_ref));
+    held().count() + more <= MAX_RESERVATIONS && held().map(bytes).sum::<usize>() + more_bytes <= MAX_RESERVATION_BYTES
 }
 
 /// Whether the event that would confirm a reservation of an ad is counted already, as things are: then it can neither be
@@ -34,20 +34,20 @@ pub fn reserve<L: Logs>(
     keys: &[L::At],
     names: &[&str],
     (kind, hash): (Kind, u64),
-    hold: Hold,
+    term: ReservationTerm,
     now: TsMs,
 ) -> bool {
     if keys.iter().any(|&at| logs.capped_until(at).is_some()) {
         return false;
     }
     for (number, &at) in keys.iter().enumerate() {
-        logs.change(at, |log| match hold {
-            Hold::ForGood => {
+        logs.change(at, |log| match term {
+            ReservationTerm::ForGood => {
                 log.insert(kind, Entry { ts: now, hash }, policy.history_limit());
             }
-            Hold::Until(expires_at) => {
+            ReservationTerm::Until(expires_at) => {
                 let others = names.iter().filter(|_| number == 0).map(|&name| name.into()).collect();
-                log.hold(kind, Held { ts: now, expires_at, hash, keys: others });
+                log.add_reservation(kind, Reservation { ts: now, expires_at, hash, keys: others });
             }
         });
     }
@@ -57,11 +57,11 @@ pub fn reserve<L: Logs>(
 /// Gives back every reservation of an ad that waits for the event with this hash; says how many there were.
 pub fn release<L: Logs>(logs: &mut L, da: L::At, kind: Kind, hash: u64) -> usize {
     let mut released = 0;
-    while let Some(held) = logs.log(da).held(kind, hash) {
-        let others: Vec<L::At> = held.keys.iter().filter_map(|key| logs.beside(da, key)).collect();
+    while let Some(held) = logs.log(da).reservation(kind, hash) {
+        let others: Vec<L::At> = held.keys.iter().filter_map(|key| logs.sibling(da, key)).collect();
         for at in std::iter::once(da).chain(others) {
             logs.change(at, |log| {
-                log.unhold(kind, hash);
+                log.remove_reservation(kind, hash);
             });
         }
         released += 1;

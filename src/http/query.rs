@@ -98,7 +98,7 @@ fn at(text: &str) -> Result<TsMs, Problem> {
 /// Adds a key unless it is there already. The order of the request is kept.
 fn add_key<'a>(keys: &mut SmallVec<[CapKey<'a>; 2]>, text: impl Into<Cow<'a, str>>) -> Result<(), Problem> {
     let text = text.into();
-    let key = CapKey::beside(text.clone())
+    let key = CapKey::extra(text.clone())
         .map_err(|why| Problem::unprocessable("invalid_key", format!("key {text:?} {why}")))?;
     if keys.contains(&key) {
         return Ok(());

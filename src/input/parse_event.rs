@@ -268,13 +268,13 @@ fn keys<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<Keys<'a>, Re
 
 /// One of `keys`.
 pub(crate) fn key(index: usize, raw: Raw<'_>) -> Result<CapKey<'_>, Reject> {
-    let key = string(raw, "a string").and_then(|text| CapKey::beside(text).map_err(|why| why.to_string().into()));
+    let key = string(raw, "a string").and_then(|text| CapKey::extra(text).map_err(|why| why.to_string().into()));
     key.map_err(|wrong| Reject::new(Reject::INVALID_KEY, format!("keys[{index}] {wrong}")))
 }
 
 /// The key `<level>:<value>`.
 pub(super) fn key_of_level(level: &str, raw: Raw<'_>) -> Result<CapKey<'static>, Reject> {
-    let key = id_text(raw).and_then(|id| CapKey::beside(format!("{level}:{id}")).map_err(|why| why.to_string().into()));
+    let key = id_text(raw).and_then(|id| CapKey::extra(format!("{level}:{id}")).map_err(|why| why.to_string().into()));
     key.map_err(|wrong| Reject::new(Reject::INVALID_KEY, format!("the {level} key {wrong}")))
 }
 

@@ -342,7 +342,7 @@ fn naive(json: &Value) -> Result<Event<'static>, &'static str> {
     };
     let mut keys = Vec::new();
     for key in first(&["keys"]).map_or(Ok(&[][..]), |keys| keys.as_array().map(Vec::as_slice).ok_or("invalid_key"))? {
-        let key = key.as_str().and_then(|key| crate::model::CapKey::beside(Cow::from(key.to_owned())).ok());
+        let key = key.as_str().and_then(|key| crate::model::CapKey::extra(Cow::from(key.to_owned())).ok());
         let key = key.ok_or("invalid_key")?;
         if !keys.contains(&key) {
             keys.push(key);

@@ -3,7 +3,7 @@
 //! read once more.
 
 use super::client::Consumer;
-use super::dead::{DeadLetters, Letter};
+use super::dead_letters::{DeadLetters, Letter};
 use super::partition::Partition;
 use super::puller::assign;
 use crate::shard::{ROW_UNREADABLE, TOO_MANY_KINDS};
@@ -67,7 +67,7 @@ pub(super) fn set_aside(
         }
         partition.left_out.pop_front();
         if !dead.bury(letter, Instant::now()) {
-            partition.underway.done(chunk);
+            partition.in_flight.done(chunk);
         }
     }
     if position.is_some() {

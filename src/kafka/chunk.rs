@@ -1,10 +1,10 @@
 //! Records as they are read, until there are enough of them for the writers.
 
 use super::aside::detail;
-use super::dead::Letter;
+use super::dead_letters::Letter;
 use crate::input::{EventReader, Reject};
 use crate::model::{EventId, ShardId, TsMs};
-use crate::shard::BlockBuilder;
+use crate::shard::EventBatchBuilder;
 use crate::store::{Frontier, RecordCheck, Taken};
 use rdkafka::message::{BorrowedMessage, Message};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +35,7 @@ pub(super) struct Reading {
 
 /// Records read and not yet handed over.
 pub(super) struct Chunk {
-    pub events: BlockBuilder,
+    pub events: EventBatchBuilder,
     /// Of its records, in their order.
     pub offsets: Vec<u64>,
     /// Up to the last record read.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long the brokers are given to answer one question: short, for whoever asks must also notice that it is to stop.
-pub(super) const ASK: Duration = Duration::from_millis(1_500);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// What clients tell us.
 #[derive(Clone, Default)]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 /// The chunks of a partition between what is done and what is read.
 #[derive(Debug)]
-pub(super) struct Underway {
+pub(super) struct InFlight {
     frontier: Frontier,
     /// Ends of chunks and how many parts of each are not done, from the oldest on.
     chunks: VecDeque<(Frontier, usize)>,
@@ -13,7 +13,7 @@ pub(super) struct Underway {
     first: u64,
 }
 
-impl Underway {
+impl InFlight {
     pub(super) fn new(frontier: Frontier) -> Self {
         Self { frontier, chunks: VecDeque::new(), first: 0 }
     }
@@ -81,27 +81,27 @@ mod tests {
 
     #[test]
     fn the_frontier_stays_before_the_oldest_chunk_that_is_not_done() {
-        let mut underway = Underway::new(end(5));
+        let mut in_flight = InFlight::new(end(5));
         for (number, next, parts) in [(0, 10, 2), (1, 20, 1), (2, 30, 1)] {
-            assert_eq!(underway.next_chunk(), number);
-            underway.add(end(next), parts);
+            assert_eq!(in_flight.next_chunk(), number);
+            in_flight.add(end(next), parts);
         }
-        underway.done(0);
-        underway.done(2);
-        assert_eq!(underway.frontier().next, 5);
-        underway.done(0);
-        assert_eq!(underway.frontier().next, 10);
-        assert!(!underway.is_empty());
-        underway.done(1);
-        assert_eq!((underway.frontier().next, underway.is_empty()), (30, true));
+        in_flight.done(0);
+        in_flight.done(2);
+        assert_eq!(in_flight.frontier().next, 5);
+        in_flight.done(0);
+        assert_eq!(in_flight.frontier().next, 10);
+        assert!(!in_flight.is_empty());
+        in_flight.done(1);
+        assert_eq!((in_flight.frontier().next, in_flight.is_empty()), (30, true));
         // Nothing of it was for anybody.
-        underway.add(end(40), 0);
-        assert_eq!((underway.frontier().next, underway.next_chunk()), (40, 4));
+        in_flight.add(end(40), 0);
+        assert_eq!((in_flight.frontier().next, in_flight.next_chunk()), (40, 4));
         let last = Some(RecordCheck { offset: 41, ts: 1, hash: 2 });
-        underway.add(Frontier { next: 42, last }, 1);
-        underway.step_to(50);
-        assert_eq!(underway.frontier().next, 40);
-        underway.done(4);
-        assert_eq!(underway.frontier(), Frontier { next: 50, last });
+        in_flight.add(Frontier { next: 42, last }, 1);
+        in_flight.step_to(50);
+        assert_eq!(in_flight.frontier().next, 40);
+        in_flight.done(4);
+        assert_eq!(in_flight.frontier(), Frontier { next: 50, last });
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! topic --> puller (a thread, some of the partitions): reads, checks, parses, cuts chunks
-//!              |  a chunk: one block a writer, in order (see `shard::Lanes`)       dead letters --> another topic
+//!              |  a chunk: one block a writer, in order (see `shard::PartitionSender`)       dead letters --> another topic
 //!              v
 //!           writers: count, and store with it how far they are (table `pulled`)
 //!              |  answers, once durable
@@ -18,8 +18,6 @@
 
 mod options;
 
-#[cfg(not(feature = "kafka"))]
-mod absent;
 #[cfg(feature = "kafka")]
 mod aside;
 #[cfg(feature = "kafka")]
@@ -27,26 +25,28 @@ mod chunk;
 #[cfg(feature = "kafka")]
 mod client;
 #[cfg(feature = "kafka")]
-mod dead;
+mod dead_letters;
+#[cfg(not(feature = "kafka"))]
+mod disabled;
 mod error;
 #[cfg(feature = "kafka")]
 mod frontier;
+#[cfg(feature = "kafka")]
+mod log_throttle;
 #[cfg(feature = "kafka")]
 mod output;
 #[cfg(feature = "kafka")]
 mod partition;
 #[cfg(feature = "kafka")]
-mod plan;
-#[cfg(feature = "kafka")]
 mod puller;
 #[cfg(feature = "kafka")]
-mod seldom;
+mod resume;
 #[cfg(feature = "kafka")]
 mod service;
 mod status;
 
 #[cfg(not(feature = "kafka"))]
-pub use absent::{start, start_output};
+pub use disabled::{start, start_output};
 pub use error::KafkaError;
 pub use options::{
     ClientSettings, ClientSettingsError, Cluster, OnChange, Options, OutputOptions, StartFrom, StartFromError,
@@ -60,7 +60,7 @@ pub use status::{Handle, Progress, describe as describe_metrics};
 use crate::clock::Clock;
 use crate::input::EventReader;
 use crate::shard::Router;
-use crate::store::Store;
+use crate::store::{ChangeSignal, Store};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +79,7 @@ pub struct Parts {
 /// The running output of cap changes.
 pub struct RunningOutput {
     stop: CancellationToken,
+    signal: ChangeSignal,
     thread: JoinHandle<()>,
 }
 
@@ -86,6 +87,7 @@ impl RunningOutput {
     /// Sends what waits, two seconds at most, and ends.
     pub fn stop(self) {
         self.stop.cancel();
+        self.signal.wake();
         if self.thread.join().is_err() {
             tracing::error!("the output of cap changes ended by a panic");
         }

@@ -17,8 +17,6 @@ pub struct Cluster {
 pub struct OutputOptions {
     pub cluster: Cluster,
     pub topic: String,
-    /// Whether a mirror drops the changes that were told long enough ago; else the output does.
-    pub mirrored: bool,
 }
 
 /// What the adapter is set up with.

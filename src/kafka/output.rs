@@ -9,10 +9,10 @@
 //! records of a user the one with the higher sequence is the later, and one that comes twice is the same.
 
 use super::client::{config, log, make};
-use super::seldom::Seldom;
+use super::log_throttle::LogThrottle;
 use super::{KafkaError, OutputOptions, RunningOutput};
 use crate::model::{CapChange, SHARDS, ShardId, TsMs};
-use crate::store::{Store, StoreError, Taken};
+use crate::store::{Bounds, ChangeCursor, Store, StoreError, Taken};
 use metrics::{Counter, Gauge, counter, gauge};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -27,12 +27,10 @@ use tokio_util::sync::CancellationToken;
 
 /// So many records are sent and waited for at a time.
 const BATCH: usize = 10_000;
-/// How often it is looked for changes.
-const LOOK: Duration = Duration::from_millis(20);
-/// How often it is stored how far the topic was told.
-const KEEP: Duration = Duration::from_secs(1);
+/// How often it is stored how far the topic was told, and what may go is given to be trimmed.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a batch that was not taken waits before it is sent again.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// How long the last changes may take at the end.
 const FINISH: Duration = Duration::from_secs(2);
 /// From so many waiting changes on they are given up, and all caps told instead.
@@ -77,6 +75,7 @@ struct Told<'a> {
 
 struct Output {
     store: Arc<Store>,
+    changes: ChangeCursor,
     options: OutputOptions,
     producer: BaseProducer<Deliveries>,
     deliveries: Deliveries,
@@ -89,7 +88,7 @@ struct Output {
     stop: CancellationToken,
     /// Once it is to stop: when it gives up.
     until: Cell<Option<Instant>>,
-    trouble: Seldom,
+    trouble: LogThrottle,
     sent: Counter,
     waiting: Gauge,
 }
@@ -113,8 +112,10 @@ pub fn start_output(options: OutputOptions, store: Arc<Store>) -> Result<Running
     config.set("enable.idempotence", "true").set("message.timeout.ms", "10000").set("partitioner", "murmur2_random");
     let deliveries = Deliveries::default();
     let producer = make(&config, deliveries.clone())?;
-    let known = store.output_told(&options.topic)?;
-    let stop = CancellationToken::new();
+    let known = store.kafka_offsets().output_seqs(&options.topic)?;
+    let bounds = Bounds { total: WAITING_MAX, of_shard: u64::MAX };
+    let changes = store.changes().subscribe("kafka-output", bounds);
+    let (stop, signal) = (CancellationToken::new(), changes.signal());
     let output = Output {
         must_pass: known.is_none(),
         told: known.unwrap_or_else(|| Box::new([0; SHARDS])),
@@ -123,19 +124,20 @@ pub fn start_output(options: OutputOptions, store: Arc<Store>) -> Result<Running
         producer,
         deliveries,
         options,
+        changes,
         stop: stop.clone(),
         until: Cell::new(None),
-        trouble: Seldom::default(),
+        trouble: LogThrottle::default(),
         sent: counter!("freqcap_kafka_output_total"),
         waiting: gauge!("freqcap_kafka_output_waiting"),
         store,
     };
-    output.want();
+    output.acknowledge();
     let thread = std::thread::Builder::new().name("kafka-output".to_owned()).spawn(move || {
         let _watched = output.store.alarm().watch("kafka-output");
         output.run();
     });
-    Ok(RunningOutput { stop, thread: thread.map_err(|error| KafkaError::Client(error.to_string()))? })
+    Ok(RunningOutput { stop, signal, thread: thread.map_err(|error| KafkaError::Client(error.to_string()))? })
 }
 
 impl Output {
@@ -144,15 +146,15 @@ impl Output {
             match self.step() {
                 Ok(true) => {}
                 Ok(false) if self.is_stopping() => break,
-                Ok(false) => std::thread::park_timeout(LOOK),
+                Ok(false) => self.changes.wait(CHECKPOINT_INTERVAL),
                 Err(trouble) => {
                     if let Some(others) = self.trouble.say(Instant::now()) {
                         let topic = &self.options.topic;
                         tracing::warn!(topic, %trouble, others, "changes of caps are not told; it is tried again");
                     }
-                    let again = Instant::now() + AGAIN;
+                    let again = Instant::now() + RETRY_DELAY;
                     while Instant::now() < again && !self.gives_up() && !self.is_stopping() {
-                        std::thread::park_timeout(LOOK);
+                        self.changes.wait(again.saturating_duration_since(Instant::now()));
                     }
                 }
             }
@@ -178,26 +180,28 @@ impl Output {
 
     /// Tells a batch; whether there was anything to tell, and there may be more.
     fn step(&mut self) -> Result<bool, Trouble> {
-        let of_shard = |shard: ShardId| self.store.durable_seq(shard).saturating_sub(self.told[shard.index()]);
+        let of_shard =
+            |shard: ShardId| self.store.changes().durable_seq(shard).saturating_sub(self.told[shard.index()]);
         let waiting: u64 = ShardId::all().map(of_shard).sum();
         self.waiting.set(waiting as f64);
-        let is_gone = |shard: ShardId| self.store.trimmed_to(shard) > self.told[shard.index()];
-        if self.must_pass || waiting > WAITING_MAX || ShardId::all().any(is_gone) {
+        ShardId::all().for_each(|shard| self.changes.advance(shard, self.told[shard.index()]));
+        if self.kept_at.elapsed() >= CHECKPOINT_INTERVAL {
+            self.keep()?;
+        }
+        let lags = ShardId::all().any(|shard| self.changes.trimmed_to(shard) > self.told[shard.index()]);
+        if self.must_pass || lags {
             // One that cannot end is not begun.
             return if self.is_stopping() { Ok(false) } else { self.pass() };
         }
-        let any = self.tell_changes()?;
-        if self.kept_at.elapsed() >= KEEP {
-            self.keep()?;
-        }
-        Ok(any)
+        self.tell_changes()
     }
 
     fn tell_changes(&mut self) -> Result<bool, Trouble> {
         let mut told = self.told.clone();
         let mut sent = 0;
-        for shard in ShardId::all().filter(|&shard| self.store.durable_seq(shard) > self.told[shard.index()]) {
-            let changes = self.store.changes_after(shard, self.told[shard.index()], BATCH - sent)?;
+        for shard in ShardId::all().filter(|&shard| self.store.changes().durable_seq(shard) > self.told[shard.index()])
+        {
+            let changes = self.store.changes().after(shard, self.told[shard.index()], BATCH - sent)?;
             for change in &changes {
                 if let Some((user, key)) = change.user_and_key() {
                     let (change, capped_until, at, seq) = (change.change, change.until, Some(change.at), change.seq);
@@ -213,24 +217,22 @@ impl Output {
         self.acknowledged()?;
         self.told = told;
         self.sent.increment(sent as u64);
-        self.want();
         Ok(sent > 0)
     }
 
     /// Tells everything that is capped, and goes on with the changes from where that began. Whether it came to its end.
     fn pass(&mut self) -> Result<bool, Trouble> {
         // Until it is over nothing is waited for: what is capped by then is in it, or a change after its beginning.
-        let begin: Vec<u64> = ShardId::all().map(|shard| self.store.durable_seq(shard)).collect();
+        let begin: Vec<u64> = ShardId::all().map(|shard| self.store.changes().durable_seq(shard)).collect();
         self.told.copy_from_slice(&begin);
         self.must_pass = true;
-        self.want();
-        if !self.options.mirrored {
-            // Nobody else wants them, and they must not pile up while the topic takes nothing.
-            self.store.trim_changes(ShardId::all().map(|shard| (shard, begin[shard.index()])))?;
-        }
+        // They must not pile up while the topic takes nothing. What is stored of how far it was told is older by now: a
+        // start before the end of this passes again.
+        self.acknowledge();
+        self.changes.log().trim()?;
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let page = self.store.caps_after(after.as_deref(), BATCH)?;
+            let page = self.store.caps().after(after.as_deref(), BATCH)?;
             for cap in &page.caps {
                 let shard = ShardId::of_user(cap.user.as_bytes());
                 let (user, key, capped_until) = (cap.user.as_str(), cap.key.as_str(), Some(cap.until));
@@ -285,24 +287,23 @@ impl Output {
         }
     }
 
-    /// Keeps the mirror from dropping what was not told yet.
-    fn want(&self) {
+    /// Gives up the changes that were told.
+    fn acknowledge(&self) {
         for shard in ShardId::all() {
-            self.store.set_wanted_after(shard, self.told[shard.index()]);
+            self.changes.advance(shard, self.told[shard.index()]);
+            self.changes.ack(shard, self.told[shard.index()]);
         }
     }
 
     /// Stores how far the topic was told.
     fn keep(&mut self) -> Result<(), StoreError> {
         self.kept_at = Instant::now();
-        if self.must_pass || self.kept.as_ref() == Some(&self.told) {
-            return Ok(());
+        if !self.must_pass && self.kept.as_ref() != Some(&self.told) {
+            // First it is stored, then they may go: after a crash the topic is told again from where this says.
+            self.store.kafka_offsets().put_output_seqs(&self.options.topic, &self.told)?;
+            self.acknowledge();
+            self.kept = Some(self.told.clone());
         }
-        self.store.put_output_told(&self.options.topic, &self.told)?;
-        if !self.options.mirrored {
-            self.store.trim_changes(ShardId::all().map(|shard| (shard, self.told[shard.index()])))?;
-        }
-        self.kept = Some(self.told.clone());
-        Ok(())
+        self.changes.log().trim()
     }
 }

@@ -2,13 +2,13 @@
 
 use super::aside::{LeftOut, known_code};
 use super::chunk::{Chunk, EARLY, Reading, check_of};
-use super::dead::DeadLetters;
-use super::frontier::Underway;
+use super::dead_letters::DeadLetters;
+use super::frontier::InFlight;
 use super::status::{Handle, State};
 use crate::clock::Clock;
 use crate::input::EventReader;
 use crate::model::{SHARDS, TsMs};
-use crate::shard::{Lanes, Refusal, Router};
+use crate::shard::{PartitionSender, Refusal, Router};
 use crate::store::{Frontier, PulledPartition, RecordCheck, Store, StoreError, Taken};
 use rdkafka::message::{BorrowedMessage, Message, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -29,10 +29,10 @@ pub(super) enum Phase {
 
 pub(super) struct Partition {
     pub phase: Phase,
-    pub underway: Underway,
+    pub in_flight: InFlight,
     reading: Reading,
     taken: Box<Taken>,
-    lanes: Lanes,
+    sender: PartitionSender,
     chunk: Option<Chunk>,
     /// The next offset to take: what comes below it was taken.
     position: u64,
@@ -83,10 +83,10 @@ impl Partition {
         reading.begin(known.resets);
         Self {
             phase: Phase::Ask,
-            underway: Underway::new(frontier),
+            in_flight: InFlight::new(frontier),
             reading,
             taken: known.taken,
-            lanes: router.lanes(topic, partition),
+            sender: router.sender(topic, partition),
             chunk: None,
             position: frontier.next,
             at_end: false,
@@ -112,7 +112,7 @@ impl Partition {
 
     /// Begins to read anew, with nothing under way: at `frontier`, and what is above it was never taken.
     pub(super) fn begin(&mut self, frontier: Frontier, phase: Phase) {
-        self.underway = Underway::new(frontier);
+        self.in_flight = InFlight::new(frontier);
         self.position = frontier.next;
         self.at_end = false;
         (self.stepping_to, self.stepped_to) = (None, None);
@@ -199,7 +199,7 @@ impl Partition {
             with.clock.confirm(ts);
         }
         (self.at_end, self.stepping_to, self.stepped_to) = (false, None, None);
-        let (number, end) = (self.underway.next_chunk(), self.underway.frontier());
+        let (number, end) = (self.in_flight.next_chunk(), self.in_flight.frontier());
         let chunk = self.chunk.get_or_insert_with(|| Chunk {
             events: with.router.builder(),
             offsets: Vec::new(),
@@ -226,14 +226,14 @@ impl Partition {
 
     /// Says that a letter has arrived.
     pub(super) fn buried(&mut self, chunk: u64, offset: u64) {
-        self.underway.done(chunk);
+        self.in_flight.done(chunk);
         self.early_is_stored &= !self.early.remove(&offset);
     }
 
     /// Stores which letters are open of records that lay too far ahead.
     pub(super) fn keep_early(&mut self, store: &Store, topic: &str) -> Result<(), StoreError> {
         if !self.early_is_stored {
-            store.put_early(topic, self.number(), &self.early)?;
+            store.kafka_offsets().put_early(topic, self.number(), &self.early)?;
             self.early_is_stored = true;
         }
         Ok(())
@@ -243,7 +243,7 @@ impl Partition {
     pub(super) fn forget_left_out(&mut self, store: &Store, topic: &str) -> Result<(), StoreError> {
         let below = self.stored.map_or(0, |frontier| frontier.next);
         if self.forget_to.is_some_and(|last| last < below) {
-            store.forget_aside(topic, self.number(), below)?;
+            store.kafka_offsets().forget_aside(topic, self.number(), below)?;
             self.left_out_before.retain(|&offset, _| offset >= below);
             self.forget_to = Some(self.last_left_out).filter(|&last| last >= below);
         }
@@ -255,7 +255,7 @@ impl Partition {
         let stepped_to = self.stepped_to.take();
         let Some(chunk) = self.chunk.take() else {
             if let Some(end) = stepped_to {
-                self.underway.step_to(end);
+                self.in_flight.step_to(end);
             }
             return;
         };
@@ -264,36 +264,36 @@ impl Partition {
         counters.skipped.increment(chunk.skipped);
         counters.tombstones.increment(chunk.tombstones);
         counters.events.increment(chunk.events.len() as u64);
-        let parts = self.lanes.put(self.underway.next_chunk(), chunk.events, chunk.offsets, chunk.end.next);
-        self.underway.add(chunk.end, parts + chunk.letters);
+        let parts = self.sender.put(self.in_flight.next_chunk(), chunk.events, chunk.offsets, chunk.end.next);
+        self.in_flight.add(chunk.end, parts + chunk.letters);
         if let Some(end) = stepped_to {
-            self.underway.step_to(end);
+            self.in_flight.step_to(end);
         }
     }
 
     /// Sends on, and takes note of what is durable.
     pub(super) fn drive(&mut self) -> Option<Refusal> {
-        let (underway, left_out) = (&mut self.underway, &mut self.left_out);
+        let (in_flight, left_out) = (&mut self.in_flight, &mut self.left_out);
         let (forget_to, last) = (&mut self.forget_to, &mut self.last_left_out);
-        self.lanes.drive(|chunk, offsets| {
-            underway.more(chunk, offsets.len());
+        self.sender.drive(|chunk, offsets| {
+            in_flight.more(chunk, offsets.len());
             if let Some((offset, _)) = offsets.last() {
                 *last = (*last).max(*offset);
                 forget_to.get_or_insert(*last);
             }
             left_out.extend(offsets.into_iter().map(|(offset, code)| LeftOut { chunk, offset, code }));
-            underway.done(chunk);
+            in_flight.done(chunk);
         })
     }
 
     /// Events that are not durable yet.
     pub(super) fn events(&self) -> usize {
-        self.lanes.events()
+        self.sender.events()
     }
 
     pub(super) fn tell(&mut self, status: &Handle) {
         let number = self.number();
-        status.frontier(number, self.underway.frontier());
+        status.frontier(number, self.in_flight.frontier());
         status.state(
             number,
             match self.phase {
@@ -302,7 +302,7 @@ impl Partition {
                 Phase::Stopped => State::Stopped,
             },
         );
-        if self.at_end && self.underway.is_empty() && self.phase == Phase::Read {
+        if self.at_end && self.in_flight.is_empty() && self.phase == Phase::Read {
             status.at_end(number);
         }
     }

@@ -1,12 +1,12 @@
 //! A thread that reads some of the partitions.
 
 use super::aside::set_aside;
-use super::client::{ASK, Consumer};
-use super::dead::DeadLetters;
+use super::client::{Consumer, REQUEST_TIMEOUT};
+use super::dead_letters::DeadLetters;
+use super::log_throttle::LogThrottle;
 use super::options::OnChange;
 use super::partition::{Partition, Phase, Taking};
-use super::plan::{Plan, plan};
-use super::seldom::Seldom;
+use super::resume::{ResumeFrom, resume_from};
 use super::status::{Handle, State};
 use super::{KafkaError, Options, Parts};
 use crate::store::{Frontier, PulledPartition};
@@ -23,16 +23,16 @@ use tokio_util::sync::CancellationToken;
 const PULL_RECORDS: usize = 8_192;
 const PULL_BYTES: usize = 8 << 20;
 /// How often frontiers are stored.
-const KEEP: Duration = Duration::from_secs(1);
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a partition of which nothing could be found out waits.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+const REFETCH_DELAY: Duration = Duration::from_millis(500);
 /// How long in a row is asked what Kafka has of partitions.
-const ASK_FOR: Duration = Duration::from_millis(100);
+const REFETCH_BUDGET: Duration = Duration::from_millis(100);
 /// How long what was read may take to become durable once the adapter is to stop.
 const FINISH: Duration = Duration::from_secs(3);
 
 /// What a puller is told of a partition.
-pub(super) enum Word {
+pub(super) enum Command {
     /// It is to be read.
     Read(u32, PulledPartition),
     /// It is no longer there.
@@ -48,7 +48,7 @@ pub(super) struct Puller {
     /// Asks what Kafka has: on the connections of the one that reads, an answer would wait for the read under way.
     asker: Consumer,
     /// What becomes of partitions.
-    words: Receiver<Word>,
+    commands: Receiver<Command>,
     partitions: BTreeMap<u32, Partition>,
     dead: DeadLetters,
     status: Handle,
@@ -57,9 +57,9 @@ pub(super) struct Puller {
     /// When nothing lay ready to be read, the last time.
     dry_at: Instant,
     /// How often the topic was doubted that this puller knows of.
-    doubts: u64,
-    refusals: Seldom,
-    errors: Seldom,
+    revalidations: u64,
+    refusals: LogThrottle,
+    errors: LogThrottle,
 }
 
 impl Puller {
@@ -67,7 +67,7 @@ impl Puller {
         options: &Options,
         parts: &Parts,
         consumer: Consumer,
-        words: Receiver<Word>,
+        commands: Receiver<Command>,
         status: Handle,
         stop: CancellationToken,
     ) -> Result<Self, KafkaError> {
@@ -77,32 +77,32 @@ impl Puller {
             parts: parts.clone(),
             consumer,
             asker: super::client::consumer(options)?,
-            words,
+            commands,
             partitions: BTreeMap::new(),
             dead: DeadLetters::new(options)?,
             status,
             stop,
             kept_at: now,
             dry_at: now,
-            doubts: 0,
-            refusals: Seldom::default(),
-            errors: Seldom::default(),
+            revalidations: 0,
+            refusals: LogThrottle::default(),
+            errors: LogThrottle::default(),
         })
     }
 
     pub(super) fn run(mut self) -> Result<(), KafkaError> {
         while !self.stop.is_cancelled() {
-            for word in self.words.try_iter().collect::<Vec<_>>() {
-                self.hear(word);
+            for command in self.commands.try_iter().collect::<Vec<_>>() {
+                self.handle(command);
             }
-            if self.doubts != self.status.doubts() {
-                self.doubts = self.status.doubts();
-                self.doubt();
+            if self.revalidations != self.status.revalidations() {
+                self.revalidations = self.status.revalidations();
+                self.revalidate();
             }
             let refused = self.drive();
             self.begin()?;
             self.step();
-            self.keep(KEEP)?;
+            self.keep(CHECKPOINT_INTERVAL)?;
             let events: usize = self.partitions.values().map(Partition::events).sum();
             if refused {
                 std::thread::park_timeout(Duration::from_millis(20));
@@ -115,19 +115,19 @@ impl Puller {
         self.finish()
     }
 
-    fn hear(&mut self, word: Word) {
-        match word {
-            Word::Read(number, known) => {
+    fn handle(&mut self, command: Command) {
+        match command {
+            Command::Read(number, known) => {
                 let partition = Partition::new(&self.parts.router, &self.options.topic, number, known);
                 self.partitions.insert(number, partition);
             }
-            Word::Gone(number) => {
+            Command::Gone(number) => {
                 if let Some(partition) = self.partitions.get_mut(&number) {
                     partition.phase = Phase::Stopped;
                     let _ = assign(&self.consumer, &self.options.topic, number, None);
                 }
             }
-            Word::Back(number) => {
+            Command::Back(number) => {
                 if let Some(partition) = self.partitions.get_mut(&number) {
                     partition.phase = Phase::Changed("it was gone, and is there again".to_owned());
                 }
@@ -166,9 +166,9 @@ impl Puller {
     /// Finds out where to begin, for partitions with nothing under way of which that is not known.
     fn begin(&mut self) -> Result<(), KafkaError> {
         let now = Instant::now();
-        for partition in self.partitions.values_mut().filter(|partition| partition.underway.is_empty()) {
+        for partition in self.partitions.values_mut().filter(|partition| partition.in_flight.is_empty()) {
             // The others at the next turn: what is read already must not wait for them.
-            if self.stop.is_cancelled() || now.elapsed() >= ASK_FOR {
+            if self.stop.is_cancelled() || now.elapsed() >= REFETCH_BUDGET {
                 break;
             }
             if let Phase::Changed(why) = &partition.phase {
@@ -197,7 +197,7 @@ impl Puller {
                         );
                         let frontier = Frontier::default();
                         let resets = partition.forget();
-                        self.parts.store.reset_pulled(topic, number, &frontier, resets)?;
+                        self.parts.store.kafka_offsets().reset(topic, number, &frontier, resets)?;
                         self.status.reset(number);
                         partition.begin(frontier, Phase::Ask);
                         // What a topic's beginning lacks is no loss of this one.
@@ -211,7 +211,7 @@ impl Puller {
             partition.ask_at = None;
             let clients = (&self.asker, &self.consumer);
             if let Err(error) = begin(clients, &self.options.topic, partition, &self.status) {
-                partition.ask_at = Some(Instant::now() + ASK_AGAIN);
+                partition.ask_at = Some(Instant::now() + REFETCH_DELAY);
                 if let Some(others) = self.errors.say(now) {
                     tracing::info!(partition = partition.number(), %error, others, "Kafka does not say what it has");
                 }
@@ -230,7 +230,7 @@ impl Puller {
             {
                 tracing::debug!(partition = number, %error, "cannot be read again from its last record on");
                 partition.phase = Phase::Ask;
-                partition.ask_at = Some(now + ASK_AGAIN);
+                partition.ask_at = Some(now + REFETCH_DELAY);
             }
         }
     }
@@ -243,12 +243,12 @@ impl Puller {
         self.kept_at = Instant::now();
         self.keep_early()?;
         let changed = self.partitions.values_mut().filter_map(|partition| {
-            let frontier = partition.underway.frontier();
+            let frontier = partition.in_flight.frontier();
             (partition.stored.replace(frontier) != Some(frontier)).then(|| (partition.number(), frontier))
         });
         let changed: Vec<_> = changed.collect();
         let rows = changed.iter().map(|(number, frontier)| (*number, frontier));
-        match self.parts.store.put_frontiers(&self.options.topic, rows) {
+        match self.parts.store.kafka_offsets().put_frontiers(&self.options.topic, rows) {
             // The process asks to be restarted; until then it reads no further, and others do.
             Err(_) if self.parts.store.is_poisoned() => return Ok(()),
             result => result?,
@@ -265,7 +265,7 @@ impl Puller {
 
     /// Reads what there is, but not too much at once.
     fn pull(&mut self) -> Result<(), KafkaError> {
-        let busy = self.partitions.values().any(|partition| !partition.underway.is_empty());
+        let busy = self.partitions.values().any(|partition| !partition.in_flight.is_empty());
         let mut wait = Duration::from_millis(if busy { 2 } else { 50 });
         let (mut records, mut bytes) = (0, 0);
         let mut with = Taking {
@@ -345,16 +345,16 @@ impl Puller {
             Code::UnknownTopicOrPartition,
         ];
         if code.is_some_and(|code| doubtful.contains(&code)) {
-            self.doubt();
+            self.revalidate();
         }
     }
 
     /// Has every partition begin anew: with a look at what Kafka has of it, and at the record before.
-    fn doubt(&mut self) {
+    fn revalidate(&mut self) {
         for partition in self.partitions.values_mut() {
             if matches!(partition.phase, Phase::Read | Phase::Check(_)) {
                 partition.phase = Phase::Ask;
-                partition.ask_at = Some(Instant::now() + ASK_AGAIN);
+                partition.ask_at = Some(Instant::now() + REFETCH_DELAY);
             }
         }
     }
@@ -362,7 +362,7 @@ impl Puller {
     /// Waits for what was read, and stores how far that is.
     fn finish(mut self) -> Result<(), KafkaError> {
         let until = Instant::now() + FINISH;
-        while self.partitions.values().any(|partition| !partition.underway.is_empty()) && Instant::now() < until {
+        while self.partitions.values().any(|partition| !partition.in_flight.is_empty()) && Instant::now() < until {
             // What is refused for good now is read again by whoever starts next.
             if self.drive() && self.parts.router.health().refusal().is_some() {
                 break;
@@ -381,16 +381,16 @@ fn begin(
     status: &Handle,
 ) -> KafkaResult<()> {
     let number = partition.number();
-    let (low, end) = asker.fetch_watermarks(topic, number as i32, ASK)?;
+    let (low, end) = asker.fetch_watermarks(topic, number as i32, REQUEST_TIMEOUT)?;
     let (low, end) = (low.max(0) as u64, end.max(0) as u64);
-    let frontier = partition.underway.frontier();
+    let frontier = partition.in_flight.frontier();
     status.end(number, end);
-    match plan(&frontier, low, end) {
-        Plan::Changed => {
+    match resume_from(&frontier, low, end) {
+        ResumeFrom::Changed => {
             let why = format!("it ends at offset {end}, and was read up to {}", frontier.next);
             partition.phase = Phase::Changed(why);
         }
-        Plan::Read { at, check, lost } => {
+        ResumeFrom::Read { at, check, lost } => {
             assign(consumer, topic, number, Some(at))?;
             match check {
                 Some(check) => partition.begin(frontier, Phase::Check(check)),

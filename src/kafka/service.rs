@@ -1,10 +1,10 @@
 //! Starts the adapter, and while it runs looks after what concerns the whole topic: whose it is, how many partitions it
 //! has, where they end, what others are told.
 
-use super::client::{ASK, Consumer, consumer};
+use super::client::{Consumer, REQUEST_TIMEOUT, consumer};
+use super::log_throttle::LogThrottle;
 use super::options::StartFrom;
-use super::puller::{Puller, Word};
-use super::seldom::Seldom;
+use super::puller::{Command, Puller};
 use super::status::{Handle, State};
 use super::{KafkaError, Options, Parts, Running};
 use crate::store::{Frontier, PulledPartition};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// How often partitions are looked for and asked where they end.
-const LOOK: Duration = Duration::from_secs(1);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often others are told how far it is, and it is made sure that nobody else has the topic.
 const CLAIM: Duration = Duration::from_secs(2);
 /// How long the last of it may take.
@@ -38,7 +38,7 @@ pub fn start(options: Options, parts: Parts) -> Result<Running, KafkaError> {
         gone: BTreeSet::new(),
         left: BTreeMap::new(),
         look_from: 0,
-        uncommitted: Seldom::default(),
+        uncommitted: LogThrottle::default(),
         taken_over: false,
         options,
         parts,
@@ -75,8 +75,8 @@ struct Topic {
     left: BTreeMap<u32, PulledPartition>,
     /// Whose end is asked for first, the next time.
     look_from: u32,
-    pullers: Vec<(Sender<Word>, PullerThread)>,
-    uncommitted: Seldom,
+    pullers: Vec<(Sender<Command>, PullerThread)>,
+    uncommitted: LogThrottle,
     /// Ends the pullers.
     halt: CancellationToken,
     /// The group was taken from another store: that is done once.
@@ -107,8 +107,8 @@ impl Topic {
         let result = self.serve();
         self.halt.cancel();
         let mut results = vec![result];
-        for (words, thread) in std::mem::take(&mut self.pullers) {
-            drop(words);
+        for (commands, thread) in std::mem::take(&mut self.pullers) {
+            drop(commands);
             results.push(thread.join().unwrap_or(Err(KafkaError::Panicked)));
         }
         if results.iter().all(Result::is_ok) {
@@ -119,10 +119,10 @@ impl Topic {
 
     fn serve(&mut self) -> Result<(), KafkaError> {
         for number in 0..self.options.consumers.max(1) {
-            let (sender, words) = crossbeam_channel::unbounded();
+            let (sender, commands) = crossbeam_channel::unbounded();
             let (halt, status) = (self.halt.clone(), self.status.clone());
             let puller =
-                Puller::new(&self.options, &self.parts, consumer(&self.options)?, words, status, halt.clone())?;
+                Puller::new(&self.options, &self.parts, consumer(&self.options)?, commands, status, halt.clone())?;
             let watched = self.parts.store.alarm().watch(format!("kafka-{number}"));
             let run = move || {
                 let _watched = watched;
@@ -140,7 +140,7 @@ impl Topic {
         while !self.halt.is_cancelled() {
             // Serves what the client has to tell.
             let _ = self.client.poll(Duration::from_millis(50));
-            let look = looked.elapsed() >= LOOK;
+            let look = looked.elapsed() >= REFRESH_INTERVAL;
             let claim = claimed.elapsed() >= CLAIM;
             let mut told = Ok(());
             if look {
@@ -189,7 +189,7 @@ impl Topic {
         let numbers = self.numbers()?;
         self.check_owner(&numbers)?;
         let topic = &self.options.topic.clone();
-        let mut known = self.parts.store.pulled(topic).map_err(KafkaError::from)?;
+        let mut known = self.parts.store.kafka_offsets().partitions(topic).map_err(KafkaError::from)?;
         let is_new = known.values().all(|partition| partition.frontier.is_none());
         let fresh: Vec<u32> = match is_new {
             true => numbers.iter().copied().collect(),
@@ -203,7 +203,8 @@ impl Topic {
             known.entry(number).or_default().frontier = Some(frontier);
             rows.push((number, frontier));
         }
-        let stored = self.parts.store.put_frontiers(topic, rows.iter().map(|(number, row)| (*number, row)));
+        let stored =
+            self.parts.store.kafka_offsets().put_frontiers(topic, rows.iter().map(|(number, row)| (*number, row)));
         stored.map_err(KafkaError::from)?;
         let gone: Vec<u32> = known.keys().copied().filter(|number| !numbers.contains(number)).collect();
         if !gone.is_empty() {
@@ -226,20 +227,20 @@ impl Topic {
     fn add(&mut self, number: u32, known: PulledPartition) {
         self.partitions.insert(number);
         self.status.frontier(number, known.frontier.unwrap_or_default());
-        self.tell(number, Word::Read(number, known));
+        self.tell(number, Command::Read(number, known));
     }
 
     /// Tells the puller of a partition.
-    fn tell(&self, number: u32, word: Word) {
+    fn tell(&self, number: u32, command: Command) {
         let puller = number as usize % self.pullers.len();
         // It is gone only where everything ends.
-        let _ = self.pullers[puller].0.send(word);
+        let _ = self.pullers[puller].0.send(command);
     }
 
     /// The topic's partitions.
     fn numbers(&self) -> Result<BTreeSet<u32>, Trouble> {
         let topic = &self.options.topic;
-        let metadata = self.client.fetch_metadata(Some(topic), ASK)?;
+        let metadata = self.client.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let trouble = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
         if let Some(trouble) = trouble.filter(|code| *code != RDKafkaErrorCode::UnknownTopicOrPartition) {
@@ -248,7 +249,7 @@ impl Topic {
         let partitions = found.filter(|found| found.error().is_none()).map(|found| found.partitions());
         let Some(partitions) = partitions.filter(|partitions| !partitions.is_empty()) else {
             // Deleted; and should it come back, it is another one.
-            self.status.doubt();
+            self.status.revalidate();
             return Err(Trouble::Away(format!("there is no topic {topic:?}")));
         };
         Ok(partitions.iter().filter_map(|partition| u32::try_from(partition.id()).ok()).collect())
@@ -268,14 +269,14 @@ impl Topic {
         for &number in numbers {
             asked.add_partition_offset(topic, number as i32, Offset::Offset(from.0 as i64))?;
         }
-        let told = self.client.offsets_for_times(asked, ASK)?;
+        let told = self.client.offsets_for_times(asked, REQUEST_TIMEOUT)?;
         let mut offsets = BTreeMap::new();
         for partition in told.elements() {
             partition.error()?;
             let offset = match partition.offset() {
                 Offset::Offset(offset) => offset,
                 // Nothing of that time or later.
-                _ => self.client.fetch_watermarks(topic, partition.partition(), ASK)?.1,
+                _ => self.client.fetch_watermarks(topic, partition.partition(), REQUEST_TIMEOUT)?.1,
             };
             offsets.insert(partition.partition() as u32, offset.max(0) as u64);
         }
@@ -289,14 +290,14 @@ impl Topic {
             let topic = &self.options.topic;
             tracing::error!(code = "kafka_topic_changed", topic, partition = number, "a partition is no longer there");
             self.status.state(number, State::Stopped);
-            self.tell(number, Word::Gone(number));
+            self.tell(number, Command::Gone(number));
             self.gone.insert(number);
         }
         self.partitions.retain(|number| numbers.contains(number));
         for number in numbers {
             if self.gone.remove(&number) {
                 self.partitions.insert(number);
-                self.tell(number, Word::Back(number));
+                self.tell(number, Command::Back(number));
             } else if let Some(known) = self.left.remove(&number) {
                 // Whether it is the one that it was is found out as at every start.
                 self.add(number, known);
@@ -304,7 +305,7 @@ impl Topic {
                 let (topic, frontier) = (&self.options.topic, Frontier::default());
                 tracing::info!(topic, partition = number, "a new partition is read from its beginning");
                 let row = (number, &frontier);
-                self.parts.store.put_frontiers(topic, [row]).map_err(KafkaError::from)?;
+                self.parts.store.kafka_offsets().put_frontiers(topic, [row]).map_err(KafkaError::from)?;
                 self.add(number, PulledPartition { frontier: Some(frontier), ..PulledPartition::default() });
             }
         }
@@ -317,11 +318,11 @@ impl Topic {
         let from = self.look_from;
         let in_turn = self.partitions.range(from..).chain(self.partitions.range(..from));
         for &number in in_turn {
-            if self.halt.is_cancelled() || started.elapsed() >= ASK {
+            if self.halt.is_cancelled() || started.elapsed() >= REQUEST_TIMEOUT {
                 self.look_from = number;
                 break;
             }
-            match self.client.fetch_watermarks(&self.options.topic, number as i32, ASK) {
+            match self.client.fetch_watermarks(&self.options.topic, number as i32, REQUEST_TIMEOUT) {
                 Ok((_, end)) => self.status.end(number, end.max(0) as u64),
                 Err(error) if trouble.is_ok() => trouble = Err(error.into()),
                 Err(_) => {}
@@ -336,7 +337,7 @@ impl Topic {
         for &number in numbers {
             asked.add_partition(&self.options.topic, number as i32);
         }
-        let committed = self.client.committed_offsets(asked, ASK)?;
+        let committed = self.client.committed_offsets(asked, REQUEST_TIMEOUT)?;
         let ours = &self.parts.store.info().id;
         let elements = committed.elements();
         let mut owners = elements.iter().filter_map(|partition| partition.metadata().strip_prefix(OWNER));
@@ -370,7 +371,7 @@ impl Topic {
         self.client.commit(&told, CommitMode::Async)?;
         if !self.taken_over {
             // The first time it is waited for: from then on the group is ours.
-            let until = Instant::now() + ASK;
+            let until = Instant::now() + REQUEST_TIMEOUT;
             while self.client.context().commits() == before && Instant::now() < until {
                 let _ = self.client.poll(Duration::from_millis(20));
             }

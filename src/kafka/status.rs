@@ -53,7 +53,7 @@ pub struct Handle(Arc<Status>);
 struct Status {
     partitions: Mutex<BTreeMap<u32, (Figures, Gauges)>>,
     connection: Mutex<Option<bool>>,
-    doubts: AtomicU64,
+    revalidations: AtomicU64,
     counters: Counters,
 }
 
@@ -85,7 +85,7 @@ impl Handle {
         Self(Arc::new(Status {
             partitions: Mutex::default(),
             connection: Mutex::default(),
-            doubts: AtomicU64::new(0),
+            revalidations: AtomicU64::new(0),
             counters: Counters {
                 records: counter!("freqcap_kafka_records_total"),
                 events: counter!("freqcap_kafka_events_total"),
@@ -148,18 +148,18 @@ impl Handle {
             figures.goal.get_or_insert(end);
         });
         if end < before {
-            self.doubt();
+            self.revalidate();
         }
     }
 
     /// The topic may have been made anew: every partition is to be looked at again.
-    pub(super) fn doubt(&self) {
-        self.0.doubts.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn revalidate(&self) {
+        self.0.revalidations.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How often that was.
-    pub(super) fn doubts(&self) -> u64 {
-        self.0.doubts.load(Ordering::Relaxed)
+    pub(super) fn revalidations(&self) -> u64 {
+        self.0.revalidations.load(Ordering::Relaxed)
     }
 
     /// Everything that there was is read and durable.

@@ -1,7 +1,7 @@
 //! Reading what is to be told next.
 
 use super::error::MirrorError;
-use super::layout::{Packer, Pair, Parcels};
+use super::layout::{CommandBatch, CommandBuilder, Pair};
 use super::marker::Seqs;
 use crate::model::{ShardId, TsMs};
 use crate::store::{Change, RowKey, Store};
@@ -9,7 +9,7 @@ use crate::store::{Change, RowKey, Store};
 /// Some changes, as the state that they led to.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    pub parcels: Parcels,
+    pub batch: CommandBatch,
     /// How far Redis is told once these are acknowledged.
     pub told: Vec<(ShardId, u64)>,
     /// When they were made, and how many then.
@@ -19,7 +19,7 @@ pub(super) struct Batch {
 /// Reads up to `max` changes after `told`, beginning at a shard. Blocks on disk.
 pub(super) fn read(
     store: &Store,
-    packer: &Packer,
+    builder: &CommandBuilder,
     told: &Seqs,
     first: ShardId,
     max: usize,
@@ -28,14 +28,14 @@ pub(super) fn read(
     let mut row_keys: Vec<Vec<u8>> = Vec::new();
     let mut left = max;
     for shard in ShardId::all().map(|shard| ShardId(shard.0.wrapping_add(first.0))) {
-        let durable = store.durable_seq(shard);
+        let durable = store.changes().durable_seq(shard);
         if durable <= told.get(shard) {
             continue;
         }
         if left == 0 {
             break;
         }
-        let changes = store.changes_after(shard, told.get(shard), left)?;
+        let changes = store.changes().after(shard, told.get(shard), left)?;
         // A sequence that was given out and then not written has no change.
         let up_to = changes.last().map_or(0, |change| change.seq);
         let up_to = if changes.len() < left { up_to.max(durable) } else { up_to };
@@ -52,14 +52,14 @@ pub(super) fn read(
     // A key that changed more than once is told once, and those of a user stand together.
     row_keys.sort_unstable();
     row_keys.dedup();
-    batch.parcels = packer.pack(&states(store, &row_keys)?);
+    batch.batch = builder.pack(&states(store, &row_keys)?);
     Ok(batch)
 }
 
 /// The states of sorted row keys of `caps`, but for those that cannot be read. Blocks on disk.
 pub(super) fn states(store: &Store, row_keys: &[Vec<u8>]) -> Result<Vec<Pair>, MirrorError> {
     let mut unreadable = Vec::new();
-    let rows = store.cap_rows(row_keys.iter().map(|key| &key[..]), &mut unreadable);
+    let rows = store.caps().get_many(row_keys.iter().map(|key| &key[..]), &mut unreadable);
     let is_known = |number: &usize| unreadable.binary_search(number).is_err();
     let pair = |(row_key, row): (&Vec<u8>, Option<crate::model::CapRow>)| {
         let (user, key) = RowKey::parse(row_key)?;

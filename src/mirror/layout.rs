@@ -16,26 +16,26 @@ pub(super) struct Pair {
 
 /// What goes to one master in one pipeline.
 #[derive(Debug, Default)]
-pub(super) struct Parcel {
+pub(super) struct NodeCommands {
     pub commands: Pipeline,
-    /// Which of [`Parcels::users`] a command is about.
+    /// Which of [`CommandBatch::users`] a command is about.
     pub user_of: Vec<u32>,
 }
 
 /// Commands by master, and the users that they are about.
 #[derive(Debug, Default)]
-pub(super) struct Parcels {
+pub(super) struct CommandBatch {
     pub users: Vec<String>,
-    pub by_node: Vec<Parcel>,
+    pub by_node: Vec<NodeCommands>,
     pub sets: u64,
     pub removes: u64,
 }
 
-impl Parcels {
+impl CommandBatch {
     pub fn push(&mut self, node: usize, command: Cmd) {
-        let parcel = &mut self.by_node[node];
-        parcel.commands.add_command(command);
-        parcel.user_of.push((self.users.len() - 1) as u32);
+        let node_commands = &mut self.by_node[node];
+        node_commands.commands.add_command(command);
+        node_commands.user_of.push((self.users.len() - 1) as u32);
     }
 }
 
@@ -48,43 +48,43 @@ return 0";
 
 /// Turns states into commands, for one layout and one topology.
 #[derive(Debug, Clone)]
-pub(super) struct Packer {
+pub(super) struct CommandBuilder {
     pub names: Arc<Names>,
     pub layout: Layout,
     pub topology: Arc<Topology>,
 }
 
-impl Packer {
-    pub fn parcels(&self) -> Parcels {
-        let mut parcels = Parcels::default();
-        parcels.by_node.resize_with(self.topology.masters.len().max(1), Parcel::default);
-        parcels
+impl CommandBuilder {
+    pub fn batch(&self) -> CommandBatch {
+        let mut batch = CommandBatch::default();
+        batch.by_node.resize_with(self.topology.masters.len().max(1), NodeCommands::default);
+        batch
     }
 
     /// The commands that bring these pairs about. The pairs of a user must stand together.
-    pub fn pack(&self, pairs: &[Pair]) -> Parcels {
-        let mut parcels = self.parcels();
+    pub fn pack(&self, pairs: &[Pair]) -> CommandBatch {
+        let mut batch = self.batch();
         for pairs in pairs.chunk_by(|a, b| a.user == b.user) {
-            self.pack_user(&mut parcels, &pairs[0].user, pairs);
+            self.pack_user(&mut batch, &pairs[0].user, pairs);
         }
-        parcels
+        batch
     }
 
-    /// As [`Packer::pack`] for the pairs of one user.
-    pub fn pack_user(&self, parcels: &mut Parcels, user: &str, pairs: &[Pair]) {
+    /// As [`CommandBuilder::pack`] for the pairs of one user.
+    pub fn pack_user(&self, batch: &mut CommandBatch, user: &str, pairs: &[Pair]) {
         let name = self.names.user(user);
         let node = self.topology.node_of(&name);
-        parcels.users.push(user.to_owned());
+        batch.users.push(user.to_owned());
         let sets = pairs.iter().filter(|pair| pair.until.is_some()).count();
-        parcels.sets += sets as u64;
-        parcels.removes += (pairs.len() - sets) as u64;
+        batch.sets += sets as u64;
+        batch.removes += (pairs.len() - sets) as u64;
         match self.layout {
-            Layout::Zset => self.pack_zset(parcels, node, &name, pairs),
-            Layout::String => self.pack_strings(parcels, node, pairs),
+            Layout::Zset => self.pack_zset(batch, node, &name, pairs),
+            Layout::String => self.pack_strings(batch, node, pairs),
         }
     }
 
-    fn pack_zset(&self, parcels: &mut Parcels, node: usize, name: &str, pairs: &[Pair]) {
+    fn pack_zset(&self, batch: &mut CommandBatch, node: usize, name: &str, pairs: &[Pair]) {
         let mut add = redis::cmd("ZADD");
         let mut remove = redis::cmd("ZREM");
         let (mut adds, mut removes) = (false, false);
@@ -103,17 +103,17 @@ impl Packer {
             }
         }
         if adds {
-            parcels.push(node, add);
+            batch.push(node, add);
         }
         if removes {
-            parcels.push(node, remove);
+            batch.push(node, remove);
         }
         if adds || removes {
-            parcels.push(node, self.expire(name));
+            batch.push(node, self.expire(name));
         }
     }
 
-    fn pack_strings(&self, parcels: &mut Parcels, node: usize, pairs: &[Pair]) {
+    fn pack_strings(&self, batch: &mut CommandBatch, node: usize, pairs: &[Pair]) {
         for pair in pairs {
             let name = self.names.pair(&pair.user, &pair.key);
             match pair.until {
@@ -122,10 +122,10 @@ impl Packer {
                     set.arg(&name).arg(until.0);
                     // Two commands, for SET knows PXAT only from Redis 6.2 on. A cap that is over goes at once.
                     expire.arg(&name).arg(until.0);
-                    parcels.push(node, set);
-                    parcels.push(node, expire);
+                    batch.push(node, set);
+                    batch.push(node, expire);
                 }
-                None => parcels.push(node, unlink(&name)),
+                None => batch.push(node, unlink(&name)),
             }
         }
     }

@@ -4,7 +4,7 @@
 //! the very thing that the marker is there to notice: that whoever answers now is not who was told.
 
 use super::error::MirrorError;
-use super::marker::{self, Line, Marker, Seqs};
+use super::marker::{self, Marker, MirrorIdentity, Seqs};
 use super::names::Names;
 use super::options::{Options, address};
 use super::topology::{Master, Topology};
@@ -89,7 +89,7 @@ impl Chain {
 pub(super) struct Link {
     pub nodes: Vec<Node>,
     pub topology: Arc<Topology>,
-    pub line: Line,
+    pub line: MirrorIdentity,
     pub names: Arc<Names>,
     /// The node that holds the owner.
     pub owner: usize,
@@ -140,7 +140,7 @@ impl Link {
         let owner = topology.node_of(names.owner());
         let session = std::collections::hash_map::RandomState::new().build_hasher().finish();
         let layout = options.layout.as_str();
-        let line = Line { store: store_id.to_owned(), layout, topology: topology.id.clone() };
+        let line = MirrorIdentity { store: store_id.to_owned(), layout, topology: topology.id.clone() };
         let (topology, names) = (Arc::new(topology), Arc::clone(names));
         Ok(Link { nodes, topology, line, names, owner, seed: info, session, count: 0 })
     }

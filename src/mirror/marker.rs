@@ -165,22 +165,22 @@ impl Reason {
 
 /// What the markers of all masters mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Resume {
     /// Every master knows everything up to here.
-    GoOn(Seqs),
-    FullPass(Reason),
+    From(Seqs),
+    FullSync(Reason),
 }
 
 /// Who sends what to whom: the store, the layout and the topology. Every name of a pipeline begins with it, so that a marker that was
 /// meant for others is never believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct MirrorIdentity {
     pub store: String,
     pub layout: &'static str,
     pub topology: String,
 }
 
-impl Line {
+impl MirrorIdentity {
     /// The name of a pipeline.
     pub fn name(&self, session: u64, count: u64) -> String {
         format!("{}.{}.{}-{session:016x}-{count}", self.store, self.layout, self.topology)
@@ -188,28 +188,28 @@ impl Line {
 }
 
 /// Judges the markers of all masters against what the store holds.
-pub(super) fn judge(markers: &[Marker], line: &Line, durable: &Seqs, trimmed: &Seqs) -> Verdict {
+pub(super) fn judge(markers: &[Marker], line: &MirrorIdentity, durable: &Seqs, trimmed: &Seqs) -> Resume {
     let mut told: Option<Seqs> = None;
     for marker in markers {
         let (Some(seqs), Some(sent)) = (&marker.seqs, &marker.sent) else {
-            return Verdict::FullPass(Reason::Missing);
+            return Resume::FullSync(Reason::Missing);
         };
         let of_store = sent.split_once('.').filter(|(store, _)| *store == line.store);
-        let Some((_, rest)) = of_store else { return Verdict::FullPass(Reason::Takeover) };
+        let Some((_, rest)) = of_store else { return Resume::FullSync(Reason::Takeover) };
         let of_layout = rest.split_once('.').filter(|(layout, _)| *layout == line.layout);
-        let Some((_, rest)) = of_layout else { return Verdict::FullPass(Reason::Layout) };
+        let Some((_, rest)) = of_layout else { return Resume::FullSync(Reason::Layout) };
         if rest.split_once('-').is_none_or(|(topology, _)| topology != line.topology) {
-            return Verdict::FullPass(Reason::Topology);
+            return Resume::FullSync(Reason::Topology);
         }
         if ShardId::all().any(|shard| seqs.get(shard) > durable.get(shard)) {
-            return Verdict::FullPass(Reason::Ahead);
+            return Resume::FullSync(Reason::Ahead);
         }
         if ShardId::all().any(|shard| seqs.get(shard) < trimmed.get(shard)) {
-            return Verdict::FullPass(Reason::Behind);
+            return Resume::FullSync(Reason::Behind);
         }
         told = Some(told.map_or_else(|| seqs.clone(), |told| told.least(seqs)));
     }
-    told.map_or(Verdict::FullPass(Reason::Missing), Verdict::GoOn)
+    told.map_or(Resume::FullSync(Reason::Missing), Resume::From)
 }
 
 #[cfg(test)]
@@ -224,41 +224,41 @@ mod tests {
         Marker { seqs: Some(all(seq)), sent: Some(line().name(1, 1)) }
     }
 
-    fn line() -> Line {
-        Line { store: "s".to_owned(), layout: "zset", topology: "t".to_owned() }
+    fn line() -> MirrorIdentity {
+        MirrorIdentity { store: "s".to_owned(), layout: "zset", topology: "t".to_owned() }
     }
 
-    fn judged(markers: &[Marker]) -> Verdict {
+    fn judged(markers: &[Marker]) -> Resume {
         judge(markers, &line(), &all(10), &all(4))
     }
 
     #[test]
     fn a_marker_between_what_is_trimmed_and_what_is_durable_is_gone_on_from() {
         for seq in [4, 7, 10] {
-            assert_eq!(judged(&[marker(seq)]), Verdict::GoOn(all(seq)));
+            assert_eq!(judged(&[marker(seq)]), Resume::From(all(seq)));
         }
-        assert_eq!(judged(&[marker(9), marker(5), marker(10)]), Verdict::GoOn(all(5)));
+        assert_eq!(judged(&[marker(9), marker(5), marker(10)]), Resume::From(all(5)));
     }
 
     #[test]
     fn any_other_marker_asks_for_a_full_pass() {
-        assert_eq!(judged(&[marker(3)]), Verdict::FullPass(Reason::Behind));
-        assert_eq!(judged(&[marker(11)]), Verdict::FullPass(Reason::Ahead));
-        assert_eq!(judged(&[marker(7), Marker::default()]), Verdict::FullPass(Reason::Missing));
-        assert_eq!(judged(&[]), Verdict::FullPass(Reason::Missing));
+        assert_eq!(judged(&[marker(3)]), Resume::FullSync(Reason::Behind));
+        assert_eq!(judged(&[marker(11)]), Resume::FullSync(Reason::Ahead));
+        assert_eq!(judged(&[marker(7), Marker::default()]), Resume::FullSync(Reason::Missing));
+        assert_eq!(judged(&[]), Resume::FullSync(Reason::Missing));
         let unfinished = Marker { seqs: None, ..marker(7) };
-        assert_eq!(judged(&[unfinished]), Verdict::FullPass(Reason::Missing));
+        assert_eq!(judged(&[unfinished]), Resume::FullSync(Reason::Missing));
         let elsewhere = Marker { sent: Some("s.zset.u-1-1".to_owned()), ..marker(7) };
-        assert_eq!(judged(&[elsewhere]), Verdict::FullPass(Reason::Topology));
+        assert_eq!(judged(&[elsewhere]), Resume::FullSync(Reason::Topology));
         let other_layout = Marker { sent: Some("s.string.t-1-1".to_owned()), ..marker(7) };
-        assert_eq!(judged(&[other_layout]), Verdict::FullPass(Reason::Layout));
+        assert_eq!(judged(&[other_layout]), Resume::FullSync(Reason::Layout));
         for others in ["r.zset.t-1-1", "x", ""] {
             let others = Marker { sent: Some(others.to_owned()), ..marker(7) };
-            assert_eq!(judged(&[others]), Verdict::FullPass(Reason::Takeover));
+            assert_eq!(judged(&[others]), Resume::FullSync(Reason::Takeover));
         }
         let mut one_ahead = all(7);
         one_ahead.set(ShardId(200), 11);
-        assert_eq!(judged(&[Marker { seqs: Some(one_ahead), ..marker(7) }]), Verdict::FullPass(Reason::Ahead));
+        assert_eq!(judged(&[Marker { seqs: Some(one_ahead), ..marker(7) }]), Resume::FullSync(Reason::Ahead));
     }
 
     #[test]

@@ -16,6 +16,7 @@
 mod batch;
 mod error;
 mod eviction;
+mod full_sync;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod layout;
@@ -24,7 +25,6 @@ mod marker;
 mod names;
 mod options;
 mod owner;
-mod pass;
 mod relay;
 mod send;
 mod server;
@@ -53,7 +53,6 @@ impl Mirror {
     pub fn new(store: Arc<Store>, options: Options, now: Now) -> Self {
         // rustls asks for one provider for the whole process; somebody may have chosen one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        store.expect_mirror();
         Self { relay: relay::Relay::new(store, options, now, status::Report::new()) }
     }
 

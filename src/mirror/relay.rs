@@ -7,13 +7,13 @@
 use super::batch;
 use super::error::MirrorError;
 use super::eviction::Evictions;
-use super::layout::Packer;
+use super::full_sync::Pass;
+use super::layout::CommandBuilder;
 use super::link::{Chain, Link};
-use super::marker::{Reason, Seqs, Verdict, judge};
+use super::marker::{Reason, Resume, Seqs, judge};
 use super::names::Names;
 use super::options::Options;
 use super::owner::{self, Claim, Fence, Run};
-use super::pass::Pass;
 use super::send::blocking;
 use super::server;
 use super::status::{Report, State};
@@ -21,7 +21,7 @@ use super::topology::{Master, Topology};
 use super::trim::Trimmer;
 use crate::model::{ShardId, TsMs};
 use crate::random::random_id;
-use crate::store::Store;
+use crate::store::{Bounds, ChangeCursor, MIRROR, Store};
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,9 +46,11 @@ pub(super) struct Relay {
     pub now: Now,
     pub report: Report,
     pub names: Arc<Names>,
+    /// Holds the changes that Redis may still want.
+    pub cursor: ChangeCursor,
     /// How far Redis has acknowledged changes.
     pub told: Seqs,
-    pub packer: Packer,
+    pub builder: CommandBuilder,
     pass: Option<Pass>,
     /// Whether the pass under way is the only one to know what Redis holds: the markers have no numbers.
     pass_is_full: bool,
@@ -86,14 +88,17 @@ impl Relay {
         let names = Arc::new(Names::new(&options.prefix));
         let topology = Arc::new(Topology::single());
         let soon = Instant::now();
-        let before = store.mirror_run().unwrap_or_else(|error| {
+        let before = store.meta().mirror_run().unwrap_or_else(|error| {
             tracing::warn!(%error, "it is not known which run mirrored last: everything is sent");
             None
         });
+        let bounds = Bounds { total: options.max_waiting, of_shard: options.max_waiting_of_shard };
+        let cursor = store.changes().subscribe(MIRROR, bounds);
         let run = Run::new(&store.info().id, &random_id(), before);
         Self {
-            told: Seqs::of(|shard| store.trimmed_to(shard)),
-            packer: Packer { names: Arc::clone(&names), layout: options.layout, topology },
+            told: Seqs::of(|shard| cursor.trimmed_to(shard)),
+            cursor,
+            builder: CommandBuilder { names: Arc::clone(&names), layout: options.layout, topology },
             names,
             pass: None,
             pass_is_full: false,
@@ -145,7 +150,7 @@ impl Relay {
             () = stop.cancelled() => return Ok(()),
         };
         self.masters.clone_from(&link.topology.masters);
-        self.packer.topology = Arc::clone(&link.topology);
+        self.builder.topology = Arc::clone(&link.topology);
         self.is_open = false;
         self.look(&mut link).await?;
         // First: who has to stand back must close no connection of who has the prefix.
@@ -188,11 +193,11 @@ impl Relay {
         }
     }
 
-    async fn wait(&self, stop: &CancellationToken) {
+    async fn wait(&mut self, stop: &CancellationToken) {
         let next = self.next_probe.min(self.next_upkeep).min(self.next_sweep);
         let next = self.evictions.due_at().map_or(next, |due| due.min(next));
         tokio::select! {
-            () = self.store.changed().notified() => {}
+            () = self.cursor.changed() => {}
             () = tokio::time::sleep_until(next) => {}
             () = stop.cancelled() => {}
         }
@@ -223,7 +228,7 @@ impl Relay {
         if Instant::now() >= self.next_probe {
             self.probe(link).await?;
         }
-        if ShardId::all().any(|shard| self.store.trimmed_to(shard) > self.told.get(shard)) {
+        if ShardId::all().any(|shard| self.cursor.trimmed_to(shard) > self.told.get(shard)) {
             self.begin_pass(link, Reason::Behind).await?;
         }
         if self.pass.is_none() && !stopping {
@@ -251,7 +256,7 @@ impl Relay {
 
     /// Changes that Redis has not acknowledged.
     pub fn waiting(&self) -> u64 {
-        let of_shard = |shard| self.store.durable_seq(shard).saturating_sub(self.told.get(shard));
+        let of_shard = |shard| self.store.changes().durable_seq(shard).saturating_sub(self.told.get(shard));
         ShardId::all().map(of_shard).sum()
     }
 
@@ -274,7 +279,7 @@ impl Relay {
         if self.run.mark() != before && !self.store.is_poisoned() {
             // Before anything is sent: so the next run knows whom it follows.
             let (store, mark) = (Arc::clone(&self.store), self.run.mark());
-            blocking(move || Ok(store.put_mirror_run(&mark)?)).await?;
+            blocking(move || Ok(store.meta().put_mirror_run(&mark)?)).await?;
         }
         Ok(())
     }
@@ -284,14 +289,14 @@ impl Relay {
         self.claim(link).await?;
         let chain = link.chain().or(self.chain.take());
         let markers = link.read_markers().await?;
-        let durable = Seqs::of(|shard| self.store.durable_seq(shard));
-        let trimmed = Seqs::of(|shard| self.store.trimmed_to(shard));
+        let durable = Seqs::of(|shard| self.store.changes().durable_seq(shard));
+        let trimmed = Seqs::of(|shard| self.cursor.trimmed_to(shard));
         let verdict = match self.must_pass {
-            Some(reason) => Verdict::FullPass(reason),
+            Some(reason) => Resume::FullSync(reason),
             None => judge(&markers, &link.line, &durable, &trimmed),
         };
         match verdict {
-            Verdict::GoOn(told) => {
+            Resume::From(told) => {
                 link.adopt(markers).await?;
                 if self.pass.take().is_some() {
                     self.next_sweep = Instant::now();
@@ -300,13 +305,13 @@ impl Relay {
                 self.pass_is_full = false;
                 self.live();
             }
-            Verdict::FullPass(Reason::Missing)
+            Resume::FullSync(Reason::Missing)
                 if self.pass_is_full && self.pass.is_some() && chain.is_some_and(|chain| chain.holds(&markers)) =>
             {
                 link.adopt(markers).await?;
             }
-            Verdict::FullPass(Reason::Missing) if self.was_live => self.begin_pass(link, Reason::Flushed).await?,
-            Verdict::FullPass(reason) => self.begin_pass(link, reason).await?,
+            Resume::FullSync(Reason::Missing) if self.was_live => self.begin_pass(link, Reason::Flushed).await?,
+            Resume::FullSync(reason) => self.begin_pass(link, reason).await?,
         }
         self.is_open = true;
         self.must_pass = None;
@@ -323,7 +328,7 @@ impl Relay {
 
     async fn begin_pass(&mut self, link: &mut Link, reason: Reason) -> Result<(), MirrorError> {
         // What is durable by now is in every page that is read from here on.
-        self.told = Seqs::of(|shard| self.store.durable_seq(shard));
+        self.told = Seqs::of(|shard| self.store.changes().durable_seq(shard));
         self.pass_is_full = true;
         self.pass = None;
         link.begin().await?;
@@ -338,7 +343,7 @@ impl Relay {
     }
 
     fn live(&mut self) {
-        ShardId::all().for_each(|shard| self.store.set_told(shard, self.told.get(shard)));
+        ShardId::all().for_each(|shard| self.cursor.confirm(shard, self.told.get(shard)));
         self.was_live = true;
         self.logged = None;
         self.report.state(State::Live);
@@ -348,7 +353,7 @@ impl Relay {
     async fn pass_on(&mut self, link: &mut Link) -> Result<(), MirrorError> {
         let Some(pass) = &mut self.pass else { return Ok(()) };
         let before = pass.figures();
-        pass.step(link, (&self.store, &self.run), &self.packer, self.batch)
+        pass.step(link, (&self.store, &self.run), &self.builder, self.batch)
             .await
             .inspect_err(|error| shrink(&mut self.batch, error))?;
         let after = pass.figures();
@@ -360,7 +365,7 @@ impl Relay {
             return Ok(());
         }
         if self.pass_is_full {
-            link.deliver((&self.store, &self.run), &self.packer, self.packer.parcels(), Some(&self.told)).await?;
+            link.deliver((&self.store, &self.run), &self.builder, self.builder.batch(), Some(&self.told)).await?;
         }
         let (sent, removed) = after;
         tracing::info!(sent, removed, "the full pass of the Redis mirror is done");
@@ -373,18 +378,18 @@ impl Relay {
 
     /// Sends a batch of waiting changes.
     async fn tell(&mut self, link: &mut Link) -> Result<(), MirrorError> {
-        let (store, packer, told) = (Arc::clone(&self.store), self.packer.clone(), self.told.clone());
+        let (store, builder, told) = (Arc::clone(&self.store), self.builder.clone(), self.told.clone());
         let (first, max) = (self.next_shard, self.batch);
-        let batch = blocking(move || batch::read(&store, &packer, &told, first, max)).await?;
-        let (sets, removes) = (batch.parcels.sets, batch.parcels.removes);
+        let batch = blocking(move || batch::read(&store, &builder, &told, first, max)).await?;
+        let (sets, removes) = (batch.batch.sets, batch.batch.removes);
         let record = (!self.pass_is_full).then_some(&self.told);
-        let sent = link.deliver((&self.store, &self.run), &self.packer, batch.parcels, record).await;
+        let sent = link.deliver((&self.store, &self.run), &self.builder, batch.batch, record).await;
         sent.inspect_err(|error| shrink(&mut self.batch, error))?;
         for (shard, seq) in batch.told {
             self.told.set(shard, seq);
             // In a full pass Redis may know the change, and yet not what came before.
             if !self.pass_is_full {
-                self.store.set_told(shard, seq);
+                self.cursor.confirm(shard, seq);
             }
             self.next_shard = shard;
         }
@@ -402,7 +407,7 @@ impl Relay {
         if link.ours().all(|node| node.seqs.as_ref() == Some(&self.told)) {
             return Ok(());
         }
-        link.deliver((&self.store, &self.run), &self.packer, self.packer.parcels(), Some(&self.told)).await
+        link.deliver((&self.store, &self.run), &self.builder, self.builder.batch(), Some(&self.told)).await
     }
 
     /// Asks Redis whether it still knows what it was told.

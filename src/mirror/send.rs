@@ -1,7 +1,7 @@
 //! Sending commands as one link of the chain, and what to do with those that were refused.
 
 use super::error::MirrorError;
-use super::layout::{Packer, Pair, Parcels, unlink};
+use super::layout::{CommandBatch, CommandBuilder, Pair, unlink};
 use super::link::Link;
 use super::marker::{self, Seqs};
 use super::owner::{self, Run};
@@ -29,17 +29,17 @@ impl Link {
     pub async fn deliver(
         &mut self,
         (store, run): (&Arc<Store>, &Run),
-        packer: &Packer,
-        mut parcels: Parcels,
+        builder: &CommandBuilder,
+        mut batch: CommandBatch,
         mut record: Option<&Seqs>,
     ) -> Result<(), MirrorError> {
         for _ in 0..MENDS {
-            let refused = self.send(run, parcels, record).await?;
+            let refused = self.send(run, batch, record).await?;
             if refused.is_empty() {
                 return Ok(());
             }
             record = None;
-            parcels = self.mend(store, packer, refused).await?;
+            batch = self.mend(store, builder, refused).await?;
         }
         Err(MirrorError::Refused {
             doing: SENDING,
@@ -49,58 +49,64 @@ impl Link {
         })
     }
 
-    async fn send(&mut self, run: &Run, parcels: Parcels, record: Option<&Seqs>) -> Result<Vec<Refused>, MirrorError> {
+    async fn send(
+        &mut self,
+        run: &Run,
+        batch: CommandBatch,
+        record: Option<&Seqs>,
+    ) -> Result<Vec<Refused>, MirrorError> {
         let this = self.next_name();
         let owner = self.owner;
         let (owner_name, prefix) = (self.names.owner(), self.names.prefix());
-        let users = &parcels.users;
-        let sending = self.nodes.iter_mut().enumerate().zip(parcels.by_node).map(async |((index, node), parcel)| {
-            let mut refused = Vec::new();
-            if node.marker.is_empty() {
-                return Ok(refused);
-            }
-            let mut commands = parcel.commands;
-            let data = commands.len();
-            if index == owner {
-                commands.cmd("GET").arg(owner_name);
-            }
-            commands.add_command(marker::advance(&node.marker, &node.sent, &this, node.seqs.as_ref(), record));
-            node.sending = Some(this.clone());
-            let replies = node.exchange(SENDING, &commands).await?;
-            let (last, before) = replies.split_last().ok_or_else(|| node.unexpected(SENDING))?;
-            // First of all: what the marker is now, whatever else there is.
-            match last {
-                Value::Int(1) => {
-                    node.sent.clone_from(&this);
-                    if let Some(record) = record {
-                        node.seqs = Some(record.clone());
+        let users = &batch.users;
+        let sending =
+            self.nodes.iter_mut().enumerate().zip(batch.by_node).map(async |((index, node), node_commands)| {
+                let mut refused = Vec::new();
+                if node.marker.is_empty() {
+                    return Ok(refused);
+                }
+                let mut commands = node_commands.commands;
+                let data = commands.len();
+                if index == owner {
+                    commands.cmd("GET").arg(owner_name);
+                }
+                commands.add_command(marker::advance(&node.marker, &node.sent, &this, node.seqs.as_ref(), record));
+                node.sending = Some(this.clone());
+                let replies = node.exchange(SENDING, &commands).await?;
+                let (last, before) = replies.split_last().ok_or_else(|| node.unexpected(SENDING))?;
+                // First of all: what the marker is now, whatever else there is.
+                match last {
+                    Value::Int(1) => {
+                        node.sent.clone_from(&this);
+                        if let Some(record) = record {
+                            node.seqs = Some(record.clone());
+                        }
                     }
+                    Value::ServerError(error) if error.code() != "WRONGTYPE" => {
+                        return Err(MirrorError::refused(SENDING, &node.addr, error));
+                    }
+                    _ => return Err(MirrorError::Broken),
                 }
-                Value::ServerError(error) if error.code() != "WRONGTYPE" => {
-                    return Err(MirrorError::refused(SENDING, &node.addr, error));
+                node.sending = None;
+                if let Some(owner) = before.get(data) {
+                    owner::check(owner, run, prefix)?;
                 }
-                _ => return Err(MirrorError::Broken),
-            }
-            node.sending = None;
-            if let Some(owner) = before.get(data) {
-                owner::check(owner, run, prefix)?;
-            }
-            for (index, reply) in before[..data].iter().enumerate() {
-                let Value::ServerError(error) = reply else { continue };
-                let user = users[parcel.user_of[index] as usize].clone();
-                refused.push(match error.code() {
-                    "ASK" => match (ask_target(error.details()), commands.cmd_iter().nth(index)) {
-                        (Some(target), Some(command)) => Refused::Ask(target, command.clone()),
+                for (index, reply) in before[..data].iter().enumerate() {
+                    let Value::ServerError(error) = reply else { continue };
+                    let user = users[node_commands.user_of[index] as usize].clone();
+                    refused.push(match error.code() {
+                        "ASK" => match (ask_target(error.details()), commands.cmd_iter().nth(index)) {
+                            (Some(target), Some(command)) => Refused::Ask(target, command.clone()),
+                            _ => return Err(MirrorError::refused(SENDING, &node.addr, error)),
+                        },
+                        "WRONGTYPE" => Refused::WrongType(user),
+                        // As Redis 6 puts it where a script met it.
+                        _ if error.details().is_some_and(|text| text.contains("WRONGTYPE")) => Refused::WrongType(user),
                         _ => return Err(MirrorError::refused(SENDING, &node.addr, error)),
-                    },
-                    "WRONGTYPE" => Refused::WrongType(user),
-                    // As Redis 6 puts it where a script met it.
-                    _ if error.details().is_some_and(|text| text.contains("WRONGTYPE")) => Refused::WrongType(user),
-                    _ => return Err(MirrorError::refused(SENDING, &node.addr, error)),
-                });
-            }
-            Ok(refused)
-        });
+                    });
+                }
+                Ok(refused)
+            });
         let mut refused = Vec::new();
         for of_node in join_all(sending).await {
             refused.extend(of_node?);
@@ -112,9 +118,9 @@ impl Link {
     async fn mend(
         &mut self,
         store: &Arc<Store>,
-        packer: &Packer,
+        builder: &CommandBuilder,
         refused: Vec<Refused>,
-    ) -> Result<Parcels, MirrorError> {
+    ) -> Result<CommandBatch, MirrorError> {
         let mut users = BTreeSet::new();
         for refused in refused {
             match refused {
@@ -123,15 +129,15 @@ impl Link {
             }
         }
         if users.is_empty() {
-            return Ok(packer.parcels());
+            return Ok(builder.batch());
         }
-        let (store, packer) = (Arc::clone(store), packer.clone());
+        let (store, builder) = (Arc::clone(store), builder.clone());
         blocking(move || {
-            let mut parcels = packer.parcels();
+            let mut batch = builder.batch();
             for user in users {
-                whole_user(&store, &packer, &mut parcels, &user)?;
+                whole_user(&store, &builder, &mut batch, &user)?;
             }
-            Ok(parcels)
+            Ok(batch)
         })
         .await
     }
@@ -146,14 +152,19 @@ impl Link {
 }
 
 /// Writes a user's sorted set anew, whatever was in its place.
-pub(super) fn whole_user(store: &Store, packer: &Packer, parcels: &mut Parcels, user: &str) -> Result<(), MirrorError> {
-    let caps = store.caps_of_user(user)?;
+pub(super) fn whole_user(
+    store: &Store,
+    builder: &CommandBuilder,
+    batch: &mut CommandBatch,
+    user: &str,
+) -> Result<(), MirrorError> {
+    let caps = store.caps().of_user(user)?;
     let pairs = caps.into_iter().map(|cap| Pair { user: cap.user, key: cap.key, until: Some(cap.until) });
     let pairs: Vec<Pair> = pairs.collect();
-    let name = packer.names.user(user);
-    parcels.users.push(user.to_owned());
-    parcels.push(packer.topology.node_of(&name), unlink(&name));
-    packer.pack_user(parcels, user, &pairs);
+    let name = builder.names.user(user);
+    batch.users.push(user.to_owned());
+    batch.push(builder.topology.node_of(&name), unlink(&name));
+    builder.pack_user(batch, user, &pairs);
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! Upkeep beside the relay: old changes go, too many waiting ones go, figures are brought up to date.
+//! Upkeep beside the relay: changes that Redis has had for some time are acknowledged, so that they may go, and figures are
+//! brought up to date.
 
 use super::error::MirrorError;
 use super::marker::Seqs;
@@ -45,8 +46,8 @@ impl Relay {
             let (store, told) = (Arc::clone(&self.store), self.told.clone());
             let oldest = blocking(move || {
                 let mut oldest = None;
-                for shard in ShardId::all().filter(|&shard| store.durable_seq(shard) > told.get(shard)) {
-                    let first = store.changes_after(shard, told.get(shard), 1)?;
+                for shard in ShardId::all().filter(|&shard| store.changes().durable_seq(shard) > told.get(shard)) {
+                    let first = store.changes().after(shard, told.get(shard), 1)?;
                     oldest = first.first().map(|change| change.at).into_iter().chain(oldest).min();
                 }
                 Ok(oldest)
@@ -58,35 +59,16 @@ impl Relay {
     }
 
     async fn trim(&mut self) -> Result<(), MirrorError> {
-        let mut trim: Vec<(ShardId, u64)> = Vec::new();
+        ShardId::all().for_each(|shard| self.cursor.advance(shard, self.told.get(shard)));
+        // Not at once: a failover may take Redis back behind what it acknowledged, and from there it goes on with the
+        // changes, rather than with a full pass, as long as they are held.
         if self.is_live()
             && let Some(old) = self.trimmer.note(&self.told, Instant::now(), self.options.keep_told)
         {
-            trim.extend(ShardId::all().map(|shard| (shard, old.get(shard).min(self.store.wanted_after(shard)))));
+            ShardId::all().for_each(|shard| self.cursor.ack(shard, old.get(shard)));
         }
-        let too_many = self.waiting_held() > self.options.max_waiting;
-        let overfull = |&shard: &ShardId| too_many || self.waiting_of(shard) > self.options.max_waiting_of_shard;
-        let overfull: Vec<ShardId> = ShardId::all().filter(overfull).collect();
-        if !overfull.is_empty() {
-            tracing::warn!(shards = overfull.len(), "too many changes wait for Redis: a full pass will replace them");
-            trim.extend(overfull.into_iter().map(|shard| (shard, self.store.durable_seq(shard))));
-        }
-        trim.retain(|&(shard, seq)| seq > self.store.trimmed_to(shard));
-        if trim.is_empty() {
-            return Ok(());
-        }
-        let store = Arc::clone(&self.store);
-        blocking(move || Ok(store.trim_changes(trim)?)).await
-    }
-
-    /// Changes of a shard that wait and are still held.
-    fn waiting_of(&self, shard: ShardId) -> u64 {
-        let from = self.told.get(shard).max(self.store.trimmed_to(shard));
-        self.store.durable_seq(shard).saturating_sub(from)
-    }
-
-    fn waiting_held(&self) -> u64 {
-        ShardId::all().map(|shard| self.waiting_of(shard)).sum()
+        let changes = Arc::clone(self.cursor.log());
+        blocking(move || Ok(changes.trim()?)).await
     }
 }
 

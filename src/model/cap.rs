@@ -18,8 +18,8 @@ pub struct CapPlan {
     pub row_changes: bool,
     pub timer_add: Option<TsMs>,
     pub timer_remove: Option<TsMs>,
-    /// Whether those outside must be told.
-    pub tell: bool,
+    /// Whether those outside must be notified.
+    pub notify: bool,
     /// Until when it was capped before.
     pub was: Option<TsMs>,
 }
@@ -37,7 +37,7 @@ pub enum CapChange {
 }
 
 impl CapPlan {
-    /// What those outside are told, and until when the key is capped now.
+    /// What those outside are notified of, and until when the key is capped now.
     pub fn change(&self) -> (CapChange, Option<TsMs>) {
         let until = self.row.map(|row| row.until);
         let change = match (self.was, until) {

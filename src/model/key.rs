@@ -54,7 +54,7 @@ impl<'a> CapKey<'a> {
     }
 
     /// Takes a key that an event or a question names besides its ad: any level but `da`.
-    pub fn beside(text: impl Into<Cow<'a, str>>) -> Result<Self, KeyError> {
+    pub fn extra(text: impl Into<Cow<'a, str>>) -> Result<Self, KeyError> {
         let key = Self::new(text)?;
         if key.level() == Level::DA { Err(KeyError::DaLevel) } else { Ok(key) }
     }
@@ -145,8 +145,8 @@ mod tests {
         assert_eq!(CapKey::new(":1"), Err(KeyError::Level));
         assert_eq!(CapKey::new("campaign:"), Err(KeyError::Id(IdError::Empty)));
         assert_eq!(CapKey::new("campaign:*"), Err(KeyError::Id(IdError::Wildcard)));
-        assert_eq!(CapKey::beside("da:1"), Err(KeyError::DaLevel));
-        assert!(CapKey::beside("data:1").is_ok());
+        assert_eq!(CapKey::extra("da:1"), Err(KeyError::DaLevel));
+        assert!(CapKey::extra("data:1").is_ok());
     }
 
     #[test]

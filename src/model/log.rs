@@ -1,6 +1,6 @@
 //! The log of one (user, key): the truth from which every count, verdict and expiry is derived.
 
-use super::{Held, Kind, TsMs};
+use super::{Kind, Reservation, TsMs};
 use smallvec::SmallVec;
 
 /// The most kinds of events that one log holds.
@@ -29,12 +29,12 @@ pub struct Section {
     pub entries: SmallVec<[Entry; 2]>,
     /// Reservations that no event has confirmed, in the order in which they were made: beside the entries, not among
     /// them, so that one that lapses has pushed nothing out.
-    pub held: Vec<Held>,
+    pub reservations: Vec<Reservation>,
 }
 
 impl Section {
     fn new(kind: Kind) -> Self {
-        Self { kind, trimmed: 0, entries: SmallVec::new(), held: Vec::new() }
+        Self { kind, trimmed: 0, entries: SmallVec::new(), reservations: Vec::new() }
     }
 
     /// Events counted since the log was made, kept or not; reservations are none.
@@ -118,29 +118,29 @@ impl Log {
     }
 
     /// Counts a reservation, from now on and until it expires.
-    pub fn hold(&mut self, kind: Kind, held: Held) {
-        self.section_mut(kind).held.push(held);
+    pub fn add_reservation(&mut self, kind: Kind, held: Reservation) {
+        self.section_mut(kind).reservations.push(held);
     }
 
     /// The first reservation of this kind with this hash.
-    pub fn held(&self, kind: Kind, hash: u64) -> Option<&Held> {
-        self.section(kind)?.held.iter().find(|held| held.hash == hash)
+    pub fn reservation(&self, kind: Kind, hash: u64) -> Option<&Reservation> {
+        self.section(kind)?.reservations.iter().find(|held| held.hash == hash)
     }
 
     /// Takes out the first reservation of this kind with this hash.
-    pub fn unhold(&mut self, kind: Kind, hash: u64) -> Option<Held> {
+    pub fn remove_reservation(&mut self, kind: Kind, hash: u64) -> Option<Reservation> {
         let section = self.sections.iter_mut().find(|section| section.kind == kind)?;
-        let at = section.held.iter().position(|held| held.hash == hash)?;
-        let held = section.held.remove(at);
+        let at = section.reservations.iter().position(|held| held.hash == hash)?;
+        let held = section.reservations.remove(at);
         self.drop_empty();
         Some(held)
     }
 
     /// Forgets the reservations that have lapsed at `now`.
     pub fn drop_lapsed(&mut self, now: TsMs) {
-        let lapsed = |section: &Section| section.held.iter().any(|held| held.expires_at <= now);
+        let lapsed = |section: &Section| section.reservations.iter().any(|held| held.expires_at <= now);
         if self.sections.iter().any(lapsed) {
-            self.sections.iter_mut().for_each(|section| section.held.retain(|held| held.expires_at > now));
+            self.sections.iter_mut().for_each(|section| section.reservations.retain(|held| held.expires_at > now));
             self.drop_empty();
         }
     }
@@ -155,7 +155,7 @@ impl Log {
     }
 
     fn drop_empty(&mut self) {
-        self.sections.retain(|section| !(section.entries.is_empty() && section.held.is_empty()));
+        self.sections.retain(|section| !(section.entries.is_empty() && section.reservations.is_empty()));
     }
 
     /// Counts an event, keeping the newest `history_limit` of its kind.
@@ -220,16 +220,17 @@ mod tests {
 
     #[test]
     fn a_reservation_leaves_no_trace_once_it_lapses_or_is_taken_out() {
-        let held = |hash, expires_at| Held { ts: TsMs(5), expires_at: TsMs(expires_at), hash, keys: Box::default() };
+        let held =
+            |hash, expires_at| Reservation { ts: TsMs(5), expires_at: TsMs(expires_at), hash, keys: Box::default() };
         let mut log = Log::default();
-        log.hold(Kind::IMPRESSION, held(1, 10));
-        log.hold(Kind::IMPRESSION, held(2, 20));
-        log.hold(Kind::CLICK, held(3, 10));
+        log.add_reservation(Kind::IMPRESSION, held(1, 10));
+        log.add_reservation(Kind::IMPRESSION, held(2, 20));
+        log.add_reservation(Kind::CLICK, held(3, 10));
         log.drop_lapsed(TsMs(9));
         assert_eq!(log.sections.len(), 2);
         log.drop_lapsed(TsMs(10));
-        assert!(log.held(Kind::IMPRESSION, 1).is_none() && log.section(Kind::CLICK).is_none());
-        assert_eq!(log.unhold(Kind::IMPRESSION, 2), Some(held(2, 20)));
+        assert!(log.reservation(Kind::IMPRESSION, 1).is_none() && log.section(Kind::CLICK).is_none());
+        assert_eq!(log.remove_reservation(Kind::IMPRESSION, 2), Some(held(2, 20)));
         assert!(log.is_empty());
     }
 

@@ -2,7 +2,6 @@
 
 mod cap;
 mod event;
-mod held;
 mod id;
 mod iso8601;
 mod key;
@@ -10,6 +9,7 @@ mod kind;
 mod log;
 mod nobody;
 mod reservation;
+mod reserve_answer;
 mod rule;
 mod shard;
 mod time;
@@ -18,16 +18,16 @@ mod window;
 
 pub use cap::{CapChange, CapPlan, CapRow};
 pub use event::{Candidate, Event, MAX_KEYS, event_hash};
-pub use held::{Held, MAX_HELD, MAX_HELD_BYTES};
 pub use id::{DaId, EventId, IdError, MAX_ID_BYTES, UserId};
 pub use iso8601::DateTime;
 pub use key::{CapKey, KeyError, KeyPattern, Level};
 pub use kind::{Kind, KindError, NAME_MAX};
 pub use log::{Entry, Inserted, Log, MAX_KINDS, MAX_LOG_EVENTS, MAX_ROW_BYTES, Section};
 pub use nobody::{Nobody, NobodyError};
-pub use reservation::{Refused, ReserveAnswer, Reserved};
+pub use reservation::{MAX_RESERVATION_BYTES, MAX_RESERVATIONS, Reservation};
+pub use reserve_answer::{Refused, ReserveAnswer, Reserved};
 pub use rule::{Limit, Mode, Rule, RuleError, RuleId, RuleSet};
-pub use shard::{SHARDS, ShardId, murmur2};
+pub use shard::{SHARDS, ShardId, ShardSet, murmur2};
 pub use time::{Span, SpanError, TsError, TsMs};
 pub use verdict::{MAX_SHADOWS, RuleVerdict, UserCap, Verdict};
 pub use window::{Calendar, CalendarUnit, Period, Window, WindowError, Zone};

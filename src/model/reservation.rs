@@ -1,31 +1,28 @@
-//! What is answered to a call of `/reserve`.
+//! A place taken in advance: a reservation as the logs have it.
 
-use super::{RuleId, TsMs};
-use serde::Serialize;
+use super::TsMs;
 
-/// What became of the candidates that were looked at, in their order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ReserveAnswer {
-    /// That of the events which confirm what was reserved; made up where the call had none.
-    pub id: String,
-    pub reserved: Vec<Reserved>,
-    pub refused: Vec<Refused>,
+/// The most reservations that one log holds, of all kinds: each makes the row longer, and all lapse within an hour.
+pub const MAX_RESERVATIONS: usize = 4_096;
+/// The most bytes of keys reserved along that one log holds.
+pub const MAX_RESERVATION_BYTES: usize = 40 << 10;
+
+/// A reservation: counts from the moment it was made until `expires_at`, unless an event confirms it before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// When it was made.
+    pub ts: TsMs,
+    /// From here on it is as if it had never been.
+    pub expires_at: TsMs,
+    /// [`super::Event::hash`] of the event that confirms it; never 0.
+    pub hash: u64,
+    /// In the log of the ad: the other keys that were reserved with it. Empty in theirs.
+    pub keys: Box<[Box<str>]>,
 }
 
-/// An ad that was reserved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Reserved {
-    pub da: String,
-    /// When it stops counting unless it is confirmed; null where it counts for good: where `ttl` is null, or the event with
-    /// this id was counted before.
-    pub expires_at: Option<TsMs>,
-}
-
-/// An ad that is capped, and by what for longest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Refused {
-    pub da: String,
-    pub rule: RuleId,
-    pub key: String,
-    pub capped_until: TsMs,
+impl Reservation {
+    /// The bytes that keys reserved along take in a row, with their lengths.
+    pub fn key_bytes<'k>(keys: impl Iterator<Item = &'k str>) -> usize {
+        keys.map(|key| 2 + key.len()).sum()
+    }
 }

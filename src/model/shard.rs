@@ -23,6 +23,60 @@ impl ShardId {
     }
 }
 
+/// Some of the shards: those that a store, a writer or a mirror works for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct ShardSet([u64; SHARDS / 64]);
+
+impl ShardSet {
+    pub const NONE: ShardSet = ShardSet([0; SHARDS / 64]);
+    pub const ALL: ShardSet = ShardSet([u64::MAX; SHARDS / 64]);
+
+    pub fn contains(&self, shard: ShardId) -> bool {
+        self.0[shard.index() / 64] >> (shard.index() % 64) & 1 == 1
+    }
+
+    pub fn insert(&mut self, shard: ShardId) {
+        self.0[shard.index() / 64] |= 1 << (shard.index() % 64);
+    }
+
+    pub fn remove(&mut self, shard: ShardId) {
+        self.0[shard.index() / 64] &= !(1 << (shard.index() % 64));
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        *self == Self::NONE
+    }
+
+    /// The shards in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let mut words = self.0;
+        std::iter::from_fn(move || {
+            let at = words.iter().position(|&word| word != 0)?;
+            let bit = words[at].trailing_zeros();
+            words[at] &= words[at] - 1;
+            Some(ShardId((at * 64) as u8 + bit as u8))
+        })
+    }
+}
+
+impl FromIterator<ShardId> for ShardSet {
+    fn from_iter<I: IntoIterator<Item = ShardId>>(shards: I) -> Self {
+        let mut set = Self::NONE;
+        shards.into_iter().for_each(|shard| set.insert(shard));
+        set
+    }
+}
+
+impl std::fmt::Debug for ShardSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.iter().map(|shard| shard.0)).finish()
+    }
+}
+
 /// MurmurHash2, 32 bits, with the seed of Apache Kafka's `org.apache.kafka.common.utils.Utils.murmur2`.
 pub fn murmur2(data: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
@@ -52,6 +106,18 @@ pub fn murmur2(data: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_set_of_shards_has_those_put_in_in_ascending_order() {
+        let shards = [255, 0, 64, 63, 128, 1].map(ShardId);
+        let mut set: ShardSet = shards.into_iter().collect();
+        assert_eq!(set.iter().map(|shard| shard.0).collect::<Vec<_>>(), [0, 1, 63, 64, 128, 255]);
+        assert_eq!((set.len(), set.is_empty()), (6, false));
+        assert!(ShardId::all().all(|shard| set.contains(shard) == shards.contains(&shard)));
+        shards.into_iter().for_each(|shard| set.remove(shard));
+        assert_eq!(set, ShardSet::NONE);
+        assert!(ShardSet::ALL.iter().eq(ShardId::all()) && ShardSet::ALL.len() == SHARDS);
+    }
 
     /// The values that Kafka's own UtilsTest publishes.
     #[test]

@@ -3,7 +3,7 @@
 use crate::api::{BatchAnswer, Capped, EventError};
 use crate::input::{BodyError, EventReader, Reject, looks_like_lines};
 use crate::model::{Candidate, Event, UserId};
-use crate::shard::{BlockBuilder, Counted, Refusal, Router, TOO_MANY_KINDS};
+use crate::shard::{Counted, EventBatchBuilder, Refusal, Router, TOO_MANY_KINDS};
 use metrics::Counter;
 
 /// Maximum rejected events that an answer lists.
@@ -33,13 +33,13 @@ pub enum CountError {
 
 /// A batch that was parsed: the events to count, and the answer as far as it is known.
 pub struct Batch {
-    builder: BlockBuilder,
+    builder: EventBatchBuilder,
     answer: BatchAnswer,
 }
 
 /// One event that was parsed.
 pub struct SingleEvent<'a> {
-    builder: BlockBuilder,
+    builder: EventBatchBuilder,
     user: UserId<'a>,
     candidate: Candidate<'a>,
 }
@@ -170,7 +170,7 @@ impl Batch {
     }
 }
 
-fn add(builder: &mut BlockBuilder, index: usize, event: &Event<'_>) -> Result<(), Reject> {
+fn add(builder: &mut EventBatchBuilder, index: usize, event: &Event<'_>) -> Result<(), Reject> {
     builder.push(index, event).map_err(|why| Reject { code: "ts_in_future", detail: why.to_string() })
 }
 

@@ -73,8 +73,8 @@ pub(super) fn refresh(store: &Store, router: &Router) {
     let overlay = store.overlay_figures();
     gauge!("freqcap_overlay_bytes", "rows" => "active").set(overlay.active_bytes as f64);
     gauge!("freqcap_overlay_bytes", "rows" => "frozen").set(overlay.frozen_bytes as f64);
-    gauge!("freqcap_known_logs_filter_bytes").set(overlay.known_bytes as f64);
-    gauge!("freqcap_logs_reclaimed").set(store.reclaim().reclaimed() as f64);
+    gauge!("freqcap_known_logs_filter_bytes").set(overlay.filter_bytes as f64);
+    gauge!("freqcap_logs_reclaimed").set(store.compaction_filter().reclaimed() as f64);
     gauge!("freqcap_store_poisoned").set(f64::from(u8::from(store.is_poisoned())));
     for (writer, depth) in router.mailbox_depths().enumerate() {
         gauge!("freqcap_mailbox_events", "writer" => writer.to_string()).set(depth as f64);

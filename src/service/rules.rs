@@ -1,7 +1,7 @@
 //! The rules in force, and how they are changed.
 
 use crate::model::Rule;
-use crate::shard::{Expect, Refusal, Router, RuleView, Rulebook, RulebookError};
+use crate::shard::{Precondition, Refusal, Router, RuleView, Rulebook, RulebookError};
 
 /// Reads and changes rules. Cheap to clone.
 #[derive(Clone)]
@@ -42,11 +42,11 @@ impl Rules {
     }
 
     /// Makes or changes a rule. Says whether it is a new one.
-    pub async fn put(&self, rule: Rule, expect: Expect) -> Result<(bool, RuleView), ChangeError> {
+    pub async fn put(&self, rule: Rule, expect: Precondition) -> Result<(bool, RuleView), ChangeError> {
         self.change(move |rules| rules.rulebook.put(rule, &expect, &rules.router)).await
     }
 
-    pub async fn delete(&self, id: String, expect: Expect) -> Result<(), ChangeError> {
+    pub async fn delete(&self, id: String, expect: Precondition) -> Result<(), ChangeError> {
         self.change(move |rules| rules.rulebook.delete(&id, &expect, &rules.router).map(drop)).await
     }
 

@@ -44,7 +44,7 @@ impl ClockWatch {
         max_skew: Duration,
         options: &Options,
     ) -> Result<Self, StoreError> {
-        let last = store.last_believed()?;
+        let last = store.meta().last_believed()?;
         clock.resume(last, max_skew, options.max_offline);
         let mut watch = Self {
             store: store.clone(),
@@ -53,7 +53,7 @@ impl ClockWatch {
             believed: metrics::gauge!("freqcap_clock_believed"),
             stored: None,
             before: clock.state(),
-            doubted: store.is_clock_doubted()?,
+            doubted: store.meta().is_clock_doubted()?,
         };
         watch.steps.absolute(watch.before.lost);
         if !watch.before.believed {
@@ -85,7 +85,7 @@ impl ClockWatch {
              says the same, or `freqcap clock accept` says that it is right"
         );
         self.doubted = true;
-        self.store.put_clock_doubted(true)
+        self.store.meta().put_clock_doubted(true)
     }
 
     /// Looks at the clock; `judge_anew` has every cap judged anew, over restarts. Blocks on disk.
@@ -97,7 +97,7 @@ impl ClockWatch {
         let before = std::mem::replace(&mut self.before, state);
         self.steps.absolute(state.lost);
         self.believed.set(f64::from(u8::from(state.believed)));
-        self.store.reclaim().set_now(state.believed.then_some(state.goes_by));
+        self.store.compaction_filter().set_now(state.believed.then_some(state.goes_by));
         if state.lost > before.lost {
             self.doubt(Some(before.goes_by))?;
         }
@@ -107,7 +107,7 @@ impl ClockWatch {
         if self.doubted {
             tracing::warn!(shows = state.shows.0, "the time of day is believed again: all caps are judged anew");
             judge_anew()?;
-            self.store.put_clock_doubted(false)?;
+            self.store.meta().put_clock_doubted(false)?;
             self.doubted = false;
         }
         if self.stored.is_none_or(|stored| stored.elapsed() >= STORE_INTERVAL) {
@@ -119,11 +119,11 @@ impl ClockWatch {
     /// Stores the time at the end of a run.
     pub(super) fn end(self) -> Result<(), StoreError> {
         let state = self.clock.state();
-        if state.believed { self.store.put_last_believed(state.goes_by) } else { Ok(()) }
+        if state.believed { self.store.meta().put_last_believed(state.goes_by) } else { Ok(()) }
     }
 
     fn store(&mut self, state: ClockState) -> Result<(), StoreError> {
-        self.store.put_last_believed(state.goes_by)?;
+        self.store.meta().put_last_believed(state.goes_by)?;
         self.stored = Some(Instant::now());
         Ok(())
     }

@@ -44,7 +44,7 @@ impl Eraser {
 
     /// How old the oldest erasure is that waits.
     fn measure(&self) -> Option<Duration> {
-        let pending = self.store.erasures_pending();
+        let pending = self.store.at_rest().waiting();
         self.pending.set(pending.map_or(0.0, |(shards, _)| shards as f64));
         let age = pending.map(|(_, oldest)| Duration::from_millis(self.clock.now().0.saturating_sub(oldest.0)));
         self.age_seconds.set(age.map_or(0.0, |age| age.as_secs_f64()));
@@ -55,7 +55,7 @@ impl Eraser {
     fn round(&self, ended: &Receiver<()>) -> bool {
         let start = Instant::now();
         let goes_on = || ended.try_recv() == Err(TryRecvError::Empty);
-        match self.store.put_at_rest(goes_on) {
+        match self.store.at_rest().run(goes_on) {
             Ok(round) => {
                 self.round_seconds.record(start.elapsed().as_secs_f64());
                 if round.whole {

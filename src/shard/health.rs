@@ -1,6 +1,6 @@
 //! What stands in the way of events, shared by who finds out and who must know.
 
-use super::syncer::SyncWatch;
+use super::group_commit::SyncWatch;
 use crate::store::Store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

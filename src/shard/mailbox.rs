@@ -47,7 +47,7 @@ impl Mailbox {
     /// Has the writer look around.
     pub(super) fn wake(&self) {
         // It can only be gone where the service stops.
-        let _ = self.put(Task::Look);
+        let _ = self.put(Task::Wake);
     }
 
     fn put(&self, task: Task) -> Result<(), Refusal> {

@@ -4,22 +4,21 @@
 //! holds, runs the engine over it and commits one write. Reads go straight to the store through [`Reader`] and never
 //! wait for a write.
 
-mod block;
 mod clock_watch;
 mod eraser;
-mod hand;
+mod event_batch;
+mod group_commit;
 mod health;
 mod mailbox;
 mod metrics;
+mod partition_sender;
 mod progress;
-mod pulled;
 mod reader;
 mod recheck;
 mod reserve;
 mod router;
 mod rulebook;
 mod service;
-mod syncer;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -27,19 +26,20 @@ mod timers;
 mod tombstones;
 mod turn;
 mod user_reader;
+mod working_set;
 mod writer;
 
-pub use block::{BlockBuilder, EventBlock};
 pub use clock_watch::{ask_to_accept_clock, is_asked_to_accept_clock};
+pub use event_batch::{EventBatch, EventBatchBuilder};
 pub use health::{Health, ROW_UNREADABLE, Refusal};
 pub use metrics::describe as describe_metrics;
-pub use pulled::Lanes;
+pub use partition_sender::PartitionSender;
 pub use reader::{BLOCKING_THREADS, CandidateVerdict, Reader, ReaderError};
 pub use reserve::{Reserve, ReserveOutcome};
 pub use router::{CappedKey, Counted, Router};
 #[cfg(any(test, fuzzing))]
 pub(crate) use rulebook::stored_rule;
-pub use rulebook::{Expect, MAX_RULES, RuleView, Rulebook, RulebookError, Source};
+pub use rulebook::{MAX_RULES, Precondition, RuleView, Rulebook, RulebookError, Source};
 pub use service::{Options, Shards};
 pub use task::TOO_MANY_KINDS;
 pub use user_reader::{PageStart, UserCall, UserEvent, UserLog, UserPage};

@@ -27,7 +27,7 @@ impl Progress {
     pub(super) fn since(&self, revision: u64, store: &Store) -> usize {
         let is_done = |shard: &ShardId| {
             let (judged, seq) = &self.shards[shard.index()];
-            judged.load(Ordering::Acquire) >= revision && store.is_told(*shard, seq.load(Ordering::Relaxed))
+            judged.load(Ordering::Acquire) >= revision && store.is_mirrored(*shard, seq.load(Ordering::Relaxed))
         };
         ShardId::all().filter(is_done).count()
     }

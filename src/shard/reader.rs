@@ -108,7 +108,7 @@ impl Reader {
     ) -> Result<T, ReaderError> {
         let place = self.blocking.clone().try_acquire_owned().map_err(|_| ReaderError::Busy)?;
         let read = move || {
-            // Held to the end, even if nobody waits for the answer any more.
+            // Reservation to the end, even if nobody waits for the answer any more.
             let _place = place;
             read()
         };
@@ -166,13 +166,13 @@ impl Reader {
         view.keys.iter().for_each(|key| rows.push(user.as_str(), key.as_str()));
         let logs = match rows.len() {
             0 => Ok(Vec::new()),
-            1..=KEYS_AT_ONCE => self.store.logs_at_once_in_memory(&rows, &mut room),
+            1..=KEYS_AT_ONCE => self.store.logs().at_once_in_memory(&rows, &mut room),
             _ => Err(ReadError::WouldBlock),
         };
         let logs = match logs {
             Err(ReadError::WouldBlock) => {
                 let store = self.store.clone();
-                let read = move || match store.logs_at_once(&rows, &mut room) {
+                let read = move || match store.logs().at_once(&rows, &mut room) {
                     Ok(logs) => Ok((logs, room)),
                     Err(error) => Err(ReaderError::in_room(error, &room)),
                 };

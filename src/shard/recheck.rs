@@ -7,7 +7,7 @@
 use super::progress::Progress;
 use crate::engine::{Policy, capped_until};
 use crate::model::{ShardId, TsMs};
-use crate::store::{RowKey, Store, StoreError, Turn};
+use crate::store::{Commit, RowKey, Store, StoreError};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -53,9 +53,9 @@ impl Page {
     }
 
     /// Leaves a mark where a shard ends, in the same write.
-    pub(super) fn mark(&self, turn: &mut Turn<'_>, revision: u64) {
+    pub(super) fn mark(&self, commit: &mut Commit<'_>, revision: u64) {
         if let Some(shard) = self.ends {
-            turn.put_rules_mark(shard, revision);
+            commit.put_rules_revision(shard, revision);
         }
     }
 }
@@ -71,8 +71,8 @@ impl Recheck {
         let own: Vec<ShardId> = shards.collect();
         let mut left = VecDeque::new();
         for &shard in &own {
-            let mark = store.rules_mark(shard)?.unwrap_or(0);
-            progress.judged(shard, mark, store.last_seq(shard));
+            let mark = store.meta().rules_revision(shard)?.unwrap_or(0);
+            progress.judged(shard, mark, store.changes().last_seq(shard));
             if mark != revision {
                 left.push_back(shard);
             }
@@ -112,13 +112,13 @@ impl Recheck {
     pub(super) fn next(&self, store: &Store, policy: &Policy, now: TsMs, max: usize) -> Result<Page, StoreError> {
         let Some(&shard) = self.shards.front() else { return Ok(Page::default()) };
         if self.stage == Stage::Caps {
-            let row_keys = store.cap_keys_after(shard, self.after.as_deref(), max)?;
+            let row_keys = store.caps().keys_after(shard, self.after.as_deref(), max)?;
             let (last, is_last) = (row_keys.last().cloned(), row_keys.len() < max);
             return Ok(Page { row_keys, last, is_last, ends: None });
         }
         let mut row_keys = Vec::new();
         let mut key = String::new();
-        let (last, is_last) = store.scan_logs(shard, self.after.as_deref(), max, |row_key, mut row| {
+        let (last, is_last) = store.logs().scan(shard, self.after.as_deref(), max, |row_key, mut row| {
             if RowKey::key_into(row_key, &mut key).is_some() {
                 policy.refresh(&key, &mut row.log, now);
                 if capped_until(policy, &key, &row.log, now).is_some() {
@@ -132,7 +132,7 @@ impl Recheck {
     /// Says that a page was written.
     pub(super) fn advance(&mut self, store: &Store, page: Page) {
         if let Some(shard) = page.ends {
-            self.progress.judged(shard, self.begun_by, store.last_seq(shard));
+            self.progress.judged(shard, self.begun_by, store.changes().last_seq(shard));
             self.shards.pop_front();
             self.begun_by = self.revision;
         }

@@ -1,13 +1,15 @@
 //! Calls of `/reserve` and `/release` in a turn.
 
-use super::hand::Hand;
 use super::metrics;
-use crate::engine::{Applied, Hold, KeyLog, Logs, Question, bind, has_room, is_counted, release, reserve, takes_kind};
+use super::working_set::WorkingSet;
+use crate::engine::{
+    Applied, KeyLog, Logs, Question, ReservationTerm, bind, has_room, is_counted, release, reserve, takes_kind,
+};
 use crate::model::{
-    Candidate, CapKey, DaId, EventId, Held, Kind, MAX_ROW_BYTES, Refused, ReserveAnswer, Reserved, TsMs, UserId,
+    Candidate, CapKey, DaId, EventId, Kind, MAX_ROW_BYTES, Refused, Reservation, ReserveAnswer, Reserved, TsMs, UserId,
     event_hash,
 };
-use crate::store::{ReservationRow, RowKeys, Turn};
+use crate::store::{Commit, ReservationRow, RowKeys};
 use hashbrown::HashMap;
 
 /// A repetition gets its answer for so long after the reservation has expired, in ms.
@@ -120,16 +122,16 @@ impl ReserveCall {
     }
 
     /// Whether every log has room for what may be reserved in it.
-    fn has_room(&self, slots: &[u32], hand: &Hand<'_>) -> bool {
+    fn has_room(&self, slots: &[u32], set: &WorkingSet<'_>) -> bool {
         // With the bytes of the other keys, which the ad's own log names.
         let mut named: Vec<(u32, usize)> = slots.iter().map(|&slot| (slot, 0)).collect();
         for (candidate, first) in self.candidates.iter().zip(self.firsts()) {
-            named[first].1 = Held::key_bytes(candidate.keys.iter().map(CapKey::as_str));
+            named[first].1 = Reservation::key_bytes(candidate.keys.iter().map(CapKey::as_str));
         }
         named.sort_unstable();
         named.chunk_by(|a, b| a.0 == b.0).all(|same| {
             let (more, longest) = (same.len().min(self.want), same[same.len() - 1].1);
-            has_room(hand, same[0].0, more, more * longest)
+            has_room(set, same[0].0, more, more * longest)
         })
     }
 
@@ -159,23 +161,23 @@ pub(super) type Calls = HashMap<Vec<u8>, ReservationRow>;
 pub(super) fn run_reserve(
     call: &ReserveCall,
     slots: &[u32],
-    hand: &mut Hand<'_>,
+    set: &mut WorkingSet<'_>,
     calls: &mut Calls,
-    turn: &mut Turn<'_>,
+    commit: &mut Commit<'_>,
 ) -> ReserveOutcome {
     if let Some(known) = calls.get(&call.row_key) {
         let same = Some(known.body_hash) == call.body_hash;
         return if same { ReserveOutcome::Answer(known.answer.clone()) } else { ReserveOutcome::IdReused };
     }
-    if call.ttl_ms.is_some() && !call.has_room(slots, hand) {
+    if call.ttl_ms.is_some() && !call.has_room(slots, set) {
         return ReserveOutcome::NoRoom;
     }
-    if !takes_kind(hand.policy(), hand, slots, call.kind) {
+    if !takes_kind(set.policy(), set, slots, call.kind) {
         return ReserveOutcome::TooManyKinds;
     }
-    let now = hand.now();
+    let now = set.now();
     let is_counted = |(candidate, first): (&Candidate<'_>, usize)| {
-        is_counted(hand.policy(), hand, slots[first], (call.kind, event_hash(&candidate.da, &call.id)), now)
+        is_counted(set.policy(), set, slots[first], (call.kind, event_hash(&candidate.da, &call.id)), now)
     };
     let counted: Vec<bool> = call.candidates.iter().zip(call.firsts()).map(is_counted).collect();
     let expires_at = call.ttl_ms.map(|ttl| now.saturating_add(ttl));
@@ -189,7 +191,7 @@ pub(super) fn run_reserve(
             break;
         }
         let slots = &slots[first..=first + candidate.keys.len()];
-        try_candidate(call, (candidate, is_counted), slots, expires_at, hand, &mut answer);
+        try_candidate(call, (candidate, is_counted), slots, expires_at, set, &mut answer);
     }
     metrics::reservations("reserved", answer.reserved.len());
     metrics::reservations("refused", answer.refused.len());
@@ -204,7 +206,7 @@ pub(super) fn run_reserve(
             das: answer.reserved.into_iter().map(|reserved| reserved.da).collect(),
             answer: call.body_hash.map_or_else(Vec::new, |_| told.clone()),
         };
-        turn.put_reservation(&call.row_key, &row);
+        commit.put_reservation(&call.row_key, &row);
         calls.insert(call.row_key.clone(), row);
     }
     ReserveOutcome::Answer(told)
@@ -225,16 +227,16 @@ fn try_candidate(
     (candidate, is_counted): (&Candidate<'_>, bool),
     slots: &[u32],
     expires_at: Option<TsMs>,
-    hand: &mut Hand<'_>,
+    set: &mut WorkingSet<'_>,
     answer: &mut ReserveAnswer,
 ) {
-    let (policy, now) = (hand.policy(), hand.now());
+    let (policy, now) = (set.policy(), set.now());
     let own = CapKey::of_da(&candidate.da);
     let names: Vec<&str> = candidate.keys.iter().map(CapKey::as_str).collect();
     let keys: Vec<KeyLog<'_>> = std::iter::once(own.as_str())
         .chain(names.iter().copied())
         .zip(slots)
-        .map(|(key, &at)| KeyLog { key, log: hand.log(at) })
+        .map(|(key, &at)| KeyLog { key, log: set.log(at) })
         .collect();
     let bound = bind(policy, &keys, Question::default(), now, |_, rule, applied| {
         if let Applied::Shadow(shadow) = applied
@@ -258,14 +260,14 @@ fn try_candidate(
         return;
     }
     let event = (call.kind, event_hash(&candidate.da, &call.id));
-    let hold = expires_at.map_or(Hold::ForGood, Hold::Until);
-    if reserve(policy, hand, slots, &names, event, hold, now) {
+    let term = expires_at.map_or(ReservationTerm::ForGood, ReservationTerm::Until);
+    if reserve(policy, set, slots, &names, event, term, now) {
         answer.reserved.push(Reserved { da, expires_at });
     }
 }
 
 /// Gives back what is reserved under an id, and says of how many candidates.
-pub(super) fn run_release(call: &ReleaseCall, hand: &mut Hand<'_>, calls: &Calls) -> usize {
+pub(super) fn run_release(call: &ReleaseCall, set: &mut WorkingSet<'_>, calls: &Calls) -> usize {
     let Some(known) = calls.get(&call.row_key) else { return 0 };
     let mut das: Vec<&str> = known.das.iter().map(String::as_str).collect();
     das.sort_unstable();
@@ -273,8 +275,8 @@ pub(super) fn run_release(call: &ReleaseCall, hand: &mut Hand<'_>, calls: &Calls
     let asked = das.into_iter().filter(|da| call.da.as_ref().is_none_or(|only| only.as_str() == *da));
     let release_one = |da: &str| {
         let da = DaId::new(da).ok()?;
-        let at = hand.find(&call.user, &CapKey::of_da(&da))?;
-        Some(release(hand, at, known.kind, event_hash(&da, &call.id)))
+        let at = set.find(&call.user, &CapKey::of_da(&da))?;
+        Some(release(set, at, known.kind, event_hash(&da, &call.id)))
     };
     let released = asked.filter_map(release_one).sum();
     metrics::reservations("released", released);

@@ -1,9 +1,9 @@
 //! From blocks of events to the writers that own their shards, and back with what became of them.
 
-use super::block::{BlockBuilder, writer_of_user};
+use super::event_batch::{EventBatchBuilder, writer_of_user};
 use super::health::{Health, Refusal};
 use super::mailbox::Mailbox;
-use super::pulled::Lanes;
+use super::partition_sender::PartitionSender;
 use super::reserve::{ReleaseCall, Reserve, ReserveCall, ReserveOutcome, call_row, reserve_for_nobody};
 use super::task::{Reply, Task};
 use crate::clock::Clock;
@@ -62,18 +62,18 @@ impl Router {
     }
 
     /// A builder of blocks for events received now.
-    pub fn builder(&self) -> BlockBuilder {
-        BlockBuilder::new(self.mailboxes.len(), self.policy.load_full(), &self.clock)
+    pub fn builder(&self) -> EventBatchBuilder {
+        EventBatchBuilder::new(self.mailboxes.len(), self.policy.load_full(), &self.clock)
     }
 
     /// The ways of a partition of a Kafka topic into the writers. There must be no second one in this process.
-    pub fn lanes(&self, topic: &str, partition: u32) -> Lanes {
-        Lanes::new(&self.mailboxes, self.health.clone(), self.ignored.clone(), topic, partition)
+    pub fn sender(&self, topic: &str, partition: u32) -> PartitionSender {
+        PartitionSender::new(&self.mailboxes, self.health.clone(), self.ignored.clone(), topic, partition)
     }
 
     /// Counts events. Returns once all that it counts is durable and visible to every read; a block whose writer has no
     /// room is given up at once.
-    pub async fn count(&self, events: BlockBuilder) -> Counted {
+    pub async fn count(&self, events: EventBatchBuilder) -> Counted {
         let mut all = Counted { ignored: events.ignored(), ..Counted::default() };
         self.ignored.increment(all.ignored as u64);
         if events.is_empty() {
@@ -87,7 +87,7 @@ impl Router {
             all.refuse(events.without_time(), Refusal::ClockNotBelieved);
         }
         let mut answers = Vec::with_capacity(self.mailboxes.len());
-        for (writer, block) in events.into_blocks() {
+        for (writer, block) in events.into_batches() {
             let events = block.len();
             match self.mailboxes[writer].send(|reply| Task::Events(block, reply)) {
                 Ok(answer) => answers.push((events, answer)),
@@ -185,7 +185,7 @@ impl Router {
 
 impl Counted {
     /// None of these events were taken.
-    pub fn refused(events: &BlockBuilder, refusal: Refusal) -> Self {
+    pub fn refused(events: &EventBatchBuilder, refusal: Refusal) -> Self {
         let mut counted = Self { ignored: events.ignored(), ..Self::default() };
         if !events.is_empty() {
             counted.refuse(events.len(), refusal);

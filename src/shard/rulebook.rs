@@ -39,7 +39,7 @@ pub struct RuleView {
 
 /// What must be so before a change is made: the other side of a lost update.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Expect {
+pub enum Precondition {
     #[default]
     Anything,
     /// There is no such rule.
@@ -107,7 +107,7 @@ struct Inner {
     policy: Arc<ArcSwap<Policy>>,
     clock: Clock,
     entries: ArcSwap<Entries>,
-    /// Held by who changes them, over the write; what is known of those in force.
+    /// Reservation by who changes them, over the write; what is known of those in force.
     changing: Mutex<RulesMark>,
     held_since: AtomicU64,
     progress: Arc<Progress>,
@@ -122,10 +122,10 @@ impl Rulebook {
         fixed: Vec<(Rule, Source)>,
         clock: Clock,
     ) -> Result<Self, RulebookError> {
-        let before = store.rules_in_force()?;
+        let before = store.rules().in_force()?;
         let revision = before.map_or(0, |mark| mark.revision);
         let mut entries = Entries::new();
-        for (id, value) in store.rules()? {
+        for (id, value) in store.rules().all()? {
             let entry = read(&id, &value)?;
             entry.rule.check(base.history_limit()).map_err(|why| RulebookError::Stored { id, why })?;
             entries.insert(entry.rule.id.clone(), entry);
@@ -145,7 +145,7 @@ impl Rulebook {
         if before.is_none_or(|before| before.fingerprint != policy.fingerprint()) {
             policy = policy.with_rules(rule_set(&entries), revision + 1);
             mark = next_mark(before, &policy, clock.now());
-            store.put_rules_in_force(mark, None)?;
+            store.rules().put_in_force(mark, None)?;
             let fixed = entries.values_mut().filter(|entry| entry.source != Source::Api);
             fixed.for_each(|entry| entry.revision = mark.revision);
         }
@@ -193,7 +193,7 @@ impl Rulebook {
 
     /// Puts a rule in force, and says whether it is new. Durable, and in force for every read, where it returns. Blocks on
     /// disk.
-    pub fn put(&self, rule: Rule, expect: &Expect, router: &Router) -> Result<(bool, RuleView), RulebookError> {
+    pub fn put(&self, rule: Rule, expect: &Precondition, router: &Router) -> Result<(bool, RuleView), RulebookError> {
         let inner = &self.0;
         rule.check(inner.policy.load().history_limit())?;
         let mut mark = inner.changing();
@@ -218,7 +218,7 @@ impl Rulebook {
     }
 
     /// Takes a rule out of force. Durable, and gone for every read, where it returns. Blocks on disk.
-    pub fn delete(&self, id: &str, expect: &Expect, router: &Router) -> Result<(), RulebookError> {
+    pub fn delete(&self, id: &str, expect: &Precondition, router: &Router) -> Result<(), RulebookError> {
         let inner = &self.0;
         let mut mark = inner.changing();
         let entries = inner.entries.load_full();
@@ -238,7 +238,7 @@ impl Rulebook {
         let mut mark = inner.changing();
         let policy = inner.policy.load().with_rules(rule_set(&inner.entries.load()), mark.revision + 1);
         let next_mark = next_mark(Some(*mark), &policy, inner.clock.now());
-        inner.store.put_rules_in_force(next_mark, None)?;
+        inner.store.rules().put_in_force(next_mark, None)?;
         *mark = next_mark;
         inner.policy.store(Arc::new(policy));
         Ok(())
@@ -251,15 +251,15 @@ impl Inner {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn may_change(&self, id: &str, held: Option<&Entry>, expect: &Expect) -> Result<(), RulebookError> {
+    fn may_change(&self, id: &str, held: Option<&Entry>, expect: &Precondition) -> Result<(), RulebookError> {
         match held.map(|held| held.source) {
             Some(Source::Flags) => return Err(RulebookError::FromFlags(id.to_owned())),
             Some(Source::File) => return Err(RulebookError::FromFile(id.to_owned())),
             _ => {}
         }
         let holds = match (expect, held) {
-            (Expect::Anything, _) | (Expect::Absent, None) | (Expect::Present, Some(_)) => true,
-            (Expect::Etag(tags), Some(held)) => tags.contains(&etag(held)),
+            (Precondition::Anything, _) | (Precondition::Absent, None) | (Precondition::Present, Some(_)) => true,
+            (Precondition::Etag(tags), Some(held)) => tags.contains(&etag(held)),
             _ => false,
         };
         if holds { Ok(()) } else { Err(RulebookError::Precondition) }
@@ -275,7 +275,7 @@ impl Inner {
     ) -> Result<(), RulebookError> {
         let policy = self.policy.load().with_rules(rule_set(&next), mark.revision + 1);
         let next_mark = next_mark(Some(*mark), &policy, self.clock.now());
-        self.store.put_rules_in_force(next_mark, Some(rule))?;
+        self.store.rules().put_in_force(next_mark, Some(rule))?;
         *mark = next_mark;
         self.held_since.store(next_mark.held_since.0, Ordering::Relaxed);
         self.policy.store(Arc::new(policy));
@@ -289,7 +289,7 @@ impl Inner {
     fn keep(&self) {
         let policy = self.policy.load_full();
         let least_ms = policy.retention_ms();
-        self.store.reclaim().set_keep(Keep { least_ms, of_key_ms: Box::new(move |key| policy.keep_ms(key)) });
+        self.store.compaction_filter().set_keep(Keep { least_ms, of_key_ms: Box::new(move |key| policy.keep_ms(key)) });
     }
 
     fn view(&self, entry: &Entry) -> RuleView {

@@ -2,22 +2,22 @@
 
 use super::clock_watch::ClockWatch;
 use super::eraser::Eraser;
+use super::group_commit::{self, Acknowledger};
 use super::health::Health;
 use super::mailbox::mailbox;
 use super::metrics::ShardMetrics;
-use super::pulled::PulledOrder;
+use super::partition_sender::SequenceGuard;
 use super::reader::Reader;
 use super::recheck::Recheck;
 use super::router::Router;
 use super::rulebook::{Rulebook, RulebookError, Source};
-use super::syncer::{self, Acknowledger};
 use super::timers::Timers;
 use super::tombstones::Tombstones;
 use super::writer::Writer;
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::Rule;
-use crate::priority::give_way;
+use crate::priority::lower_priority;
 use crate::store::{Store, StoreError};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::path::Path;
@@ -90,27 +90,27 @@ impl Shards {
                 timers: Timers::load(&store, Writer::shards(number, writers))?,
                 recheck: Recheck::load(&store, Writer::shards(number, writers), revision, rulebook.progress().clone())?,
                 tombstones: Tombstones::load(&store, Writer::shards(number, writers))?,
-                pulled: PulledOrder::default(),
+                pulled: SequenceGuard::default(),
                 recheck_left: metrics::gauge!("freqcap_recheck_shards", "writer" => number.to_string()),
                 upkeep_after: None,
-                aside: None,
+                deferred: None,
             };
             let guard = PoisonOnPanic(store.clone());
             threads.push(spawn(format!("writer-{number}"), move || {
                 let _guard = guard;
-                give_way();
+                lower_priority();
                 writer.run();
             }));
         }
         drop(acknowledger);
         let guard = PoisonOnPanic(store.clone());
         let flusher = spawn("flusher".to_owned(), move || {
-            give_way();
-            guard.0.run_flusher();
+            lower_priority();
+            guard.0.flusher().run();
         });
         if let Some(written) = written {
             let (guard, metrics, sync) = (PoisonOnPanic(store.clone()), metrics.clone(), health.sync_watch());
-            threads.push(spawn("syncer".to_owned(), move || syncer::run(&guard.0, &written, &metrics, &sync)));
+            threads.push(spawn("syncer".to_owned(), move || group_commit::run(&guard.0, &written, &metrics, &sync)));
         }
         let router = Router::new(mailboxes, policy.clone(), clock.clone(), health.clone(), metrics.ignored.clone());
         let watch = Watch {
@@ -130,7 +130,7 @@ impl Shards {
             stop_eraser,
             spawn("eraser".to_owned(), move || {
                 let _guard = guard;
-                give_way();
+                lower_priority();
                 eraser.run(&eraser_stopped);
             }),
         );
@@ -173,7 +173,7 @@ impl Shards {
         for thread in self.threads {
             join(thread);
         }
-        self.store.end_flusher();
+        self.store.flusher().end();
         join(self.flusher);
         drop(self.watch.0);
         join(self.watch.1);

@@ -1,8 +1,8 @@
 //! What a writer can be asked to do, and what it answers.
 
-use super::block::EventBlock;
+use super::event_batch::EventBatch;
 use super::health::{ROW_UNREADABLE, Refusal};
-use super::pulled::PulledBlock;
+use super::partition_sender::KafkaBatch;
 use super::reserve::{ReleaseCall, ReserveCall, ReserveOutcome};
 use crate::model::TsMs;
 use crate::store::Erasure;
@@ -17,7 +17,7 @@ pub(super) type LeftOut = (u32, &'static str);
 
 /// What a writer made of a block.
 #[derive(Debug, Default)]
-pub(super) struct BlockOutcome {
+pub(super) struct BatchOutcome {
     pub counted: usize,
     pub duplicate: usize,
     pub late: usize,
@@ -30,7 +30,7 @@ pub(super) struct BlockOutcome {
     pub unreadable: Vec<u32>,
 }
 
-impl BlockOutcome {
+impl BatchOutcome {
     /// What was not counted and never will be.
     pub(super) fn left_out(&self) -> impl Iterator<Item = LeftOut> {
         let kinds = self.too_many_kinds.iter().map(|&number| (number, TOO_MANY_KINDS));
@@ -45,23 +45,23 @@ pub(super) type Awaited<T> = oneshot::Receiver<Result<T, Refusal>>;
 
 /// Something to do for one user or, in a block, for several.
 pub(super) enum Task {
-    Events(EventBlock, Reply<BlockOutcome>),
+    Events(EventBatch, Reply<BatchOutcome>),
     /// Shared, for whoever sent it sends it again where it is refused.
-    Pulled(Arc<PulledBlock>, Reply<Vec<LeftOut>>),
+    KafkaEvents(Arc<KafkaBatch>, Reply<Vec<LeftOut>>),
     Reserve(Box<ReserveCall>, Reply<ReserveOutcome>),
     Release(Box<ReleaseCall>, Reply<usize>),
     /// A turn of its own: what it removes is not known before.
     Erase(Box<str>, Reply<Erasure>),
     /// Nobody waits, but something changed: the rules.
-    Look,
+    Wake,
 }
 
 impl Task {
     /// The events that it brings, if it is of that sort.
-    pub(super) fn block(&self) -> Option<&EventBlock> {
+    pub(super) fn batch(&self) -> Option<&EventBatch> {
         match self {
-            Self::Events(block, _) => Some(block),
-            Self::Pulled(pulled, _) => Some(&pulled.events),
+            Self::Events(batch, _) => Some(batch),
+            Self::KafkaEvents(pulled, _) => Some(&pulled.events),
             _ => None,
         }
     }
@@ -69,19 +69,19 @@ impl Task {
     /// How many events it is worth in a mailbox.
     pub(super) fn weight(&self) -> usize {
         match self {
-            Self::Events(block, _) => block.len(),
-            Self::Pulled(pulled, _) => pulled.events.len(),
+            Self::Events(batch, _) => batch.len(),
+            Self::KafkaEvents(pulled, _) => pulled.events.len(),
             Self::Reserve(call, _) => 1 + call.candidates.len(),
             Self::Release(..) | Self::Erase(..) => 1,
-            Self::Look => 0,
+            Self::Wake => 0,
         }
     }
 
     /// How many rows it reads at least.
     pub(super) fn keys(&self) -> usize {
         match self {
-            Self::Events(block, _) => block.keys().len(),
-            Self::Pulled(pulled, _) => pulled.events.keys().len(),
+            Self::Events(batch, _) => batch.keys().len(),
+            Self::KafkaEvents(pulled, _) => pulled.events.keys().len(),
             Self::Reserve(call, _) => call.keys.len(),
             _ => 1,
         }
@@ -90,10 +90,10 @@ impl Task {
     /// Bytes that it holds, mostly.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Events(block, _) => block.bytes(),
-            Self::Pulled(pulled, _) => pulled.events.bytes(),
+            Self::Events(batch, _) => batch.bytes(),
+            Self::KafkaEvents(pulled, _) => pulled.events.bytes(),
             Self::Reserve(call, _) => 2 * call.keys.bytes(),
-            Self::Release(..) | Self::Erase(..) | Self::Look => 0,
+            Self::Release(..) | Self::Erase(..) | Self::Wake => 0,
         }
     }
 
@@ -105,11 +105,11 @@ impl Task {
     pub(super) fn refuse(self, refusal: Refusal) {
         match self {
             Self::Events(_, reply) => refuse(reply, refusal),
-            Self::Pulled(_, reply) => refuse(reply, refusal),
+            Self::KafkaEvents(_, reply) => refuse(reply, refusal),
             Self::Reserve(_, reply) => refuse(reply, refusal),
             Self::Release(_, reply) => refuse(reply, refusal),
             Self::Erase(_, reply) => refuse(reply, refusal),
-            Self::Look => {}
+            Self::Wake => {}
         }
     }
 
@@ -117,8 +117,8 @@ impl Task {
     pub(super) fn answer(self, done: Done) -> Option<Answer> {
         match (self, done) {
             (Self::Events(_, reply), Done::Events(outcome)) => Some(Answer::Events(reply, outcome)),
-            (Self::Pulled(_, reply), Done::Events(outcome)) => {
-                Some(Answer::Pulled(reply, outcome.left_out().collect()))
+            (Self::KafkaEvents(_, reply), Done::Events(outcome)) => {
+                Some(Answer::KafkaEvents(reply, outcome.left_out().collect()))
             }
             (Self::Reserve(_, reply), Done::Reserve(outcome)) => Some(Answer::Reserve(reply, outcome)),
             (Self::Release(_, reply), Done::Release(outcome)) => Some(Answer::Release(reply, outcome)),
@@ -135,7 +135,7 @@ impl Task {
 /// What came of a task.
 #[derive(Debug)]
 pub(super) enum Done {
-    Events(BlockOutcome),
+    Events(BatchOutcome),
     Reserve(ReserveOutcome),
     Release(usize),
     Erase(Erasure),
@@ -146,9 +146,9 @@ pub(super) enum Done {
 
 /// An answer that waits for the disk.
 pub(super) enum Answer {
-    Events(Reply<BlockOutcome>, BlockOutcome),
+    Events(Reply<BatchOutcome>, BatchOutcome),
     /// With the events that were left out.
-    Pulled(Reply<Vec<LeftOut>>, Vec<LeftOut>),
+    KafkaEvents(Reply<Vec<LeftOut>>, Vec<LeftOut>),
     Reserve(Reply<ReserveOutcome>, ReserveOutcome),
     Release(Reply<usize>, usize),
     Erase(Reply<Erasure>, Erasure),
@@ -159,7 +159,7 @@ impl Answer {
     pub(super) fn send(self) {
         match self {
             Self::Events(reply, outcome) => drop(reply.send(Ok(outcome))),
-            Self::Pulled(reply, left_out) => drop(reply.send(Ok(left_out))),
+            Self::KafkaEvents(reply, left_out) => drop(reply.send(Ok(left_out))),
             Self::Reserve(reply, outcome) => drop(reply.send(Ok(outcome))),
             Self::Release(reply, outcome) => drop(reply.send(Ok(outcome))),
             Self::Erase(reply, outcome) => drop(reply.send(Ok(outcome))),
@@ -169,7 +169,7 @@ impl Answer {
     pub(super) fn refuse(self, refusal: Refusal) {
         match self {
             Self::Events(reply, _) => refuse(reply, refusal),
-            Self::Pulled(reply, _) => refuse(reply, refusal),
+            Self::KafkaEvents(reply, _) => refuse(reply, refusal),
             Self::Reserve(reply, _) => refuse(reply, refusal),
             Self::Release(reply, _) => refuse(reply, refusal),
             Self::Erase(reply, _) => refuse(reply, refusal),

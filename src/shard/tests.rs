@@ -72,12 +72,12 @@ impl Running {
 
     /// Whether the caps of every shard are judged by the rules in force.
     fn is_judged(&self) -> bool {
-        let mark = self.store.rules_in_force().unwrap().unwrap().revision;
-        ShardId::all().all(|shard| self.store.rules_mark(shard).unwrap() == Some(mark))
+        let mark = self.store.rules().in_force().unwrap().unwrap().revision;
+        ShardId::all().all(|shard| self.store.meta().rules_revision(shard).unwrap() == Some(mark))
     }
 
     fn caps(&self) -> usize {
-        self.store.caps_after(None, 10_000).unwrap().caps.len()
+        self.store.caps().after(None, 10_000).unwrap().caps.len()
     }
 
     fn wait_for(&self, what: &str, done: impl Fn(&Self) -> bool) {
@@ -104,16 +104,16 @@ fn a_cap_whose_log_compaction_took_ends_with_the_rule_that_made_it() {
     }
     assert_eq!(running.caps(), 600);
     // Without the rule the logs are void; before anybody comes to judge them, compaction may take them.
-    let mut turn = running.store.turn();
+    let mut commit = running.store.begin_commit();
     for user in users.iter().step_by(2) {
         let row_key = RowKey::new(&UserId::new(user.as_str()).unwrap(), &CapKey::new("da:a").unwrap());
-        turn.put_log(row_key.as_bytes(), &Log::empty(), false);
+        commit.put_log(row_key.as_bytes(), &Log::empty(), false);
     }
-    turn.commit().unwrap();
+    commit.write().unwrap();
     running.stop();
     let running = Running::start(dir.path(), &[], &clock);
     running.wait_for("no cap to be held any more", |running| running.caps() == 0);
-    let timers = ShardId::all().filter(|shard| running.store.first_due(*shard).unwrap().is_some());
+    let timers = ShardId::all().filter(|shard| running.store.due().first(*shard).unwrap().is_some());
     assert_eq!(timers.count(), 0);
     running.stop();
 }
@@ -128,12 +128,12 @@ fn rules_that_change_without_end_keep_no_shard_waiting() {
         assert_eq!(running.count(user, NOW - 1), 1);
     }
     let (book, router) = (running.shards.rulebook(), running.shards.router());
-    let (_, first) = book.put(rule("first", 1, "1d"), &Expect::Anything, router).unwrap();
+    let (_, first) = book.put(rule("first", 1, "1d"), &Precondition::Anything, router).unwrap();
     assert!(first.done < first.total);
     let changes = std::cell::Cell::new(0u64);
     running.wait_for("every shard to be judged by the first rule", |running| {
         changes.set(changes.get() + 1);
-        book.put(rule("other", 100 + changes.get() % 2, "1d"), &Expect::Anything, router).unwrap();
+        book.put(rule("other", 100 + changes.get() % 2, "1d"), &Precondition::Anything, router).unwrap();
         running.caps() == users.len()
     });
     assert!(changes.get() > 1, "it was all done at once");
@@ -154,14 +154,14 @@ fn rules_that_change_without_end_keep_no_large_shard_waiting() {
         assert_eq!(running.runtime.block_on(running.shards.router().count(block)).counted, some.len());
     }
     let (book, router) = (running.shards.rulebook(), running.shards.router());
-    let (_, first) = book.put(rule("first", 1, "1d"), &Expect::Anything, router).unwrap();
+    let (_, first) = book.put(rule("first", 1, "1d"), &Precondition::Anything, router).unwrap();
     assert!(first.done < first.total);
     let changes = std::cell::Cell::new(0u64);
     running.wait_for("every shard to be judged by the first rule", |running| {
         changes.set(changes.get() + 1);
-        book.put(rule("other", 100 + changes.get() % 2, "1d"), &Expect::Anything, router).unwrap();
+        book.put(rule("other", 100 + changes.get() % 2, "1d"), &Precondition::Anything, router).unwrap();
         let first = book.get("first").unwrap();
-        running.store.caps_after(None, 100_000).unwrap().caps.len() == ads.len() && first.done > 0
+        running.store.caps().after(None, 100_000).unwrap().caps.len() == ads.len() && first.done > 0
     });
     assert!(changes.get() > 1, "it was all done at once");
     // And without another change all is judged by the newest.
@@ -182,13 +182,13 @@ fn caps_are_judged_anew_where_that_is_asked_for_and_a_restart_goes_on_with_it() 
     for restart in [false, true] {
         running.wait_for("all to be judged", Running::is_judged);
         // As if a clock that was days ahead had ended them all.
-        let mut turn = running.store.turn();
+        let mut commit = running.store.begin_commit();
         for user in &users {
             let row_key = RowKey::new(&UserId::new(user.as_str()).unwrap(), &CapKey::new("da:a").unwrap());
-            let held = running.store.cap_rows(std::iter::once(row_key.as_bytes()), &mut Vec::new())[0];
-            turn.put_cap(row_key.as_bytes(), &plan_cap(held, None, false), TsMs(NOW));
+            let held = running.store.caps().get_many(std::iter::once(row_key.as_bytes()), &mut Vec::new())[0];
+            commit.put_cap(row_key.as_bytes(), &plan_cap(held, None, false), TsMs(NOW));
         }
-        turn.commit().unwrap();
+        commit.write().unwrap();
         assert_eq!(running.caps(), 0);
         running.shards.rulebook().judge_anew().unwrap();
         if restart {
@@ -209,9 +209,9 @@ fn a_log_that_holds_more_kinds_than_it_may_is_read_and_takes_no_more() {
     let mut log = Log::default();
     log.insert(Kind::IMPRESSION, Entry { ts: TsMs(NOW - 2), hash: 0 }, 256);
     (0..20).for_each(|n| _ = log.insert(kind(n), Entry { ts: TsMs(NOW - 2), hash: 0 }, 256));
-    let mut turn = running.store.turn();
-    turn.put_log(row_key.as_bytes(), &log, false);
-    turn.commit().unwrap();
+    let mut commit = running.store.begin_commit();
+    commit.put_log(row_key.as_bytes(), &log, false);
+    commit.write().unwrap();
     let count = |kind| {
         let mut block = running.shards.router().builder();
         block.push(7, &Event { kind, ..event("u", NOW - 1) }).unwrap();

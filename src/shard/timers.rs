@@ -26,7 +26,7 @@ impl Timers {
     /// Finds the first timer of every shard. Blocks on disk.
     pub(super) fn load(store: &Store, shards: impl Iterator<Item = ShardId>) -> Result<Self, StoreError> {
         let load = |shard| {
-            let next = store.first_due(shard)?;
+            let next = store.due().first(shard)?;
             Ok(ShardTimers { shard, next, from: next.unwrap_or_default() })
         };
         Ok(Self { shards: shards.map(load).collect::<Result<_, StoreError>>()? })
@@ -49,14 +49,14 @@ impl Timers {
             if timers.next.is_none_or(|next| next > now) {
                 continue;
             }
-            let rows = store.due(timers.shard, timers.from, now, left)?;
+            let rows = store.due().between(timers.shard, timers.from, now, left)?;
             let (from, next) = if rows.len() == left {
                 // There may be more, even of the same instant.
                 let last = rows.last().map_or(timers.from, |row| row.due);
                 (last, Some(last))
             } else {
                 let after = now.saturating_add(1);
-                (after, store.due(timers.shard, after, TsMs(Self::END), 1)?.first().map(|row| row.due))
+                (after, store.due().between(timers.shard, after, TsMs(Self::END), 1)?.first().map(|row| row.due))
             };
             due.cursors.push((number, from, next));
             left -= rows.len();

@@ -17,7 +17,7 @@ impl Tombstones {
     pub(super) fn load(store: &Store, shards: impl Iterator<Item = ShardId>) -> Result<Self, StoreError> {
         let (mut marks, mut unsure) = (HashSet::new(), HashSet::new());
         for shard in shards {
-            let (read, gaps) = store.erased_marks(shard)?;
+            let (read, gaps) = store.erased().marks(shard)?;
             marks.extend(read.into_iter().map(UserMark::short));
             if gaps > 0 {
                 unsure.insert(shard);
@@ -42,10 +42,10 @@ impl Tombstones {
             return Ok(None);
         }
         let Some(user) = RowKey::user_of(row_key) else { return Ok(None) };
-        let (shard, mark) = (ShardId(row_key[0]), store.user_mark(user));
+        let (shard, mark) = (ShardId(row_key[0]), store.erased().mark(user));
         if !self.marks.contains(&mark.short()) && !self.unsure.contains(&shard) {
             return Ok(None);
         }
-        store.erased_until(shard, mark, policy.retention_ms(), now)
+        store.erased().until(shard, mark, policy.retention_ms(), now)
     }
 }

@@ -1,13 +1,13 @@
 //! One turn of a writer: tasks and fired timers in, one write and the answers out.
 
-use super::block::EventBlock;
-use super::hand::Hand;
+use super::event_batch::EventBatch;
 use super::reserve::{Calls, run_release, run_reserve};
-use super::task::{BlockOutcome, Done, Task};
+use super::task::{BatchOutcome, Done, Task};
 use super::tombstones::Tombstones;
+use super::working_set::WorkingSet;
 use crate::engine::{Outcome, Policy, count};
 use crate::model::{CapKey, DaId, TsMs};
-use crate::store::{DueRow, RowKey, Store, Turn};
+use crate::store::{Commit, DueRow, RowKey, Store};
 use hashbrown::HashSet;
 use metrics::Histogram;
 
@@ -38,32 +38,32 @@ pub(super) struct TurnInput<'b> {
 
 /// Runs the engine over tasks, fired timers and logs to judge anew, and puts all that changes into `turn`. Blocks on
 /// disk. What cannot be read costs its own users: what is asked of them is refused, and everybody else's is done.
-pub(super) fn run_turn(input: &TurnInput<'_>, turn: &mut Turn<'_>) -> TurnOutcome {
+pub(super) fn run_turn(input: &TurnInput<'_>, commit: &mut Commit<'_>) -> TurnOutcome {
     let mut spoilt_calls = Vec::new();
     let mut calls = known_calls(input, &mut spoilt_calls);
     let room = input.tasks.iter().map(Task::keys).sum::<usize>() + input.fired.len() + input.recheck.len();
-    let mut hand = Hand::new(input.policy, input.now, room);
-    let slots = gather(input, &calls, &mut hand);
-    hand.load(input.store, || wanted(input, &calls));
-    spoilt_calls.into_iter().for_each(|row_key| hand.set_unreadable(row_key));
+    let mut set = WorkingSet::new(input.policy, input.now, room);
+    let slots = gather(input, &calls, &mut set);
+    set.load(input.store, || wanted(input, &calls));
+    spoilt_calls.into_iter().for_each(|row_key| set.set_unreadable(row_key));
     let mut outcome = TurnOutcome::default();
     let mut newly_capped = Vec::new();
     let mut first = 0;
     for task in input.tasks {
         let done = match task {
-            Task::Events(block, _) => {
-                let slots = &slots[first..first + block.keys().len()];
+            Task::Events(batch, _) => {
+                let slots = &slots[first..first + batch.keys().len()];
                 first += slots.len();
-                Done::Events(count_block(input, block, slots, &mut hand))
+                Done::Events(count_batch(input, batch, slots, &mut set))
             }
-            Task::Pulled(pulled, _) => {
+            Task::KafkaEvents(pulled, _) => {
                 let slots = &slots[first..first + pulled.events.keys().len()];
                 first += slots.len();
-                turn.put_pulled(&pulled.mark, pulled.next);
-                let outcome = count_block(input, &pulled.events, slots, &mut hand);
+                commit.put_kafka_mark(&pulled.mark, pulled.next);
+                let outcome = count_batch(input, &pulled.events, slots, &mut set);
                 for (number, code) in outcome.left_out() {
                     if let Some(offset) = pulled.offset_of(number) {
-                        turn.put_aside(&pulled.mark, offset, code);
+                        commit.put_kafka_aside(&pulled.mark, offset, code);
                     }
                 }
                 Done::Events(outcome)
@@ -71,30 +71,30 @@ pub(super) fn run_turn(input: &TurnInput<'_>, turn: &mut Turn<'_>) -> TurnOutcom
             Task::Reserve(call, _) => {
                 let slots = &slots[first..first + call.keys.len()];
                 first += slots.len();
-                if hand.is_unreadable(&call.row_key) {
+                if set.is_unreadable(&call.row_key) {
                     outcome.done.push(Done::Unreadable);
                     newly_capped.push(Vec::new());
                     continue;
                 }
-                Done::Reserve(run_reserve(call, slots, &mut hand, &mut calls, turn))
+                Done::Reserve(run_reserve(call, slots, &mut set, &mut calls, commit))
             }
-            Task::Release(call, _) if hand.is_unreadable(&call.row_key) => Done::Unreadable,
-            Task::Release(call, _) => Done::Release(run_release(call, &mut hand, &calls)),
-            Task::Erase(..) | Task::Look => Done::Nothing,
+            Task::Release(call, _) if set.is_unreadable(&call.row_key) => Done::Unreadable,
+            Task::Release(call, _) => Done::Release(run_release(call, &mut set, &calls)),
+            Task::Erase(..) | Task::Wake => Done::Nothing,
         };
-        newly_capped.push(hand.newly_capped());
+        newly_capped.push(set.newly_capped());
         outcome.done.push(done);
     }
     // Told as it stands after the turn: a later event may have extended the cap, or a release have ended it.
     for (done, mut capped) in outcome.done.iter_mut().zip(newly_capped) {
-        if let Done::Events(block) = done {
+        if let Done::Events(batch) = done {
             capped.sort_unstable();
             capped.dedup();
-            let caps = capped.into_iter().filter_map(|slot| hand.cap_of(slot));
-            block.capped = caps.map(|(row_key, until)| (row_key.into(), until)).collect();
+            let caps = capped.into_iter().filter_map(|slot| set.cap_of(slot));
+            batch.capped = caps.map(|(row_key, until)| (row_key.into(), until)).collect();
         }
     }
-    hand.finish(input.store, turn, &mut outcome);
+    set.finish(input.store, commit, &mut outcome);
     outcome
 }
 
@@ -112,7 +112,7 @@ fn known_calls<'b>(input: &TurnInput<'b>, spoilt: &mut Vec<&'b [u8]>) -> Calls {
         return Calls::new();
     }
     let mut unreadable = Vec::new();
-    let rows = input.store.reservations(row_keys.iter().copied(), input.now, &mut unreadable);
+    let rows = input.store.reservations().get_many(row_keys.iter().copied(), input.now, &mut unreadable);
     spoilt.extend(unreadable.into_iter().map(|number| row_keys[number]));
     row_keys.into_iter().zip(rows).filter_map(|(key, row)| Some((key.to_vec(), row?))).collect()
 }
@@ -124,49 +124,49 @@ fn wanted(input: &TurnInput<'_>, calls: &Calls) -> HashSet<u64> {
         match task {
             Task::Reserve(call, _) => wanted.extend(call.hashes()),
             Task::Release(call, _) => wanted.extend(call.hashes(calls)),
-            _ => wanted.extend(task.block().into_iter().flat_map(EventBlock::events).map(|event| event.entry.hash)),
+            _ => wanted.extend(task.batch().into_iter().flat_map(EventBatch::events).map(|event| event.entry.hash)),
         }
     }
     wanted
 }
 
 /// Takes in hand whatever the turn touches. Returns the slots of the row keys of blocks and calls, one after another.
-fn gather<'b>(input: &TurnInput<'b>, calls: &Calls, hand: &mut Hand<'b>) -> Vec<u32> {
+fn gather<'b>(input: &TurnInput<'b>, calls: &Calls, set: &mut WorkingSet<'b>) -> Vec<u32> {
     let mut slots = Vec::with_capacity(input.tasks.iter().map(Task::keys).sum());
     for task in input.tasks {
         match task {
-            Task::Events(..) | Task::Pulled(..) => {
-                let keys = task.block().into_iter().flat_map(|block| block.keys().iter());
-                slots.extend(keys.map(|row_key| hand.take(row_key)));
+            Task::Events(..) | Task::KafkaEvents(..) => {
+                let keys = task.batch().into_iter().flat_map(|batch| batch.keys().iter());
+                slots.extend(keys.map(|row_key| set.take(row_key)));
             }
-            Task::Reserve(call, _) => slots.extend(call.keys.iter().map(|row_key| hand.take(row_key))),
+            Task::Reserve(call, _) => slots.extend(call.keys.iter().map(|row_key| set.take(row_key))),
             Task::Release(call, _) => {
                 // What an earlier call of this very turn reserves is in hand by that.
                 let das = calls.get(&call.row_key).map_or(&[][..], |known| &known.das);
                 for da in das.iter().filter_map(|da| DaId::new(da.as_str()).ok()) {
-                    hand.take(RowKey::new(&call.user, &CapKey::of_da(&da)).as_bytes().to_vec());
+                    set.take(RowKey::new(&call.user, &CapKey::of_da(&da)).as_bytes().to_vec());
                 }
             }
-            Task::Erase(..) | Task::Look => {}
+            Task::Erase(..) | Task::Wake => {}
         }
     }
-    input.fired.iter().for_each(|row| hand.take_fired(&row.row_key));
-    input.recheck.iter().for_each(|row_key| hand.take_recheck(row_key));
+    input.fired.iter().for_each(|row| set.take_fired(&row.row_key));
+    input.recheck.iter().for_each(|row_key| set.take_recheck(row_key));
     slots
 }
 
 /// Counts the events of a block.
-fn count_block(input: &TurnInput<'_>, block: &EventBlock, slots: &[u32], hand: &mut Hand<'_>) -> BlockOutcome {
-    let mut outcome = BlockOutcome::default();
-    for event in block.events() {
-        let keys = block.keys_of(event);
-        let row_key = block.keys().get(keys.start);
+fn count_batch(input: &TurnInput<'_>, batch: &EventBatch, slots: &[u32], set: &mut WorkingSet<'_>) -> BatchOutcome {
+    let mut outcome = BatchOutcome::default();
+    for event in batch.events() {
+        let keys = batch.keys_of(event);
+        let row_key = batch.keys().get(keys.start);
         let erased = input.tombstones.until(input.store, row_key, input.policy, input.now);
-        let (Ok(erased), false) = (erased, hand.is_unreadable(row_key)) else {
+        let (Ok(erased), false) = (erased, set.is_unreadable(row_key)) else {
             outcome.unreadable.push(event.index);
             continue;
         };
-        match count(input.policy, hand, &slots[keys], (event.kind, event.entry), erased, input.now) {
+        match count(input.policy, set, &slots[keys], (event.kind, event.entry), erased, input.now) {
             Outcome::Counted => outcome.counted += 1,
             Outcome::Duplicate { age_ms } => {
                 outcome.duplicate += 1;

@@ -1,7 +1,7 @@
 //! Reads of everything that is held about a user: by pages, or key by key, so that no more than some of it is in memory.
 
 use super::reader::{Reader, ReaderError};
-use crate::engine::{Leave, Policy, event_leaves, held_leaves, user_cap};
+use crate::engine::{Policy, RuleExit, event_exits, reservation_exits, user_cap};
 use crate::model::{Kind, Log, Section, TsMs, UserCap, UserId};
 use crate::store::{LogRow, ReadError, ReservationRow, Room};
 use std::sync::Arc;
@@ -55,7 +55,7 @@ pub struct UserEvent {
     pub hash: Option<u64>,
     /// Of a reservation: when it lapses.
     pub expires_at: Option<TsMs>,
-    pub leaves: Vec<Leave>,
+    pub leaves: Vec<RuleExit>,
 }
 
 impl UserPage {
@@ -84,13 +84,13 @@ impl UserLog {
             ts: entry.ts,
             hash: (entry.hash != 0).then_some(entry.hash),
             expires_at: None,
-            leaves: event_leaves(policy, key, section.kind, log, entry.ts, *now),
+            leaves: event_exits(policy, key, section.kind, log, entry.ts, *now),
         });
-        let held = section.held.iter().map(|held| UserEvent {
+        let held = section.reservations.iter().map(|held| UserEvent {
             ts: held.ts,
             hash: Some(held.hash),
             expires_at: Some(held.expires_at),
-            leaves: held_leaves(policy, key, section.kind, log, held, *now),
+            leaves: reservation_exits(policy, key, section.kind, log, held, *now),
         });
         events.chain(held)
     }
@@ -113,7 +113,7 @@ impl Reader {
                 return Ok((state, true));
             }
             let mut has_room = true;
-            reader.store.logs_of_user(user.as_str(), |key, mut log| {
+            reader.store.logs().of_user(user.as_str(), |key, mut log| {
                 policy.refresh(key, &mut log, now);
                 has_room = user_cap(&policy, key, &log, now).is_none_or(|cap| each(&mut state, &cap));
                 has_room
@@ -158,14 +158,14 @@ impl Reader {
             None => (None, None),
         };
         if after_call.is_none() {
-            let rows = self.store.logs_of_user_after(user, after_log.as_deref(), max, PAGE_ENTRIES, room)?;
+            let rows = self.store.logs().of_user_after(user, after_log.as_deref(), max, PAGE_ENTRIES, room)?;
             left -= rows.logs.len();
             page.rows = rows.logs;
             page.next = rows.next.map(PageStart::Log);
         }
         if page.next.is_none() {
             let after = after_call.as_deref().unwrap_or_default();
-            let rows = self.store.calls_of_user_after(user, after, left, now, room)?;
+            let rows = self.store.reservations().of_user_after(user, after, left, now, room)?;
             let call = |(id, row): (String, ReservationRow)| UserCall {
                 id,
                 kind: row.kind,

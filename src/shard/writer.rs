@@ -1,12 +1,12 @@
 //! A writer: owns some shards, and does one thing after another to them.
 
-use super::block::writer_of;
+use super::event_batch::writer_of;
+use super::group_commit::{Acknowledger, Written};
 use super::health::Refusal;
 use super::mailbox::Inbox;
 use super::metrics::ShardMetrics;
-use super::pulled::PulledOrder;
+use super::partition_sender::SequenceGuard;
 use super::recheck::{Page, Recheck};
-use super::syncer::{Acknowledger, Written};
 use super::task::{Done, Task};
 use super::timers::{Due, Timers};
 use super::tombstones::Tombstones;
@@ -31,13 +31,13 @@ pub(super) struct Writer {
     pub timers: Timers,
     pub recheck: Recheck,
     pub tombstones: Tombstones,
-    pub pulled: PulledOrder,
+    pub pulled: SequenceGuard,
     /// The gauge of what is left of `recheck`.
     pub recheck_left: Gauge,
     /// After a failed turn, timers and rechecks wait: they must not take the events down with them.
     pub upkeep_after: Option<Instant>,
     /// Taken out of the mailbox, and left for a turn of its own.
-    pub aside: Option<Task>,
+    pub deferred: Option<Task>,
 }
 
 /// What a turn does besides tasks.
@@ -75,7 +75,7 @@ impl Writer {
     /// Works until every router is gone and the mailbox is empty.
     pub(super) fn run(mut self) {
         loop {
-            let first = match self.aside.take() {
+            let first = match self.deferred.take() {
                 Some(task) => Some(task),
                 None => match self.inbox.receiver.recv_timeout(self.wait()) {
                     Ok(task) => Some(self.taken(task)),
@@ -110,7 +110,7 @@ impl Writer {
         let mut next = first;
         while let Some(task) = next {
             if task.is_alone() && !tasks.is_empty() {
-                self.aside = Some(task);
+                self.deferred = Some(task);
                 break;
             }
             let is_alone = task.is_alone();
@@ -154,14 +154,14 @@ impl Writer {
     }
 
     fn erase(&mut self, user: &str, now: TsMs) -> Result<Option<TurnDone>, StoreError> {
-        let mut turn = self.store.turn();
-        let erasure = turn.erase(user, now)?;
-        let changes = self.store.commit_erasure(turn, ShardId::of_user(user.as_bytes()), now)?;
+        let mut commit = self.store.begin_commit();
+        let erasure = commit.erase(user, now)?;
+        let changes = self.store.at_rest().write_erasure(commit, ShardId::of_user(user.as_bytes()), now)?;
         if erasure.unreadable > 0 {
             // Of which keys the user was capped is not known: the mirror sends all, and removes what is not among it.
-            self.store.forget_changes(ShardId::of_user(user.as_bytes()))?;
+            self.store.changes().forget(ShardId::of_user(user.as_bytes()))?;
         }
-        self.tombstones.add(self.store.user_mark(user));
+        self.tombstones.add(self.store.erased().mark(user));
         self.metrics.users_erased.increment(1);
         self.metrics.caps_ended.increment(erasure.caps);
         Ok(Some(TurnDone { done: vec![Done::Erase(erasure)], changes }))
@@ -189,11 +189,11 @@ impl Writer {
             self.recheck.advance(&self.store, upkeep.page);
             return Ok(None);
         }
-        let mut turn = self.store.turn();
+        let mut commit = self.store.begin_commit();
         for rows in &upkeep.due.rows {
-            turn.remove_fired(rows);
+            commit.remove_fired(rows);
         }
-        upkeep.page.mark(&mut turn, self.recheck.begun_by());
+        upkeep.page.mark(&mut commit, self.recheck.begun_by());
         let fired = upkeep.due.rows.concat();
         let input = TurnInput {
             store: &self.store,
@@ -205,8 +205,8 @@ impl Writer {
             now,
             duplicate_age: &self.metrics.duplicate_age,
         };
-        let outcome = run_turn(&input, &mut turn);
-        let changes = turn.commit()?;
+        let outcome = run_turn(&input, &mut commit);
+        let changes = commit.write()?;
         self.timers.advance(&upkeep.due);
         self.recheck.advance(&self.store, upkeep.page);
         for &(shard, due) in &outcome.timers_added {
@@ -217,16 +217,16 @@ impl Writer {
     }
 
     fn measure(&self, tasks: &[Task], fired: &[DueRow], outcome: &TurnOutcome, now: TsMs) {
-        let blocks =
-            || outcome.done.iter().filter_map(|done| if let Done::Events(block) = done { Some(block) } else { None });
-        self.metrics.counted.increment(blocks().map(|block| block.counted as u64).sum());
-        self.metrics.duplicate.increment(blocks().map(|block| block.duplicate as u64).sum());
-        self.metrics.late.increment(blocks().map(|block| block.late as u64).sum());
-        self.metrics.erased.increment(blocks().map(|block| block.erased as u64).sum());
+        let batches =
+            || outcome.done.iter().filter_map(|done| if let Done::Events(batch) = done { Some(batch) } else { None });
+        self.metrics.counted.increment(batches().map(|batch| batch.counted as u64).sum());
+        self.metrics.duplicate.increment(batches().map(|batch| batch.duplicate as u64).sum());
+        self.metrics.late.increment(batches().map(|batch| batch.late as u64).sum());
+        self.metrics.erased.increment(batches().map(|batch| batch.erased as u64).sum());
         // Who sends by HTTP is answered, and counts what was answered.
         for (task, done) in tasks.iter().zip(&outcome.done) {
-            if let (Task::Pulled(..), Done::Events(block)) = (task, done) {
-                self.metrics.rejected.increment(block.too_many_kinds.len() as u64);
+            if let (Task::KafkaEvents(..), Done::Events(batch)) = (task, done) {
+                self.metrics.rejected.increment(batch.too_many_kinds.len() as u64);
             }
         }
         self.metrics.caps_started.increment(outcome.caps_started);

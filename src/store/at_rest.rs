@@ -12,22 +12,28 @@
 //!
 //! Which shards wait for a round, and since when, is a row of `meta`, written in the same write as the erasure.
 
-use super::row::shard_rows;
-use super::{Store, StoreError, Table, Turn};
-use crate::model::{ShardId, TsMs};
-use rocksdb::{BottommostLevelCompaction, CompactOptions};
+use super::change_log::ChangeLog;
+use super::commit::Commit;
+use super::db::Db;
+use super::error::StoreError;
+use super::overlay::flush::Flusher;
+use super::row::ShardPrefix;
+use super::table::Table;
+use super::tables::meta::{Meta, ShardField};
+use crate::model::{ShardId, ShardSet, TsMs};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// In `meta`, after the shard: when the oldest erasure was that is not at rest yet.
-const ERASED_FIELD: u8 = b'e';
 /// The tables with rows that name users.
 const NAMING: [Table; 5] = [Table::Logs, Table::Caps, Table::Changes, Table::Due, Table::Reservations];
 
-/// The shards with erasures whose bytes may still be in files.
-#[derive(Debug, Default)]
-pub(super) struct AtRest {
+/// The shards with erasures whose bytes may still be in files, and how they leave those.
+pub struct AtRest {
+    db: Arc<Db>,
+    meta: Meta,
+    changes: Arc<ChangeLog>,
+    flusher: Arc<Flusher>,
     pending: Mutex<BTreeMap<ShardId, Pending>>,
 }
 
@@ -48,93 +54,95 @@ pub struct Round {
 }
 
 impl AtRest {
+    /// Finds the erasures that an earlier run left behind.
+    pub(in crate::store) fn load(
+        db: &Arc<Db>,
+        changes: &Arc<ChangeLog>,
+        flusher: &Arc<Flusher>,
+        shards: ShardSet,
+    ) -> Result<Self, StoreError> {
+        let meta = Meta::new(db.clone());
+        let mut pending = BTreeMap::new();
+        for shard in shards.iter() {
+            if let Some(oldest) = meta.get(shard, ShardField::ErasedSince)? {
+                pending.insert(shard, Pending { oldest: TsMs(oldest), erasures: 1 });
+            }
+        }
+        let (changes, flusher) = (changes.clone(), flusher.clone());
+        Ok(Self { db: db.clone(), meta, changes, flusher, pending: Mutex::new(pending) })
+    }
+
     fn pending(&self) -> MutexGuard<'_, BTreeMap<ShardId, Pending>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Store {
-    /// Finds the erasures that an earlier run left behind.
-    pub(super) fn load_at_rest(&self) -> Result<(), StoreError> {
-        for shard in ShardId::all() {
-            if let Some(oldest) = self.shard_number(shard, ERASED_FIELD)? {
-                self.at_rest.pending().insert(shard, Pending { oldest: TsMs(oldest), erasures: 1 });
-            }
-        }
-        Ok(())
-    }
 
     /// How many shards have erasures that are not at rest, and since when.
-    pub fn erasures_pending(&self) -> Option<(usize, TsMs)> {
-        let pending = self.at_rest.pending();
+    pub fn waiting(&self) -> Option<(usize, TsMs)> {
+        let pending = self.pending();
         let oldest = pending.values().map(|pending| pending.oldest).min()?;
         Some((pending.len(), oldest))
     }
 
-    /// Commits the turn of an erasure in a shard; it is at rest only after a round.
-    pub fn commit_erasure(
+    /// Writes the commit of an erasure in a shard; it is at rest only after a round.
+    pub fn write_erasure(
         &self,
-        mut turn: Turn<'_>,
+        mut commit: Commit<'_>,
         shard: ShardId,
         now: TsMs,
     ) -> Result<Vec<(ShardId, u64)>, StoreError> {
-        // Held over the write: a round that ends meanwhile must not take this shard for one that it has done.
-        let mut pending = self.at_rest.pending();
+        // Reservation over the write: a round that ends meanwhile must not take this shard for one that it has done.
+        let mut pending = self.pending();
         let before = pending.get(&shard).copied();
         let oldest = before.map_or(now, |before| before.oldest.min(now));
-        turn.batch.put_cf(self.cf(Table::Meta), [shard.0, ERASED_FIELD], oldest.0.to_be_bytes());
-        let changes = turn.commit()?;
+        self.meta.put(&mut commit.batch, shard, ShardField::ErasedSince, oldest.0);
+        let changes = commit.write()?;
         pending.insert(shard, Pending { oldest, erasures: before.map_or(0, |before| before.erasures) + 1 });
         Ok(changes)
     }
 
     /// Takes what was erased so far out of every file. Asks `goes_on` between its steps. Blocks on disk, for long.
-    pub fn put_at_rest(&self, goes_on: impl Fn() -> bool) -> Result<Round, StoreError> {
-        let begun = self.at_rest.pending().clone();
+    pub fn run(&self, goes_on: impl Fn() -> bool) -> Result<Round, StoreError> {
+        let begun = self.pending().clone();
         let shards: Vec<ShardId> = begun.keys().copied().collect();
         let unfinished = Round { shards: 0, whole: false };
-        if shards.is_empty() || self.dir.is_none() {
+        if shards.is_empty() || self.db.dir().is_none() {
             return Ok(Round { whole: true, ..unfinished });
         }
-        self.rest_overlay()?;
+        self.flusher.flush_beside_writers()?;
         // Durable, and so known to whoever asks for the changes after them.
-        self.sync()?;
-        self.trim_changes(shards.iter().map(|shard| (*shard, self.last_seq(*shard))))?;
+        self.db.sync()?;
+        self.changes.drop_up_to(shards.iter().map(|shard| (*shard, self.changes.last_seq(*shard))))?;
         if !goes_on() {
             return Ok(unfinished);
         }
-        let failures = self.background_errors();
+        let failures = self.db.background_errors();
         self.flush_tables()?;
-        let mut options = CompactOptions::default();
-        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
-        // Others go on meanwhile.
-        options.set_exclusive_manual_compaction(false);
-        self.db.compact_range_cf_opt(self.cf(Table::Journal), None::<&[u8]>, None::<&[u8]>, &options);
+        // Other compactions go on meanwhile.
+        self.db.compact(Table::Journal, None, false);
         let mut done = 0;
         for run in runs(&shards) {
-            let (start, end) = (shard_rows(run.start).start, shard_rows(run.end).end);
+            let range = ShardPrefix(run.start).rows().start..ShardPrefix(run.end).rows().end;
             for table in NAMING {
                 if !goes_on() {
                     return Ok(Round { shards: done, whole: false });
                 }
-                self.db.compact_range_cf_opt(self.cf(table), Some(&start), Some(&end), &options);
+                self.db.compact(table, Some(&range), false);
             }
             done += run.end.index() - run.start.index() + 1;
         }
         // Who compacts is told of no failure.
-        if self.background_errors() > failures || !goes_on() {
+        if self.db.background_errors() > failures || !goes_on() {
             return Ok(unfinished);
         }
-        let mut pending = self.at_rest.pending();
+        let mut pending = self.pending();
         let mut batch = rocksdb::WriteBatch::default();
         let same = |shard: &ShardId| pending.get(shard) == begun.get(shard);
         let rested: Vec<ShardId> = shards.into_iter().filter(same).collect();
         for shard in &rested {
-            batch.delete_cf(self.cf(Table::Meta), [shard.0, ERASED_FIELD]);
+            self.meta.delete(&mut batch, *shard, ShardField::ErasedSince);
             pending.remove(shard);
         }
-        let noted = self.db.write(batch).map_err(StoreError::rocks("noting that erasures are at rest"));
-        noted.inspect_err(|_| self.poison())?;
+        self.db.write(batch, "noting that erasures are at rest")?;
         drop(pending);
         self.renew_manifest()?;
         Ok(Round { shards: rested.len(), whole: true })
@@ -143,9 +151,9 @@ impl Store {
     /// Writes every table's write buffer to a file: whatever the write-ahead log holds by then goes with its files.
     fn flush_tables(&self) -> Result<(), StoreError> {
         for table in Table::ALL {
-            self.db.flush_cf(self.cf(table)).map_err(StoreError::rocks("flushing a table"))?;
+            self.db.flush(table)?;
         }
-        self.db.flush().map_err(StoreError::rocks("flushing a table"))
+        self.db.rocks.flush().map_err(StoreError::rocks("flushing a table"))
     }
 
     /// Has the manifest written anew: the bounds of files that are gone are in it until then.
@@ -153,9 +161,10 @@ impl Store {
         // Two writes of it: the first may still fit into the file that is there.
         for _ in 0..2 {
             // A write buffer that has something is flushed, and a flush is a write of the manifest.
-            let put = self.db.put_cf(self.cf(Table::Meta), MANIFEST_ROW, b"");
-            put.map_err(StoreError::rocks("renewing the manifest")).inspect_err(|_| self.poison())?;
-            self.db.flush_cf(self.cf(Table::Meta)).map_err(StoreError::rocks("flushing a table"))?;
+            let mut batch = rocksdb::WriteBatch::default();
+            batch.put_cf(self.db.cf(Table::Meta), MANIFEST_ROW, b"");
+            self.db.write(batch, "renewing the manifest")?;
+            self.db.flush(Table::Meta)?;
         }
         Ok(())
     }

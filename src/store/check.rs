@@ -1,16 +1,19 @@
 //! Reads everything in a directory and says what of it cannot be read. Nothing is changed.
 
+use super::boot::boot_number;
 use super::codec::{decode_cap, decode_log};
-use super::erased::erased_until;
-use super::meta::boot_number;
-use super::open::{failed, last_sequence, lock_dir};
-use super::overlay::journal_rows;
+use super::directory::{OpenError, failed, last_sequence, lock_dir, missing_files, missing_log, open_to_read};
+use super::options::StoreOptions;
+use super::row::RowKey;
 use super::step_over::seek_past;
+use super::table::Table;
+use super::tables::erased::erased_until;
+use super::tables::journal::rows as journal_rows;
+use super::tables::reservations::ReservationRow;
+use super::tables::{changes, due};
 use super::whole::{self, Damage, Logs};
-use super::{OpenError, ReservationRow, RowKey, StoreOptions, Table, changes, due};
-use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, LiveFile, Options, ReadOptions};
+use rocksdb::{DB, DBRecoveryMode, ReadOptions};
 use serde::Serialize;
-use std::path::Path;
 
 /// What was found in a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -91,55 +94,6 @@ pub(super) fn look(options: &StoreOptions, found: &mut Verified) -> Result<Optio
     Ok(Some((logs, db)))
 }
 
-/// Whether every file is there in the size that RocksDB knows.
-pub(super) fn missing_files(db: &DB, dir: &Path) -> Result<Option<Damage>, rocksdb::Error> {
-    let files = db.live_files()?;
-    let why = |file: &LiveFile| match std::fs::metadata(dir.join(file.name.trim_start_matches('/'))) {
-        Ok(data) if data.len() == file.size as u64 => None,
-        Ok(data) => Some(format!("has {} bytes instead of {}", data.len(), file.size)),
-        Err(_) => Some("is missing".to_owned()),
-    };
-    let bad: Vec<_> = files.iter().filter_map(|file| Some((file, why(file)?))).collect();
-    if bad.is_empty() {
-        return Ok(None);
-    }
-    // Compaction goes on meanwhile: a file that it is done with by now is not missing. It is off the list before it is removed,
-    // so the list is asked for after the files.
-    let still_wanted = db.live_files()?;
-    let mut missing = Vec::new();
-    for (file, why) in bad.into_iter().filter(|(file, _)| still_wanted.iter().any(|wanted| wanted.name == file.name)) {
-        missing.push(format!("{} of table {} {why}", file.name.trim_start_matches('/'), file.column_family_name));
-    }
-    let (what, count) = (missing.join(", "), missing.len());
-    let lost = format!("{count} of {} files cannot be used, and the rows in them are lost", files.len());
-    Ok((count > 0).then_some(Damage { what, lost }))
-}
-
-/// Whether RocksDB misses a whole file of the log, by what the others say of it: it knows of every table which logs it needs.
-pub(super) fn missing_log(options: &StoreOptions) -> Result<Option<Damage>, OpenError> {
-    let mut database = options.of_database(None);
-    // Without this what it finds is no error.
-    database.set_paranoid_checks(true);
-    match open_to_read(options, database).map_err(|source| failed(&options.data_dir, source)) {
-        // A file of a table that cannot be read is refused to its users alone.
-        Err(OpenError::Damaged { damage, .. }) if !damage.what.contains(".sst") => Ok(Some(damage)),
-        Ok(_) | Err(OpenError::Damaged { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// With all tables there are, and changing nothing.
-fn open_to_read(options: &StoreOptions, mut database: Options) -> Result<DB, rocksdb::Error> {
-    database.create_if_missing(false);
-    database.create_missing_column_families(false);
-    let there = DB::list_cf(&database, &options.data_dir)?;
-    let cache = Cache::new_lru_cache(32 << 20);
-    let tables = Table::ALL.into_iter().filter(|table| there.iter().any(|name| name == table.name()));
-    let descriptors = tables
-        .map(|table| ColumnFamilyDescriptor::new(table.name(), options.of_table(table, &cache, &Default::default())));
-    DB::open_cf_descriptors_read_only(&database, &options.data_dir, descriptors, false)
-}
-
 /// Is given the table, the key and the value of a row; no table is the one of the store's own fields.
 pub(super) type EachRow<'a> = dyn FnMut(Option<Table>, &[u8], &[u8]) -> Result<(), OpenError> + 'a;
 
@@ -213,6 +167,6 @@ fn is_row(table: Option<Table>, key: &[u8], value: &[u8]) -> bool {
         Some(Table::Reservations) => ReservationRow::decode(value).is_some(),
         Some(Table::Erased) => key.len() == 17 && erased_until(value).is_some(),
         Some(Table::Rules) => serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok(),
-        Some(Table::Pulled | Table::Meta) | None => true,
+        Some(Table::KafkaOffsets | Table::Meta) | None => true,
     }
 }

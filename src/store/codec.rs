@@ -25,8 +25,8 @@
 //!
 //! Varints are LEB128. An ad seen once without an event id is 7 bytes, until 2039.
 
-use super::StoreError;
-use crate::model::{CapRow, Entry, Held, Kind, Log, Section, TsMs};
+use super::error::StoreError;
+use crate::model::{CapRow, Entry, Kind, Log, Reservation, Section, TsMs};
 use smallvec::SmallVec;
 
 const KIND_MASK: u8 = 0b11;
@@ -34,7 +34,7 @@ const KIND_NAMED: u8 = 3;
 const COUNTED: u8 = 1 << 2;
 const TRIMMED: u8 = 1 << 3;
 const MAY_CAP: u8 = 1 << 4;
-const HELD: u8 = 1 << 5;
+const RESERVED: u8 = 1 << 5;
 const KNOWN_BITS: u8 = 0b11_1111;
 
 /// A row with more trimmed events than anybody can have counted is damaged; a lifetime count never runs over from here.
@@ -50,7 +50,7 @@ pub struct LogRow {
 
 const CORRUPT_LOG: fn(&'static str) -> StoreError = |what| StoreError::Corrupt { table: "logs", what };
 
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(in crate::store) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -58,7 +58,7 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-pub(super) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+pub(in crate::store) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = bytes.split_first()?;
@@ -94,7 +94,7 @@ pub fn encode_log(out: &mut Vec<u8>, log: &Log, may_cap: bool) {
         tag |= if section.entries.len() != 1 { COUNTED } else { 0 };
         tag |= if section.trimmed != 0 { TRIMMED } else { 0 };
         tag |= if i == 0 && may_cap { MAY_CAP } else { 0 };
-        tag |= if section.held.is_empty() { 0 } else { HELD };
+        tag |= if section.reservations.is_empty() { 0 } else { RESERVED };
         out.push(tag);
         if known == KIND_NAMED {
             let name = section.kind.as_str().as_bytes();
@@ -116,13 +116,13 @@ pub fn encode_log(out: &mut Vec<u8>, log: &Log, may_cap: bool) {
             }
             before = entry.ts.0;
         }
-        if !section.held.is_empty() {
-            encode_held(out, &section.held);
+        if !section.reservations.is_empty() {
+            encode_reservations(out, &section.reservations);
         }
     }
 }
 
-fn encode_held(out: &mut Vec<u8>, held: &[Held]) {
+fn encode_reservations(out: &mut Vec<u8>, held: &[Reservation]) {
     put_varint(out, held.len() as u64);
     for held in held {
         put_varint(out, held.ts.0);
@@ -135,7 +135,7 @@ fn encode_held(out: &mut Vec<u8>, held: &[Held]) {
     }
 }
 
-fn decode_held(bytes: &mut &[u8]) -> Option<Vec<Held>> {
+fn decode_reservations(bytes: &mut &[u8]) -> Option<Vec<Reservation>> {
     let count = usize::try_from(take_varint(bytes)?).ok().filter(|&count| count > 0 && count <= bytes.len())?;
     let one = |bytes: &mut &[u8]| {
         let ts = take_varint(bytes)?;
@@ -144,18 +144,18 @@ fn decode_held(bytes: &mut &[u8]) -> Option<Vec<Held>> {
         let keys = usize::try_from(take_varint(bytes)?).ok().filter(|&keys| keys <= bytes.len())?;
         let key = |bytes: &mut &[u8]| Some(std::str::from_utf8(take_bytes(bytes)?).ok()?.into());
         let keys = (0..keys).map(|_| key(bytes)).collect::<Option<_>>()?;
-        Some(Held { ts: TsMs(ts), expires_at, hash, keys })
+        Some(Reservation { ts: TsMs(ts), expires_at, hash, keys })
     };
     (0..count).map(|_| one(bytes)).collect()
 }
 
 /// Bytes led by their length.
-pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(in crate::store) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-pub(super) fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(in crate::store) fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let len = usize::try_from(take_varint(bytes)?).ok()?;
     take(bytes, len)
 }
@@ -203,7 +203,7 @@ fn decode_section(bytes: &mut &[u8]) -> Option<Section> {
     let count = if tag & COUNTED != 0 { usize::try_from(take_varint(bytes)?).ok()? } else { 1 };
     let trimmed = if tag & TRIMMED != 0 { take_varint(bytes)? } else { 0 };
     // An entry has at least one byte: a count beyond that is damage, not a reason to reserve memory.
-    if (count == 0 && tag & HELD == 0) || count > bytes.len() || trimmed > TRIMMED_MAX {
+    if (count == 0 && tag & RESERVED == 0) || count > bytes.len() || trimmed > TRIMMED_MAX {
         return None;
     }
     let mut entries = SmallVec::with_capacity(count);
@@ -214,29 +214,29 @@ fn decode_section(bytes: &mut &[u8]) -> Option<Section> {
         let hash = if packed & 1 == 1 { u64::from_le_bytes(take(bytes, 8)?.try_into().ok()?) } else { 0 };
         entries.push(Entry { ts: TsMs(ts), hash });
     }
-    let held = if tag & HELD != 0 { decode_held(bytes)? } else { Vec::new() };
-    Some(Section { kind, trimmed, entries, held })
+    let reservations = if tag & RESERVED != 0 { decode_reservations(bytes)? } else { Vec::new() };
+    Some(Section { kind, trimmed, entries, reservations })
 }
 
 /// Reads only the last instant at which something of a log is new, for the compaction filter: its newest event, or the
 /// end of a reservation.
-pub(super) fn newest_of_log(mut bytes: &[u8]) -> Option<TsMs> {
+pub(in crate::store) fn newest_of_log(mut bytes: &[u8]) -> Option<TsMs> {
     let mut newest = None;
     while !bytes.is_empty() {
         let section = decode_section(&mut bytes)?;
         newest = newest.max(section.entries.last().map(|entry| entry.ts));
-        newest = newest.max(section.held.iter().map(|held| held.expires_at).max());
+        newest = newest.max(section.reservations.iter().map(|held| held.expires_at).max());
     }
     newest
 }
 
 /// The bytes of a row of `caps`: until when, and how much sooner the timer fires.
-pub(super) fn encode_cap(out: &mut Vec<u8>, row: CapRow) {
+pub(in crate::store) fn encode_cap(out: &mut Vec<u8>, row: CapRow) {
     put_varint(out, row.until.0);
     put_varint(out, row.until.0.saturating_sub(row.due.0));
 }
 
-pub(super) fn decode_cap(mut bytes: &[u8]) -> Result<CapRow, StoreError> {
+pub(in crate::store) fn decode_cap(mut bytes: &[u8]) -> Result<CapRow, StoreError> {
     let corrupt = || StoreError::Corrupt { table: "caps", what: "it ends too soon" };
     let until = take_varint(&mut bytes).ok_or_else(corrupt)?;
     let sooner = take_varint(&mut bytes).ok_or_else(corrupt)?;
@@ -246,7 +246,7 @@ pub(super) fn decode_cap(mut bytes: &[u8]) -> Result<CapRow, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{MAX_HELD, MAX_HELD_BYTES, MAX_KINDS, MAX_LOG_EVENTS, MAX_ROW_BYTES};
+    use crate::model::{MAX_KINDS, MAX_LOG_EVENTS, MAX_RESERVATION_BYTES, MAX_RESERVATIONS, MAX_ROW_BYTES};
     use proptest::prelude::*;
 
     fn hex(bytes: &[u8]) -> String {
@@ -261,7 +261,7 @@ mod tests {
             kind,
             trimmed,
             entries: entries.iter().map(|&(ts, hash)| Entry { ts: TsMs(ts), hash }).collect(),
-            held: Vec::new(),
+            reservations: Vec::new(),
         };
         Log { sections: parts.iter().map(section).collect() }
     }
@@ -299,14 +299,14 @@ mod tests {
     #[test]
     fn the_bytes_of_a_reservation_never_change() {
         let mut log = log(&[(Kind::CLICK, 0, &[(1_732_233_600_000, 0)])]);
-        let held = |hash, keys: &[&str]| Held {
+        let held = |hash, keys: &[&str]| Reservation {
             ts: TsMs(1_732_233_600_000),
             expires_at: TsMs(1_732_233_660_000),
             hash,
             keys: keys.iter().map(|&key| key.into()).collect(),
         };
-        log.hold(Kind::IMPRESSION, held(0x0123_4567_89ab_cdef, &["c:1", "a:22"]));
-        log.hold(Kind::CLICK, held(1, &[]));
+        log.add_reservation(Kind::IMPRESSION, held(0x0123_4567_89ab_cdef, &["c:1", "a:22"]));
+        log.add_reservation(Kind::CLICK, held(1, &[]));
         let mut out = Vec::new();
         encode_log(&mut out, &log, true);
         let click = "3180f0d892ea640180b8ac89b532e0d403010000000000000000";
@@ -324,14 +324,22 @@ mod tests {
             let events = MAX_LOG_EVENTS / MAX_KINDS;
             let apart = 100_000_000_000_000 / events as u64;
             let entries = (1..=events as u64).map(|n| Entry { ts: TsMs(n * apart), hash: u64::MAX });
-            log.sections.push(Section { kind, trimmed: TRIMMED_MAX, entries: entries.collect(), held: Vec::new() });
+            log.sections.push(Section {
+                kind,
+                trimmed: TRIMMED_MAX,
+                entries: entries.collect(),
+                reservations: Vec::new(),
+            });
         }
         let key: Box<str> = "k".repeat(289).into();
-        let keyed = MAX_HELD_BYTES / Held::key_bytes(std::iter::once(&*key));
-        for n in 0..MAX_HELD {
+        let keyed = MAX_RESERVATION_BYTES / Reservation::key_bytes(std::iter::once(&*key));
+        for n in 0..MAX_RESERVATIONS {
             let keys = if n < keyed { Box::from([key.clone()]) } else { Box::default() };
             let ts = TsMs(100_000_000_000_000 - 3_600_000);
-            log.hold(kind(n % MAX_KINDS), Held { ts, expires_at: TsMs(ts.0 + 3_600_000), hash: u64::MAX, keys });
+            log.add_reservation(
+                kind(n % MAX_KINDS),
+                Reservation { ts, expires_at: TsMs(ts.0 + 3_600_000), hash: u64::MAX, keys },
+            );
         }
         let mut out = Vec::new();
         encode_log(&mut out, &log, true);
@@ -371,19 +379,19 @@ mod tests {
                 if log.section(kind).is_none() && !(entries.is_empty() && held.is_empty()) {
                     entries.sort();
                     let entries = entries.into_iter().map(|(ts, hash)| Entry { ts: TsMs(ts), hash }).collect();
-                    let held = held.into_iter().map(|(ts, ttl, hash, keys)| Held {
+                    let held = held.into_iter().map(|(ts, ttl, hash, keys)| Reservation {
                         ts: TsMs(ts),
                         expires_at: TsMs(ts + ttl),
                         hash,
                         keys: keys.into_iter().map(String::into_boxed_str).collect(),
                     });
-                    log.sections.push(Section { kind, trimmed, entries, held: held.collect() });
+                    log.sections.push(Section { kind, trimmed, entries, reservations: held.collect() });
                 }
             }
             prop_assume!(!log.is_empty());
             let mut out = Vec::new();
             encode_log(&mut out, &log, may_cap);
-            let held = log.sections.iter().flat_map(|section| &section.held).map(|held| held.expires_at).max();
+            let held = log.sections.iter().flat_map(|section| &section.reservations).map(|held| held.expires_at).max();
             prop_assert_eq!(newest_of_log(&out), log.newest().max(held));
             prop_assert_eq!(decode_log(&out), Ok(LogRow { log, may_cap }));
         }

@@ -21,13 +21,13 @@ fn put(store: &Store, user: u64) {
     for n in 0..40 {
         log.insert(Kind::IMPRESSION, Entry { ts: TsMs(1_732_233_600_000 + n), hash: n + 1 }, 256);
     }
-    let mut turn = store.turn();
-    turn.put_log(row_key(user).as_bytes(), &log, false);
-    turn.commit().unwrap();
+    let mut commit = store.begin_commit();
+    commit.put_log(row_key(user).as_bytes(), &log, false);
+    commit.write().unwrap();
 }
 
 fn has(store: &Store, user: u64) -> bool {
-    store.logs([row_key(user).as_bytes()]).unwrap().remove(0).is_some()
+    store.logs().get_many([row_key(user).as_bytes()]).unwrap().remove(0).is_some()
 }
 
 /// What a kill -9 leaves of a directory on which nothing is being written.
@@ -179,7 +179,7 @@ fn each_of_several_logs_is_missed() {
     }
     store.sync().unwrap();
     // What is copied is of one instant: flushes that go on beside would show some files from before and some from after.
-    store.db.cancel_all_background_work(true);
+    store.db.rocks.cancel_all_background_work(true);
     let world = killed(dir.path());
     let all = logs_in(world.path());
     assert!(all.len() >= 3, "{} logs", all.len());
@@ -299,7 +299,7 @@ fn a_torn_end_of_the_list_of_files_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&options(dir.path())).unwrap();
     (0..WRITES).for_each(|user| put(&store, user));
-    store.flush_overlay().unwrap();
+    store.flusher().flush_all().unwrap();
     let manifest_of = |dir: &Path| {
         let current = std::fs::read_to_string(dir.join("CURRENT")).unwrap();
         dir.join(current.trim_end())

@@ -3,27 +3,31 @@
 //! read again.
 
 use super::codec::{decode_cap, encode_cap, newest_of_log, put_varint, take_bytes, take_varint};
-use super::overlay::journal;
-use super::pulled::{Frontier, Rows, decode_taken, encode_taken};
-use super::reservations::kept_until;
-use super::row::user_prefix;
-use super::rules::RulesMark;
-use super::{ReservationRow, RowKey, RowKeys, changes, decode_log, due, encode_log, erased};
-use crate::model::{CapKey, Entry, EventId, Held, Kind, Log, SHARDS, ShardId, TsMs, UserId};
+use super::row::{RowKey, RowKeys, ShardPrefix, UserPrefix, user_prefix};
+use super::tables::changes::{self, ChangeKey};
+use super::tables::due::{self, InstantPrefix};
+use super::tables::erased;
+use super::tables::journal;
+use super::tables::kafka_offsets::{Frontier, Rows, decode_taken, encode_taken};
+use super::tables::reservations::{ReservationRow, kept_until};
+use super::tables::rules::RulesMark;
+use super::{decode_log, encode_log};
+use crate::model::{CapKey, Entry, EventId, Kind, Log, Reservation, SHARDS, ShardId, TsMs, UserId};
 
 /// A row of `logs`.
 pub(crate) fn log(bytes: &[u8]) {
     let newest = newest_of_log(bytes);
     let Ok(row) = decode_log(bytes) else { return };
     assert!(!row.log.is_empty());
-    let entries: usize = row.log.sections.iter().map(|section| section.entries.len() + section.held.len()).sum();
+    let entries: usize =
+        row.log.sections.iter().map(|section| section.entries.len() + section.reservations.len()).sum();
     assert!((1..=bytes.len()).contains(&entries), "{entries} of {} bytes", bytes.len());
     for section in &row.log.sections {
         assert!(section.entries.is_sorted_by_key(|entry| entry.ts) && section.lifetime() >= section.trimmed);
         assert_eq!(Kind::new(section.kind.as_str()), Ok(section.kind));
-        assert!(section.held.iter().all(|held| held.ts <= held.expires_at));
+        assert!(section.reservations.iter().all(|held| held.ts <= held.expires_at));
     }
-    let expires = row.log.sections.iter().flat_map(|section| &section.held).map(|held| held.expires_at).max();
+    let expires = row.log.sections.iter().flat_map(|section| &section.reservations).map(|held| held.expires_at).max();
     assert_eq!(newest, row.log.newest().max(expires));
     let mut written = Vec::new();
     encode_log(&mut written, &row.log, row.may_cap);
@@ -48,7 +52,10 @@ pub(crate) fn log_written(bytes: &[u8]) {
         let hash = u64::from(take_byte(&mut rest)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         if choice & 0b1100 == 0b1100 {
             let keys = (0..choice >> 6).map(|number| format!("c:{number}{hash}").into()).collect();
-            log.hold(kind, Held { ts: TsMs(ts), expires_at: TsMs(ts.saturating_add(hash >> 40)), hash, keys });
+            log.add_reservation(
+                kind,
+                Reservation { ts: TsMs(ts), expires_at: TsMs(ts.saturating_add(hash >> 40)), hash, keys },
+            );
         } else {
             log.insert(kind, Entry { ts: TsMs(ts), hash }, limit);
         }
@@ -105,7 +112,7 @@ pub(crate) fn row_key(bytes: &[u8]) {
         assert_eq!(RowKey::leading(bytes) < RowKey::leading(&other), bytes < &other[..]);
     }
     assert!(bytes.starts_with(user_prefix(bytes)));
-    let beside = RowKey::beside(bytes, "c:1");
+    let beside = RowKey::sibling(bytes, "c:1");
     assert!(beside.starts_with(user_prefix(bytes)));
     let Some((user, parsed_key)) = parsed else { return };
     assert_eq!((RowKey::user_of(bytes), &*key), (Some(user), &*parsed_key));
@@ -113,13 +120,13 @@ pub(crate) fn row_key(bytes: &[u8]) {
     let (Ok(id), Ok(cap_key)) = (UserId::new(user), CapKey::new(&*parsed_key)) else { return };
     let whole = RowKey::new(&id, &cap_key);
     assert_eq!(RowKey::parse(whole.as_bytes()), Some((user, parsed_key.clone())));
-    assert!(super::row::user_rows(user).contains(&whole.as_bytes().to_vec()));
-    assert!(super::row::shard_rows(ShardId(whole.as_bytes()[0])).contains(&whole.as_bytes().to_vec()));
+    assert!(UserPrefix::new(user).rows().contains(&whole.as_bytes().to_vec()));
+    assert!(ShardPrefix(ShardId(whole.as_bytes()[0])).rows().contains(&whole.as_bytes().to_vec()));
     let mut keys = RowKeys::default();
     keys.push(user, &parsed_key);
-    keys.push_beside(0, "c:1");
+    keys.push_sibling(0, "c:1");
     assert_eq!(keys.get(0), whole.as_bytes());
-    assert_eq!(keys.get(1), RowKey::beside(whole.as_bytes(), "c:1"));
+    assert_eq!(keys.get(1), RowKey::sibling(whole.as_bytes(), "c:1"));
     if EventId::new(&*parsed_key).is_ok() {
         keys.push_id(user, &parsed_key);
         assert!(keys.get(2).starts_with(user_prefix(whole.as_bytes())));
@@ -139,17 +146,17 @@ pub(crate) fn reservation(bytes: &[u8]) {
 
 /// Rows of `changes`, `caps`, `due` and `erased`, and the mark of the rules.
 pub(crate) fn caps(bytes: &[u8]) {
-    let key = changes::row(ShardId(7), 1 << 40);
+    let key = ChangeKey { shard: ShardId(7), seq: 1 << 40 }.bytes();
     if let Ok(change) = changes::parse(ShardId(7), &key, bytes) {
         assert_eq!(change.seq, 1 << 40);
         let mut written = Vec::new();
-        changes::value(&mut written, change.at, (change.change, change.until), &change.row_key);
+        changes::encode_change(&mut written, change.at, (change.change, change.until), &change.row_key);
         assert_eq!(changes::parse(ShardId(7), &key, &written).as_ref(), Ok(&change));
         // Who tells of it takes it apart.
         assert!(change.user_and_key().is_none() || !change.row_key.is_empty());
     }
     if let Ok(seq) = changes::seq_of(bytes) {
-        assert_eq!(changes::row(ShardId(bytes[0]), seq), bytes);
+        assert_eq!(ChangeKey { shard: ShardId(bytes[0]), seq }.bytes(), bytes);
     }
     if let Ok(row) = decode_cap(bytes) {
         assert!(row.due <= row.until);
@@ -159,9 +166,9 @@ pub(crate) fn caps(bytes: &[u8]) {
     }
     if let Some(row) = due::parse(bytes) {
         let mut written = Vec::new();
-        due::write_row(&mut written, row.due, &row.row_key);
+        due::write_key(&mut written, row.due, &row.row_key);
         assert_eq!(written, bytes);
-        assert!(bytes >= &due::bound(ShardId(bytes[0]), row.due)[..]);
+        assert!(bytes >= &InstantPrefix(ShardId(bytes[0]), row.due).first_key()[..]);
     }
     if let Some(until) = erased::erased_until(bytes) {
         let mut written = Vec::new();

@@ -1,14 +1,19 @@
 //! The table `logs`: what was counted, a row per (user, key).
 //!
-//! Writers, readers and the mirror know logs only through the functions here and through [`super::Turn`]: how and
-//! when they reach the disk can change behind them.
+//! Everybody outside knows logs only through the functions here and through a [`Commit`](super::Commit): how and when
+//! they reach the disk can change behind them. A row is looked for in the overlay first, then in RocksDB.
 
-use super::codec::decode_log;
-use super::overlay::Place;
-use super::row::{RowKey, RowKeys, after_prefix, user_prefix, user_rows, user_rows_by_key};
-use super::{LogRow, Room, Store, StoreError, Table};
+use super::codec::{LogRow, decode_log};
+use super::db::Db;
+use super::error::{ReadError, StoreError};
+use super::log_scan::LogScan;
+use super::overlay::{Lookup, Overlay};
+use super::room::Room;
+use super::row::{RowKey, RowKeys, UserPrefix};
+use super::table::Table;
 use crate::model::{Log, ShardId};
 use rocksdb::{DBPinnableSlice, ErrorKind, ReadOptions, ReadTier};
+use std::sync::Arc;
 
 /// From so many keys of a user on, all of the user's rows are looked through rather than each key searched.
 const SCAN_FROM: usize = 8;
@@ -23,71 +28,67 @@ pub struct UserLogs {
     pub next: Option<String>,
 }
 
-/// Why logs were not read from memory.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// They are on disk: ask again where blocking is allowed.
-    #[error("not all of it is in memory")]
-    WouldBlock,
-    #[error("there is no room for it in memory")]
-    NoRoom,
-    #[error(transparent)]
-    Store(#[from] StoreError),
+/// The table.
+pub struct Logs {
+    db: Arc<Db>,
+    overlay: Arc<Overlay>,
 }
 
-impl Store {
+impl Logs {
+    pub(in crate::store) fn new(db: Arc<Db>, overlay: Arc<Overlay>) -> Self {
+        Self { db, overlay }
+    }
+
     /// Reads the logs of many row keys in one go. Blocks on disk.
-    pub fn logs<'a>(&self, keys: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Option<LogRow>>, StoreError> {
+    pub fn get_many<'a>(&self, keys: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Option<LogRow>>, StoreError> {
         let mut failed = None;
-        let logs = self.many_logs(keys, false, |_, error| failed = Some(error));
+        let logs = self.read_many(keys, false, |_, error| failed = Some(error));
         failed.map_or(Ok(logs), Err)
     }
 
     /// The same of row keys in ascending order, each once, which takes less time. A log that cannot be read is as if
     /// there were none; its number goes into `unreadable`.
-    pub fn logs_in_order<'a>(
+    pub fn get_in_order<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a [u8]>,
         unreadable: &mut Vec<usize>,
     ) -> Vec<Option<LogRow>> {
-        self.many_logs(keys, true, |number, error| {
-            self.unreadable(Table::Logs, &error);
+        self.read_many(keys, true, |number, error| {
+            self.db.count_unreadable(Table::Logs, &error);
             unreadable.push(number);
         })
     }
 
-    fn many_logs<'a>(
+    fn read_many<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a [u8]>,
         in_order: bool,
         mut failed: impl FnMut(usize, StoreError),
     ) -> Vec<Option<LogRow>> {
         let mut logs = Vec::new();
-        let mut on_file: Vec<(usize, &[u8])> = Vec::new();
+        let (mut on_disk, mut numbers): (Vec<&[u8]>, Vec<usize>) = (Vec::new(), Vec::new());
         for (number, key) in keys.into_iter().enumerate() {
             logs.push(match self.overlay.find(key, decode) {
-                Place::Here(log) => log.unwrap_or_else(|error| {
+                Lookup::Found(log) => log.unwrap_or_else(|error| {
                     failed(number, error);
                     None
                 }),
-                Place::Nowhere => None,
-                Place::OnFile => {
-                    on_file.push((number, key));
+                Lookup::Absent => None,
+                Lookup::MaybeOnDisk => {
+                    on_disk.push(key);
+                    numbers.push(number);
                     None
                 }
             });
         }
-        if on_file.is_empty() {
+        if on_disk.is_empty() {
             return logs;
         }
-        let keys = on_file.iter().map(|(_, key)| key);
-        let rows = self.db.batched_multi_get_cf(self.cf(Table::Logs), keys, in_order);
-        for ((number, key), row) in on_file.iter().zip(rows) {
-            // One alone may have an answer where many have none: a user who was erased is not looked for in files.
-            let row = row.or_else(|_| self.db.get_pinned_cf(self.cf(Table::Logs), key));
-            match row.map_err(StoreError::rocks("reading logs")).and_then(decode_row) {
-                Ok(log) => logs[*number] = log,
-                Err(error) => failed(*number, error),
+        let rows = self.db.get_many(Table::Logs, &on_disk, in_order, "reading logs");
+        for (number, row) in numbers.into_iter().zip(rows) {
+            match row.and_then(decode_row) {
+                Ok(log) => logs[number] = log,
+                Err(error) => failed(number, error),
             }
         }
         logs
@@ -95,19 +96,19 @@ impl Store {
 
     /// Gives up to `max` logs of a shard to `each`, from the one after a row key (the first where that is `None`), in the
     /// order of the row keys; those that cannot be read are left out. Returns the last row key, and whether the shard ends with it. Blocks on disk.
-    pub fn scan_logs(
+    pub fn scan(
         &self,
         shard: ShardId,
         after: Option<&[u8]>,
         max: usize,
         mut each: impl FnMut(&[u8], LogRow),
     ) -> Result<(Option<Vec<u8>>, bool), StoreError> {
-        let mut rows = self.rows_of_shard(shard, after);
+        let mut rows = LogScan::of_shard(self.parts(), shard, after);
         let mut count = 0;
         while let Some((key, value)) = rows.next()? {
             match decode_log(value) {
                 Ok(log) => each(key, log),
-                Err(error) => self.unreadable(Table::Logs, &error),
+                Err(error) => self.db.count_unreadable(Table::Logs, &error),
             }
             count += 1;
             if count == max {
@@ -118,7 +119,7 @@ impl Store {
     }
 
     /// Reads logs of one user on one consistent view, in the order of their keys. Blocks on disk.
-    pub fn logs_at_once(&self, keys: &RowKeys, room: &mut impl Room) -> Result<Vec<Option<LogRow>>, ReadError> {
+    pub fn at_once(&self, keys: &RowKeys, room: &mut impl Room) -> Result<Vec<Option<LogRow>>, ReadError> {
         self.view(keys, ReadTier::All, room).map_err(|error| match error {
             ReadError::WouldBlock => StoreError::Corrupt { table: "logs", what: "a row is empty" }.into(),
             error => error,
@@ -126,11 +127,7 @@ impl Store {
     }
 
     /// The same from memory alone: the overlay, the write buffers and the block cache.
-    pub fn logs_at_once_in_memory(
-        &self,
-        keys: &RowKeys,
-        room: &mut impl Room,
-    ) -> Result<Vec<Option<LogRow>>, ReadError> {
+    pub fn at_once_in_memory(&self, keys: &RowKeys, room: &mut impl Room) -> Result<Vec<Option<LogRow>>, ReadError> {
         self.view(keys, ReadTier::BlockCache, room)
     }
 
@@ -143,20 +140,21 @@ impl Store {
         }
         loop {
             let mut logs = vec![None; keys.len()];
-            let mut on_file = Vec::new();
+            let mut on_disk = Vec::new();
             let view = self.overlay.view(ShardId(keys.get(0)[0]));
             for (number, key) in keys.iter().enumerate() {
                 match view.find(key) {
-                    Place::Here(row) => logs[number] = take_in(decode(row)?, room)?,
-                    Place::Nowhere => {}
-                    Place::OnFile => on_file.push(number),
+                    Lookup::Found(row) => logs[number] = take_in(decode(row)?, room)?,
+                    Lookup::Absent => {}
+                    Lookup::MaybeOnDisk => on_disk.push(number),
                 }
             }
             let freezes = self.overlay.freezes();
             drop(view);
-            self.read_files((keys, &on_file), tier, &mut logs, room)?;
-            // What was not in the overlay then may be another by now only if it got there and was frozen meanwhile. (One
-            // row is consistent by itself.)
+            self.read_files((keys, &on_disk), tier, &mut logs, room)?;
+            // A row that was not in the overlay changes in RocksDB only by a flush, and a flush of anything newer than the
+            // view begins with a freeze: without one, all of this is of the instant of the view. (One row is consistent by
+            // itself.)
             if keys.len() == 1 || self.overlay.freezes() == freezes {
                 return Ok(logs);
             }
@@ -179,7 +177,7 @@ impl Store {
         for &number in numbers {
             // Key by key: RocksDB's batched multi-get has been seen to answer "found, empty" from memory where it should
             // say that it would have to read a block. No log is empty, so such an answer is taken for what it means.
-            logs[number] = match self.db.get_pinned_cf_opt(self.cf(Table::Logs), keys.get(number), &options) {
+            logs[number] = match self.db.rocks.get_pinned_cf_opt(self.db.cf(Table::Logs), keys.get(number), &options) {
                 Ok(Some(row)) if row.is_empty() => return Err(ReadError::WouldBlock),
                 Ok(row) => take_in(decode_row(row)?, room)?,
                 Err(error) if error.kind() == ErrorKind::Incomplete => return Err(ReadError::WouldBlock),
@@ -198,13 +196,13 @@ impl Store {
         logs: &mut [Option<LogRow>],
         room: &mut impl Room,
     ) -> Result<bool, ReadError> {
-        let prefix = user_prefix(keys.get(0));
+        let prefix = UserPrefix::of_row_key(keys.get(0));
         let mut wanted = numbers.to_vec();
         wanted.sort_unstable_by_key(|&number| keys.get(number));
         let mut options = ReadOptions::default();
         options.set_read_tier(tier);
-        options.set_iterate_range(prefix.to_vec()..after_prefix(prefix));
-        let mut rows = self.db.raw_iterator_cf_opt(self.cf(Table::Logs), options);
+        options.set_iterate_range(prefix.rows());
+        let mut rows = self.db.rocks.raw_iterator_cf_opt(self.db.cf(Table::Logs), options);
         rows.seek(keys.get(wanted[0]));
         let mut wanted = wanted.into_iter().peekable();
         for _ in 0..SCAN_ROWS_PER_KEY * numbers.len() {
@@ -235,7 +233,7 @@ impl Store {
 
     /// Up to `max` logs of one user after a key (from the first where that is `None`), in the order of the row keys; fewer
     /// once they have `max_entries` entries and reservations between them. Blocks on disk.
-    pub fn logs_of_user_after(
+    pub fn of_user_after(
         &self,
         user: &str,
         after: Option<&str>,
@@ -243,14 +241,15 @@ impl Store {
         max_entries: usize,
         room: &mut impl Room,
     ) -> Result<UserLogs, ReadError> {
-        let mut range = user_rows(user);
+        let prefix = UserPrefix::new(user);
+        let mut range = prefix.rows();
         if let Some(after) = after {
-            range.start = RowKey::beside(&range.start, after);
+            range.start = RowKey::sibling(&range.start, after);
             range.start.push(0);
         }
         let mut page = UserLogs::default();
         let mut entries = 0;
-        let mut rows = self.rows_of_user(user, range);
+        let mut rows = LogScan::of_user(self.parts(), &prefix, range);
         while let Some((key, value)) = rows.next()? {
             if page.logs.len() == max || entries >= max_entries {
                 page.next = page.logs.last().map(|(key, _)| key.clone());
@@ -258,7 +257,7 @@ impl Store {
             }
             let key = RowKey::key_of(key).ok_or(NO_ROW_KEY)?;
             let row = decode_log(value)?;
-            entries += row.log.sections.iter().map(|it| it.entries.len() + it.held.len()).sum::<usize>();
+            entries += row.log.sections.iter().map(|it| it.entries.len() + it.reservations.len()).sum::<usize>();
             if !room.take(size_of::<(String, LogRow)>() + key.len() + row.bytes()) {
                 return Err(ReadError::NoRoom);
             }
@@ -269,10 +268,11 @@ impl Store {
 
     /// Every log of one user with its key, by key, on one consistent view, until `each` says no. However many there are, no
     /// more than some of them are in memory at a time. Blocks on disk.
-    pub fn logs_of_user(&self, user: &str, mut each: impl FnMut(&str, Log) -> bool) -> Result<(), StoreError> {
-        let mut rows = self.rows_of_user(user, user_rows(user));
+    pub fn of_user(&self, user: &str, mut each: impl FnMut(&str, Log) -> bool) -> Result<(), StoreError> {
+        let prefix = UserPrefix::new(user);
+        let mut rows = LogScan::of_user(self.parts(), &prefix, prefix.rows());
         // Row keys have those of ads first; by key they stand among the other levels.
-        for range in user_rows_by_key(user) {
+        for range in prefix.rows_by_key() {
             rows.go_to(range);
             while let Some((key, value)) = rows.next()? {
                 if !each(&RowKey::key_of(key).ok_or(NO_ROW_KEY)?, decode_log(value)?.log) {
@@ -281,6 +281,15 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// The logs of one user, but for those that cannot be read. Blocks on disk.
+    pub(in crate::store) fn readable_of_user(&self, user: &str) -> LogScan<'_> {
+        LogScan::readable_of_user(self.parts(), &UserPrefix::new(user))
+    }
+
+    fn parts(&self) -> (&Db, &Overlay) {
+        (&self.db, &self.overlay)
     }
 }
 
@@ -305,7 +314,7 @@ fn decode_row(row: Option<DBPinnableSlice<'_>>) -> Result<Option<LogRow>, StoreE
 mod tests {
     use super::*;
     use crate::model::{CapKey, Entry, Kind, TsMs, UserId};
-    use crate::store::{ByteSize, StoreOptions, Unbounded};
+    use crate::store::{ByteSize, Store, StoreOptions, Unbounded};
 
     fn row_key(user: u64) -> RowKey {
         RowKey::new(&UserId::new(format!("user-{user}")).unwrap(), &CapKey::new("da:1").unwrap())
@@ -326,25 +335,25 @@ mod tests {
         let (mut read, mut blocked) = (0, 0);
         for round in 0..8 {
             for users in (0..USERS).collect::<Vec<_>>().chunks(1_000) {
-                let mut turn = store.turn();
+                let mut commit = store.begin_commit();
                 for user in users.iter().filter(|user| *user % 2 == 0) {
                     let mut log = Log::default();
                     for n in 0..=round {
                         let entry = Entry { ts: TsMs(1_732_233_600_000 + user + n), hash: user * 31 + n + 1 };
                         log.insert(Kind::IMPRESSION, entry, 256);
                     }
-                    turn.put_log(row_key(*user).as_bytes(), &log, false);
+                    commit.put_log(row_key(*user).as_bytes(), &log, false);
                 }
-                turn.commit().unwrap();
+                commit.write().unwrap();
                 for n in 0..500u64 {
                     let mut keys = RowKeys::default();
                     let user = format!("user-{}", n * 7_919 % USERS);
                     keys.push(&user, "da:1");
                     keys.push(&user, "da:2");
-                    match store.logs_at_once_in_memory(&keys, &mut Unbounded) {
+                    match store.logs().at_once_in_memory(&keys, &mut Unbounded) {
                         Ok(rows) => {
                             read += 1;
-                            assert_eq!(rows, store.logs(keys.iter()).unwrap());
+                            assert_eq!(rows, store.logs().get_many(keys.iter()).unwrap());
                         }
                         Err(ReadError::WouldBlock) => blocked += 1,
                         Err(error) => panic!("{error}"),
@@ -362,18 +371,18 @@ mod tests {
         let store = Store::open(&StoreOptions { data_dir: dir.path().to_owned(), ..StoreOptions::default() }).unwrap();
         for rows in [0, 1, 20, 2_000u64] {
             let user = format!("user-{rows}");
-            let mut turn = store.turn();
+            let mut commit = store.begin_commit();
             for ad in 0..rows {
                 let mut log = Log::default();
                 log.insert(Kind::IMPRESSION, Entry { ts: TsMs(1_732_233_600_000 + ad), hash: ad + 1 }, 256);
                 let row_key = RowKey::new(&UserId::new(&*user).unwrap(), &CapKey::new(format!("da:{ad}")).unwrap());
-                turn.put_log(row_key.as_bytes(), &log, false);
+                commit.put_log(row_key.as_bytes(), &log, false);
             }
-            turn.commit().unwrap();
+            commit.write().unwrap();
             for asked in [1, SCAN_FROM as u64, 300, 301] {
                 // At last from a file.
                 if asked == 301 {
-                    store.flush_overlay().unwrap();
+                    store.flusher().flush_all().unwrap();
                 }
                 let mut keys = RowKeys::default();
                 for n in 0..asked {
@@ -381,9 +390,9 @@ mod tests {
                     keys.push(&user, &format!("c:{}", n % 5));
                     keys.push(&user, &format!("da:{}", asked - n));
                 }
-                let searched = store.logs(keys.iter()).unwrap();
-                assert_eq!(store.logs_at_once(&keys, &mut Unbounded).unwrap(), searched);
-                assert_eq!(store.logs_at_once_in_memory(&keys, &mut Unbounded).unwrap(), searched);
+                let searched = store.logs().get_many(keys.iter()).unwrap();
+                assert_eq!(store.logs().at_once(&keys, &mut Unbounded).unwrap(), searched);
+                assert_eq!(store.logs().at_once_in_memory(&keys, &mut Unbounded).unwrap(), searched);
             }
         }
     }

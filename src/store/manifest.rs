@@ -4,23 +4,20 @@
 //!
 //! To tell it from damage, the write-ahead log notes before and after how much of the list is on disk.
 
+use super::wal;
 use super::whole::Logs;
-use super::{Store, wal};
 use rocksdb::WriteBatch;
 use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 
-impl Store {
-    /// Adds to a write what the list of files is now. It must be the first thing in it.
-    pub(super) fn note_list(&self, batch: &mut WriteBatch) {
-        // A list that is replaced at this moment needs no note: a new one is not added to, but by who calls this.
-        if let Some(dir) = &self.dir
-            && let Ok(Some(list)) = current(dir)
-            && let Ok(data) = std::fs::metadata(dir.join(name(list)))
-        {
-            batch.put_log_data(wal::listed_note(list, data.len()));
-        }
+/// Adds to a write what the list of files is now. It must be the first thing in it.
+pub(super) fn note_list(dir: &Path, batch: &mut WriteBatch) {
+    // A list that is replaced at this moment needs no note: a new one is not added to, but by who calls this.
+    if let Ok(Some(list)) = current(dir)
+        && let Ok(data) = std::fs::metadata(dir.join(name(list)))
+    {
+        batch.put_log_data(wal::listed_note(list, data.len()));
     }
 }
 

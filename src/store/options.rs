@@ -1,6 +1,8 @@
 //! How RocksDB is set up.
 
-use super::{Reclaim, Table};
+use super::compaction_filter::CompactionFilter;
+use super::table::Table;
+use crate::model::ShardSet;
 use rocksdb::{
     BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, DataBlockIndexType, Env, LogLevel, Options,
     WriteBufferManager,
@@ -119,6 +121,8 @@ impl<'de> Deserialize<'de> for ByteSize {
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
     pub data_dir: PathBuf,
+    /// Whose users it holds.
+    pub shards: ShardSet,
     pub storage: StorageKind,
     pub durability: Durability,
     /// Whether changes of caps are noted for a mirror.
@@ -142,6 +146,7 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             data_dir: "data".into(),
+            shards: ShardSet::ALL,
             storage: StorageKind::Rocksdb,
             durability: Durability::Fsync,
             keep_changes: false,
@@ -211,8 +216,8 @@ impl StoreOptions {
     }
 
     /// Of files of logs that RocksDB takes in.
-    pub(super) fn of_files(&self, cache: &Cache, reclaim: &Arc<Reclaim>, env: Option<&Env>) -> Options {
-        let mut options = self.of_table(Table::Logs, cache, reclaim);
+    pub(super) fn of_files(&self, cache: &Cache, filter: &Arc<CompactionFilter>, env: Option<&Env>) -> Options {
+        let mut options = self.of_table(Table::Logs, cache, filter);
         // The file comes first into the upper levels. (The writer of files would compress it as for the last.)
         options.set_bottommost_compression_type(self.compression.of_levels().0);
         if let Some(env) = env {
@@ -221,7 +226,7 @@ impl StoreOptions {
         options
     }
 
-    pub(super) fn of_table(&self, table: Table, cache: &Cache, reclaim: &Arc<Reclaim>) -> Options {
+    pub(super) fn of_table(&self, table: Table, cache: &Cache, filter: &Arc<CompactionFilter>) -> Options {
         let (upper, bottom) = self.compression.of_levels();
         let mut options = Options::default();
         options.set_block_based_table_factory(&self.of_blocks(table, cache));
@@ -237,9 +242,9 @@ impl StoreOptions {
         match table {
             Table::Logs => {
                 options.set_periodic_compaction_seconds(self.rewrite_after_s);
-                let reclaim = reclaim.clone();
+                let filter = filter.clone();
                 options
-                    .set_compaction_filter(c"freqcap.void_logs", move |_level, key, value| reclaim.decide(key, value));
+                    .set_compaction_filter(c"freqcap.void_logs", move |_level, key, value| filter.decide(key, value));
             }
             // Mostly gone by the time its write buffer is full.
             Table::Journal => {
@@ -253,19 +258,19 @@ impl StoreOptions {
             }
             Table::Reservations => {
                 options.set_periodic_compaction_seconds(self.rewrite_after_s);
-                let reclaim = reclaim.clone();
+                let filter = filter.clone();
                 options.set_compaction_filter(c"freqcap.answers", move |_level, _key, value| {
-                    reclaim.decide_reservation(value)
+                    filter.decide_reservation(value)
                 });
             }
             Table::Erased => {
                 options.set_periodic_compaction_seconds(self.rewrite_after_s);
-                let reclaim = reclaim.clone();
+                let filter = filter.clone();
                 options.set_compaction_filter(c"freqcap.tombstones", move |_level, _key, value| {
-                    reclaim.decide_tombstone(value)
+                    filter.decide_tombstone(value)
                 });
             }
-            Table::Rules | Table::Pulled | Table::Meta => {}
+            Table::Rules | Table::KafkaOffsets | Table::Meta => {}
         }
         options
     }

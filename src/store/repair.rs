@@ -1,13 +1,15 @@
 //! Makes a damaged directory one that starts again, by giving up what cannot be read. Everything that is given up stays in
 //! the folder `damaged`.
 
+use super::boot::boot_number;
 use super::check::{TableCheck, Verified, look, tables};
+use super::directory::{OpenError, failed, lock_dir, missing_files, open_at};
 use super::manifest;
-use super::meta::{CHANGES_FIELD, RULES_FIELD, boot_number};
-use super::open::{failed, lock_dir, open_at};
+use super::options::StoreOptions;
 use super::position::{Known, Position};
+use super::table::Table;
+use super::tables::meta::{CHANGES_FIELD, ShardField};
 use super::whole::{self, aside, name};
-use super::{OpenError, StoreOptions, Table};
 use crate::model::ShardId;
 use rocksdb::{DB, FlushOptions, WriteBatch};
 use std::io;
@@ -40,7 +42,7 @@ pub fn repair(options: &StoreOptions, progress: &mut dyn FnMut(u64, u64)) -> Res
     for file in &logs.files {
         std::fs::copy(&file.path, kept.join(name(&file.path))).map_err(unusable)?;
     }
-    let has_missing = super::check::missing_files(&db, dir).map_err(|source| failed(dir, source))?.is_some();
+    let has_missing = missing_files(&db, dir).map_err(|source| failed(dir, source))?.is_some();
     if has_missing || !found.tables.iter().all(TableCheck::is_whole) {
         rewrite(options, &db, &copy)?;
         drop(db);
@@ -99,7 +101,7 @@ fn begin_anew(options: &StoreOptions) -> Result<(), OpenError> {
     let mut batch = WriteBatch::default();
     batch.put(CHANGES_FIELD, "off");
     if let Some(meta) = db.cf_handle(Table::Meta.name()) {
-        ShardId::all().for_each(|shard| batch.delete_cf(meta, [shard.0, RULES_FIELD]));
+        ShardId::all().for_each(|shard| batch.delete_cf(meta, ShardField::RulesRevision.key(shard)));
     }
     db.write(batch).map_err(rocks)?;
     db.flush_wal(true).map_err(rocks)?;

@@ -1,7 +1,7 @@
 //! Memory for reads.
 
-use super::LogRow;
-use crate::model::{Entry, Held, Section};
+use super::codec::LogRow;
+use crate::model::{Entry, Reservation, Section};
 
 /// The memory that one read takes up, bounded by whoever has it made.
 pub trait Room: Send + 'static {
@@ -28,10 +28,10 @@ impl Room for Unbounded {
 
 impl LogRow {
     /// Bytes of it in memory, beside itself.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::store) fn bytes(&self) -> usize {
         let of_section = |section: &Section| {
             let entries = if section.entries.spilled() { section.entries.capacity() } else { 0 };
-            entries * size_of::<Entry>() + section.held.capacity() * size_of::<Held>()
+            entries * size_of::<Entry>() + section.reservations.capacity() * size_of::<Reservation>()
         };
         let sections = if self.log.sections.spilled() { self.log.sections.capacity() } else { 0 };
         sections * size_of::<Section>() + self.log.sections.iter().map(of_section).sum::<usize>()

@@ -55,7 +55,7 @@ impl RowKey {
     }
 
     /// The row key of another key of the same user.
-    pub fn beside(row_key: &[u8], key: &str) -> Vec<u8> {
+    pub fn sibling(row_key: &[u8], key: &str) -> Vec<u8> {
         let mut bytes = user_prefix(row_key).to_vec();
         match key.strip_prefix("da:") {
             Some(da) => {
@@ -137,7 +137,7 @@ impl RowKeys {
     }
 
     /// Adds the row key of another key of the user of a row key that is here: one that is not an ad's own.
-    pub fn push_beside(&mut self, number: usize, key: &str) {
+    pub fn push_sibling(&mut self, number: usize, key: &str) {
         let start = number.checked_sub(1).map_or(0, |before| self.ends[before]) as usize;
         let len = user_prefix(self.get(number)).len();
         self.bytes.extend_from_within(start..start + len);
@@ -187,39 +187,71 @@ fn write_user(out: &mut Vec<u8>, user: &str) {
     out.push(0);
 }
 
-/// The bounds of every row of one user.
-pub(crate) fn user_rows(user: &str) -> Range<Vec<u8>> {
-    let mut start = Vec::with_capacity(user.len() + 2);
-    write_user(&mut start, user);
-    let end = after_prefix(&start);
-    start..end
+/// What every row of one user begins with: shard, user, a zero byte.
+#[derive(Debug, Clone)]
+pub(crate) struct UserPrefix(Vec<u8>);
+
+impl UserPrefix {
+    pub(crate) fn new(user: &str) -> Self {
+        let mut prefix = Vec::with_capacity(user.len() + 2);
+        write_user(&mut prefix, user);
+        Self(prefix)
+    }
+
+    /// That of the user of a row key.
+    pub(crate) fn of_row_key(row_key: &[u8]) -> Self {
+        Self(user_prefix(row_key).to_vec())
+    }
+
+    pub(crate) fn shard(&self) -> ShardId {
+        ShardId(self.0[0])
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bounds of the rows of the user in three parts, one after another in the order of the keys rather than of the row
+    /// keys: an ad's own key, `da:..`, stands between those of other levels.
+    pub(crate) fn rows_by_key(&self) -> [Range<Vec<u8>>; 3] {
+        let Range { start, end } = self.rows();
+        let with = |bytes: &[u8]| [start.as_slice(), bytes].concat();
+        let (ads, others, da) = (with(&[DA]), with(&[DA + 1]), with(b"da:"));
+        [others.clone()..da.clone(), ads..others, da..end]
+    }
+
+    /// The bounds of every row of the user.
+    pub(crate) fn rows(&self) -> Range<Vec<u8>> {
+        let mut end = self.0.clone();
+        // The zero byte is the last: no row of the user has a one in its place.
+        end.pop();
+        end.push(1);
+        self.0.clone()..end
+    }
 }
 
-/// The same in three parts, one after another in the order of the keys rather than of the row keys: an ad's own key, `da:..`,
-/// stands between those of other levels.
-pub(crate) fn user_rows_by_key(user: &str) -> [Range<Vec<u8>>; 3] {
-    let Range { start, end } = user_rows(user);
-    let with = |bytes: &[u8]| [start.as_slice(), bytes].concat();
-    let (ads, others, da) = (with(&[DA]), with(&[DA + 1]), with(b"da:"));
-    [others.clone()..da.clone(), ads..others, da..end]
-}
+/// What every row of one shard begins with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ShardPrefix(pub ShardId);
 
-/// The first key past every row that begins with a prefix which [`user_prefix`] gave.
-pub(crate) fn after_prefix(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
-    end.pop();
-    end.push(1);
-    end
-}
+impl ShardPrefix {
+    /// The bounds of every row of the shard.
+    pub(crate) fn rows(self) -> Range<Vec<u8>> {
+        let end = match self.0.0.checked_add(1) {
+            Some(next) => vec![next],
+            // Longer than any row: 255, then a byte that no row has there.
+            None => vec![0xff; 16],
+        };
+        vec![self.0.0]..end
+    }
 
-/// The bounds of every row of one shard.
-pub(crate) fn shard_rows(shard: ShardId) -> Range<Vec<u8>> {
-    let end = match shard.0.checked_add(1) {
-        Some(next) => vec![next],
-        // Longer than any row: 255, then a byte that no row has there.
-        None => vec![0xff; 16],
-    };
-    vec![shard.0]..end
+    /// The bounds of the rows after a key, or of all where that is `None`.
+    pub(crate) fn rows_after(self, after: Option<&[u8]>) -> Range<Vec<u8>> {
+        let Range { start, end } = self.rows();
+        // The least key after a key is that key and a zero byte.
+        let start = after.map_or(start, |after| [after, &[0]].concat());
+        start..end
+    }
 }
 
 #[cfg(test)]
@@ -235,14 +267,14 @@ mod tests {
         for (user, key) in [("u1", "da:77"), ("a/b:{c}%", "campaign:x:y"), ("é😀", "da:\u{a0}")] {
             assert_eq!(RowKey::parse(row(user, key).as_bytes()), Some((user, Cow::Borrowed(key))));
         }
-        assert_eq!(RowKey::beside(row("u1", "da:77").as_bytes(), "c:1"), row("u1", "c:1").as_bytes());
-        assert_eq!(RowKey::beside(row("u1", "c:1").as_bytes(), "da:77"), row("u1", "da:77").as_bytes());
+        assert_eq!(RowKey::sibling(row("u1", "da:77").as_bytes(), "c:1"), row("u1", "c:1").as_bytes());
+        assert_eq!(RowKey::sibling(row("u1", "c:1").as_bytes(), "da:77"), row("u1", "da:77").as_bytes());
         let mut keys = RowKeys::default();
         keys.push("u1", "c:1");
         keys.push_da("u2", "77");
         assert_eq!((keys.get(0), keys.get(1)), (row("u1", "c:1").as_bytes(), row("u2", "da:77").as_bytes()));
-        keys.push_beside(1, "c:2");
-        keys.push_beside(0, "c:3");
+        keys.push_sibling(1, "c:2");
+        keys.push_sibling(0, "c:3");
         assert_eq!((keys.get(2), keys.get(3)), (row("u2", "c:2").as_bytes(), row("u1", "c:3").as_bytes()));
         assert_eq!(RowKey::parse(b""), None);
         assert_eq!(RowKey::parse(b"\x05user"), None);
@@ -256,7 +288,7 @@ mod tests {
 
     #[test]
     fn the_rows_of_a_user_by_key_are_in_three_parts() {
-        let parts = user_rows_by_key("u1");
+        let parts = UserPrefix::new("u1").rows_by_key();
         for (key, part) in
             [("a:1", 0), ("da1:x", 0), ("d:z", 0), ("da:\u{1}", 1), ("da:~", 1), ("da_x:1", 2), ("db:1", 2)]
         {
@@ -268,7 +300,7 @@ mod tests {
 
     #[test]
     fn the_rows_of_a_user_are_a_range_that_no_other_user_is_in() {
-        let range = user_rows("u1");
+        let range = UserPrefix::new("u1").rows();
         assert!(range.contains(&row("u1", "da:77").0.into_vec()));
         assert!(range.contains(&row("u1", "zz:\u{10FFFF}").0.into_vec()));
         let mut longer = row("u10", "da:1").0.into_vec();

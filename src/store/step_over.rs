@@ -1,57 +1,30 @@
 //! Rows that cannot be read: counted, told, and stepped over, for they cost their own users only.
 
-use super::{Store, StoreError, Table};
-use rocksdb::{DBRawIterator, ReadOptions};
-use std::ops::Range;
-use std::sync::atomic::Ordering;
+use super::db::{Db, KeyRange};
+use super::error::StoreError;
+use super::table::Table;
+use rocksdb::DBRawIterator;
 
 /// Bytes past the place where two keys differ that are told apart in the search for the end of damage.
 const SEARCHED: usize = 6;
 
-impl Store {
-    /// Notes that something of a table could not be read.
-    pub(super) fn unreadable(&self, table: Table, error: &StoreError) {
-        let before = self.unreadable_rows.fetch_add(1, Ordering::Relaxed);
-        metrics::counter!("freqcap_unreadable_rows_total", "table" => table.name()).increment(1);
-        // The first, and then ever more seldom: they may be many, and come again with every read.
-        if (before + 1).is_power_of_two() {
-            tracing::error!(
-                table = table.name(), %error, so_far = before + 1,
-                "rows cannot be read: their users are refused, all others are served; `freqcap verify` finds them all, \
-                 `freqcap repair` gives them up"
-            );
-        }
-    }
-
-    /// How often something could not be read since the start.
-    pub fn unreadable_rows(&self) -> u64 {
-        self.unreadable_rows.load(Ordering::Relaxed)
-    }
-
-    /// The rows of a table in a range, in their order; what cannot be read is noted and stepped over.
-    pub(super) fn readable(&self, table: Table, range: Range<Vec<u8>>, fill_cache: bool) -> Readable<'_> {
-        let rows = self.rows_in(table, range.clone(), fill_cache);
+impl Db {
+    /// The rows of a table in a range, in their order; what cannot be read is counted and stepped over.
+    pub(in crate::store) fn readable(&self, table: Table, range: KeyRange, fill_cache: bool) -> Readable<'_> {
+        let rows = self.raw_rows(table, range.clone(), fill_cache);
         let last = range.start.clone();
-        Readable { store: self, table, rows, last, range, fill_cache, begun: false, gaps: 0 }
-    }
-
-    /// An iterator over a range of a table.
-    pub(super) fn rows_in(&self, table: Table, range: Range<Vec<u8>>, fill_cache: bool) -> DBRawIterator<'_> {
-        let mut options = ReadOptions::default();
-        options.set_iterate_range(range);
-        options.fill_cache(fill_cache);
-        self.db.raw_iterator_cf_opt(self.cf(table), options)
+        Readable { db: self, table, rows, last, range, fill_cache, begun: false, gaps: 0 }
     }
 }
 
 /// Rows of a table, but for those that cannot be read.
-pub(super) struct Readable<'s> {
-    store: &'s Store,
+pub(in crate::store) struct Readable<'s> {
+    db: &'s Db,
     table: Table,
     rows: DBRawIterator<'s>,
     /// The key of the row given last; before the first, where they begin.
     last: Vec<u8>,
-    range: Range<Vec<u8>>,
+    range: KeyRange,
     fill_cache: bool,
     begun: bool,
     /// How often something could not be read.
@@ -60,7 +33,7 @@ pub(super) struct Readable<'s> {
 
 impl Readable<'_> {
     /// The next row that can be read.
-    pub(super) fn next(&mut self) -> Option<(&[u8], &[u8])> {
+    pub(in crate::store) fn next(&mut self) -> Option<(&[u8], &[u8])> {
         if std::mem::replace(&mut self.begun, true) {
             self.rows.next()
         } else {
@@ -68,9 +41,9 @@ impl Readable<'_> {
         }
         while !self.rows.valid() {
             let error = self.rows.status().err()?;
-            self.store.unreadable(self.table, &StoreError::rocks("reading rows in their order")(error));
+            self.db.count_unreadable(self.table, &StoreError::rocks("reading rows in their order")(error));
             self.gaps += 1;
-            let fresh = || self.store.rows_in(self.table, self.range.clone(), self.fill_cache);
+            let fresh = || self.db.raw_rows(self.table, self.range.clone(), self.fill_cache);
             self.rows = seek_past(fresh, &self.last)?;
         }
         self.last.clear();
@@ -79,8 +52,8 @@ impl Readable<'_> {
     }
 
     /// Notes that the row given last cannot be decoded.
-    pub(super) fn spoilt(&mut self, error: &StoreError) {
-        self.store.unreadable(self.table, error);
+    pub(in crate::store) fn count_undecodable(&mut self, error: &StoreError) {
+        self.db.count_unreadable(self.table, error);
         self.gaps += 1;
     }
 }
@@ -91,7 +64,7 @@ impl Readable<'_> {
 /// Where the damage ends is not known. Keys ever further from the last one are tried until one can be sought; then the
 /// search goes back from there, halving the distance. Each try has an iterator of its own: one that failed may go on
 /// failing where a new one does not.
-pub(super) fn seek_past<'d>(fresh: impl Fn() -> DBRawIterator<'d>, last: &[u8]) -> Option<DBRawIterator<'d>> {
+pub(in crate::store) fn seek_past<'d>(fresh: impl Fn() -> DBRawIterator<'d>, last: &[u8]) -> Option<DBRawIterator<'d>> {
     let sought = |key: &[u8]| {
         let mut rows = fresh();
         rows.seek(key);

@@ -7,7 +7,7 @@ use crate::http::pieces::Pieces;
 use crate::http::problem::{Problem, json};
 use crate::http::query;
 use crate::http::route::{Answer, Call};
-use crate::shard::{Expect, RuleView};
+use crate::shard::{Precondition, RuleView};
 use crate::store::Room;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -148,17 +148,17 @@ fn with_etag(status: StatusCode, view: RuleView) -> Response {
 }
 
 /// Reads `If-Match` and `If-None-Match` (RFC 9110, 13.1).
-fn expect(headers: &HeaderMap) -> Result<Expect, Problem> {
+fn expect(headers: &HeaderMap) -> Result<Precondition, Problem> {
     let wrong = |what: &str| Problem::bad_request("invalid_precondition", what.to_owned());
     let all = |name| headers.get_all(name).into_iter().map(|value| value.to_str().unwrap_or_default());
     let matching: Vec<&str> = all(header::IF_MATCH).flat_map(|value| value.split(',')).map(str::trim).collect();
     let none: Vec<&str> = all(header::IF_NONE_MATCH).collect();
     match (matching.as_slice(), none.as_slice()) {
-        ([], []) => Ok(Expect::Anything),
-        ([], ["*"]) => Ok(Expect::Absent),
-        (["*"], []) => Ok(Expect::Present),
+        ([], []) => Ok(Precondition::Anything),
+        ([], ["*"]) => Ok(Precondition::Absent),
+        (["*"], []) => Ok(Precondition::Present),
         ([], _) => Err(wrong("if-none-match can only be * here")),
         (_, [_, ..]) => Err(wrong("if-match and if-none-match are never both meant")),
-        (tags, []) => Ok(Expect::Etag(tags.iter().map(|&tag| tag.to_owned()).collect())),
+        (tags, []) => Ok(Precondition::Etag(tags.iter().map(|&tag| tag.to_owned()).collect())),
     }
 }

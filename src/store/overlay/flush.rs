@@ -2,20 +2,24 @@
 //!
 //! What can be lost is lost in an order that does no harm:
 //!
-//! 1. the write-ahead log is synced, so that no file has a log of which the rest of its turn might be lost;
+//! 1. the write-ahead log is synced, so that no file has a log of which the rest of its commit might be lost;
 //! 2. the frozen rows are written to a file, which is nobody's yet: after a crash it is removed;
 //! 3. RocksDB takes the file in, whole or not at all, and durably;
 //! 4. the journal up to there is removed. If that is lost, the same rows are taken from the journal once more;
 //! 5. the frozen rows are forgotten.
 
-use super::super::row::shard_rows;
-use super::super::{Store, StoreError, Table};
 use super::Overlay;
 use crate::model::ShardId;
-use rocksdb::{IngestExternalFileOptions, ReadOptions, SstFileWriter, WriteBatch};
-use std::ops::Range;
-use std::path::PathBuf;
-use std::sync::PoisonError;
+use crate::store::db::Db;
+use crate::store::error::StoreError;
+use crate::store::manifest;
+use crate::store::row::ShardPrefix;
+use crate::store::table::Table;
+use crate::store::tables::journal::Journal;
+use rocksdb::{IngestExternalFileOptions, Options, SstFileWriter, WriteBatch};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 /// The folder of files that RocksDB has not taken in yet, beside its own.
@@ -23,7 +27,7 @@ const FOLDER: &str = "overlay";
 
 /// The steps of a flush that is done, for tests of what a crash leaves after each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Step {
+pub(in crate::store) enum Step {
     Journalled,
     Frozen,
     Synced,
@@ -33,9 +37,53 @@ pub(in super::super) enum Step {
     Thawed,
 }
 
-impl Store {
-    /// Waits until the overlay has room for a turn.
-    pub(in super::super) fn make_room(&self) -> Result<(), StoreError> {
+/// Moves logs from the overlay into files.
+pub struct Flusher {
+    db: Arc<Db>,
+    overlay: Arc<Overlay>,
+    journal: Journal,
+    /// Where files are written before RocksDB takes them in, and how.
+    folder: PathBuf,
+    file_options: Options,
+    /// Called at each step by which logs get into a file.
+    #[cfg(test)]
+    pub(in crate::store) at_step: std::sync::OnceLock<Box<dyn Fn(Step) + Send + Sync>>,
+}
+
+impl Flusher {
+    /// Removes what an earlier run left in the folder.
+    pub(in crate::store) fn new(
+        db: &Arc<Db>,
+        overlay: &Arc<Overlay>,
+        dir: &Path,
+        file_options: Options,
+    ) -> std::io::Result<Self> {
+        let folder = dir.join(FOLDER);
+        // In memory RocksDB makes it, in its own file system.
+        if db.dir().is_some() {
+            match std::fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => std::fs::create_dir_all(&folder)?,
+            }
+        }
+        Ok(Self {
+            db: db.clone(),
+            overlay: overlay.clone(),
+            journal: Journal::new(db.clone()),
+            folder,
+            file_options,
+            #[cfg(test)]
+            at_step: std::sync::OnceLock::new(),
+        })
+    }
+
+    /// The journal, whose rows are here until they are in files.
+    pub(in crate::store) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Waits until the overlay has room for a commit.
+    pub(in crate::store) fn make_room(&self) -> Result<(), StoreError> {
         if !self.overlay.is_full() {
             return Ok(());
         }
@@ -46,7 +94,7 @@ impl Store {
             }
             let progress = self.overlay.progress();
             // Asked with this locked: who poisons the store wakes whoever waits.
-            if self.is_poisoned() {
+            if self.db.is_poisoned() {
                 return Err(StoreError::Poisoned);
             }
             if !progress.has_flusher {
@@ -64,34 +112,34 @@ impl Store {
         Ok(())
     }
 
-    /// Writes what is frozen to files, until [`Store::end_flusher`] is called; and meanwhile finds out what RocksDB has. For
-    /// a thread of its own: without one, whoever writes a turn does it.
-    pub fn run_flusher(&self) {
+    /// Writes what is frozen to files, until [`Flusher::end`] is called; and meanwhile builds the existence filters. For a
+    /// thread of its own: without one, whoever writes does it.
+    pub fn run(&self) {
         self.overlay.progress().has_flusher = true;
-        let mut unknown = self.overlay.unknown();
+        let mut without_filter = self.overlay.shards_without_filter();
         loop {
             let mut progress = self.overlay.progress();
             while progress.frozen_to.is_none() && !progress.ends {
-                let Some(shard) = unknown.pop() else {
+                let Some(shard) = without_filter.pop() else {
                     progress = self.overlay.wait(progress);
                     continue;
                 };
                 drop(progress);
-                if let Err(error) = self.look_through(shard) {
+                if let Err(error) = self.build_filter(shard) {
                     // Nothing is lost by it but time: RocksDB is asked for every log of the shard.
-                    tracing::warn!(%error, shard = shard.0, "a shard could not be looked through");
+                    tracing::warn!(%error, shard = shard.0, "an existence filter could not be built");
                 }
                 progress = self.overlay.progress();
             }
-            if progress.frozen_to.is_none() || self.is_poisoned() {
+            if progress.frozen_to.is_none() || self.db.is_poisoned() {
                 progress.has_flusher = false;
                 self.overlay.progressed.notify_all();
                 return;
             }
             drop(progress);
             let flushed = self.flush_frozen();
-            if unknown.is_empty() {
-                unknown = self.overlay.unknown();
+            if without_filter.is_empty() {
+                without_filter = self.overlay.shards_without_filter();
             }
             if let Err(error) = flushed {
                 tracing::error!(%error, "logs cannot be written to a file: events are refused from now on");
@@ -99,42 +147,39 @@ impl Store {
         }
     }
 
-    /// Finds out which logs RocksDB has of a shard.
-    pub(super) fn look_through(&self, shard: ShardId) -> Result<(), StoreError> {
-        // What a flush adds meanwhile would be missed.
+    /// Builds the existence filter of a shard from the logs that RocksDB has of it.
+    pub(in crate::store) fn build_filter(&self, shard: ShardId) -> Result<(), StoreError> {
+        // What a flush adds meanwhile would be missed: none runs as long as this is held.
         let _flushing = self.overlay.flushing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Range { start, end } = shard_rows(shard);
-        let mut options = ReadOptions::default();
-        options.set_iterate_range(start..end);
-        options.fill_cache(false);
-        let mut rows = self.db.raw_iterator_cf_opt(self.cf(Table::Logs), options);
+        let mut rows = self.db.raw_rows(Table::Logs, ShardPrefix(shard).rows(), false);
         rows.seek_to_first();
         let mut hashes = Vec::new();
         while let Some(key) = rows.key() {
             hashes.push(self.overlay.hash(key));
             rows.next();
         }
-        rows.status().map_err(StoreError::rocks("looking through a shard"))?;
-        self.overlay.know(shard, &hashes);
+        rows.status().map_err(StoreError::rocks("building an existence filter"))?;
+        self.overlay.set_filter(shard, &hashes);
         Ok(())
     }
 
-    /// Where RocksDB has no logs at all, that is known at once.
-    pub(in super::super) fn know_if_empty(&self) {
-        let mut rows = self.db.raw_iterator_cf(self.cf(Table::Logs));
+    /// Builds every filter at once where RocksDB has no logs at all.
+    pub(in crate::store) fn build_filters_if_empty(&self) {
+        let mut rows = self.db.rocks.raw_iterator_cf(self.db.cf(Table::Logs));
         rows.seek_to_first();
         if !rows.valid() && rows.status().is_ok() {
-            ShardId::all().for_each(|shard| self.overlay.know(shard, &[]));
+            self.overlay.owned.iter().for_each(|shard| self.overlay.set_filter(shard, &[]));
         }
     }
 
-    pub fn end_flusher(&self) {
+    /// Has [`Flusher::run`] end.
+    pub fn end(&self) {
         self.overlay.progress().ends = true;
         self.overlay.progressed.notify_all();
     }
 
     /// Writes the whole overlay to files. Nobody may write meanwhile, and the flusher must have ended.
-    pub(in super::super) fn flush_overlay(&self) -> Result<(), StoreError> {
+    pub(in crate::store) fn flush_all(&self) -> Result<(), StoreError> {
         if self.overlay.progress().frozen_to.is_some() {
             self.flush_frozen()?;
         }
@@ -146,7 +191,7 @@ impl Store {
     }
 
     /// Writes what the overlay has by now to files, beside those who write and flush.
-    pub(in super::super) fn rest_overlay(&self) -> Result<(), StoreError> {
+    pub(in crate::store) fn flush_beside_writers(&self) -> Result<(), StoreError> {
         self.flush_frozen()?;
         // Whoever froze rows since then froze these.
         self.overlay.freeze(|_| true);
@@ -158,40 +203,50 @@ impl Store {
         let _flushing = self.overlay.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(frozen_to) = self.overlay.progress().frozen_to else { return Ok(()) };
         let start = Instant::now();
-        self.flush_to(frozen_to).inspect_err(|_| self.poison())?;
+        self.flush_to(frozen_to).inspect_err(|_| self.db.poison())?;
         metrics::histogram!("freqcap_overlay_flush_seconds").record(start.elapsed().as_secs_f64());
         Ok(())
     }
 
     fn flush_to(&self, frozen_to: u64) -> Result<(), StoreError> {
-        self.write_note()?;
-        self.sync()?;
+        self.note_list()?;
+        // First: a file must not have a log of a commit whose other rows a power cut could still take away.
+        self.db.sync()?;
         self.at(Step::Synced);
         if let Some(file) = self.write_frozen()? {
             self.at(Step::Written);
             let mut options = IngestExternalFileOptions::default();
             options.set_move_files(true);
-            let taken = self.db.ingest_external_file_cf_opts(self.cf(Table::Logs), &options, vec![file]);
+            let taken = self.db.rocks.ingest_external_file_cf_opts(self.db.cf(Table::Logs), &options, vec![file]);
             taken.map_err(StoreError::rocks("taking in a file of logs"))?;
         }
         self.at(Step::Ingested);
-        let mut batch = WriteBatch::default();
-        self.note_list(&mut batch);
-        batch.delete_range_cf(self.cf(Table::Journal), 0u64.to_be_bytes(), (frozen_to + 1).to_be_bytes());
-        self.db.write(batch).map_err(StoreError::rocks("trimming the journal"))?;
+        // Only now: until the file is RocksDB's, the journal is all that has these logs after a crash.
+        let mut batch = self.batch_with_list();
+        self.journal.trim(&mut batch, frozen_to);
+        self.db.write(batch, "trimming the journal")?;
         self.at(Step::Trimmed);
+        // Last: readers go to RocksDB for these rows from here on, and it has them.
         self.overlay.thaw();
         self.at(Step::Thawed);
         Ok(())
     }
 
     /// Notes that RocksDB's list of files is about to be added to.
-    fn write_note(&self) -> Result<(), StoreError> {
-        let mut batch = WriteBatch::default();
-        self.note_list(&mut batch);
+    fn note_list(&self) -> Result<(), StoreError> {
+        let mut batch = self.batch_with_list();
         // A write needs a row; this one is of no journal.
-        batch.delete_cf(self.cf(Table::Journal), u64::MAX.to_be_bytes());
-        self.db.write(batch).map_err(StoreError::rocks("noting the list of files"))
+        batch.delete_cf(self.db.cf(Table::Journal), u64::MAX.to_be_bytes());
+        self.db.write(batch, "noting the list of files")
+    }
+
+    /// A write that says first what RocksDB's list of files is now.
+    fn batch_with_list(&self) -> WriteBatch {
+        let mut batch = WriteBatch::default();
+        if let Some(dir) = self.db.dir() {
+            manifest::note_list(dir, &mut batch);
+        }
+        batch
     }
 
     /// Writes the frozen rows to a file, in the order of their keys; none if there are none.
@@ -200,7 +255,7 @@ impl Store {
         let path = self.folder.join(format!("{}.sst", self.overlay.freezes()));
         let mut file = SstFileWriter::create(&self.file_options);
         let mut rows = 0usize;
-        for shard in ShardId::all() {
+        for shard in self.overlay.owned.iter() {
             let Some(frozen) = self.overlay.frozen(shard) else { continue };
             for (key, value) in frozen.sorted() {
                 if rows == 0 {
@@ -217,21 +272,27 @@ impl Store {
         Ok(Some(path))
     }
 
-    /// The folder for files that are not taken in yet; what an earlier run left there is removed.
-    pub(in super::super) fn folder_of(dir: &std::path::Path, in_memory: bool) -> std::io::Result<PathBuf> {
-        let folder = dir.join(FOLDER);
-        if !in_memory {
-            match std::fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                _ => std::fs::create_dir_all(&folder)?,
-            }
+    /// Puts what the journal has into the overlay again, when the store is opened.
+    pub(in crate::store) fn recover_journal(&self) -> Result<(), StoreError> {
+        let mut recovered = 0u64;
+        for row in self.journal.all() {
+            let (position, journal) = row?;
+            self.overlay.position.store(position, Ordering::Relaxed);
+            self.overlay.take_in(&journal)?;
+            recovered += 1;
+            // As much as in the run before, and no more: what is written to a file meanwhile is gone from the journal.
+            self.make_room()?;
         }
-        Ok(folder)
+        if recovered > 0 {
+            let bytes = self.overlay.figures().active_bytes;
+            tracing::info!(commits = recovered, bytes, "the end was not clean: logs were recovered from the journal");
+        }
+        Ok(())
     }
 
     /// Where tests look in.
     #[cfg(test)]
-    pub(in super::super) fn at(&self, step: Step) {
+    pub(in crate::store) fn at(&self, step: Step) {
         if let Some(look) = self.at_step.get() {
             look(step);
         }
@@ -239,5 +300,5 @@ impl Store {
 
     #[cfg(not(test))]
     #[inline]
-    pub(in super::super) fn at(&self, _step: Step) {}
+    pub(in crate::store) fn at(&self, _step: Step) {}
 }

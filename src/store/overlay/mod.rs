@@ -1,10 +1,10 @@
 //! The overlay: logs that changed since they were last written to a file, in memory, bounded.
 //!
 //! ```text
-//!  turn ──▶ journal (one row, in the turn's write) ──▶ active rows ──freeze──▶ frozen rows ──flush──▶ a file of `logs`
+//!  commit ──▶ journal (one row, in the commit) ──▶ active rows ──freeze──▶ frozen rows ──flush──▶ a file of `logs`
 //! ```
 //!
-//! A log that changes is written to the `journal` as it is then, in the same atomic write as everything else of the turn,
+//! A log that changes is written to the `journal` as it is then, in the same atomic write as everything else of the commit,
 //! and put into the active rows of its shard. Once these have used half of the overlay they are frozen, and new ones take
 //! their place; the frozen ones are written to a file in the order of their keys, which RocksDB takes in as it is, and the
 //! journal up to there is removed. After a crash, what the journal still has is put into the active rows again, in its
@@ -13,59 +13,58 @@
 //! Whoever reads a log looks at the active rows, then the frozen ones, then RocksDB, if that may have it. Rows leave the
 //! frozen ones only once RocksDB has them.
 
-mod flush;
-pub(super) mod journal;
-mod known;
+mod existence_filter;
+pub(in crate::store) mod flush;
 mod order;
 mod rows;
 #[cfg(test)]
 mod tests;
-mod walk;
+pub(in crate::store) mod walk;
+mod watch;
 
-pub(super) use flush::Step;
-pub(super) use journal::{put_row, rows as journal_rows};
-pub(super) use walk::{Lost, Walk};
-
-use crate::model::{SHARDS, ShardId};
+use crate::model::{SHARDS, ShardId, ShardSet};
+use crate::store::error::StoreError;
+use crate::store::tables::journal;
+use existence_filter::ExistenceFilter;
 use hashbrown::DefaultHashBuilder;
-use known::Known;
 use rows::Rows;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use walk::Watches;
+use watch::Watches;
 
 /// The rows of one shard.
 #[derive(Debug, Default)]
-pub(super) struct ShardRows {
+pub(in crate::store) struct ShardRows {
     active: Rows,
     frozen: Option<Arc<Rows>>,
     /// Memory for the next active rows.
     spare: Rows,
-    /// What RocksDB may have; `None` as long as nobody has looked.
-    known: Option<Known>,
-    /// More than may be known in memory.
+    /// What RocksDB may have; `None` until it is built.
+    filter: Option<ExistenceFilter>,
+    /// RocksDB has more than a filter has room for.
     has_too_many: bool,
     /// Who goes through rows of a user now.
     watches: Watches,
 }
 
-/// Where a log is.
+/// What the overlay knows of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place<T> {
-    /// Here: its bytes, none where it was removed.
-    Here(T),
-    /// In RocksDB, if anywhere.
-    OnFile,
-    Nowhere,
+pub(in crate::store) enum Lookup<T> {
+    /// It is here: its bytes, none where it was removed.
+    Found(T),
+    /// It is in RocksDB, if anywhere.
+    MaybeOnDisk,
+    /// There is none.
+    Absent,
 }
 
 impl ShardRows {
-    fn get(&self, hash: u32, key: &[u8]) -> Place<&[u8]> {
+    fn get(&self, hash: u32, key: &[u8]) -> Lookup<&[u8]> {
         match self.active.get(hash, key).or_else(|| self.frozen.as_ref()?.get(hash, key)) {
-            Some(row) => Place::Here(row),
-            None if self.known.as_ref().is_some_and(|known| !known.may_have(hash)) => Place::Nowhere,
-            None => Place::OnFile,
+            Some(row) => Lookup::Found(row),
+            None if self.filter.as_ref().is_some_and(|filter| !filter.may_have(hash)) => Lookup::Absent,
+            None => Lookup::MaybeOnDisk,
         }
     }
 }
@@ -81,12 +80,15 @@ struct Progress {
     ends: bool,
 }
 
-pub(super) struct Overlay {
+pub(in crate::store) struct Overlay {
+    /// Whose rows may be here.
+    owned: ShardSet,
+    /// By shard; those that are not owned stay empty.
     shards: Box<[RwLock<ShardRows>]>,
     hasher: DefaultHashBuilder,
-    /// Shared by whoever writes a turn, from its place in the journal until its rows are here; taken alone to freeze.
+    /// Shared by whoever writes a commit, from its position in the journal until its rows are here; taken alone to freeze.
     gate: RwLock<()>,
-    /// The place in the journal given out last.
+    /// The position in the journal given out last.
     position: AtomicU64,
     /// How often rows were frozen.
     freezes: AtomicU64,
@@ -98,10 +100,10 @@ pub(super) struct Overlay {
     /// and again take no more room here.
     freeze_at: usize,
     /// Bytes that the filter of one shard may have.
-    known_max: usize,
+    filter_bytes_max: usize,
     progress: Mutex<Progress>,
     progressed: Condvar,
-    /// Held while frozen rows are written to a file.
+    /// Reservation while frozen rows are written to a file.
     flushing: Mutex<()>,
 }
 
@@ -110,28 +112,28 @@ pub(super) struct Overlay {
 pub struct OverlayFigures {
     pub active_bytes: usize,
     pub frozen_bytes: usize,
-    /// Of the filters of what RocksDB has.
-    pub known_bytes: usize,
+    /// Of the existence filters.
+    pub filter_bytes: usize,
     pub freezes: u64,
 }
 
 /// The rows of one shard, none of which can change.
-pub(super) struct View<'a> {
+pub(in crate::store) struct View<'a> {
     overlay: &'a Overlay,
     rows: RwLockReadGuard<'a, ShardRows>,
 }
 
 /// Row keys and values.
-pub(super) type OwnedRows = Vec<(Vec<u8>, Vec<u8>)>;
+pub(in crate::store) type OwnedRows = Vec<(Vec<u8>, Vec<u8>)>;
 
 impl View<'_> {
     /// Where the log of a row key is.
-    pub(super) fn find(&self, row_key: &[u8]) -> Place<&[u8]> {
+    pub(in crate::store) fn find(&self, row_key: &[u8]) -> Lookup<&[u8]> {
         self.rows.get(self.overlay.hash(row_key), row_key)
     }
 
     /// The rows whose keys are wanted, in their order.
-    pub(super) fn sorted(&self, wanted: impl Fn(&[u8]) -> bool) -> OwnedRows {
+    pub(in crate::store) fn sorted(&self, wanted: impl Fn(&[u8]) -> bool) -> OwnedRows {
         let owned = |(key, value): (&[u8], &[u8])| (key.to_vec(), value.to_vec());
         let active = &self.rows.active;
         let mut found: OwnedRows = active.iter().filter(|(key, _)| wanted(key)).map(owned).collect();
@@ -155,8 +157,9 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 
 impl Overlay {
     /// Of so many bytes, frozen rows included; and so many for the filters of what RocksDB has.
-    pub(super) fn new(bytes: usize, known_bytes: usize) -> Self {
+    pub(in crate::store) fn new(owned: ShardSet, bytes: usize, filter_bytes: usize) -> Self {
         Self {
+            owned,
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hasher: DefaultHashBuilder::default(),
             gate: RwLock::default(),
@@ -166,7 +169,7 @@ impl Overlay {
             frozen_bytes: AtomicUsize::new(0),
             journal_bytes: AtomicUsize::new(0),
             freeze_at: bytes / 2,
-            known_max: known_bytes / SHARDS,
+            filter_bytes_max: filter_bytes / owned.len().max(1),
             progress: Mutex::default(),
             progressed: Condvar::new(),
             flushing: Mutex::default(),
@@ -182,47 +185,51 @@ impl Overlay {
     }
 
     /// Finds one log; if it is here, its bytes are given to `found`.
-    pub(super) fn find<T>(&self, row_key: &[u8], found: impl FnOnce(&[u8]) -> T) -> Place<T> {
+    pub(in crate::store) fn find<T>(&self, row_key: &[u8], found: impl FnOnce(&[u8]) -> T) -> Lookup<T> {
         let hash = self.hash(row_key);
         match read(self.shard_of(row_key)).get(hash, row_key) {
-            Place::Here(row) => Place::Here(found(row)),
-            Place::OnFile => Place::OnFile,
-            Place::Nowhere => Place::Nowhere,
+            Lookup::Found(row) => Lookup::Found(found(row)),
+            Lookup::MaybeOnDisk => Lookup::MaybeOnDisk,
+            Lookup::Absent => Lookup::Absent,
         }
     }
 
     /// The rows of one shard as they are at one instant, until the view is dropped.
-    pub(super) fn view(&self, shard: ShardId) -> View<'_> {
+    pub(in crate::store) fn view(&self, shard: ShardId) -> View<'_> {
         View { overlay: self, rows: read(&self.shards[shard.index()]) }
     }
 
     /// How often rows were frozen. As long as this says the same as when a [`View`] stood, what that did not have is in
     /// RocksDB as it was then.
-    pub(super) fn freezes(&self) -> u64 {
+    pub(in crate::store) fn freezes(&self) -> u64 {
         self.freezes.load(Ordering::Acquire)
     }
 
-    pub(super) fn figures(&self) -> OverlayFigures {
+    pub(in crate::store) fn figures(&self) -> OverlayFigures {
         OverlayFigures {
             active_bytes: self.active_bytes.load(Ordering::Relaxed),
             frozen_bytes: self.frozen_bytes.load(Ordering::Relaxed),
-            known_bytes: self.shards.iter().map(|shard| read(shard).known.as_ref().map_or(0, Known::bytes)).sum(),
+            filter_bytes: self
+                .shards
+                .iter()
+                .map(|shard| read(shard).filter.as_ref().map_or(0, ExistenceFilter::bytes))
+                .sum(),
             freezes: self.freezes(),
         }
     }
 
-    /// Bars freezing while a turn is on its way from the journal to here.
-    pub(super) fn enter(&self) -> RwLockReadGuard<'_, ()> {
+    /// Bars freezing while a commit is on its way from the journal to here.
+    pub(in crate::store) fn enter(&self) -> RwLockReadGuard<'_, ()> {
         read(&self.gate)
     }
 
-    /// The next place in the journal. Only between [`Overlay::enter`] and the end of its guard.
-    pub(super) fn next_position(&self) -> u64 {
+    /// The next position in the journal. Only between [`Overlay::enter`] and the end of its guard.
+    pub(in crate::store) fn next_position(&self) -> u64 {
         self.position.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Takes in a row of the journal. Damage in it is an error, and what came before it is taken in.
-    pub(super) fn take_in(&self, journal: &[u8]) -> Result<(), super::StoreError> {
+    pub(in crate::store) fn take_in(&self, journal: &[u8]) -> Result<(), StoreError> {
         let mut grown = 0;
         let mut held: Option<(u8, RwLockWriteGuard<'_, ShardRows>)> = None;
         for row in journal::rows(journal) {
@@ -247,7 +254,7 @@ impl Overlay {
     }
 
     /// Wakes whoever waits for room: nothing more is written.
-    pub(super) fn wake(&self) {
+    pub(in crate::store) fn wake(&self) {
         let _progress = self.progress();
         self.progressed.notify_all();
     }
@@ -266,9 +273,9 @@ impl Overlay {
     }
 
     /// Makes the active rows the frozen ones, if there are none and `wanted` still says so. Whoever holds the gate may
-    /// lock what is told of progress, not the other way round: a turn that fails does so.
+    /// lock the progress, not the other way round: a commit that fails does so when it poisons the store.
     fn freeze(&self, wanted: impl FnOnce(&Self) -> bool) -> bool {
-        // Every turn that has a place in the journal up to here has its rows here, too.
+        // Alone: every commit that has a position in the journal up to here has its rows here, too.
         let _gate = write(&self.gate);
         let mut progress = self.progress();
         if progress.frozen_to.is_some() || !wanted(self) {
@@ -297,22 +304,29 @@ impl Overlay {
         read(&self.shards[shard.index()]).frozen.clone()
     }
 
-    /// The shards of which nobody knows what RocksDB has.
-    fn unknown(&self) -> Vec<ShardId> {
-        let is_unknown = |rows: &ShardRows| rows.known.is_none() && !rows.has_too_many;
-        ShardId::all().filter(|shard| is_unknown(&read(&self.shards[shard.index()]))).collect()
+    /// The shards whose filter is yet to be built.
+    fn shards_without_filter(&self) -> Vec<ShardId> {
+        let mut without = Vec::new();
+        for shard in self.owned.iter() {
+            let rows = read(&self.shards[shard.index()]);
+            if rows.filter.is_none() && !rows.has_too_many {
+                without.push(shard);
+            }
+        }
+        without
     }
 
-    /// Says what RocksDB has of a shard: the hashes of the row keys. Nothing may leave the frozen rows meanwhile.
-    fn know(&self, shard: ShardId, hashes: &[u32]) {
-        let mut known = Known::default();
-        // With room to grow: looking through a shard again and again would cost more than it spares.
-        if !known.reserve(hashes.len(), self.known_max / 4 * 3) {
+    /// Sets the filter of a shard: the hashes of the row keys that RocksDB has. Nothing may leave the frozen rows
+    /// meanwhile.
+    fn set_filter(&self, shard: ShardId, hashes: &[u32]) {
+        let mut filter = ExistenceFilter::default();
+        // With room to grow: to read a shard again and again would cost more than the filter spares.
+        if !filter.reserve(hashes.len(), self.filter_bytes_max / 4 * 3) {
             write(&self.shards[shard.index()]).has_too_many = true;
             return;
         }
-        hashes.iter().for_each(|&hash| known.add(hash));
-        write(&self.shards[shard.index()]).known = Some(known);
+        hashes.iter().for_each(|&hash| filter.add(hash));
+        write(&self.shards[shard.index()]).filter = Some(filter);
     }
 
     /// Forgets the frozen rows: RocksDB has them.
@@ -320,14 +334,16 @@ impl Overlay {
         for shard in &self.shards {
             let Some(frozen) = read(shard).frozen.clone() else { continue };
             let mut rows = write(shard);
-            if rows.known.as_mut().is_some_and(|known| !known.reserve(frozen.len(), self.known_max)) {
-                // Much of it may be gone from RocksDB by now: the flusher looks once more.
-                rows.known = None;
+            if rows.filter.as_mut().is_some_and(|filter| !filter.reserve(frozen.len(), self.filter_bytes_max)) {
+                // Much of it may be gone from RocksDB by now: the flusher builds it once more.
+                rows.filter = None;
             }
             drop(rows);
-            // Nobody waits for this; who finds the rows gone has had the lock after it, and sees all of it.
-            if let Some(known) = &read(shard).known {
-                frozen.hashes().for_each(|hash| known.add(hash));
+            // The filter must have the keys before the rows go, or a reader between the two would take them for absent. A
+            // shared lock will do: whoever finds the rows gone took the lock after it was taken alone below, and so sees
+            // every bit set here.
+            if let Some(filter) = &read(shard).filter {
+                frozen.hashes().for_each(|hash| filter.add(hash));
             }
             drop(frozen);
             let frozen = write(shard).frozen.take();

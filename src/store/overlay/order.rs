@@ -1,12 +1,26 @@
 //! The rows of a shard in the order of their keys, for whoever goes through those of one user. Nobody pays for it who
 //! writes: rows are put in order when somebody asks, a step at a time.
 
-use super::rows::Rows;
 use std::ops::Range;
 
 /// The newest rows, up to so many bytes, stay as they came: they are looked through, which takes less time than putting
 /// them in order.
 const UNSORTED: usize = 256 << 10;
+
+/// Rows as they lie in memory, one after another.
+pub(super) trait Places {
+    /// The key of the row that begins at a place.
+    fn key_at(&self, at: u32) -> &[u8];
+
+    /// Where rows begin from a place on, which is one of them or the end.
+    fn places_from(&self, from: usize) -> impl Iterator<Item = u32>;
+
+    /// Where the row after the one at a place begins.
+    fn after(&self, at: u32) -> usize;
+
+    /// Where the rows end.
+    fn end(&self) -> usize;
+}
 
 /// Where rows are.
 #[derive(Debug, Default)]
@@ -21,7 +35,7 @@ impl Order {
     /// Where up to `max` rows begin whose keys are in a range, in the order of their keys; some of them may have moved
     /// since. `None`: a step of putting rows in order was made, and there are more. Ask again, after a while in which
     /// others may have the rows.
-    pub(super) fn range(&mut self, rows: &Rows, range: &Range<Vec<u8>>, max: usize) -> Option<Vec<u32>> {
+    pub(super) fn range(&mut self, rows: &impl Places, range: &Range<Vec<u8>>, max: usize) -> Option<Vec<u32>> {
         if rows.end() - self.to > UNSORTED {
             self.step(rows);
             if rows.end() - self.to > UNSORTED {
@@ -46,7 +60,7 @@ impl Order {
     }
 
     /// Puts the next rows in order.
-    fn step(&mut self, rows: &Rows) {
+    fn step(&mut self, rows: &impl Places) {
         let end = self.to + UNSORTED;
         let mut next: Vec<u32> = rows.places_from(self.to).take_while(|&at| (at as usize) < end).collect();
         self.to = next.last().map_or(rows.end(), |&last| rows.after(last));

@@ -1,7 +1,7 @@
 //! Rows in one piece of memory, found by the hash of their keys.
 
-use super::super::row::RowKey;
-use super::order::Order;
+use super::order::{Order, Places};
+use crate::store::row::RowKey;
 use hashbrown::HashTable;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -167,6 +167,24 @@ impl Rows {
         self.index.clear();
         self.index.shrink_to(rows, |slot| Slot::spread(slot.hash));
         *self.order.get_mut().unwrap_or_else(PoisonError::into_inner) = Order::default();
+    }
+}
+
+impl Places for Rows {
+    fn key_at(&self, at: u32) -> &[u8] {
+        Rows::key_at(self, at)
+    }
+
+    fn places_from(&self, from: usize) -> impl Iterator<Item = u32> {
+        Rows::places_from(self, from)
+    }
+
+    fn after(&self, at: u32) -> usize {
+        Rows::after(self, at)
+    }
+
+    fn end(&self) -> usize {
+        Rows::end(self)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Wherever a log is, in the overlay or in a file, it is found, and after a crash at any step it still is.
 
-use super::Step;
+use super::flush::Step;
 use crate::model::{Entry, Kind, Log, ShardId, TsMs};
-use crate::store::{ByteSize, LogRow, RowKey, RowKeys, StorageKind, Store, StoreError, StoreOptions, Table, Unbounded};
+use crate::store::table::Table;
+use crate::store::{ByteSize, LogRow, RowKey, RowKeys, StorageKind, Store, StoreError, StoreOptions, Unbounded};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -53,16 +54,16 @@ fn events_of(row: Option<LogRow>) -> usize {
 
 /// Writes a turn: how many events each row has from now on; none removes it.
 fn put(store: &Store, model: &mut Model, rows: &BTreeMap<Vec<u8>, usize>) -> Result<(), StoreError> {
-    let mut turn = store.turn();
+    let mut commit = store.begin_commit();
     for (row_key, &events) in rows {
-        turn.put_log(row_key, &log(events), false);
+        commit.put_log(row_key, &log(events), false);
         if events == 0 {
             model.remove(row_key);
         } else {
             model.insert(row_key.clone(), events);
         }
     }
-    turn.commit().map(drop)
+    commit.write().map(drop)
 }
 
 /// Every way to read says what the model says.
@@ -71,7 +72,7 @@ fn check(store: &Store, model: &Model) {
     for shard in ShardId::all() {
         let (mut after, mut is_last) = (None, false);
         while !is_last {
-            let page = store.scan_logs(shard, after.as_deref(), 3, |row_key, row| {
+            let page = store.logs().scan(shard, after.as_deref(), 3, |row_key, row| {
                 assert!(scanned.insert(row_key.to_vec(), events_of(Some(row))).is_none(), "{row_key:?} came twice");
             });
             (after, is_last) = page.unwrap();
@@ -82,18 +83,19 @@ fn check(store: &Store, model: &Model) {
         let mut keys = RowKeys::default();
         (0..KEYS).for_each(|n| keys.push(&user(number), &key(n)));
         let expected: Vec<usize> = keys.iter().map(|key| model.get(key).copied().unwrap_or(0)).collect();
-        for rows in [store.logs(keys.iter()).unwrap(), store.logs_at_once(&keys, &mut Unbounded).unwrap()] {
+        for rows in [store.logs().get_many(keys.iter()).unwrap(), store.logs().at_once(&keys, &mut Unbounded).unwrap()]
+        {
             assert_eq!(rows.into_iter().map(events_of).collect::<Vec<_>>(), expected);
         }
         for n in 0..KEYS {
             let mut one = RowKeys::default();
             one.push(&user(number), &key(n));
-            assert_eq!(events_of(store.logs_at_once(&one, &mut Unbounded).unwrap().remove(0)), expected[n as usize]);
+            assert_eq!(events_of(store.logs().at_once(&one, &mut Unbounded).unwrap().remove(0)), expected[n as usize]);
         }
         let mut paged = Model::new();
         let mut after: Option<String> = None;
         loop {
-            let page = store.logs_of_user_after(&user(number), after.as_deref(), 5, 1_000, &mut Unbounded).unwrap();
+            let page = store.logs().of_user_after(&user(number), after.as_deref(), 5, 1_000, &mut Unbounded).unwrap();
             for (key, row) in page.logs {
                 let mut row_key = Vec::new();
                 RowKey::write(&mut row_key, &user(number), &key);
@@ -116,7 +118,7 @@ fn check(store: &Store, model: &Model) {
             keys.push(key.to_owned());
             true
         };
-        store.logs_of_user(&user(number), each).unwrap();
+        store.logs().of_user(&user(number), each).unwrap();
         assert_eq!(at_once, expected);
         assert!(keys.is_sorted(), "{keys:?}");
     }
@@ -172,8 +174,8 @@ fn run(options: &StoreOptions, ops: &[Op]) {
                 let rows = rows.iter().map(|&(user, key, events)| (row_key(user, key), events)).collect();
                 put(&store, &mut model, &rows).unwrap();
             }
-            Op::Flush => store.flush_overlay().unwrap(),
-            Op::Look => ShardId::all().for_each(|shard| store.look_through(shard).unwrap()),
+            Op::Flush => store.flusher().flush_all().unwrap(),
+            Op::Look => ShardId::all().for_each(|shard| store.flusher().build_filter(shard).unwrap()),
             Op::Restart | Op::Crash if options.storage == StorageKind::Memory => {}
             Op::Restart | Op::Crash => {
                 if matches!(op, Op::Restart) {
@@ -211,8 +213,8 @@ fn after_a_crash_at_any_step_every_turn_is_whole() {
     let store = Store::open(&options(dir.path(), 16)).unwrap();
     // Nothing but the steps may change the directory while it is copied.
     for table in ["logs", "journal"] {
-        let cf = store.db.cf_handle(table).unwrap();
-        store.db.set_options_cf(cf, &[("disable_auto_compactions", "true")]).unwrap();
+        let cf = store.db.rocks.cf_handle(table).unwrap();
+        store.db.rocks.set_options_cf(cf, &[("disable_auto_compactions", "true")]).unwrap();
     }
     // The model before the turn that is being written, and after it.
     let models = Arc::new(Mutex::new((Model::new(), Model::new())));
@@ -228,7 +230,7 @@ fn after_a_crash_at_any_step_every_turn_is_whole() {
             taken.push((step, model));
         }
     };
-    assert!(store.at_step.set(Box::new(look)).is_ok());
+    assert!(store.flusher.at_step.set(Box::new(look)).is_ok());
     let mut model = Model::new();
     for turn in 0..60u64 {
         let rows = (0..40).map(|n| {
@@ -262,7 +264,7 @@ fn after_a_crash_at_any_step_every_turn_is_whole() {
         check(&store, &model);
         // And it goes on from there.
         put(&store, &mut model, &Model::from([(row_key(1, 1), 0), (row_key(2, 2), 9)])).unwrap();
-        store.flush_overlay().unwrap();
+        store.flusher().flush_all().unwrap();
         drop(store);
         check(&Store::open(&options).unwrap(), &model);
     }
@@ -276,7 +278,7 @@ fn who_reads_several_logs_of_a_user_sees_whole_turns_while_files_are_written() {
     let store = Store::open(&options(dir.path(), 64)).unwrap();
     let (done, reads) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        let flusher = scope.spawn(|| store.run_flusher());
+        let flusher = scope.spawn(|| store.flusher().run());
         let mut readers = Vec::new();
         for reader in 0..2 {
             let (store, done, reads) = (&store, &done, &reads);
@@ -288,7 +290,7 @@ fn who_reads_several_logs_of_a_user_sees_whole_turns_while_files_are_written() {
                         // With more keys they are looked for in another way.
                         let more = if reader == 0 { 0 } else { 9 };
                         READ.into_iter().chain(100..100 + more).for_each(|n| keys.push(&user(number), &key(n)));
-                        let rows = store.logs_at_once(&keys, &mut Unbounded).unwrap();
+                        let rows = store.logs().at_once(&keys, &mut Unbounded).unwrap();
                         let counts: Vec<usize> = rows.into_iter().take(3).map(events_of).collect();
                         assert!(counts.iter().all(|&count| count == counts[0]), "a turn was seen half: {counts:?}");
                         assert!(counts[0] >= last[number as usize], "it went back");
@@ -306,7 +308,7 @@ fn who_reads_several_logs_of_a_user_sees_whole_turns_while_files_are_written() {
         }
         done.store(true, Ordering::Relaxed);
         readers.into_iter().for_each(|reader| reader.join().unwrap());
-        store.end_flusher();
+        store.flusher().end();
         flusher.join().unwrap();
     });
     let (freezes, reads) = (store.overlay_figures().freezes, reads.load(Ordering::Relaxed));
@@ -326,17 +328,17 @@ fn what_was_held_before_is_found_while_it_is_looked_through() {
     drop(store);
     let store = Store::open(&options(dir.path(), 64)).unwrap();
     std::thread::scope(|scope| {
-        let flusher = scope.spawn(|| store.run_flusher());
+        let flusher = scope.spawn(|| store.flusher().run());
         for turn in 60..1_500 {
             put(&store, &mut model, &rows_of(turn)).unwrap();
             let asked = row_key(turn % USERS, (turn + 5) % KEYS);
-            let found = store.logs([&*asked]).unwrap().remove(0);
+            let found = store.logs().get_many([&*asked]).unwrap().remove(0);
             assert_eq!(events_of(found), model.get(&asked).copied().unwrap_or(0));
         }
-        store.end_flusher();
+        store.flusher().end();
         flusher.join().unwrap();
     });
-    assert!(store.overlay.unknown().is_empty(), "it was not looked through to the end");
+    assert!(store.overlay.shards_without_filter().is_empty(), "it was not looked through to the end");
     check(&store, &model);
 }
 
@@ -376,14 +378,14 @@ fn filters_take_no_more_memory_than_they_may() {
         // One user's shard alone, with more keys than its filter may have.
         let rows = (0..1_000).map(|n| (row_key(1, round * 1_000 + n), 1)).collect();
         put(&store, &mut model, &rows).unwrap();
-        assert!(store.overlay.figures().known_bytes <= 64 << 10);
+        assert!(store.overlay.figures().filter_bytes <= 64 << 10);
     }
     let shard = ShardId::of_user(user(1).as_bytes());
-    assert_eq!(store.overlay.unknown(), [shard]);
-    store.look_through(shard).unwrap();
-    assert!(store.overlay.unknown().is_empty() && store.overlay.figures().known_bytes == 0);
+    assert_eq!(store.overlay.shards_without_filter(), [shard]);
+    store.flusher().build_filter(shard).unwrap();
+    assert!(store.overlay.shards_without_filter().is_empty() && store.overlay.figures().filter_bytes == 0);
     let keys: Vec<Vec<u8>> = (0..60_000).step_by(777).map(|n| row_key(1, n)).collect();
-    let found = store.logs(keys.iter().map(|key| &key[..])).unwrap();
+    let found = store.logs().get_many(keys.iter().map(|key| &key[..])).unwrap();
     assert!(found.into_iter().all(|row| events_of(row) == 1));
 }
 
@@ -395,7 +397,7 @@ fn the_journal_is_bounded_however_few_logs_change() {
     let mut model = Model::new();
     for _ in 0..200 {
         put(&store, &mut model, &Model::from([(row_key(1, 1), 200)])).unwrap();
-        let journal = store.db.iterator_cf(store.cf(Table::Journal), rocksdb::IteratorMode::Start);
+        let journal = store.db.rocks.iterator_cf(store.db.cf(Table::Journal), rocksdb::IteratorMode::Start);
         let bytes: usize = journal.map(|row| row.unwrap().1.len()).sum();
         assert!(bytes <= 70 << 10, "{bytes} bytes");
     }
@@ -409,7 +411,7 @@ fn where_no_file_can_be_written_nothing_is_written_and_reads_go_on() {
     std::fs::remove_dir_all(dir.path().join("overlay")).unwrap();
     let mut model = Model::new();
     std::thread::scope(|scope| {
-        let flusher = scope.spawn(|| store.run_flusher());
+        let flusher = scope.spawn(|| store.flusher().run());
         let mut refused = 0;
         for n in 0..2_000u64 {
             let rows = Model::from([(row_key(n % USERS, n % KEYS), 200)]);
@@ -448,7 +450,7 @@ fn a_pass_over_a_user_sees_one_instant_whatever_is_written_and_flushed_meanwhile
         };
         let all: Vec<u64> = (0..ADS).collect();
         put(&store, &mut model, &rows(&all[..4_000], 1)).unwrap();
-        store.flush_overlay().unwrap();
+        store.flusher().flush_all().unwrap();
         put(&store, &mut model, &rows(&all[2_000..8_000], 2)).unwrap();
         store.overlay.freeze(|_| true);
         put(&store, &mut model, &rows(&all[6_000..], 3)).unwrap();
@@ -462,7 +464,7 @@ fn a_pass_over_a_user_sees_one_instant_whatever_is_written_and_flushed_meanwhile
                 put(&store, &mut model, &rows(&all[2_000..4_000], 0)).unwrap();
                 put(&store, &mut model, &rows(&(ADS + n..ADS + n + 500).collect::<Vec<_>>(), 1)).unwrap();
                 if flushes {
-                    store.rest_overlay().unwrap();
+                    store.flusher().flush_beside_writers().unwrap();
                 }
             }
             let mut row_key = Vec::new();
@@ -471,7 +473,7 @@ fn a_pass_over_a_user_sees_one_instant_whatever_is_written_and_flushed_meanwhile
             keys.push(key.to_owned());
             true
         };
-        store.logs_of_user("u", each).unwrap();
+        store.logs().of_user("u", each).unwrap();
         assert_eq!(keys.len(), then.len());
         assert!(keys.is_sorted());
         assert!(seen == then, "flushes: {flushes}");

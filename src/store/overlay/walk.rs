@@ -4,95 +4,22 @@
 //! rows meanwhile they hand to the pass as it was; rows that are frozen meanwhile change no more, and stay until it ends.
 
 use super::rows::Rows;
+use super::watch::{Since, Watch};
 use super::{Overlay, OwnedRows, read, write};
 use crate::model::ShardId;
-use hashbrown::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
 
-/// So many bytes of what was there before are kept for a pass. Who writes that much about one user at once keeps its reads
-/// from an end.
-const BEFORE_MAX: usize = 4 << 20;
 /// The most rows of a step, and the bytes from which on one ends.
 const STEP_ROWS: usize = 512;
 const STEP_BYTES: usize = 256 << 10;
 
-/// What changed of the rows that a pass goes through since it began.
-#[derive(Debug)]
-pub(super) struct Watch {
-    /// What their keys begin with.
-    prefix: Vec<u8>,
-    since: Mutex<Since>,
-}
-
-#[derive(Debug, Default)]
-struct Since {
-    /// What was active then, and is frozen now.
-    frozen: Option<Arc<Rows>>,
-    /// Rows as they were then; `None` where there was none.
-    before: HashMap<Vec<u8>, Option<Vec<u8>>>,
-    bytes: usize,
-    is_lost: bool,
-}
-
 /// Too much changed while a pass was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Lost;
-
-/// Those who watch rows of a shard.
-#[derive(Debug, Default)]
-pub(super) struct Watches(Vec<Weak<Watch>>);
-
-impl Watches {
-    /// Told before a row changes.
-    #[inline]
-    pub(super) fn before_change(&mut self, active: &Rows, hash: u32, key: &[u8]) {
-        if !self.0.is_empty() {
-            self.keep(active, hash, key);
-        }
-    }
-
-    #[cold]
-    fn keep(&mut self, active: &Rows, hash: u32, key: &[u8]) {
-        self.0.retain(|watch| {
-            let Some(watch) = watch.upgrade() else { return false };
-            if key.starts_with(&watch.prefix) {
-                watch.since().keep(key, active.get(hash, key));
-            }
-            true
-        });
-    }
-
-    /// Told when the active rows are frozen: from then on what changes is no concern of who watches now.
-    pub(super) fn frozen(&mut self, rows: &Arc<Rows>) {
-        for watch in self.0.drain(..).filter_map(|watch| watch.upgrade()) {
-            watch.since().frozen = Some(rows.clone());
-        }
-    }
-}
-
-impl Watch {
-    fn since(&self) -> MutexGuard<'_, Since> {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Since {
-    fn keep(&mut self, key: &[u8], row: Option<&[u8]>) {
-        if self.is_lost || self.before.contains_key(key) {
-            return;
-        }
-        self.bytes += key.len() + row.map_or(0, <[u8]>::len) + size_of::<(Vec<u8>, Option<Vec<u8>>)>();
-        self.before.insert(key.to_vec(), row.map(<[u8]>::to_vec));
-        if self.bytes > BEFORE_MAX {
-            self.before = HashMap::new();
-            self.is_lost = true;
-        }
-    }
-}
+pub(in crate::store) struct Lost;
 
 /// The pass.
-pub(in super::super) struct Walk<'o> {
+pub(in crate::store) struct Walk<'o> {
     overlay: &'o Overlay,
     shard: ShardId,
     /// Frozen when it began.
@@ -106,12 +33,11 @@ type Step = (OwnedRows, Option<Vec<u8>>);
 impl Overlay {
     /// Begins a pass over rows whose keys begin with a prefix. At its instant `at_once` is called: nothing leaves or comes
     /// into the shard meanwhile.
-    pub(in super::super) fn walk<T>(&self, prefix: &[u8], at_once: impl FnOnce() -> T) -> (Walk<'_>, T) {
+    pub(in crate::store) fn walk<T>(&self, prefix: &[u8], at_once: impl FnOnce() -> T) -> (Walk<'_>, T) {
         let shard = ShardId(prefix[0]);
-        let watch = Arc::new(Watch { prefix: prefix.to_vec(), since: Mutex::default() });
+        let watch = Arc::new(Watch::new(prefix));
         let mut rows = write(&self.shards[shard.index()]);
-        rows.watches.0.retain(|watch| watch.strong_count() > 0);
-        rows.watches.0.push(Arc::downgrade(&watch));
+        rows.watches.add(&watch);
         let frozen = rows.frozen.clone();
         let then = at_once();
         drop(rows);
@@ -121,7 +47,7 @@ impl Overlay {
 
 impl Walk<'_> {
     /// The first rows of a range, which is within what is walked. A row that is empty was removed.
-    pub(in super::super) fn step(&self, range: &Range<Vec<u8>>) -> Result<Step, Lost> {
+    pub(in crate::store) fn step(&self, range: &Range<Vec<u8>>) -> Result<Step, Lost> {
         loop {
             let rows = read(&self.overlay.shards[self.shard.index()]);
             let since = self.watch.since();

@@ -1,0 +1,144 @@
+//! Events on their way to a writer: packed into one piece of memory, with the row keys they touch.
+
+use crate::clock::Clock;
+use crate::engine::{Policy, TsInFuture, admit};
+use crate::model::{Entry, Event, Kind, ShardId, TsMs};
+use crate::store::RowKeys;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// One event of a block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BatchEvent {
+    pub entry: Entry,
+    pub kind: Kind,
+    /// Which event it is to who sent it.
+    pub index: u32,
+    /// Where its row keys stand in [`EventBatch::keys`]; the first is its ad's.
+    keys: (u32, u32),
+}
+
+/// Events for one writer. Made by [`EventBatchBuilder`].
+#[derive(Debug, Default)]
+pub struct EventBatch {
+    keys: RowKeys,
+    events: Vec<BatchEvent>,
+}
+
+impl EventBatch {
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.keys.bytes() + size_of_val(&self.events[..])
+    }
+
+    pub(super) fn events(&self) -> &[BatchEvent] {
+        &self.events
+    }
+
+    /// The numbers of an event's row keys.
+    pub(super) fn keys_of(&self, event: &BatchEvent) -> Range<usize> {
+        event.keys.0 as usize..event.keys.1 as usize
+    }
+
+    pub(super) fn keys(&self) -> &RowKeys {
+        &self.keys
+    }
+}
+
+/// Sorts events into a block a writer.
+#[derive(Debug)]
+pub struct EventBatchBuilder {
+    batches: Vec<EventBatch>,
+    policy: Arc<Policy>,
+    /// The time of receipt, for events without one; and the latest that it may be.
+    now: TsMs,
+    latest: TsMs,
+    clock_believed: bool,
+    without_time: usize,
+    /// Events of users that mean nobody: they are for no writer.
+    ignored: usize,
+}
+
+impl EventBatchBuilder {
+    pub(super) fn new(writers: usize, policy: Arc<Policy>, clock: &Clock) -> Self {
+        let batches = std::iter::repeat_with(EventBatch::default).take(writers).collect();
+        let (now, clock_believed) = (clock.now(), clock.is_believed());
+        // One look at the clock where that is all it takes.
+        let latest = if clock_believed { now } else { clock.latest() };
+        Self { batches, policy, now, latest, clock_believed, without_time: 0, ignored: 0 }
+    }
+
+    /// Whether an event's time is not too far ahead.
+    pub fn admits(&self, event: &Event<'_>) -> Result<(), TsInFuture> {
+        admit(&self.policy, event.ts, self.now, self.latest).map(drop)
+    }
+
+    /// Adds an event, unless its time is too far ahead; `index` is what it is known by where it is rejected later. One
+    /// without a time is set aside where the clock is not believed: see [`EventBatchBuilder::without_time`].
+    pub fn push(&mut self, index: usize, event: &Event<'_>) -> Result<(), TsInFuture> {
+        let ts = admit(&self.policy, event.ts, self.now, self.latest)?;
+        let user = event.user.as_str();
+        if self.policy.ignores(user) {
+            self.ignored += 1;
+            return Ok(());
+        }
+        if event.ts.is_none() && !self.clock_believed {
+            self.without_time += 1;
+            return Ok(());
+        }
+        let shard = ShardId::of_user(user.as_bytes());
+        let writer = writer_of(shard, self.batches.len());
+        let batch = &mut self.batches[writer];
+        let first = batch.keys.len() as u32;
+        batch.keys.push_da_in(shard, user, event.da.as_str());
+        for key in &event.keys {
+            batch.keys.push_sibling(first as usize, key.as_str());
+        }
+        let keys = (first, batch.keys.len() as u32);
+        let entry = Entry { ts, hash: event.hash() };
+        batch.events.push(BatchEvent { entry, kind: event.kind, index: index as u32, keys });
+        Ok(())
+    }
+
+    /// Events of users that mean nobody, which are acknowledged and kept nowhere.
+    pub fn ignored(&self) -> usize {
+        self.ignored
+    }
+
+    /// Events that were pushed and are for the writers, whether or not they are taken.
+    pub fn len(&self) -> usize {
+        self.without_time + self.batches.iter().map(EventBatch::len).sum::<usize>()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Events that nobody can say the time of: they have none, and the clock is not believed. They are not taken.
+    pub(super) fn without_time(&self) -> usize {
+        self.without_time
+    }
+
+    /// The blocks with the writers they are for; empty ones are left out.
+    pub(super) fn into_batches(self) -> impl Iterator<Item = (usize, EventBatch)> {
+        self.batches.into_iter().enumerate().filter(|(_, batch)| !batch.is_empty())
+    }
+}
+
+/// Which of `writers` owns a shard.
+pub(super) fn writer_of(shard: ShardId, writers: usize) -> usize {
+    shard.index() % writers
+}
+
+/// Which of `writers` owns a user.
+pub(super) fn writer_of_user(user: &str, writers: usize) -> usize {
+    writer_of(ShardId::of_user(user.as_bytes()), writers)
+}

@@ -1,0 +1,115 @@
+//! Makes writes durable and answers for them: one fsync serves every turn that was written before it began, while the
+//! writers prepare the next.
+
+use super::health::Refusal;
+use super::metrics::ShardMetrics;
+use super::task::Answer;
+use crate::model::ShardId;
+use crate::store::{Durability, Store};
+use crossbeam_channel::{Receiver, Sender};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A turn that is written: its answers wait for the disk.
+pub(super) struct Written {
+    pub answers: Vec<Answer>,
+    pub changes: Vec<(ShardId, u64)>,
+}
+
+impl Written {
+    fn acknowledge(self, store: &Store) {
+        store.changes().publish(self.changes);
+        self.answers.into_iter().for_each(Answer::send);
+    }
+
+    fn refuse(self) {
+        self.answers.into_iter().for_each(|answer| answer.refuse(Refusal::Poisoned));
+    }
+}
+
+/// Where a writer leaves what it has written.
+#[derive(Clone)]
+pub(super) enum Acknowledger {
+    /// At once: the process may end, the machine not.
+    Direct(Arc<Store>),
+    /// Through the syncer.
+    Synced(Sender<Written>),
+}
+
+impl Acknowledger {
+    /// As the store's durability wants it; the receiver, where there is one, is for [`run`].
+    pub(super) fn new(store: &Arc<Store>, turns: usize) -> (Self, Option<Receiver<Written>>) {
+        if store.durability() == Durability::Wal {
+            return (Self::Direct(store.clone()), None);
+        }
+        let (sender, receiver) = crossbeam_channel::bounded(turns);
+        (Self::Synced(sender), Some(receiver))
+    }
+
+    pub(super) fn acknowledge(&self, written: Written) {
+        match self {
+            Self::Direct(store) => written.acknowledge(store),
+            Self::Synced(sender) => {
+                if let Err(gone) = sender.send(written) {
+                    gone.0.refuse();
+                }
+            }
+        }
+    }
+}
+
+/// Tells how long the turns that are written wait for their sync.
+#[derive(Debug)]
+pub(super) struct SyncWatch {
+    start: Instant,
+    /// When the sync under way began, in ms since `start` and one more; 0 while there is none.
+    began: AtomicU64,
+}
+
+impl Default for SyncWatch {
+    fn default() -> Self {
+        Self { start: Instant::now(), began: AtomicU64::new(0) }
+    }
+}
+
+impl SyncWatch {
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn begin(&self) {
+        self.began.store(self.now() + 1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.began.store(0, Ordering::Relaxed);
+    }
+
+    /// For how long the sync under way has not returned.
+    pub(super) fn waits(&self) -> Option<Duration> {
+        let began = self.began.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(Duration::from_millis(self.now().saturating_sub(began)))
+    }
+}
+
+/// Syncs and answers until every writer is gone.
+pub(super) fn run(store: &Store, written: &Receiver<Written>, metrics: &ShardMetrics, watch: &SyncWatch) {
+    while let Ok(first) = written.recv() {
+        let turns: Vec<_> = std::iter::once(first).chain(written.try_iter()).collect();
+        let start = Instant::now();
+        watch.begin();
+        let synced = store.sync();
+        watch.end();
+        match synced {
+            Ok(()) => {
+                metrics.fsync_seconds.record(start.elapsed().as_secs_f64());
+                turns.into_iter().for_each(|turn| turn.acknowledge(store));
+            }
+            Err(error) => {
+                tracing::error!(%error, "what was written may not survive a power cut: events are refused from now on");
+                turns.into_iter().for_each(Written::refuse);
+            }
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! Events that are taken from a log that can be read again, each exactly once: with the events a writer stores how far
+//! it is, in one write.
+//!
+//! A partition of such a log has a [`PartitionSender`]: one way into each writer, on which chunks go in order and stay until they
+//! are durable. A writer takes from a lane only the block that comes next; what follows one that failed is refused, and
+//! sent again after it. So a writer's mark always stands for everything below it.
+
+use super::event_batch::{EventBatch, EventBatchBuilder};
+use super::health::{Health, Refusal};
+use super::mailbox::Mailbox;
+use super::task::{Awaited, LeftOut, Task};
+use crate::store::MarkKey;
+use metrics::Counter;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use tokio::sync::oneshot::error::TryRecvError;
+
+/// Events of one chunk for one writer.
+pub(super) struct KafkaBatch {
+    pub events: EventBatch,
+    /// Of the chunk, by the numbers of its events.
+    offsets: Arc<[u64]>,
+    pub mark: Arc<MarkKey>,
+    /// Which block of its lane it is, from 0.
+    pub nth: u64,
+    /// The chunk's end: the offset that the writer takes next.
+    pub next: u64,
+}
+
+impl KafkaBatch {
+    /// The offset of the record that an event is of.
+    pub(super) fn offset_of(&self, number: u32) -> Option<u64> {
+        self.offsets.get(number as usize).copied()
+    }
+}
+
+/// What of each lane a writer takes next.
+#[derive(Default)]
+pub(super) struct SequenceGuard {
+    next: HashMap<Arc<MarkKey>, u64>,
+}
+
+impl SequenceGuard {
+    /// Leaves of the tasks of a turn those that are in order, and refuses the others.
+    pub(super) fn keep(&self, tasks: Vec<Task>) -> Vec<Task> {
+        if !tasks.iter().any(|task| matches!(task, Task::KafkaEvents(..))) {
+            return tasks;
+        }
+        let mut ahead: HashMap<Arc<MarkKey>, u64> = HashMap::new();
+        let mut kept = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            if let Task::KafkaEvents(batch, _) = &task {
+                let known = self.next.get(&batch.mark).copied().unwrap_or(0);
+                let next = ahead.entry(batch.mark.clone()).or_insert(known);
+                if *next != batch.nth {
+                    task.refuse(Refusal::ReadFailed);
+                    continue;
+                }
+                *next += 1;
+            }
+            kept.push(task);
+        }
+        kept
+    }
+
+    /// Says that tasks were written.
+    pub(super) fn took(&mut self, tasks: &[Task]) {
+        for task in tasks {
+            if let Task::KafkaEvents(batch, _) = task {
+                self.next.insert(batch.mark.clone(), batch.nth + 1);
+            }
+        }
+    }
+}
+
+/// The ways of one partition into the writers.
+pub struct PartitionSender {
+    sender: Vec<WriterQueue>,
+    health: Health,
+    ignored: Counter,
+    events: usize,
+}
+
+struct WriterQueue {
+    mailbox: Mailbox,
+    mark: Arc<MarkKey>,
+    nth: u64,
+    /// In order; what is sent comes first.
+    batches: VecDeque<InFlight>,
+    /// A block was refused: nothing is sent before every answer that is still to come is there.
+    refused: bool,
+}
+
+/// A block that is not durable yet.
+struct InFlight {
+    chunk: u64,
+    batch: Arc<KafkaBatch>,
+    answer: Option<Awaited<Vec<LeftOut>>>,
+}
+
+impl PartitionSender {
+    pub(super) fn new(mailboxes: &[Mailbox], health: Health, ignored: Counter, topic: &str, partition: u32) -> Self {
+        let writers = mailboxes.len() as u16;
+        let lane = |(writer, mailbox): (usize, &Mailbox)| WriterQueue {
+            mailbox: mailbox.clone(),
+            mark: Arc::new(MarkKey::new(topic, partition, writers, writer as u16)),
+            nth: 0,
+            batches: VecDeque::new(),
+            refused: false,
+        };
+        Self { sender: mailboxes.iter().enumerate().map(lane).collect(), health, ignored, events: 0 }
+    }
+
+    /// Takes a chunk's events, whose records are at `offsets`, and which end before offset `next`. Says in how many parts;
+    /// each is told by [`PartitionSender::drive`].
+    pub fn put(&mut self, chunk: u64, events: EventBatchBuilder, offsets: Vec<u64>, next: u64) -> usize {
+        let (mut parts, offsets) = (0, Arc::from(offsets));
+        self.ignored.increment(events.ignored() as u64);
+        for (writer, events) in events.into_batches() {
+            let lane = &mut self.sender[writer];
+            self.events += events.len();
+            let batch = Arc::new(KafkaBatch {
+                events,
+                offsets: Arc::clone(&offsets),
+                mark: lane.mark.clone(),
+                nth: lane.nth,
+                next,
+            });
+            lane.nth += 1;
+            lane.batches.push_back(InFlight { chunk, batch, answer: None });
+            parts += 1;
+        }
+        parts
+    }
+
+    /// Events that are not durable yet.
+    pub fn events(&self) -> usize {
+        self.events
+    }
+
+    /// Sends what there is room for, and tells `done` the chunk of every part that became durable, with the offsets of those
+    /// of its records that were left out, each with the code that says why. Does not wait. What is refused stays, to be
+    /// sent again by a later call; the first refusal is returned.
+    pub fn drive(&mut self, mut done: impl FnMut(u64, Vec<(u64, &'static str)>)) -> Option<Refusal> {
+        let mut refusal = None;
+        for lane in &mut self.sender {
+            if let Some(why) = lane.answers(&mut self.events, &mut done) {
+                refusal.get_or_insert(why);
+                // Not at once again: who refuses is in trouble.
+                continue;
+            }
+            if lane.refused || lane.batches.is_empty() {
+                continue;
+            }
+            if let Some(why) = self.health.refusal().or_else(|| lane.send()) {
+                refusal.get_or_insert(why);
+            }
+        }
+        refusal
+    }
+}
+
+impl WriterQueue {
+    fn answers(&mut self, events: &mut usize, done: &mut impl FnMut(u64, Vec<(u64, &'static str)>)) -> Option<Refusal> {
+        let mut refusal = None;
+        while !self.refused {
+            let answer = self.batches.front_mut().and_then(|front| front.answer.as_mut())?;
+            match answer.try_recv() {
+                Err(TryRecvError::Empty) => return None,
+                Ok(Ok(left_out)) => {
+                    if let Some(front) = self.batches.pop_front() {
+                        *events -= front.batch.events.len();
+                        let offset = |(number, code)| Some((front.batch.offset_of(number)?, code));
+                        let mut left_out: Vec<_> = left_out.into_iter().filter_map(offset).collect();
+                        // They are read once more, in this order.
+                        left_out.sort_unstable();
+                        done(front.chunk, left_out);
+                    }
+                }
+                Ok(Err(why)) => refusal = Some(why),
+                Err(TryRecvError::Closed) => refusal = Some(Refusal::Stopping),
+            }
+            if refusal.is_some() {
+                self.refused = true;
+            }
+        }
+        // Whatever was sent after it is refused, too, for it is out of order.
+        for batch in &mut self.batches {
+            match batch.answer.as_mut().map(Awaited::try_recv) {
+                Some(Err(TryRecvError::Empty)) => return refusal,
+                _ => batch.answer = None,
+            }
+        }
+        self.refused = false;
+        refusal
+    }
+
+    fn send(&mut self) -> Option<Refusal> {
+        for batch in self.batches.iter_mut().filter(|batch| batch.answer.is_none()) {
+            let sent = batch.batch.clone();
+            match self.mailbox.send(|reply| Task::KafkaEvents(sent, reply)) {
+                Ok(answer) => batch.answer = Some(answer),
+                Err(why) => return Some(why),
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mailbox::{Inbox, mailbox};
+    use super::*;
+    use crate::clock::Clock;
+    use crate::engine::Policy;
+    use crate::model::{DaId, Event, Kind, RuleSet, UserId};
+    use crate::store::{Store, StoreOptions};
+
+    const ROOM: usize = 4;
+
+    struct World {
+        sender: PartitionSender,
+        inbox: Inbox,
+        order: SequenceGuard,
+        done: Vec<u64>,
+        refusal: Option<Refusal>,
+        _dir: tempfile::TempDir,
+    }
+
+    impl World {
+        /// One writer with room for [`ROOM`] events.
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let options = StoreOptions { data_dir: dir.path().to_owned(), ..StoreOptions::default() };
+            let (mailbox, inbox) = mailbox(ROOM, 1 << 20);
+            let health = Health::new(Arc::new(Store::open(&options).unwrap()));
+            let sender = PartitionSender::new(&[mailbox], health, Counter::noop(), "t", 0);
+            Self { sender, inbox, order: SequenceGuard::default(), done: Vec::new(), refusal: None, _dir: dir }
+        }
+
+        fn put(&mut self, chunk: u64, events: usize) {
+            let policy = Policy::new(RuleSet::new([]), 256, 1_000, 1_000, 0);
+            let mut builder = EventBatchBuilder::new(1, Arc::new(policy), &Clock::system());
+            let (user, da) = (UserId::new("u").unwrap(), DaId::new("1").unwrap());
+            let event = Event { user, da, ts: None, id: None, kind: Kind::IMPRESSION, keys: Default::default() };
+            (0..events).for_each(|_| builder.push(0, &event).unwrap());
+            assert_eq!(self.sender.put(chunk, builder, vec![chunk; events], chunk + 1), 1);
+        }
+
+        fn drive(&mut self) {
+            self.refusal = self.sender.drive(|chunk, _| self.done.push(chunk));
+        }
+
+        /// The writer takes all that waits for a turn, which fails or not. Says which blocks were in it.
+        fn turn(&mut self, fails: bool) -> Vec<u64> {
+            let tasks: Vec<Task> = self.inbox.receiver.try_iter().inspect(|task| self.inbox.taken(task)).collect();
+            let tasks = self.order.keep(tasks);
+            let number = |task: &Task| if let Task::KafkaEvents(batch, _) = task { batch.nth } else { 99 };
+            let numbers = tasks.iter().map(number).collect();
+            if !fails {
+                self.order.took(&tasks);
+            }
+            for task in tasks {
+                match task {
+                    Task::KafkaEvents(_, reply) if !fails => reply.send(Ok(Vec::new())).unwrap(),
+                    task => task.refuse(Refusal::ReadFailed),
+                }
+            }
+            numbers
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_goes_before_what_comes_later() {
+        let mut world = World::new();
+        for chunk in 0..4 {
+            world.put(chunk, 2);
+        }
+        world.drive();
+        assert_eq!((world.refusal, world.sender.events()), (Some(Refusal::Busy), 8));
+        assert_eq!(world.turn(false), [0, 1]);
+        world.drive();
+        assert_eq!((world.turn(false), world.done.as_slice()), (vec![2, 3], &[0, 1][..]));
+        world.drive();
+        assert_eq!((world.done.as_slice(), world.sender.events(), world.refusal), (&[0, 1, 2, 3][..], 0, None));
+    }
+
+    #[test]
+    fn what_follows_a_failed_block_waits_for_it() {
+        let mut world = World::new();
+        world.put(0, 1);
+        world.drive();
+        // The first turn fails, and a block that was sent meanwhile comes into the next one.
+        assert_eq!(world.turn(true), [0]);
+        let later = world.sender.sender[0].mailbox.clone();
+        world.put(1, 1);
+        let batch = world.sender.sender[0].batches[1].batch.clone();
+        world.sender.sender[0].batches[1].answer = Some(later.send(|reply| Task::KafkaEvents(batch, reply)).unwrap());
+        assert_eq!(world.turn(false), [] as [u64; 0]);
+        world.drive();
+        assert_eq!((world.refusal, world.done.len()), (Some(Refusal::ReadFailed), 0));
+        world.drive();
+        assert_eq!(world.turn(false), [0, 1]);
+        world.drive();
+        assert_eq!(world.done, [0, 1]);
+    }
+
+    #[test]
+    fn blocks_of_one_turn_are_in_order_among_themselves() {
+        let mut world = World::new();
+        (0..3).for_each(|chunk| world.put(chunk, 1));
+        world.drive();
+        assert_eq!(world.turn(true), [0, 1, 2]);
+        world.drive();
+        world.drive();
+        assert_eq!(world.turn(false), [0, 1, 2]);
+        world.drive();
+        assert_eq!(world.done, [0, 1, 2]);
+    }
+}

@@ -1,0 +1,278 @@
+//! The logs that a turn touches, each once, as they will be written.
+
+use super::turn::TurnOutcome;
+use crate::engine::{Logs, Policy, capped_until, plan_cap};
+use crate::model::{CapKey, CapRow, Log, TsMs, UserId};
+use crate::store::{Commit, LogRow, RowKey, Store};
+use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
+use std::borrow::Cow;
+use std::hash::BuildHasher;
+
+/// A log in hand.
+pub(super) struct Slot<'a> {
+    row_key: Cow<'a, [u8]>,
+    log: Log,
+    /// Until when the key is capped by `log`.
+    until: Option<TsMs>,
+    may_cap: bool,
+    dirty: bool,
+    fired: bool,
+    /// Judged anew without an event.
+    recheck: bool,
+    /// Its log is there, and cannot be read: `log` says nothing.
+    unreadable: bool,
+}
+
+impl Slot<'_> {
+    /// Whether `caps` may hold a row for it.
+    fn may_hold(&self) -> bool {
+        self.may_cap || self.fired || self.recheck
+    }
+
+    /// What is done with a cap whose log cannot be read: it lasts as long as was known last.
+    fn keep_cap(&self, held: Option<CapRow>, commit: &mut Commit<'_>, outcome: &mut TurnOutcome, now: TsMs) {
+        if !self.fired {
+            return;
+        }
+        let until = held.map(|row| row.until).filter(|&until| until > now);
+        let plan = plan_cap(held, until, true);
+        commit.put_cap(&self.row_key, &plan, now);
+        outcome.caps_ended += u64::from(held.is_some() && until.is_none());
+        outcome.timers_added.extend(plan.timer_add.map(|due| (self.row_key[0], due)));
+    }
+}
+
+/// The logs in hand.
+pub(super) struct WorkingSet<'a> {
+    policy: &'a Policy,
+    now: TsMs,
+    slots: Vec<Slot<'a>>,
+    /// The slots before this one have their logs.
+    loaded: usize,
+    /// The slots that have their logs, in the order of their row keys.
+    order: Vec<u32>,
+    /// The slots by their row keys.
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// The slots that became capped since it was last looked at.
+    newly_capped: Vec<u32>,
+    /// What every row of a user begins with, of those with a log that cannot be read.
+    unreadable: HashSet<Vec<u8>>,
+    key: String,
+}
+
+impl<'a> WorkingSet<'a> {
+    /// An empty hand, with room for so many logs.
+    pub(super) fn new(policy: &'a Policy, now: TsMs, room: usize) -> Self {
+        Self {
+            policy,
+            now,
+            slots: Vec::with_capacity(room),
+            loaded: 0,
+            order: Vec::new(),
+            index: HashTable::with_capacity(room),
+            hasher: DefaultHashBuilder::default(),
+            newly_capped: Vec::new(),
+            unreadable: HashSet::new(),
+            key: String::new(),
+        }
+    }
+
+    pub(super) fn policy(&self) -> &'a Policy {
+        self.policy
+    }
+
+    pub(super) fn now(&self) -> TsMs {
+        self.now
+    }
+
+    /// Takes a log in hand, once; it is read by [`WorkingSet::load`].
+    pub(super) fn take(&mut self, row_key: impl Into<Cow<'a, [u8]>>) -> u32 {
+        let row_key = row_key.into();
+        let hash = self.hasher.hash_one(&*row_key);
+        if let Some(&slot) = self.index.find(hash, |&slot| self.slots[slot as usize].row_key == row_key) {
+            return slot;
+        }
+        let slot = self.slots.len() as u32;
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.index.insert_unique(hash, slot, |&slot| hasher.hash_one(&*slots[slot as usize].row_key));
+        self.slots.push(Slot {
+            row_key,
+            log: Log::default(),
+            until: None,
+            may_cap: false,
+            dirty: false,
+            fired: false,
+            recheck: false,
+            unreadable: false,
+        });
+        slot
+    }
+
+    /// Takes a log whose timer fired.
+    pub(super) fn take_fired(&mut self, row_key: &'a [u8]) {
+        let slot = self.take(row_key);
+        self.slots[slot as usize].fired = true;
+    }
+
+    /// Takes a log that is to be judged anew.
+    pub(super) fn take_recheck(&mut self, row_key: &'a [u8]) {
+        let slot = self.take(row_key);
+        self.slots[slot as usize].recheck = true;
+    }
+
+    /// The log of a user and key, if it is in hand.
+    pub(super) fn find(&self, user: &UserId<'_>, key: &CapKey<'_>) -> Option<u32> {
+        self.find_row(RowKey::new(user, key).as_bytes())
+    }
+
+    fn find_row(&self, row_key: &[u8]) -> Option<u32> {
+        let hash = self.hasher.hash_one(row_key);
+        self.index.find(hash, |&slot| &*self.slots[slot as usize].row_key == row_key).copied()
+    }
+
+    /// Reads the logs taken, and those that were reserved along with them: whoever touches an ad may confirm or release
+    /// what was reserved of it. `wanted` are the hashes by which that may be. Blocks on disk.
+    pub(super) fn load(&mut self, store: &Store, wanted: impl FnOnce() -> HashSet<u64>) {
+        self.load_taken(store);
+        let held = |slot: &Slot<'_>| slot.log.sections.iter().any(|section| !section.reservations.is_empty());
+        if !self.slots.iter().any(held) {
+            return;
+        }
+        let wanted = wanted();
+        let mut reserved: Vec<Vec<u8>> = Vec::new();
+        for slot in &self.slots {
+            let held = slot.log.sections.iter().flat_map(|section| &section.reservations);
+            for held in held.filter(|held| wanted.contains(&held.hash)) {
+                reserved.extend(held.keys.iter().map(|key| RowKey::sibling(&slot.row_key, key)));
+            }
+        }
+        for row_key in reserved {
+            self.take(row_key);
+        }
+        self.load_taken(store);
+    }
+
+    /// Whether a log of the user of a row key cannot be read: then nothing is done to the user in this turn.
+    #[inline]
+    pub(super) fn is_unreadable(&self, row_key: &[u8]) -> bool {
+        !self.unreadable.is_empty() && self.unreadable.contains(RowKey::user_prefix(row_key))
+    }
+
+    /// Says that something else of the user of a row key cannot be read.
+    pub(super) fn set_unreadable(&mut self, row_key: &[u8]) {
+        self.unreadable.insert(RowKey::user_prefix(row_key).to_vec());
+    }
+
+    fn load_taken(&mut self, store: &Store) {
+        // In the order of their keys: neighbours are found beside each other, in memory and in files.
+        let new = in_order(&self.slots, self.loaded);
+        let mut unreadable = Vec::new();
+        let rows =
+            store.logs().get_in_order(new.iter().map(|&slot| &*self.slots[slot as usize].row_key), &mut unreadable);
+        for slot in unreadable.into_iter().map(|number| new[number]) {
+            let slot = &mut self.slots[slot as usize];
+            slot.unreadable = true;
+            self.unreadable.insert(RowKey::user_prefix(&slot.row_key).to_vec());
+        }
+        for (&slot, row) in new.iter().zip(rows) {
+            let Some(LogRow { log, may_cap }) = row else { continue };
+            let slot = &mut self.slots[slot as usize];
+            slot.may_cap = may_cap;
+            slot.log = log;
+            key_text(&slot.row_key, &mut self.key);
+            self.policy.refresh(&self.key, &mut slot.log, self.now);
+            slot.until = capped_until(self.policy, &self.key, &slot.log, self.now);
+        }
+        // Almost always all are new.
+        self.order = if new.len() == self.slots.len() { new } else { in_order(&self.slots, 0) };
+        self.loaded = self.slots.len();
+    }
+
+    /// The slots that became capped since this was last asked.
+    pub(super) fn newly_capped(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.newly_capped)
+    }
+
+    /// The row key of a log, and until when it is capped now, if it is.
+    pub(super) fn cap_of(&self, slot: u32) -> Option<(&[u8], TsMs)> {
+        let slot = &self.slots[slot as usize];
+        Some((&slot.row_key, slot.until?))
+    }
+
+    /// Writes what changed, and brings what is told of caps in line.
+    pub(super) fn finish(self, store: &Store, commit: &mut Commit<'_>, outcome: &mut TurnOutcome) {
+        let slots = self.order.iter().map(|&slot| &self.slots[slot as usize]);
+        let touched: Vec<_> = slots.filter(|slot| slot.dirty || slot.fired || slot.recheck).collect();
+        let may_hold = touched.iter().copied().filter(|slot| slot.may_hold());
+        let mut lost = Vec::new();
+        let mut rows = store.caps().get_many(may_hold.map(|slot| &*slot.row_key), &mut lost);
+        // Whatever such a row says, it is written anew, from the log. Its timer, if it has one, finds that it was.
+        lost.into_iter().for_each(|number| rows[number] = Some(CapRow { until: TsMs(0), due: TsMs(0) }));
+        let mut held = rows.into_iter();
+        for slot in touched {
+            let held = if slot.may_hold() { held.next().flatten() } else { None };
+            if slot.unreadable {
+                slot.keep_cap(held, commit, outcome, self.now);
+                continue;
+            }
+            if held.is_none() && slot.until.is_none() && !slot.dirty {
+                continue;
+            }
+            let plan = plan_cap(held, slot.until, slot.fired);
+            // A log that was not capped before must say that `caps` may have its key.
+            if slot.dirty || (plan.row.is_some() && !slot.may_cap) {
+                commit.put_log(&slot.row_key, &slot.log, plan.row.is_some());
+            }
+            commit.put_cap(&slot.row_key, &plan, self.now);
+            outcome.caps_started += u64::from(held.is_none() && plan.row.is_some());
+            outcome.caps_ended += u64::from(held.is_some() && plan.row.is_none());
+            outcome.timers_added.extend(plan.timer_add.map(|due| (slot.row_key[0], due)));
+        }
+    }
+}
+
+impl Logs for WorkingSet<'_> {
+    type At = u32;
+
+    fn log(&self, at: u32) -> &Log {
+        &self.slots[at as usize].log
+    }
+
+    #[inline]
+    fn change(&mut self, at: u32, change: impl FnOnce(&mut Log)) {
+        let slot = &mut self.slots[at as usize];
+        change(&mut slot.log);
+        slot.dirty = true;
+        key_text(&slot.row_key, &mut self.key);
+        let until = capped_until(self.policy, &self.key, &slot.log, self.now);
+        if slot.until.is_none() && until.is_some() {
+            self.newly_capped.push(at);
+        }
+        slot.until = until;
+    }
+
+    fn capped_until(&self, at: u32) -> Option<TsMs> {
+        self.slots[at as usize].until
+    }
+
+    fn sibling(&self, at: u32, key: &str) -> Option<u32> {
+        self.find_row(&RowKey::sibling(&self.slots[at as usize].row_key, key))
+    }
+}
+
+/// The numbers of the slots from one on, in the order of their row keys.
+fn in_order(slots: &[Slot<'_>], from: usize) -> Vec<u32> {
+    let number = |slot: usize| (RowKey::leading(&slots[slot].row_key), slot as u32);
+    let mut order: Vec<_> = (from..slots.len()).map(number).collect();
+    let row_key = |slot: u32| &slots[slot as usize].row_key;
+    order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| row_key(a.1).cmp(row_key(b.1))));
+    order.into_iter().map(|(_, slot)| slot).collect()
+}
+
+fn key_text(row_key: &[u8], out: &mut String) {
+    // Row keys are made of checked users and keys only.
+    if RowKey::key_into(row_key, out).is_none() {
+        out.clear();
+    }
+}

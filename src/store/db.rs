@@ -1,0 +1,266 @@
+//! RocksDB as everything else in the store uses it: tables, reads that count what is damaged, and writes that stop for
+//! good once one has failed.
+
+use super::error::StoreError;
+use super::position::{Known, Position};
+use super::table::Table;
+use super::wal;
+use rocksdb::{
+    BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, DBPinnableSlice, DBRawIterator, IteratorMode,
+    ReadOptions, WriteBatch, WriteBufferManager, WriteOptions,
+};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The bounds of a scan; the end is not in it.
+pub(in crate::store) type KeyRange = Range<Vec<u8>>;
+
+/// A key and a value that are owned.
+pub(in crate::store) type OwnedRow = (Box<[u8]>, Box<[u8]>);
+
+/// The open database. Shared by all tables.
+pub(in crate::store) struct Db {
+    pub rocks: DB,
+    /// `None` in memory.
+    dir: Option<PathBuf>,
+    cache: Cache,
+    write_buffers: WriteBufferManager,
+    sync: SyncState,
+    poison: Poison,
+    /// How often something could not be read.
+    unreadable_rows: AtomicU64,
+}
+
+/// Up to where the write-ahead log is known to be on disk.
+struct SyncState {
+    /// `None` in memory.
+    position: Option<Position>,
+    /// Up to this sequence of RocksDB's everything is synced.
+    synced_seq: AtomicU64,
+}
+
+/// Set once a write or a sync has failed, never cleared.
+#[derive(Default)]
+struct Poison {
+    is_set: AtomicBool,
+    /// Wakes whoever waits for a write to make room.
+    on_set: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl Db {
+    pub(in crate::store) fn new(
+        rocks: DB,
+        dir: Option<PathBuf>,
+        cache: Cache,
+        write_buffers: WriteBufferManager,
+        position: Option<Position>,
+    ) -> Self {
+        let sync = SyncState { position, synced_seq: AtomicU64::new(0) };
+        Self { rocks, dir, cache, write_buffers, sync, poison: Poison::default(), unreadable_rows: AtomicU64::new(0) }
+    }
+
+    pub(in crate::store) fn cf(&self, table: Table) -> &ColumnFamily {
+        // Every table was created when the store was opened.
+        self.rocks.cf_handle(table.name()).unwrap_or_else(|| panic!("table {} is open", table.name()))
+    }
+
+    pub(in crate::store) fn dir(&self) -> Option<&Path> {
+        self.dir.as_deref()
+    }
+
+    pub(in crate::store) fn get(
+        &self,
+        table: Table,
+        key: &[u8],
+        doing: &'static str,
+    ) -> Result<Option<DBPinnableSlice<'_>>, StoreError> {
+        self.rocks.get_pinned_cf(self.cf(table), key).map_err(StoreError::rocks(doing))
+    }
+
+    /// Reads many rows at once, in the order asked; `in_order` where the keys ascend and each comes once, which takes less
+    /// time.
+    pub(in crate::store) fn get_many(
+        &self,
+        table: Table,
+        keys: &[&[u8]],
+        in_order: bool,
+        doing: &'static str,
+    ) -> Vec<Result<Option<DBPinnableSlice<'_>>, StoreError>> {
+        let rows = self.rocks.batched_multi_get_cf(self.cf(table), keys, in_order);
+        let mut answers = Vec::with_capacity(rows.len());
+        for (row, key) in rows.into_iter().zip(keys) {
+            // Asked alone a key may have an answer where many have none: that of a user who was erased is not looked for
+            // in the damaged file.
+            answers
+                .push(row.or_else(|_| self.rocks.get_pinned_cf(self.cf(table), key)).map_err(StoreError::rocks(doing)));
+        }
+        answers
+    }
+
+    /// The rows of a range in their order. The first that cannot be read is an error.
+    pub(in crate::store) fn rows(
+        &self,
+        table: Table,
+        range: KeyRange,
+        doing: &'static str,
+    ) -> impl Iterator<Item = Result<OwnedRow, StoreError>> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(range);
+        let rows = self.rocks.iterator_cf_opt(self.cf(table), options, IteratorMode::Start);
+        rows.map(move |row| row.map_err(StoreError::rocks(doing)))
+    }
+
+    /// An iterator over a range, not yet positioned.
+    pub(in crate::store) fn raw_rows(&self, table: Table, range: KeyRange, fill_cache: bool) -> DBRawIterator<'_> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_range(range);
+        options.fill_cache(fill_cache);
+        self.rocks.raw_iterator_cf_opt(self.cf(table), options)
+    }
+
+    /// Writes a batch, all of it or nothing. It survives the end of the process, and a power cut only once [`Db::sync`]
+    /// has returned after it. Poisons the store where it fails.
+    pub(in crate::store) fn write(&self, batch: WriteBatch, doing: &'static str) -> Result<(), StoreError> {
+        self.write_with(batch, &WriteOptions::default(), doing)
+    }
+
+    /// The same; it is durable afterwards.
+    pub(in crate::store) fn write_durably(&self, batch: WriteBatch, doing: &'static str) -> Result<(), StoreError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(self.dir.is_some());
+        self.write_with(batch, &options, doing)
+    }
+
+    pub(in crate::store) fn write_with(
+        &self,
+        batch: WriteBatch,
+        options: &WriteOptions,
+        doing: &'static str,
+    ) -> Result<(), StoreError> {
+        self.refuse_if_poisoned()?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.rocks.write_opt(batch, options).map_err(StoreError::rocks(doing)).inspect_err(|_| self.poison())
+    }
+
+    /// Whether an earlier write or sync failed: from then on nothing is written, for RocksDB's memory may differ from its
+    /// disk. Reads go on.
+    pub(in crate::store) fn is_poisoned(&self) -> bool {
+        self.poison.is_set.load(Ordering::Acquire)
+    }
+
+    pub(in crate::store) fn refuse_if_poisoned(&self) -> Result<(), StoreError> {
+        if self.is_poisoned() { Err(StoreError::Poisoned) } else { Ok(()) }
+    }
+
+    pub(in crate::store) fn poison(&self) {
+        self.poison.is_set.store(true, Ordering::Release);
+        if let Some(wake) = self.poison.on_set.get() {
+            wake();
+        }
+    }
+
+    /// What is called when the store is poisoned; the first that is given.
+    pub(in crate::store) fn on_poison(&self, wake: impl Fn() + Send + Sync + 'static) {
+        let _ = self.poison.on_set.set(Box::new(wake));
+    }
+
+    /// Makes every write so far survive a power cut. Any number of writers share one call. Poisons the store where it
+    /// fails.
+    pub(in crate::store) fn sync(&self) -> Result<(), StoreError> {
+        self.refuse_if_poisoned()?;
+        if self.dir.is_none() {
+            return Ok(());
+        }
+        // Before the sync: what is written meanwhile may not be part of it.
+        let seq = self.rocks.latest_sequence_number();
+        let synced = self.rocks.flush_wal(true).map_err(StoreError::rocks("syncing the write-ahead log"));
+        synced.and_then(|()| self.note_synced(seq, false)).inspect_err(|_| self.poison())
+    }
+
+    /// Says that everything up to a sequence is on disk; `clean` where nothing is written after it.
+    pub(in crate::store) fn note_synced(&self, seq: u64, clean: bool) -> Result<(), StoreError> {
+        self.sync.synced_seq.fetch_max(seq, Ordering::Relaxed);
+        self.note(|known| (known.synced, known.clean) = (known.synced.max(seq), clean))
+    }
+
+    /// Says that everything written so far is in the log, if perhaps not on disk.
+    pub(in crate::store) fn note_written(&self) -> Result<(), StoreError> {
+        let seq = self.rocks.latest_sequence_number();
+        self.note(|known| known.written = known.written.max(seq)).inspect_err(|_| self.poison())
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Known)) -> Result<(), StoreError> {
+        let Some(position) = &self.sync.position else { return Ok(()) };
+        position
+            .note(change)
+            .map_err(|error| StoreError::Io { doing: "noting how far the log is synced", kind: error.kind() })
+    }
+
+    /// What leads every commit: up to where everything was synced by then. Only the write-ahead log has it, and after a
+    /// crash it says what of the log was promised.
+    pub(in crate::store) fn put_sync_note(&self, batch: &mut WriteBatch) {
+        batch.put_log_data(wal::note(self.sync.synced_seq.load(Ordering::Relaxed)));
+    }
+
+    /// Notes that something of a table could not be read.
+    pub(in crate::store) fn count_unreadable(&self, table: Table, error: &StoreError) {
+        let before = self.unreadable_rows.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("freqcap_unreadable_rows_total", "table" => table.name()).increment(1);
+        // The first, and then ever more seldom: they may be many, and come again with every read.
+        if (before + 1).is_power_of_two() {
+            tracing::error!(
+                table = table.name(), %error, so_far = before + 1,
+                "rows cannot be read: their users are refused, all others are served; `freqcap verify` finds them all, \
+                 `freqcap repair` gives them up"
+            );
+        }
+    }
+
+    /// How often something could not be read since the start.
+    pub(in crate::store) fn unreadable_rows(&self) -> u64 {
+        self.unreadable_rows.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::store) fn flush(&self, table: Table) -> Result<(), StoreError> {
+        self.rocks.flush_cf(self.cf(table)).map_err(StoreError::rocks("flushing a table"))
+    }
+
+    /// Rewrites the files of a range, or all of a table, down to the last level; `exclusive` where no other compaction
+    /// may run meanwhile. RocksDB does not tell of failures.
+    pub(in crate::store) fn compact(&self, table: Table, range: Option<&KeyRange>, exclusive: bool) {
+        let mut options = CompactOptions::default();
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        options.set_exclusive_manual_compaction(exclusive);
+        let (start, end) = (range.map(|range| &range.start), range.map(|range| &range.end));
+        self.rocks.compact_range_cf_opt(self.cf(table), start, end, &options);
+    }
+
+    /// A figure of RocksDB's own over one table.
+    pub(in crate::store) fn table_figure(&self, table: Table, property: &str) -> Option<u64> {
+        self.rocks.property_int_value_cf(self.cf(table), property).ok().flatten()
+    }
+
+    /// A figure of RocksDB's own over the whole database.
+    pub(in crate::store) fn figure(&self, property: &str) -> Option<u64> {
+        self.rocks.property_int_value(property).ok().flatten()
+    }
+
+    /// Flushes and compactions that failed since the start. RocksDB begins them anew, for ever where a block is damaged.
+    pub(in crate::store) fn background_errors(&self) -> u64 {
+        self.figure("rocksdb.background-errors").unwrap_or(0)
+    }
+
+    /// Bytes in the block cache.
+    pub(in crate::store) fn cache_bytes(&self) -> u64 {
+        self.cache.get_usage() as u64
+    }
+
+    /// Bytes in the write buffers of all tables.
+    pub(in crate::store) fn write_buffer_bytes(&self) -> u64 {
+        self.write_buffers.get_usage() as u64
+    }
+}

@@ -1,0 +1,219 @@
+//! A data directory before it is opened: it is ours alone, it has all that was acknowledged, and nothing in it is of a
+//! newer version.
+
+use super::boot::boot_number;
+use super::error::StoreError;
+use super::lock::{DirLock, LockError};
+use super::manifest;
+use super::options::StoreOptions;
+use super::position::Known;
+use super::table::Table;
+use super::tables::meta::FORMAT;
+use super::whole::{self, Damage};
+use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, ErrorKind, LiveFile, Options};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Why a store was not opened, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(
+        "the data directory {} is in use by {owner}; stop that process, or choose another directory with --data-dir",
+        dir.display()
+    )]
+    InUse { dir: PathBuf, owner: String },
+    #[error(
+        "the data directory {} was written by a newer freqcap (format {found}, this one knows up to {FORMAT}); \
+         start that version, or choose another directory with --data-dir",
+        dir.display()
+    )]
+    NewerFormat { dir: PathBuf, found: String },
+    #[error("the data directory {} cannot be used: {source}", dir.display())]
+    Directory { dir: PathBuf, source: std::io::Error },
+    #[error(
+        "the data directory {0} is damaged: {damage}. It is left as it is. `freqcap verify --data-dir {0}` reads all of \
+         it and tells what cannot be read; `freqcap repair --data-dir {0}` tells what it would give up to make it whole, \
+         and with --yes gives it up; or put a copy from before the damage in its place",
+        dir.display()
+    )]
+    Damaged { dir: PathBuf, damage: Damage },
+    #[error("RocksDB cannot open the data directory {}: {source}", dir.display())]
+    RocksDb { dir: PathBuf, source: rocksdb::Error },
+    #[error("reading the state of the data directory {}: {source}", dir.display())]
+    State { dir: PathBuf, source: StoreError },
+}
+
+/// What RocksDB says of a directory that it cannot open.
+pub(super) fn failed(dir: &Path, source: rocksdb::Error) -> OpenError {
+    let text = source.to_string();
+    let is_damage = source.kind() == ErrorKind::Corruption || text.contains("No such file");
+    if !is_damage {
+        return OpenError::RocksDb { dir: dir.to_owned(), source };
+    }
+    let is_log = text.contains("WAL");
+    let lost = if is_log {
+        "acknowledged changes that were in that part of the write-ahead log are lost"
+    } else {
+        "RocksDB cannot tell from there on what is in the directory"
+    };
+    let lost = lost.to_owned();
+    OpenError::Damaged { dir: dir.to_owned(), damage: Damage { what: text, lost } }
+}
+
+/// Refuses a directory that has lost something that was acknowledged, before anything of it is changed. Returns up to
+/// where its log is known to be on disk.
+pub(super) fn refuse_damage(options: &StoreOptions, database: &Options) -> Result<Known, OpenError> {
+    let dir = options.data_dir.as_path();
+    let unusable = |source| OpenError::Directory { dir: dir.to_owned(), source };
+    let damaged = |damage| Err(OpenError::Damaged { dir: dir.to_owned(), damage });
+    if let Some(damage) = whole::without_list(dir).map_err(unusable)? {
+        return damaged(damage);
+    }
+    if !dir.join("CURRENT").exists() {
+        return Ok(Known { boot: boot_number(), ..Known::default() });
+    }
+    let logs = whole::look(dir, boot_number()).map_err(unusable)?;
+    if let Some(damage) = logs.damage {
+        return damaged(damage);
+    }
+    // RocksDB reads nothing of a directory whose list of files ends in what it cannot read.
+    if let Some(at) = manifest::trim(dir, &logs).map_err(unusable)? {
+        tracing::info!(at, "RocksDB's list of files ends in a change that was never done");
+    }
+    refuse_unknown_tables(dir, database)?;
+    // All that is promised may be in files already: then no log has it.
+    if logs.promised > logs.last_seq() {
+        let last = last_sequence(dir, database)?;
+        if last < logs.promised && !logs.lost_a_write {
+            return damaged(whole::ends_too_soon(dir, last, logs.promised));
+        }
+    }
+    if let Some(torn) = logs.torn {
+        let file = &logs.files[torn];
+        let (name, at, bytes) = (whole::name(&file.path), file.whole_to, file.lost_bytes());
+        if logs.lost_a_write {
+            tracing::error!(
+                file = name,
+                at,
+                bytes,
+                "the end of the last acknowledged write is missing: its events may be lost; clients may send them again"
+            );
+        } else {
+            tracing::info!(file = name, at, bytes, "the write-ahead log ends in a write that was not acknowledged");
+        }
+        logs.trim(&whole::aside(dir)).map_err(unusable)?;
+    }
+    if logs.has_gap()
+        && let Some(damage) = missing_log(options)?
+    {
+        return damaged(damage);
+    }
+    let (known, boot) = (logs.known.unwrap_or_default(), boot_number());
+    // What is not there was promised to nobody, or has just been told of.
+    let last = if logs.lost_a_write { logs.last_seq() } else { u64::MAX };
+    Ok(Known { synced: known.synced.min(last), written: known.promised(boot).min(last), boot, clean: false })
+}
+
+/// Opens a directory whatever logs are missing, and makes what tables it lacks.
+pub(super) fn open_at(options: &StoreOptions, dir: &Path) -> Result<DB, OpenError> {
+    let database = options.of_what_is_there();
+    let cache = Cache::new_lru_cache(32 << 20);
+    let descriptor =
+        |table: Table| ColumnFamilyDescriptor::new(table.name(), options.of_table(table, &cache, &Default::default()));
+    DB::open_cf_descriptors(&database, dir, Table::ALL.map(descriptor)).map_err(|source| failed(dir, source))
+}
+
+/// Whether every file is there in the size that RocksDB knows.
+pub(super) fn missing_files(db: &DB, dir: &Path) -> Result<Option<Damage>, rocksdb::Error> {
+    let files = db.live_files()?;
+    let why = |file: &LiveFile| match std::fs::metadata(dir.join(file.name.trim_start_matches('/'))) {
+        Ok(data) if data.len() == file.size as u64 => None,
+        Ok(data) => Some(format!("has {} bytes instead of {}", data.len(), file.size)),
+        Err(_) => Some("is missing".to_owned()),
+    };
+    let bad: Vec<_> = files.iter().filter_map(|file| Some((file, why(file)?))).collect();
+    if bad.is_empty() {
+        return Ok(None);
+    }
+    // Compaction goes on meanwhile: a file that it is done with by now is not missing. It is off the list before it is removed,
+    // so the list is asked for after the files.
+    let still_wanted = db.live_files()?;
+    let mut missing = Vec::new();
+    for (file, why) in bad.into_iter().filter(|(file, _)| still_wanted.iter().any(|wanted| wanted.name == file.name)) {
+        missing.push(format!("{} of table {} {why}", file.name.trim_start_matches('/'), file.column_family_name));
+    }
+    let (what, count) = (missing.join(", "), missing.len());
+    let lost = format!("{count} of {} files cannot be used, and the rows in them are lost", files.len());
+    Ok((count > 0).then_some(Damage { what, lost }))
+}
+
+/// Whether RocksDB misses a whole file of the log, by what the others say of it: it knows of every table which logs it needs.
+pub(super) fn missing_log(options: &StoreOptions) -> Result<Option<Damage>, OpenError> {
+    let mut database = options.of_database(None);
+    // Without this what it finds is no error.
+    database.set_paranoid_checks(true);
+    match open_to_read(options, database).map_err(|source| failed(&options.data_dir, source)) {
+        // A file of a table that cannot be read is refused to its users alone.
+        Err(OpenError::Damaged { damage, .. }) if !damage.what.contains(".sst") => Ok(Some(damage)),
+        Ok(_) | Err(OpenError::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// With all tables there are, and changing nothing.
+pub(super) fn open_to_read(options: &StoreOptions, mut database: Options) -> Result<DB, rocksdb::Error> {
+    database.create_if_missing(false);
+    database.create_missing_column_families(false);
+    let there = DB::list_cf(&database, &options.data_dir)?;
+    let cache = Cache::new_lru_cache(32 << 20);
+    let tables = Table::ALL.into_iter().filter(|table| there.iter().any(|name| name == table.name()));
+    let descriptors = tables
+        .map(|table| ColumnFamilyDescriptor::new(table.name(), options.of_table(table, &cache, &Default::default())));
+    DB::open_cf_descriptors_read_only(&database, &options.data_dir, descriptors, false)
+}
+
+/// The last sequence of a directory, without changing anything in it.
+pub(super) fn last_sequence(dir: &Path, database: &Options) -> Result<u64, OpenError> {
+    let mut options = database.clone();
+    options.create_if_missing(false);
+    options.create_missing_column_families(false);
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    let db = DB::open_for_read_only(&options, dir, false).map_err(|source| failed(dir, source))?;
+    Ok(db.latest_sequence_number())
+}
+
+pub(super) fn lock_dir(dir: &Path) -> Result<DirLock, OpenError> {
+    let unusable = |source| OpenError::Directory { dir: dir.to_owned(), source };
+    std::fs::create_dir_all(dir).map_err(unusable)?;
+    // Who may read the files knows what was shown to whom.
+    let metadata = std::fs::metadata(dir).map_err(unusable)?;
+    if metadata.permissions().mode() & 0o077 != 0
+        && let Err(error) = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+    {
+        tracing::warn!(%error, dir = %dir.display(), "others may read the data directory, and it cannot be closed to them");
+    }
+    // A directory just made is itself only durable once the one above it is. Where we may not open that one, somebody
+    // else made ours, long ago.
+    if let Some(above) = dir.canonicalize().map_err(unusable)?.parent()
+        && let Ok(above) = std::fs::File::open(above)
+    {
+        above.sync_all().map_err(unusable)?;
+    }
+    DirLock::take(dir).map_err(|error| match error {
+        LockError::Io(source) => unusable(source),
+        LockError::Held(owner) => {
+            let owner = if owner.is_empty() { "another process".to_owned() } else { owner };
+            OpenError::InUse { dir: dir.to_owned(), owner }
+        }
+    })
+}
+
+/// A table that this version does not know is a later version's.
+fn refuse_unknown_tables(dir: &Path, database: &Options) -> Result<(), OpenError> {
+    let tables = DB::list_cf(database, dir).map_err(|source| failed(dir, source))?;
+    let known = |name: &String| name == "default" || Table::ALL.iter().any(|table| table.name() == name);
+    match tables.into_iter().find(|name| !known(name)) {
+        Some(table) => Err(OpenError::NewerFormat { dir: dir.to_owned(), found: format!("with a table {table:?}") }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,108 @@
+//! The erasure of a user: everything that names them goes in one commit, and a tombstone stays.
+
+use super::codec::{decode_cap, decode_log};
+use super::commit::Commit;
+use super::error::StoreError;
+use super::row::{RowKey, UserPrefix};
+use super::table::Table;
+use crate::model::{CapPlan, CapRow, Log, ShardId, TsMs};
+
+/// From so many rows of a user in a table on, they are removed as a range: fewer are cheaper one by one.
+const RANGE_FROM: usize = 64;
+
+/// What was held of a user, and is held no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Erasure {
+    /// Events up to here are refused from now on.
+    pub until: TsMs,
+    pub logs: u64,
+    /// Events held in the logs of ads.
+    pub events: u64,
+    /// Reservations under way, likewise.
+    pub reservations: u64,
+    /// Calls of `/reserve` with their answers.
+    pub calls: u64,
+    pub caps: u64,
+    /// How often something could not be read: it was erased all the same, and is not in the counts.
+    pub unreadable: u64,
+}
+
+impl Commit<'_> {
+    /// Removes everything of a user and leaves a tombstone. It must be the only thing that the commit does to the user.
+    /// Blocks on disk.
+    pub fn erase(&mut self, user: &str, now: TsMs) -> Result<Erasure, StoreError> {
+        let mut erasure = Erasure { until: now, ..Erasure::default() };
+        let mut logs = 0;
+        let mut rows = self.parts.logs.readable_of_user(user);
+        while let Some((key, value)) = rows.next()? {
+            let log = match decode_log(value) {
+                Ok(row) => row.log,
+                Err(error) => {
+                    self.parts.db.count_unreadable(Table::Logs, &error);
+                    erasure.unreadable += 1;
+                    Log::empty()
+                }
+            };
+            // A clock that stepped back may have left events ahead of now: they must not come back either.
+            erasure.until = erasure.until.max(log.newest().unwrap_or_default());
+            let of_ad = RowKey::key_of(key).is_some_and(|key| key.starts_with("da:"));
+            for section in log.sections.iter().filter(|_| of_ad) {
+                erasure.events += section.entries.len() as u64;
+                erasure.reservations += section.reservations.iter().filter(|held| held.expires_at > now).count() as u64;
+            }
+            logs += 1;
+            self.put_log(key, &Log::empty(), false);
+        }
+        if rows.gaps() > 0 {
+            // What cannot be read has no keys to remove it by. What is in the overlay has, and comes after this.
+            let all = UserPrefix::new(user).rows();
+            self.batch.delete_range_cf(self.parts.db.cf(Table::Logs), &all.start, &all.end);
+            erasure.unreadable += rows.gaps();
+        }
+        let mut caps: Vec<(Vec<u8>, CapRow)> = Vec::new();
+        let (_, gaps) = self.remove_rows(Table::Caps, user, |key, value| {
+            // Of one that cannot be read it is not known when its timer fires: that finds nothing, then.
+            let row = decode_cap(value).unwrap_or(CapRow { until: now, due: TsMs(0) });
+            caps.push((key.to_vec(), row));
+        });
+        erasure.unreadable += gaps;
+        for (row_key, row) in &caps {
+            let (was, timer_remove) = (Some(row.until), Some(row.due));
+            let plan = CapPlan { timer_remove, notify: true, was, ..CapPlan::default() };
+            self.put_cap(row_key, &plan, now);
+        }
+        let (calls, gaps) = self.remove_rows(Table::Reservations, user, |_, _| {});
+        (erasure.calls, erasure.unreadable) = (calls, erasure.unreadable + gaps);
+        (erasure.logs, erasure.caps) = (logs, caps.len() as u64);
+        // The clock may have stepped back since an earlier erasure: nothing that it refused may come back.
+        let (shard, mark) = (ShardId::of_user(user.as_bytes()), self.parts.tables.erased.mark(user));
+        match self.parts.tables.erased.until(shard, mark, u64::MAX, now) {
+            Ok(before) => erasure.until = erasure.until.max(before.unwrap_or_default()),
+            Err(error) => self.parts.db.count_unreadable(Table::Erased, &error),
+        }
+        self.parts.tables.erased.put(&mut self.batch, shard, mark, erasure.until);
+        Ok(erasure)
+    }
+
+    /// Removes the rows that a user has in a table. Says how many there were, and how often they could not be read.
+    fn remove_rows(&mut self, table: Table, user: &str, mut each: impl FnMut(&[u8], &[u8])) -> (u64, u64) {
+        let db = self.parts.db;
+        let all = UserPrefix::new(user).rows();
+        let mut rows = db.readable(table, all.clone(), true);
+        let mut keys = Vec::new();
+        let mut count = 0;
+        while let Some((key, value)) = rows.next() {
+            each(key, value);
+            count += 1;
+            if keys.len() < RANGE_FROM {
+                keys.push(key.to_vec());
+            }
+        }
+        if keys.len() < RANGE_FROM && rows.gaps == 0 {
+            keys.iter().for_each(|key| self.batch.delete_cf(db.cf(table), key));
+        } else {
+            self.batch.delete_range_cf(db.cf(table), &all.start, &all.end);
+        }
+        (count, rows.gaps)
+    }
+}

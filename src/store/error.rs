@@ -1,0 +1,41 @@
+//! Why the store did not do what it was asked, or did not read it.
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    #[error("{doing}: {source}")]
+    RocksDb { doing: &'static str, source: rocksdb::Error },
+    #[error("a row of table {table} cannot be read: {what}")]
+    Corrupt { table: &'static str, what: &'static str },
+    #[error("{doing}: {kind}")]
+    Io { doing: &'static str, kind: std::io::ErrorKind },
+    #[error("{0} compactions failed, and what they would have rewritten is as it was; `freqcap verify` tells why")]
+    NotCompacted(u64),
+    #[error("an earlier write failed, so nothing more is written until a restart")]
+    Poisoned,
+    #[error("too much of what is read changed meanwhile")]
+    Overtaken,
+}
+
+/// Why something was not read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// It is on disk: ask again where blocking is allowed.
+    #[error("not all of it is in memory")]
+    WouldBlock,
+    #[error("there is no room for it in memory")]
+    NoRoom,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl StoreError {
+    /// Whether a row is there and cannot be read.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::RocksDb { .. } | Self::Corrupt { .. })
+    }
+
+    pub(in crate::store) fn rocks(doing: &'static str) -> impl FnOnce(rocksdb::Error) -> StoreError {
+        move |source| StoreError::RocksDb { doing, source }
+    }
+}

@@ -1,0 +1,194 @@
+//! Passes over logs in the order of their row keys, wherever they are.
+
+use super::db::{Db, KeyRange};
+use super::error::StoreError;
+use super::overlay::walk::{Lost, Walk};
+use super::overlay::{Overlay, OwnedRows};
+use super::row::{ShardPrefix, UserPrefix};
+use super::step_over::seek_past;
+use super::table::Table;
+use crate::model::ShardId;
+use rocksdb::DBRawIterator;
+
+/// Rows of `logs` on one consistent view: those of RocksDB, and in their place those of the overlay.
+pub(in crate::store) struct LogScan<'s> {
+    /// Rows of the overlay.
+    changed: std::iter::Peekable<std::vec::IntoIter<(Vec<u8>, Vec<u8>)>>,
+    /// Where more of them come from, and which.
+    more: Option<(Walk<'s>, Option<KeyRange>)>,
+    /// Before which key rows end; where the iterator does without it.
+    end: Option<Vec<u8>>,
+    files: DBRawIterator<'s>,
+    /// The row of the overlay that was given last.
+    current: (Vec<u8>, Vec<u8>),
+    /// Whether the row at which `files` stands is done with.
+    is_past: bool,
+    /// Where rows that cannot be read are stepped over.
+    steps_over: Option<StepsOver<'s>>,
+}
+
+/// How rows that cannot be read are stepped over.
+struct StepsOver<'s> {
+    db: &'s Db,
+    /// The key of the row before.
+    before: Vec<u8>,
+    /// Where they end.
+    end: Vec<u8>,
+    /// How often.
+    gaps: u64,
+    /// Nothing can be read up to the end.
+    is_over: bool,
+}
+
+/// A row key and the bytes of its log.
+pub(in crate::store) type RawRow<'a> = (&'a [u8], &'a [u8]);
+
+/// Where the next row is.
+enum At {
+    Overlay,
+    Files,
+    End,
+}
+
+impl<'s> LogScan<'s> {
+    /// The logs of a user in a range of theirs, however many there are: no more than a step of them is copied at a time.
+    /// Blocks on disk.
+    pub(in crate::store) fn of_user((db, overlay): (&'s Db, &'s Overlay), user: &UserPrefix, range: KeyRange) -> Self {
+        // The two stand for one instant: what is flushed later is in the walk still, and not in what the iterator sees.
+        let (walk, files) = overlay.walk(user.as_bytes(), || db.raw_rows(Table::Logs, range.clone(), true));
+        Self::new(OwnedRows::new(), Some((walk, Some(range))), files)
+    }
+
+    /// All logs of a user, but for those that cannot be read. Blocks on disk.
+    pub(in crate::store) fn readable_of_user((db, overlay): (&'s Db, &'s Overlay), user: &UserPrefix) -> Self {
+        Self::in_one_view((db, overlay), user.shard(), user.rows(), true).stepping_over(db, user.rows())
+    }
+
+    /// The logs of a shard after a row key, from the first where that is `None`, but for those that cannot be read. Blocks
+    /// on disk.
+    pub(in crate::store) fn of_shard(
+        (db, overlay): (&'s Db, &'s Overlay),
+        shard: ShardId,
+        after: Option<&[u8]>,
+    ) -> Self {
+        let range = ShardPrefix(shard).rows_after(after);
+        Self::in_one_view((db, overlay), shard, range.clone(), false).stepping_over(db, range)
+    }
+
+    /// The logs of a shard in a range; what the overlay has of them is copied at once.
+    fn in_one_view((db, overlay): (&'s Db, &'s Overlay), shard: ShardId, range: KeyRange, fill_cache: bool) -> Self {
+        let view = overlay.view(shard);
+        let changed = view.sorted(|key| range.start.as_slice() <= key && key < range.end.as_slice());
+        // Made while the view stands, in which nothing of the shard leaves the overlay: a row that is flushed a moment later
+        // is in what was copied above, and this iterator sees RocksDB as it is now.
+        let files = db.raw_rows(Table::Logs, range, fill_cache);
+        drop(view);
+        Self::new(changed, None, files)
+    }
+
+    fn new(changed: OwnedRows, more: Option<(Walk<'s>, Option<KeyRange>)>, mut files: DBRawIterator<'s>) -> Self {
+        files.seek_to_first();
+        Self {
+            changed: changed.into_iter().peekable(),
+            more,
+            end: None,
+            files,
+            current: Default::default(),
+            is_past: false,
+            steps_over: None,
+        }
+    }
+
+    /// The same, but for rows that cannot be read, in the range that they are of.
+    fn stepping_over(self, db: &'s Db, KeyRange { start, end }: KeyRange) -> Self {
+        Self { steps_over: Some(StepsOver { db, before: start, end, gaps: 0, is_over: false }), ..self }
+    }
+
+    /// How often rows could not be read.
+    pub(in crate::store) fn gaps(&self) -> u64 {
+        self.steps_over.as_ref().map_or(0, |over| over.gaps)
+    }
+
+    /// Goes to the rows of a range, which may lie anywhere in the one that was asked for.
+    pub(in crate::store) fn go_to(&mut self, range: KeyRange) {
+        self.files.seek(&range.start);
+        self.is_past = false;
+        self.changed = OwnedRows::new().into_iter().peekable();
+        self.end = Some(range.end.clone());
+        if let Some((_, more)) = &mut self.more {
+            *more = Some(range);
+        }
+    }
+
+    /// The next row.
+    pub(in crate::store) fn next(&mut self) -> Result<Option<RawRow<'_>>, StoreError> {
+        match self.step()? {
+            At::Overlay => Ok(Some((&self.current.0, &self.current.1))),
+            At::Files => Ok(self.files.item()),
+            At::End => Ok(None),
+        }
+    }
+
+    /// Goes past rows of files that cannot be read, where that is wanted.
+    fn go_past(&mut self) -> Result<(), StoreError> {
+        let Err(error) = self.files.status() else { return Ok(()) };
+        let error = StoreError::rocks("reading logs in their order")(error);
+        let Some(over) = &mut self.steps_over else { return Err(error) };
+        while !over.is_over && !self.files.valid() && self.files.status().is_err() {
+            over.db.count_unreadable(Table::Logs, &error);
+            over.gaps += 1;
+            let fresh = || over.db.raw_rows(Table::Logs, over.before.clone()..over.end.clone(), false);
+            match seek_past(fresh, &over.before) {
+                Some(files) => self.files = files,
+                None => over.is_over = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the next rows of the overlay, if there are any.
+    fn take_more(&mut self) -> Result<(), StoreError> {
+        while let Some((walk, more)) = &mut self.more
+            && let Some(range) = more
+            && self.changed.len() == 0
+        {
+            let (rows, next) = walk.step(range).map_err(|Lost| StoreError::Overtaken)?;
+            self.changed = rows.into_iter().peekable();
+            match next {
+                Some(next) => range.start = next,
+                None => *more = None,
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<At, StoreError> {
+        loop {
+            self.take_more()?;
+            if std::mem::take(&mut self.is_past) {
+                if let Some(over) = &mut self.steps_over
+                    && let Some(key) = self.files.key()
+                {
+                    over.before.clear();
+                    over.before.extend_from_slice(key);
+                }
+                self.files.next();
+            }
+            if !self.files.valid() {
+                self.go_past()?;
+            }
+            let on_file = self.files.key().filter(|key| self.end.as_deref().is_none_or(|end| *key < end));
+            let changed = self.changed.next_if(|(key, _)| on_file.is_none_or(|on_file| key.as_slice() <= on_file));
+            let Some(row) = changed else {
+                self.is_past = on_file.is_some();
+                return Ok(if self.is_past { At::Files } else { At::End });
+            };
+            self.is_past = on_file == Some(&row.0);
+            // Where it was removed there is none.
+            if !row.1.is_empty() {
+                self.current = row;
+                return Ok(At::Overlay);
+            }
+        }
+    }
+}

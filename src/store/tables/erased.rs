@@ -1,0 +1,117 @@
+//! The table `erased`: who must not come back, told by a keyed hash, so that the table does not say who it was.
+
+use crate::model::{ShardId, TsMs};
+use crate::store::codec::{put_varint, take_varint};
+use crate::store::db::Db;
+use crate::store::error::StoreError;
+use crate::store::row::ShardPrefix;
+use crate::store::table::Table;
+use rocksdb::WriteBatch;
+use siphasher::sip128::{Hasher128, SipHasher24};
+use std::hash::Hasher;
+use std::sync::Arc;
+
+/// How long a tombstone stands at least, in ms: 35 days. Where events are held for longer it stands for as long.
+pub(in crate::store) const TOMBSTONE_MS: u64 = 35 * 86_400_000;
+
+/// A user as the table knows them: SipHash-2-4 with 128 bits of the id, under the data directory's own key.
+/// <https://www.aumasson.jp/siphash/siphash.pdf>
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct UserMark(u128);
+
+impl UserMark {
+    fn key(self, shard: ShardId) -> [u8; 17] {
+        let mut key = [shard.0; 17];
+        key[1..].copy_from_slice(&self.0.to_be_bytes());
+        key
+    }
+
+    /// 64 bits of it, for a filter in memory.
+    pub fn short(self) -> u64 {
+        self.0 as u64
+    }
+}
+
+/// The table.
+pub struct Erased {
+    db: Arc<Db>,
+    /// Made with the data directory.
+    key: [u8; 16],
+}
+
+impl Erased {
+    pub(in crate::store) fn new(db: Arc<Db>, key: [u8; 16]) -> Self {
+        Self { db, key }
+    }
+
+    /// How the table knows a user.
+    pub fn mark(&self, user: &str) -> UserMark {
+        let mut hasher = SipHasher24::new_with_key(&self.key);
+        hasher.write(user.as_bytes());
+        UserMark(hasher.finish128().as_u128())
+    }
+
+    /// Up to when a user was erased; a tombstone that no longer stands at `now` is none. Blocks on disk.
+    pub fn until(
+        &self,
+        shard: ShardId,
+        mark: UserMark,
+        retention_ms: u64,
+        now: TsMs,
+    ) -> Result<Option<TsMs>, StoreError> {
+        let Some(row) = self.db.get(Table::Erased, &mark.key(shard), "reading a tombstone")? else { return Ok(None) };
+        let until = decode(&row)?;
+        Ok(Some(until).filter(|until| stands(*until, retention_ms, now)))
+    }
+
+    /// The marks of everybody in a shard who was erased, as far as they can be read, and how often they cannot. Blocks on
+    /// disk.
+    pub fn marks(&self, shard: ShardId) -> Result<(Vec<UserMark>, u64), StoreError> {
+        let mut rows = self.db.readable(Table::Erased, ShardPrefix(shard).rows(), true);
+        let corrupt = StoreError::Corrupt { table: "erased", what: "a row key is not 17 bytes" };
+        let mut marks = Vec::new();
+        while let Some((key, _)) = rows.next() {
+            match key.get(1..).and_then(|mark| mark.try_into().ok()) {
+                Some(mark) => marks.push(UserMark(u128::from_be_bytes(mark))),
+                None => rows.count_undecodable(&corrupt),
+            }
+        }
+        Ok((marks, rows.gaps))
+    }
+
+    /// Leaves a tombstone: events of the user up to here are refused.
+    pub(in crate::store) fn put(&self, batch: &mut WriteBatch, shard: ShardId, mark: UserMark, until: TsMs) {
+        let mut value = Vec::new();
+        put_varint(&mut value, until.0);
+        batch.put_cf(self.db.cf(Table::Erased), mark.key(shard), value);
+    }
+}
+
+/// Whether a tombstone is still needed: an event from before it would be late otherwise.
+fn stands(until: TsMs, retention_ms: u64, now: TsMs) -> bool {
+    now < until.saturating_add(TOMBSTONE_MS.max(retention_ms))
+}
+
+/// Up to when a tombstone's user was erased, for the compaction filter, too.
+pub(in crate::store) fn erased_until(mut value: &[u8]) -> Option<TsMs> {
+    take_varint(&mut value).map(TsMs)
+}
+
+fn decode(value: &[u8]) -> Result<TsMs, StoreError> {
+    erased_until(value).ok_or(StoreError::Corrupt { table: "erased", what: "an instant ends too soon" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tombstone_stands_for_35_days_or_as_long_as_events_are_held() {
+        const DAY: u64 = 86_400_000;
+        let until = TsMs(1_732_233_600_000);
+        let after = |ms: u64| until.saturating_add(ms);
+        assert!(stands(until, 7 * DAY, after(35 * DAY - 1)));
+        assert!(!stands(until, 7 * DAY, after(35 * DAY)));
+        assert!(stands(until, 90 * DAY, after(90 * DAY - 1)));
+    }
+}

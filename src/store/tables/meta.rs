@@ -1,0 +1,183 @@
+//! What a store knows about itself: its format, its id, how it was last closed, and where the sequences stand.
+
+use crate::model::{ShardId, TsMs};
+use crate::random::{random_id, secret_key};
+use crate::store::boot::{UNKNOWN_BOOT, boot_id};
+use crate::store::db::Db;
+use crate::store::error::StoreError;
+use crate::store::table::Table;
+use rocksdb::{DBPinnableSlice, WriteBatch};
+use std::sync::Arc;
+
+/// The version of everything on disk. A newer one is refused.
+pub const FORMAT: u32 = 3;
+
+const FORMAT_FIELD: &[u8] = b"format";
+const ID_FIELD: &[u8] = b"store_id";
+/// 32 hex digits: under what key users who were erased are hashed.
+const ERASURE_KEY_FIELD: &[u8] = b"erasure_key";
+/// `on` or `off`: whether the last run noted changes.
+pub(in crate::store) const CHANGES_FIELD: &[u8] = b"changes";
+/// The machine's boot id while a run is under way; absent after a clean end.
+const RUNNING_FIELD: &[u8] = b"running_on_boot";
+/// The last time of day that was believed, in ms.
+const CLOCK_FIELD: &[u8] = b"clock";
+/// There while the time of day was not believed and caps have not been judged anew since.
+const CLOCK_DOUBTED_FIELD: &[u8] = b"clock_doubted";
+/// How the last run signed that mirrored to Redis.
+const MIRROR_RUN_FIELD: &[u8] = b"mirror_run";
+
+/// The key of a number that is kept for a shard in `meta`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum ShardField {
+    /// The changes up to this sequence are gone.
+    TrimmedTo,
+    /// By which revision of the rules its caps were judged last.
+    RulesRevision,
+    /// When the oldest erasure was that is not at rest yet.
+    ErasedSince,
+}
+
+impl ShardField {
+    pub(in crate::store) fn key(self, shard: ShardId) -> [u8; 2] {
+        let field = match self {
+            Self::TrimmedTo => b't',
+            Self::RulesRevision => b'r',
+            Self::ErasedSince => b'e',
+        };
+        [shard.0, field]
+    }
+}
+
+/// The table `meta`, and the store's own fields in `default`.
+pub struct Meta {
+    db: Arc<Db>,
+}
+
+impl Meta {
+    pub(in crate::store) fn new(db: Arc<Db>) -> Self {
+        Self { db }
+    }
+
+    fn field(&self, field: &[u8]) -> Result<Option<String>, StoreError> {
+        let value = self.db.rocks.get(field).map_err(StoreError::rocks("reading a field of the store"))?;
+        value.map(|value| String::from_utf8(value).map_err(|_| corrupt("a field is no text"))).transpose()
+    }
+
+    pub(in crate::store) fn format(&self) -> Result<Option<u32>, StoreError> {
+        let format = self.field(FORMAT_FIELD)?;
+        format.map(|text| text.parse().map_err(|_| corrupt("the format is no number"))).transpose()
+    }
+
+    /// Reads the id of this store; makes one where it is new.
+    pub(in crate::store) fn read_or_make_id(&self) -> Result<String, StoreError> {
+        if let Some(id) = self.field(ID_FIELD)? {
+            return Ok(id);
+        }
+        let id = random_id();
+        self.db.rocks.put(ID_FIELD, &id).map_err(StoreError::rocks("writing the store's id"))?;
+        Ok(id)
+    }
+
+    /// Says that this version wrote here, and makes what a store of an earlier one lacks. Returns the key under which users
+    /// who were erased are hashed.
+    pub(in crate::store) fn upgrade(&self) -> Result<[u8; 16], StoreError> {
+        if self.format()? != Some(FORMAT) {
+            self.db.rocks.put(FORMAT_FIELD, FORMAT.to_string()).map_err(StoreError::rocks("writing the format"))?;
+        }
+        let key = match self.field(ERASURE_KEY_FIELD)? {
+            Some(key) => key,
+            None => {
+                let key =
+                    secret_key().map_err(|why| StoreError::Io { doing: "making the erasure key", kind: why.kind() })?;
+                self.db.rocks.put(ERASURE_KEY_FIELD, &key).map_err(StoreError::rocks("writing the erasure key"))?;
+                key
+            }
+        };
+        let key = u128::from_str_radix(&key, 16).map_err(|_| corrupt("the erasure key is not 32 hex digits"))?;
+        Ok(key.to_be_bytes())
+    }
+
+    /// Whether every change since the changes that are there was noted and none was lost: in every run so far changes were
+    /// kept, and none ended by a power cut.
+    pub(in crate::store) fn are_changes_unbroken(&self) -> Result<bool, StoreError> {
+        let were_kept = self.field(CHANGES_FIELD)?.is_none_or(|kept| kept == "on");
+        Ok(were_kept && self.field(RUNNING_FIELD)?.is_none_or(|boot| boot != UNKNOWN_BOOT && boot == boot_id()))
+    }
+
+    pub(in crate::store) fn mark_opened(&self, keep_changes: bool) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.put(CHANGES_FIELD, if keep_changes { "on" } else { "off" });
+        batch.put(RUNNING_FIELD, boot_id());
+        self.db.write_durably(batch, "marking the store as open")
+    }
+
+    pub(in crate::store) fn mark_closed(&self) -> Result<(), StoreError> {
+        self.db.rocks.delete(RUNNING_FIELD).map_err(StoreError::rocks("marking the store as closed"))
+    }
+
+    /// The last time of day that was believed, by this process or an earlier one. Blocks on disk.
+    pub fn last_believed(&self) -> Result<Option<TsMs>, StoreError> {
+        let clock = self.field(CLOCK_FIELD)?;
+        clock.map(|text| text.parse().map(TsMs).map_err(|_| corrupt("the clock is no number"))).transpose()
+    }
+
+    /// Notes the time of day as believed; it survives a power cut. Blocks on disk.
+    pub fn put_last_believed(&self, now: TsMs) -> Result<(), StoreError> {
+        self.put_field(CLOCK_FIELD, Some(&now.0.to_string()))
+    }
+
+    /// Whether the time of day was not believed, and caps are yet to be judged anew. Blocks on disk.
+    pub fn is_clock_doubted(&self) -> Result<bool, StoreError> {
+        Ok(self.field(CLOCK_DOUBTED_FIELD)?.is_some())
+    }
+
+    /// Notes whether the time of day is doubted. Blocks on disk.
+    pub fn put_clock_doubted(&self, doubted: bool) -> Result<(), StoreError> {
+        self.put_field(CLOCK_DOUBTED_FIELD, doubted.then_some("yes"))
+    }
+
+    /// Writes a field, or removes it; it is durable afterwards. Poisons the store where it fails.
+    fn put_field(&self, field: &[u8], value: Option<&str>) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        match value {
+            Some(value) => batch.put(field, value),
+            None => batch.delete(field),
+        }
+        self.db.write(batch, "writing a field of the store")?;
+        self.db.sync()
+    }
+
+    /// How the last run signed that mirrored to Redis.
+    pub fn mirror_run(&self) -> Result<Option<String>, StoreError> {
+        self.field(MIRROR_RUN_FIELD)
+    }
+
+    pub fn put_mirror_run(&self, mark: &str) -> Result<(), StoreError> {
+        self.put_field(MIRROR_RUN_FIELD, Some(mark))
+    }
+
+    /// A number that is kept for a shard.
+    pub(in crate::store) fn get(&self, shard: ShardId, field: ShardField) -> Result<Option<u64>, StoreError> {
+        let value = self.db.get(Table::Meta, &field.key(shard), "reading what is known of a shard")?;
+        let number = |value: DBPinnableSlice<'_>| value.as_ref().try_into().map(u64::from_be_bytes);
+        value.map(number).transpose().map_err(|_| corrupt("a number is not 8 bytes"))
+    }
+
+    pub(in crate::store) fn put(&self, batch: &mut WriteBatch, shard: ShardId, field: ShardField, number: u64) {
+        batch.put_cf(self.db.cf(Table::Meta), field.key(shard), number.to_be_bytes());
+    }
+
+    pub(in crate::store) fn delete(&self, batch: &mut WriteBatch, shard: ShardId, field: ShardField) {
+        batch.delete_cf(self.db.cf(Table::Meta), field.key(shard));
+    }
+
+    /// By which revision of the rules the caps of a shard were judged last.
+    pub fn rules_revision(&self, shard: ShardId) -> Result<Option<u64>, StoreError> {
+        self.get(shard, ShardField::RulesRevision)
+    }
+}
+
+fn corrupt(what: &'static str) -> StoreError {
+    StoreError::Corrupt { table: "meta", what }
+}

@@ -1,0 +1,98 @@
+//! The table `rules`: the rules that were made by the API, and what is known of the rules last in force.
+
+use crate::model::TsMs;
+use crate::store::db::Db;
+use crate::store::error::StoreError;
+use crate::store::table::Table;
+use rocksdb::{IteratorMode, WriteBatch};
+use std::sync::Arc;
+
+const MARK_FIELD: &[u8] = b"rules_mark";
+
+/// What is known of the rules that were last in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RulesMark {
+    /// Rises with every change.
+    pub revision: u64,
+    /// Tells whether they, or the settings beside them, were others.
+    pub fingerprint: u64,
+    /// The retention that they asked for, in ms.
+    pub retention_ms: u64,
+    /// Every event since this instant is held; one from before may have been given up.
+    pub held_since: TsMs,
+}
+
+impl RulesMark {
+    pub(in crate::store) fn encode(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        let fields = [self.revision, self.fingerprint, self.retention_ms, self.held_since.0];
+        for (place, field) in bytes.chunks_exact_mut(8).zip(fields) {
+            place.copy_from_slice(&field.to_be_bytes());
+        }
+        bytes
+    }
+
+    pub(in crate::store) fn decode(bytes: &[u8]) -> Option<Self> {
+        let field = |number: usize| Some(u64::from_be_bytes(bytes.get(8 * number..8 * number + 8)?.try_into().ok()?));
+        let [revision, fingerprint, retention_ms, held_since] = [field(0)?, field(1)?, field(2)?, field(3)?];
+        (bytes.len() == 32).then_some(Self { revision, fingerprint, retention_ms, held_since: TsMs(held_since) })
+    }
+}
+
+/// The table.
+pub struct Rules {
+    db: Arc<Db>,
+}
+
+impl Rules {
+    pub(in crate::store) fn new(db: Arc<Db>) -> Self {
+        Self { db }
+    }
+
+    /// Every rule stored, by id, as it was given. Blocks on disk.
+    pub fn all(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let mut rules = Vec::new();
+        for row in self.db.rocks.iterator_cf(self.db.cf(Table::Rules), IteratorMode::Start) {
+            let (id, rule) = row.map_err(StoreError::rocks("reading the rules"))?;
+            let id = String::from_utf8(id.into_vec());
+            let id = id.map_err(|_| StoreError::Corrupt { table: "rules", what: "an id is no text" })?;
+            rules.push((id, rule.into_vec()));
+        }
+        Ok(rules)
+    }
+
+    /// What is known of the rules last in force; `None` of a new store. Blocks on disk.
+    pub fn in_force(&self) -> Result<Option<RulesMark>, StoreError> {
+        let value = self.db.rocks.get(MARK_FIELD).map_err(StoreError::rocks("reading a field of the store"))?;
+        let corrupt = StoreError::Corrupt { table: "default", what: "the mark of the rules is not 32 bytes" };
+        value.map(|value| RulesMark::decode(&value).ok_or(corrupt)).transpose()
+    }
+
+    /// Says which rules are in force from here on, and puts one of the stored ones (`None`: takes it away). Durable
+    /// where it returns. Blocks on disk.
+    pub fn put_in_force(&self, mark: RulesMark, rule: Option<(&str, Option<&[u8]>)>) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.put(MARK_FIELD, mark.encode());
+        match rule {
+            Some((id, Some(rule))) => batch.put_cf(self.db.cf(Table::Rules), id, rule),
+            Some((id, None)) => batch.delete_cf(self.db.cf(Table::Rules), id),
+            None => {}
+        }
+        self.db.write_durably(batch, "writing the rules")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_the_mark_never_change() {
+        let mark = RulesMark { revision: 1, fingerprint: 2, retention_ms: 3, held_since: TsMs(4) };
+        let mut bytes = [0; 32];
+        (bytes[7], bytes[15], bytes[23], bytes[31]) = (1, 2, 3, 4);
+        assert_eq!(mark.encode(), bytes);
+        assert_eq!(RulesMark::decode(&bytes), Some(mark));
+        assert_eq!(RulesMark::decode(&bytes[1..]), None);
+    }
+}

@@ -1,0 +1,26 @@
+//! The whole service from outside, with real parts: one binary, a module a subject.
+//!
+//! `script/test mirror::` runs the tests of one module, `script/test --test it` all of them.
+
+mod bounds;
+mod cli;
+mod clock;
+mod crash;
+mod damage;
+mod decisions;
+mod documents;
+mod erasure;
+mod field;
+mod hostile;
+mod http;
+#[cfg(feature = "kafka")]
+mod kafka;
+mod memory;
+mod mirror;
+mod model;
+mod operation;
+mod rules;
+mod simulation;
+mod support;
+mod users;
+mod whole;
