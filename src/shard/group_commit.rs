@@ -1,9 +1,9 @@
 //! Makes writes durable and answers for them: one fsync serves every turn that was written before it began, while the
 //! writers prepare the next.
 
+use super::command::Task;
 use super::health::Refusal;
 use super::metrics::ShardMetrics;
-use super::task::Answer;
 use crate::model::ShardId;
 use crate::store::{Durability, Store};
 use crossbeam_channel::{Receiver, Sender};
@@ -13,18 +13,18 @@ use std::time::{Duration, Instant};
 
 /// A turn that is written: its answers wait for the disk.
 pub(super) struct Written {
-    pub answers: Vec<Answer>,
+    pub tasks: Vec<Task>,
     pub changes: Vec<(ShardId, u64)>,
 }
 
 impl Written {
     fn acknowledge(self, store: &Store) {
         store.changes().publish(self.changes);
-        self.answers.into_iter().for_each(Answer::send);
+        self.tasks.into_iter().for_each(Task::acknowledge);
     }
 
     fn refuse(self) {
-        self.answers.into_iter().for_each(|answer| answer.refuse(Refusal::Poisoned));
+        self.tasks.into_iter().for_each(|task| task.refuse(Refusal::Poisoned));
     }
 }
 

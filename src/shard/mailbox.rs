@@ -1,11 +1,10 @@
 //! The way into a writer: bounded by events, not by messages, for a message may hold one or ten thousand.
 
+use super::command::{Awaited, Reply, Task};
 use super::health::Refusal;
-use super::task::{Awaited, Reply, Task};
 use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::oneshot;
 
 /// The sending side, one a writer.
 #[derive(Clone)]
@@ -39,7 +38,7 @@ pub(super) fn mailbox(limit: usize, limit_bytes: usize) -> (Mailbox, Inbox) {
 impl Mailbox {
     /// Puts a task in, or gives it up at once where there is no room; what comes of it is told by the receiver.
     pub(super) fn send<T>(&self, task: impl FnOnce(Reply<T>) -> Task) -> Result<Awaited<T>, Refusal> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Reply::channel();
         self.put(task(reply))?;
         Ok(answer)
     }

@@ -5,6 +5,9 @@
 //! wait for a write.
 
 mod clock_watch;
+mod command;
+mod count;
+mod erase;
 mod eraser;
 mod event_batch;
 mod group_commit;
@@ -19,7 +22,6 @@ mod reserve;
 mod router;
 mod rulebook;
 mod service;
-mod task;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -30,6 +32,7 @@ mod working_set;
 mod writer;
 
 pub use clock_watch::{ask_to_accept_clock, is_asked_to_accept_clock};
+pub use count::TOO_MANY_KINDS;
 pub use event_batch::{EventBatch, EventBatchBuilder};
 pub use health::{Health, ROW_UNREADABLE, Refusal};
 pub use metrics::describe as describe_metrics;
@@ -41,5 +44,4 @@ pub use router::{CappedKey, Counted, Router};
 pub(crate) use rulebook::stored_rule;
 pub use rulebook::{MAX_RULES, Precondition, RuleView, Rulebook, RulebookError, Source};
 pub use service::{Options, Shards};
-pub use task::TOO_MANY_KINDS;
 pub use user_reader::{PageStart, UserCall, UserEvent, UserLog, UserPage};
