@@ -2,7 +2,8 @@
 //!
 //! What can be lost is lost in an order that does no harm:
 //!
-//! 1. the write-ahead log is synced, so that no file has a log of which the rest of its commit might be lost;
+//! 1. the write-ahead log notes how long RocksDB's list of files is (see `manifest`), and is synced, so that no file has a log
+//!    of which the rest of its commit might be lost;
 //! 2. the frozen rows are written to a file, which is nobody's yet: after a crash it is removed;
 //! 3. RocksDB takes the file in, whole or not at all, and durably;
 //! 4. the journal up to there is removed. If that is lost, the same rows are taken from the journal once more;
