@@ -23,6 +23,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// Threads that may wait for the disk beside those of reads: for a change of the rules, and for what is asked of the service.
+const THREADS_FOR_OTHERS: usize = 4;
+
 /// Everything a service is made of.
 pub struct ServeOptions {
     pub listen: SocketAddr,
@@ -126,7 +129,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         status.add("kafka", kafka_status(kafka.handle()));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .max_blocking_threads(shard::BLOCKING_THREADS)
+        .max_blocking_threads(shard::BLOCKING_THREADS + THREADS_FOR_OTHERS)
         .enable_all()
         .build()
         .map_err(ServeError::Runtime)?;

@@ -4,7 +4,12 @@ use super::admission::Admission;
 use super::limits::Limits;
 use crate::service::{Services, describe_metrics};
 use metrics_exporter_prometheus::PrometheusHandle;
+use std::sync::Arc;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+/// Metrics rendered at once.
+const RENDERING: usize = 2;
 
 /// What handlers share: the use cases, and what requests are bounded by.
 pub struct App {
@@ -12,6 +17,8 @@ pub struct App {
     pub(super) limits: Limits,
     pub(super) admission: Admission,
     pub(super) metrics: PrometheusHandle,
+    /// Those who render the metrics: so many threads at most, however many ask.
+    pub(super) rendering: Arc<Semaphore>,
     /// Has threads of lower priority, for work that takes long.
     pub(super) background: Handle,
 }
@@ -20,7 +27,7 @@ impl App {
     pub fn new(services: Services, limits: Limits, metrics: PrometheusHandle, background: Handle) -> Self {
         describe_metrics();
         let admission = Admission::new(&limits);
-        Self { services, limits, admission, metrics, background }
+        Self { services, limits, admission, metrics, rendering: Arc::new(Semaphore::new(RENDERING)), background }
     }
 
     /// Bytes of what waits for the writers.

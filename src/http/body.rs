@@ -26,7 +26,13 @@ enum Encoding {
 /// A whole body, with the memory that it takes.
 pub(super) struct ReadBody {
     pub bytes: Bytes,
-    _budget: BodyBudget,
+    pub budget: BodyBudget,
+}
+
+/// What was read from a body, with the memory that was taken for it: what is made of a body is as large as itself.
+pub(super) struct Parsed<T> {
+    pub value: T,
+    pub _budget: BodyBudget,
 }
 
 /// Bodies of this many bytes and more are parsed in the background.
@@ -47,8 +53,11 @@ impl ReadBody {
         self,
         app: &App,
         parse: impl FnOnce(&str) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, Problem> {
-        let parse = move || parse(self.text()?).map_err(Into::into);
+    ) -> Result<Parsed<T>, Problem> {
+        let parse = move || {
+            let value = parse(self.text()?).map_err(Into::into)?;
+            Ok(Parsed { value, _budget: self.budget })
+        };
         app.background.spawn_blocking(parse).await.map_err(|_| Problem::internal())?
     }
 
@@ -99,11 +108,11 @@ pub(super) async fn read(app: &App, call: &mut Call, most: usize) -> Result<Read
     let mut budget = app.admission.body_budget();
     let packed = collect(app, body, declared, most, &mut budget).await?;
     if encoding == Encoding::Identity {
-        return Ok(ReadBody { bytes: packed, _budget: budget });
+        return Ok(ReadBody { bytes: packed, budget });
     }
     let unpack = move || {
         let bytes = unpack(encoding, &packed, most, &mut budget)?;
-        Ok(ReadBody { bytes: bytes.into(), _budget: budget })
+        Ok(ReadBody { bytes: bytes.into(), budget })
     };
     // How long this takes is not known before.
     app.background.spawn_blocking(unpack).await.map_err(|_| Problem::internal())?
@@ -187,7 +196,12 @@ async fn collect(
         if data.is_empty() {
             continue;
         }
-        budget.grow(total).await?;
+        if budget.grow_now(total).is_err() {
+            let now = Instant::now();
+            let end = *end.get_or_insert(now + app.limits.request_timeout);
+            let grown = tokio::time::timeout(end.saturating_duration_since(now), budget.grow(total)).await;
+            grown.unwrap_or_else(|_| Err(Problem::overloaded("bodies")))?;
+        }
         // Most bodies are one frame, which is taken as it is.
         if total == data.len() {
             first = data;

@@ -20,8 +20,8 @@ pub(super) struct Bodies {
 /// A body that has not arrived whole.
 #[derive(Debug)]
 struct Upload {
-    /// When it is given up: ms after the start. Data puts the deadline off by the time that it may take at the minimum rate.
-    deadline_ms: AtomicU64,
+    /// When it is given up: µs after the start. Data puts the deadline off by the time that it may take at the minimum rate.
+    deadline_us: AtomicU64,
     given_up: Notify,
 }
 
@@ -51,22 +51,26 @@ impl Bodies {
         (self.total_kib.saturating_sub(self.kib.available_permits()) as u64) << 10
     }
 
-    fn now_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn now_us(&self) -> u64 {
+        micros(self.start.elapsed())
     }
 
     fn uploads(&self) -> MutexGuard<'_, Vec<Arc<Upload>>> {
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn remove(&self, upload: &Arc<Upload>) {
+        self.uploads().retain(|other| !Arc::ptr_eq(other, upload));
+    }
+
     /// Gives up the slowest upload, if one is slow. True if there was one.
     fn give_up_slowest(&self) -> bool {
         // A deadline before this belongs to an upload that has stalled for SLOW.
-        let slow = self.now_ms() + (STALL_MAX - SLOW).as_millis() as u64;
+        let slow = self.now_us() + micros(STALL_MAX - SLOW);
         let mut uploads = self.uploads();
         let mut slowest = None;
         for (at, upload) in uploads.iter().enumerate() {
-            let deadline = upload.deadline_ms.load(Ordering::Relaxed);
+            let deadline = upload.deadline_us.load(Ordering::Relaxed);
             if deadline < slow && slowest.is_none_or(|(_, least)| deadline < least) {
                 slowest = Some((at, deadline));
             }
@@ -75,6 +79,10 @@ impl Bodies {
         uploads.swap_remove(at).given_up.notify_one();
         true
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Permits for so many bytes, one a KiB, as many as can be asked for at once.
@@ -108,6 +116,21 @@ impl BodyBudget {
 
     /// Takes memory for `total` bytes in all. If none is left, it is taken from uploads that are too slow.
     pub(super) async fn grow(&mut self, total: usize) -> Result<(), Problem> {
+        if self.grow_now(total).is_ok() {
+            return Ok(());
+        }
+        // Nothing is received meanwhile: that is no slowness of the sender.
+        let start = Instant::now();
+        let is_upload = self.upload.as_ref().map(|upload| self.all.remove(upload)).is_some();
+        let grown = self.wait_to_grow(total).await;
+        if is_upload && let Some(upload) = &self.upload {
+            upload.deadline_us.fetch_add(micros(start.elapsed()), Ordering::Relaxed);
+            self.all.uploads().push(upload.clone());
+        }
+        grown
+    }
+
+    async fn wait_to_grow(&mut self, total: usize) -> Result<(), Problem> {
         let mut waits = 0;
         while let Err(problem) = self.grow_now(total) {
             // It takes a while to see which uploads are slow.
@@ -137,6 +160,13 @@ impl BodyBudget {
         Ok(())
     }
 
+    /// Takes memory for what is made of a body of `body` bytes, if it is there: `more` bytes so far. What is more than all
+    /// bodies may have gets all of it, alone.
+    pub(super) fn grow_by(&mut self, body: usize, more: usize) -> bool {
+        let all = self.all.total_kib.saturating_mul(1 << 10) / Self::STEP * Self::STEP;
+        self.grow_now(body.saturating_add(more).min(all)).is_ok()
+    }
+
     fn missing_kib(&self, total: usize) -> u32 {
         let more = total.saturating_sub(self.bytes).next_multiple_of(Self::STEP);
         u32::try_from(more >> 10).unwrap_or(u32::MAX)
@@ -144,8 +174,8 @@ impl BodyBudget {
 
     /// Notes that more than the `bytes` received is on its way.
     pub(super) fn expect_more(&mut self, bytes: usize) {
-        let deadline_ms = AtomicU64::new(self.all.now_ms() + STALL_MAX.as_millis() as u64);
-        let upload = Arc::new(Upload { deadline_ms, given_up: Notify::new() });
+        let deadline_us = AtomicU64::new(self.all.now_us() + micros(STALL_MAX));
+        let upload = Arc::new(Upload { deadline_us, given_up: Notify::new() });
         self.all.uploads().push(upload.clone());
         self.upload = Some(upload);
         self.received(bytes);
@@ -154,23 +184,23 @@ impl BodyBudget {
     /// Notes that more was received.
     pub(super) fn received(&self, bytes: usize) {
         let Some(upload) = &self.upload else { return };
-        let now = self.all.now_ms();
-        let earned = (bytes as u64).saturating_mul(1_000) / self.all.min_rate;
-        let before = upload.deadline_ms.load(Ordering::Relaxed).max(now);
-        upload.deadline_ms.store((before + earned).min(now + STALL_MAX.as_millis() as u64), Ordering::Relaxed);
+        let now = self.all.now_us();
+        let earned = (bytes as u64).saturating_mul(1_000_000) / self.all.min_rate;
+        let before = upload.deadline_us.load(Ordering::Relaxed).max(now);
+        upload.deadline_us.store(before.saturating_add(earned).min(now + micros(STALL_MAX)), Ordering::Relaxed);
     }
 
     /// Notes that the body has arrived whole.
     pub(super) fn complete(&mut self) {
         if let Some(upload) = self.upload.take() {
-            self.all.uploads().retain(|other| !Arc::ptr_eq(other, &upload));
+            self.all.remove(&upload);
         }
     }
 
     /// How long the next frame may take.
     pub(super) fn time_left(&self) -> Duration {
-        let deadline = self.upload.as_ref().map(|upload| upload.deadline_ms.load(Ordering::Relaxed));
-        deadline.map_or(STALL_MAX, |deadline| Duration::from_millis(deadline.saturating_sub(self.all.now_ms())))
+        let deadline = self.upload.as_ref().map(|upload| upload.deadline_us.load(Ordering::Relaxed));
+        deadline.map_or(STALL_MAX, |deadline| Duration::from_micros(deadline.saturating_sub(self.all.now_us())))
     }
 
     /// Waits until this upload is given up for others that are faster.
@@ -179,5 +209,61 @@ impl BodyBudget {
             Some(upload) => upload.given_up.notified().await,
             None => std::future::pending().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both hold half of the memory. The first sent just now, and waits for more; the second has not sent for long.
+    #[tokio::test]
+    async fn an_upload_that_waits_for_memory_is_not_the_slow_one() {
+        let all = Arc::new(Bodies::new(64 << 10, 1_000_000));
+        let (mut fast, mut slow) = (BodyBudget::new(all.clone()), BodyBudget::new(all.clone()));
+        for budget in [&mut fast, &mut slow] {
+            budget.grow(32 << 10).await.unwrap();
+            budget.expect_more(32 << 10);
+        }
+        let left = fast.time_left();
+        let wait = async {
+            slow.given_up().await;
+            assert!(fast_is_off(&all), "who waits is on no list");
+            drop(slow);
+        };
+        let (grown, ()) = tokio::join!(fast.grow(64 << 10), wait);
+        grown.unwrap();
+        assert!(fast.time_left() + Duration::from_millis(50) > left, "the wait is not the sender's");
+        assert_eq!(all.uploads().len(), 1, "it goes on");
+    }
+
+    fn fast_is_off(all: &Bodies) -> bool {
+        // The slow one was taken off when it was given up.
+        all.uploads().is_empty()
+    }
+
+    #[test]
+    fn small_frames_earn_what_one_large_one_does() {
+        let all = Arc::new(Bodies::new(1 << 20, 100_000));
+        let (mut one, mut many) = (BodyBudget::new(all.clone()), BodyBudget::new(all.clone()));
+        for budget in [&mut one, &mut many] {
+            budget.expect_more(0);
+            budget.upload.as_ref().unwrap().deadline_us.store(0, Ordering::Relaxed);
+        }
+        one.received(99_000);
+        // Each less than a millisecond's worth.
+        (0..1_000).for_each(|_| many.received(99));
+        assert!(many.time_left() + Duration::from_millis(50) > one.time_left(), "{:?}", many.time_left());
+    }
+
+    #[test]
+    fn what_is_more_than_all_bodies_may_have_gets_all_alone() {
+        let all = Arc::new(Bodies::new(64 << 10, 1));
+        let (mut first, mut second) = (BodyBudget::new(all.clone()), BodyBudget::new(all.clone()));
+        assert!(first.grow_by(10 << 10, 30 << 10) && second.grow_by(10, 10));
+        assert!(!first.grow_by(10 << 10, 100 << 10));
+        drop(second);
+        assert!(first.grow_by(10 << 10, 100 << 10));
+        assert_eq!(all.bytes(), 64 << 10);
     }
 }

@@ -4,7 +4,7 @@
 use crate::api::RuleReject;
 use crate::input::{BodyError, Reject};
 use crate::model::RuleError;
-use crate::service::{BackFill, ChangeError, CountError, NotReady, ReserveError, Unhealthy};
+use crate::service::{BackFill, BatchError, ChangeError, CountError, NotReady, ReserveError, Unhealthy};
 use crate::shard::{ReaderError, Refusal, RulebookError, TOO_MANY_KINDS};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -91,6 +91,15 @@ impl Problem {
 impl From<Reject> for Problem {
     fn from(Reject { code, detail }: Reject) -> Self {
         if code == Reject::INVALID_JSON { Self::bad_request(code, detail) } else { Self::unprocessable(code, detail) }
+    }
+}
+
+impl From<BatchError> for Problem {
+    fn from(error: BatchError) -> Self {
+        match error {
+            BatchError::Body(error) => error.into(),
+            BatchError::NoRoom => Self::overloaded("bodies"),
+        }
     }
 }
 

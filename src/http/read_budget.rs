@@ -76,4 +76,36 @@ impl Room for ReadBudget {
     fn could_fit(&self) -> bool {
         self.used.saturating_sub(Self::FREE).next_multiple_of(Self::STEP) >> 10 <= self.all.total_kib
     }
+
+    fn mark(&self) -> usize {
+        self.used
+    }
+
+    /// The permits stay: what is read next wants them again.
+    fn back_to(&mut self, mark: usize) {
+        self.used = mark;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_again_takes_its_memory_once() {
+        let all = Arc::new(ReadMemory::new(256 << 10));
+        let mut budget = ReadBudget::new(all.clone());
+        assert!(budget.take(10_000));
+        let mark = budget.mark();
+        for _ in 0..10 {
+            budget.back_to(mark);
+            assert!(budget.take(200_000));
+            assert_eq!(all.bytes(), 192 << 10);
+        }
+        assert!(!budget.take(200_000) && !budget.could_fit());
+        budget.back_to(mark);
+        assert!(budget.could_fit());
+        drop(budget);
+        assert_eq!(all.bytes(), 0);
+    }
 }

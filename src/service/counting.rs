@@ -31,6 +31,15 @@ pub enum CountError {
     Refused(#[from] Refusal),
 }
 
+/// Why a batch was not parsed.
+#[derive(Debug, thiserror::Error)]
+pub enum BatchError {
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error("there is no memory for the batch")]
+    NoRoom,
+}
+
 /// A batch that was parsed: the events to count, and the answer as far as it is known.
 pub struct Batch {
     builder: EventBatchBuilder,
@@ -70,18 +79,28 @@ impl Counting {
         }
     }
 
-    /// Parses a JSON array of events.
-    pub fn parse_array(&self, body: &[u8]) -> Result<Batch, BodyError> {
-        let mut batch = self.empty_batch();
-        self.events.array(body, self.max_batch, |index, event| batch.add(index, event))?;
-        Ok(batch)
+    /// Parses a JSON array of events. `has_room` is told how many bytes the batch has as it grows.
+    pub fn parse_array(&self, body: &[u8], mut has_room: impl FnMut(usize) -> bool) -> Result<Batch, BatchError> {
+        let (mut batch, mut fits) = (self.empty_batch(), true);
+        self.events.array(body, self.max_batch, |index, event| {
+            fits = fits && has_room(batch.builder.bytes());
+            if fits {
+                batch.add(index, event);
+            }
+        })?;
+        batch.within(fits, has_room)
     }
 
     /// Parses a body with an event on each line.
-    pub fn parse_lines(&self, body: &[u8]) -> Result<Batch, BodyError> {
-        let mut batch = self.empty_batch();
-        self.events.lines(body, self.max_batch, |index, event| batch.add(index, event))?;
-        Ok(batch)
+    pub fn parse_lines(&self, body: &[u8], mut has_room: impl FnMut(usize) -> bool) -> Result<Batch, BatchError> {
+        let (mut batch, mut fits) = (self.empty_batch(), true);
+        self.events.lines(body, self.max_batch, |index, event| {
+            fits = fits && has_room(batch.builder.bytes());
+            if fits {
+                batch.add(index, event);
+            }
+        })?;
+        batch.within(fits, has_room)
     }
 
     fn empty_batch(&self) -> Batch {
@@ -159,6 +178,11 @@ impl Counting {
 }
 
 impl Batch {
+    /// Itself, if there was room for all of it.
+    fn within(self, fits: bool, mut has_room: impl FnMut(usize) -> bool) -> Result<Self, BatchError> {
+        if fits && has_room(self.builder.bytes()) { Ok(self) } else { Err(BatchError::NoRoom) }
+    }
+
     fn add(&mut self, index: usize, event: Result<Event<'_>, Reject>) {
         let added = event.and_then(|event| add(&mut self.builder, index, &event));
         if let Err(Reject { code, detail }) = added {

@@ -46,6 +46,15 @@ impl Decisions {
         self.reader.ad(user, candidate, question, room).await
     }
 
+    /// Judges the ad of an event that is counted: whatever the load, for it must be answered.
+    pub async fn verdict_of_counted(
+        &self,
+        user: &UserId<'_>,
+        candidate: &Candidate<'_>,
+    ) -> Result<Verdict, ReaderError> {
+        self.reader.ad_of_counted(user, candidate).await
+    }
+
     /// Judges many candidates of a user on one consistent view, and gives the verdicts to `tell`.
     pub async fn check<T, R: Room>(
         &self,

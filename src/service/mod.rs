@@ -10,7 +10,7 @@ mod rules;
 mod status_board;
 mod users;
 
-pub use counting::{Batch, CountError, CountedEvent, Counting, SingleEvent, TOO_MANY_KINDS_DETAIL};
+pub use counting::{Batch, BatchError, CountError, CountedEvent, Counting, SingleEvent, TOO_MANY_KINDS_DETAIL};
 pub use decisions::{Decisions, ReserveError};
 pub use figures::describe as describe_metrics;
 pub use operation::{NotReady, Operation, Unhealthy};

@@ -2,12 +2,16 @@
 
 use crate::model::Rule;
 use crate::shard::{Precondition, Refusal, Router, RuleView, Rulebook, RulebookError};
+use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// Reads and changes rules. Cheap to clone.
 #[derive(Clone)]
 pub struct Rules {
     rulebook: Rulebook,
     router: Router,
+    /// Changes come one after another: the others wait here, not each on a thread that somebody else could use.
+    changing: Arc<Mutex<()>>,
 }
 
 /// Why a rule was not changed.
@@ -21,7 +25,7 @@ pub enum ChangeError {
 
 impl Rules {
     pub(super) fn new(rulebook: Rulebook, router: Router) -> Self {
-        Self { rulebook, router }
+        Self { rulebook, router, changing: Arc::default() }
     }
 
     pub fn list(&self) -> Vec<RuleView> {
@@ -56,7 +60,13 @@ impl Rules {
         change: impl FnOnce(&Self) -> Result<T, RulebookError> + Send + 'static,
     ) -> Result<T, ChangeError> {
         let rules = self.clone();
-        let changed = tokio::task::spawn_blocking(move || change(&rules)).await;
+        let turn = self.changing.clone().lock_owned().await;
+        let change = move || {
+            // To the end, even if nobody waits for the answer any more.
+            let _turn = turn;
+            change(&rules)
+        };
+        let changed = tokio::task::spawn_blocking(change).await;
         Ok(changed.map_err(|_| ChangeError::Gone)??)
     }
 }

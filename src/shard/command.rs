@@ -95,6 +95,9 @@ pub(super) trait Command {
 
     fn into_reply(self) -> Reply<Self::Output>;
 
+    /// Frees what it no longer needs once its turn has run; the reply may wait for the disk.
+    fn drop_input(&mut self) {}
+
     /// Events that it counts for in a mailbox and in a turn.
     fn weight(&self) -> usize {
         1

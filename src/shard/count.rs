@@ -101,6 +101,10 @@ impl Command for CountEvents {
         self.reply
     }
 
+    fn drop_input(&mut self) {
+        self.batch = EventBatch::default();
+    }
+
     fn weight(&self) -> usize {
         self.batch.len()
     }

@@ -36,7 +36,7 @@ impl EventBatch {
 
     /// Bytes that it holds.
     pub(super) fn bytes(&self) -> usize {
-        self.keys.bytes() + size_of_val(&self.events[..])
+        self.keys.bytes() + self.events.capacity() * size_of::<BatchEvent>()
     }
 
     pub(super) fn events(&self) -> &[BatchEvent] {
@@ -106,6 +106,11 @@ impl EventBatchBuilder {
         let entry = Entry { ts, hash: event.hash() };
         batch.events.push(BatchEvent { entry, kind: event.kind, index: index as u32, keys });
         Ok(())
+    }
+
+    /// Bytes that it holds. They may be many times those of what the events were read from: each key has its user.
+    pub fn bytes(&self) -> usize {
+        self.batches.iter().map(EventBatch::bytes).sum()
     }
 
     /// Events of users that mean nobody, which are acknowledged and kept nowhere.

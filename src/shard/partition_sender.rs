@@ -194,7 +194,7 @@ impl WriterQueue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mailbox::{Inbox, mailbox};
+    use super::super::mailbox::{Inbox, TaskBytes, mailbox};
     use super::*;
     use crate::clock::Clock;
     use crate::engine::Policy;
@@ -217,7 +217,7 @@ mod tests {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             let options = StoreOptions { data_dir: dir.path().to_owned(), ..StoreOptions::default() };
-            let (mailbox, inbox) = mailbox(ROOM, 1 << 20);
+            let (mailbox, inbox) = mailbox(ROOM, &Arc::new(TaskBytes::new(1 << 20)));
             let health = Health::new(Arc::new(Store::open(&options).unwrap()));
             let sender = PartitionSender::new(&[mailbox], health, Counter::noop(), "t", 0);
             Self { sender, inbox, order: SequenceGuard::default(), done: Vec::new(), refusal: None, _dir: dir }
@@ -239,6 +239,7 @@ mod tests {
         /// The writer takes all that waits for a turn, which fails or not. Says which blocks were in it.
         fn turn(&mut self, fails: bool) -> Vec<u64> {
             let tasks: Vec<Task> = self.inbox.receiver.try_iter().inspect(|task| self.inbox.taken(task)).collect();
+            self.inbox.ended(tasks.iter().map(Task::bytes).sum());
             let tasks = self.order.keep(tasks);
             let number =
                 |task: &Task| if let Task::KafkaEvents(CountKafkaEvents { batch, .. }) = task { batch.nth } else { 99 };

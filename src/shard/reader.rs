@@ -4,7 +4,7 @@ use super::metrics::would_cap;
 use crate::clock::Clock;
 use crate::engine::{Applied, KeyLog, Policy, Question, bind, judge, unbound_count};
 use crate::model::{Candidate, CapKey, Limit, Log, MAX_SHADOWS, RuleId, TsMs, UserId, Verdict};
-use crate::store::{ReadError, Room, RowKeys, Store, StoreError};
+use crate::store::{ReadError, Room, RowKeys, Store, StoreError, Unbounded};
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -59,6 +59,14 @@ impl From<ReadError> for ReaderError {
     }
 }
 
+/// What a read does that finds no place to wait for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    Refuse,
+    /// Waits for one: what must have an answer.
+    Wait,
+}
+
 /// What is said of one candidate of many.
 #[derive(Debug)]
 pub struct CandidateVerdict<'a> {
@@ -86,6 +94,8 @@ pub struct Reader {
     pub(super) clock: Clock,
     /// Places for reads that block, under way or waiting for a thread.
     blocking: Arc<Semaphore>,
+    /// Threads for them. The others of the runtime are for what is no read.
+    threads: Arc<Semaphore>,
 }
 
 /// The candidates of a call with all their logs, each key of the user once.
@@ -98,18 +108,24 @@ struct View {
 
 impl Reader {
     pub(super) fn new(store: Arc<Store>, policy: Arc<ArcSwap<Policy>>, clock: Clock) -> Self {
-        Self { store, policy, clock, blocking: Arc::new(Semaphore::new(BLOCKING_READS)) }
+        Self { store, policy, clock, blocking: places(BLOCKING_READS), threads: places(BLOCKING_THREADS) }
     }
 
-    /// Reads on a thread that may wait for the disk. Who would wait for one for too long is told at once.
+    /// Reads on a thread that may wait for the disk.
     pub(super) async fn blocking<T: Send + 'static>(
         &self,
+        no_place: NoPlace,
         read: impl FnOnce() -> Result<T, ReaderError> + Send + 'static,
     ) -> Result<T, ReaderError> {
-        let place = self.blocking.clone().try_acquire_owned().map_err(|_| ReaderError::Busy)?;
+        let places = self.blocking.clone();
+        let place = match no_place {
+            NoPlace::Refuse => places.try_acquire_owned().map_err(|_| ReaderError::Busy)?,
+            NoPlace::Wait => places.acquire_owned().await.map_err(|_| ReaderError::Gone)?,
+        };
+        let thread = self.threads.clone().acquire_owned().await.map_err(|_| ReaderError::Gone)?;
         let read = move || {
-            // Reservation to the end, even if nobody waits for the answer any more.
-            let _place = place;
+            // Held to the end, even if nobody waits for the answer any more.
+            let _held = (place, thread);
             read()
         };
         tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)?
@@ -127,9 +143,17 @@ impl Reader {
         question: Question,
         room: R,
     ) -> Result<(Verdict, R), ReaderError> {
-        let (mut view, room) = self.view(user, std::slice::from_ref(candidate), room).await?;
+        let (mut view, room) = self.view(user, std::slice::from_ref(candidate), room, NoPlace::Refuse).await?;
         let (policy, now) = self.refresh(&mut view);
         Ok((judge(&policy, &view.of(0), question, now, would_cap), room))
+    }
+
+    /// Judges the ad of an event that is counted: it is refused for no load, for what was counted must be answered. Its few
+    /// rows are bounded by the writes under way.
+    pub async fn ad_of_counted(&self, user: &UserId<'_>, candidate: &Candidate<'_>) -> Result<Verdict, ReaderError> {
+        let (mut view, _) = self.view(user, std::slice::from_ref(candidate), Unbounded, NoPlace::Wait).await?;
+        let (policy, now) = self.refresh(&mut view);
+        Ok(judge(&policy, &view.of(0), Question::default(), now, would_cap))
     }
 
     /// Judges many candidates of a user on one consistent view, in their order, and gives the verdicts to `tell`. The logs
@@ -142,7 +166,10 @@ impl Reader {
         room: R,
         tell: impl FnOnce(&[CandidateVerdict<'_>], R) -> T,
     ) -> Result<T, ReaderError> {
-        let (mut view, room) = self.view(user, candidates, room).await?;
+        let (mut view, mut room) = self.view(user, candidates, room, NoPlace::Refuse).await?;
+        if !room.take(candidates.len() * size_of::<CandidateVerdict<'_>>()) {
+            return Err(ReaderError::in_room(ReadError::NoRoom, &room));
+        }
         let (policy, now) = self.refresh(&mut view);
         let verdict = |(number, candidate)| brief(&policy, &view, number, candidate, question, now);
         let verdicts: Vec<_> = candidates.iter().enumerate().map(verdict).collect();
@@ -155,8 +182,10 @@ impl Reader {
         user: &UserId<'_>,
         candidates: &[Candidate<'_>],
         mut room: R,
+        no_place: NoPlace,
     ) -> Result<(View, R), ReaderError> {
-        let mut view = View::of_candidates(candidates);
+        let view = View::of_candidates(user, candidates, &mut room);
+        let mut view = view.ok_or_else(|| ReaderError::in_room(ReadError::NoRoom, &room))?;
         // Even if it has logs, from before it was known as nobody.
         if self.policy.load().ignores(user.as_str()) {
             view.logs.resize_with(view.keys.len(), Log::default);
@@ -176,7 +205,7 @@ impl Reader {
                     Ok(logs) => Ok((logs, room)),
                     Err(error) => Err(ReaderError::in_room(error, &room)),
                 };
-                let (logs, back) = self.blocking(read).await?;
+                let (logs, back) = self.blocking(no_place, read).await?;
                 room = back;
                 logs
             }
@@ -197,14 +226,20 @@ impl Reader {
 }
 
 impl View {
-    fn of_candidates(candidates: &[Candidate<'_>]) -> Self {
+    /// Takes the room for itself and for the row keys that are asked for; `None` if there is not as much.
+    fn of_candidates(user: &UserId<'_>, candidates: &[Candidate<'_>], room: &mut impl Room) -> Option<Self> {
+        let bytes_of = |key: &CapKey<'_>| {
+            // As a key, among those known, and as a row key, each with what stands beside it.
+            size_of::<CapKey<'_>>() + size_of::<(String, usize)>() + 3 * key.as_str().len() + user.as_str().len() + 8
+        };
         let mut keys: Vec<CapKey<'static>> = Vec::with_capacity(candidates.len());
         // Campaigns recur from candidate to candidate; what is read once is judged as often as it is named.
         let mut known: HashMap<String, usize> = HashMap::new();
-        let mut number = |key: &CapKey<'_>, keys: &mut Vec<CapKey<'static>>| {
+        let mut number = |key: &CapKey<'_>, keys: &mut Vec<CapKey<'static>>, bytes: &mut usize| {
             if let Some(&number) = known.get(key.as_str()) {
                 return number;
             }
+            *bytes += bytes_of(key);
             known.insert(key.as_str().to_owned(), keys.len());
             keys.push(key.clone().into_owned());
             keys.len() - 1
@@ -212,12 +247,17 @@ impl View {
         let mut numbered = Vec::with_capacity(candidates.len());
         for candidate in candidates {
             let mut own = SmallVec::with_capacity(1 + candidate.keys.len());
+            let da = CapKey::of_da(&candidate.da);
+            let mut bytes = bytes_of(&da) + size_of_val(&own) + own.capacity() * size_of::<usize>();
             own.push(keys.len());
-            keys.push(CapKey::of_da(&candidate.da));
-            own.extend(candidate.keys.iter().map(|key| number(key, &mut keys)));
+            keys.push(da);
+            own.extend(candidate.keys.iter().map(|key| number(key, &mut keys, &mut bytes)));
             numbered.push(own);
+            if !room.take(bytes) {
+                return None;
+            }
         }
-        Self { keys, logs: Vec::new(), candidates: numbered }
+        Some(Self { keys, logs: Vec::new(), candidates: numbered })
     }
 
     /// The keys and logs of a candidate.
@@ -225,6 +265,10 @@ impl View {
         let key_log = |&number: &usize| KeyLog { key: self.keys[number].as_str(), log: &self.logs[number] };
         self.candidates[candidate].iter().map(key_log).collect()
     }
+}
+
+fn places(count: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(count))
 }
 
 fn brief<'a>(
@@ -262,5 +306,75 @@ fn brief<'a>(
         partial: tally.partial,
         would_cap: would,
         shadow_omitted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DaId, RuleSet};
+    use crate::store::StoreOptions;
+    use std::time::Duration;
+
+    /// A room that has nothing to give.
+    struct Nothing;
+
+    impl Room for Nothing {
+        fn take(&mut self, _bytes: usize) -> bool {
+            false
+        }
+
+        fn could_fit(&self) -> bool {
+            true
+        }
+
+        fn mark(&self) -> usize {
+            0
+        }
+
+        fn back_to(&mut self, _mark: usize) {}
+    }
+
+    fn reader(dir: &std::path::Path) -> Reader {
+        let store = Store::open(&StoreOptions { data_dir: dir.to_owned(), ..StoreOptions::default() }).unwrap();
+        let policy = Policy::new(RuleSet::new([]), 256, 1_000, 1_000, 0);
+        Reader::new(Arc::new(store), Arc::new(ArcSwap::from_pointee(policy)), Clock::system())
+    }
+
+    #[tokio::test]
+    async fn a_counted_event_waits_for_a_place_where_a_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let reader = reader(dir.path());
+        let held = reader.blocking.clone().acquire_many_owned(BLOCKING_READS as u32).await.unwrap();
+        let refused = reader.blocking(NoPlace::Refuse, || Ok(())).await;
+        assert!(matches!(refused, Err(ReaderError::Busy)));
+        let waits = reader.blocking(NoPlace::Wait, || Ok(7));
+        tokio::pin!(waits);
+        assert!(tokio::time::timeout(Duration::from_millis(20), waits.as_mut()).await.is_err());
+        drop(held);
+        assert_eq!(waits.await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_counted_event_is_judged_where_reads_have_no_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let reader = reader(dir.path());
+        let user = UserId::new("u").unwrap();
+        let candidate = Candidate { da: DaId::new("1").unwrap(), keys: Default::default() };
+        let refused = reader.ad(&user, &candidate, Question::default(), Nothing).await;
+        assert!(matches!(refused, Err(ReaderError::NoRoom)));
+        assert_eq!(reader.ad_of_counted(&user, &candidate).await.unwrap().count, 0);
+    }
+
+    #[tokio::test]
+    async fn the_keys_of_a_check_take_room_before_anything_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let reader = reader(dir.path());
+        let user = UserId::new("u").unwrap();
+        let candidate = |n: usize| Candidate { da: DaId::new(n.to_string()).unwrap(), keys: Default::default() };
+        let candidates: Vec<_> = (0..KEYS_AT_ONCE + 1).map(candidate).collect();
+        let _all = reader.blocking.clone().acquire_many_owned(BLOCKING_READS as u32).await.unwrap();
+        let refused = reader.check(&user, &candidates, Question::default(), Nothing, |_, _| ()).await;
+        assert!(matches!(refused, Err(ReaderError::NoRoom)), "{refused:?}");
     }
 }

@@ -5,7 +5,7 @@ use super::count::CountEvents;
 use super::erase::EraseUser;
 use super::event_batch::{EventBatchBuilder, writer_of_user};
 use super::health::Health;
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, TaskBytes};
 use super::partition_sender::PartitionSender;
 use super::refusal::Refusal;
 use super::reserve::{ReleaseCall, Reserve, ReserveCall, ReserveOutcome, call_row, reserve_for_nobody};
@@ -48,6 +48,7 @@ pub struct Counted {
 #[derive(Clone)]
 pub struct Router {
     mailboxes: Arc<[Mailbox]>,
+    task_bytes: Arc<TaskBytes>,
     policy: Arc<ArcSwap<Policy>>,
     clock: Clock,
     health: Health,
@@ -56,13 +57,13 @@ pub struct Router {
 
 impl Router {
     pub(super) fn new(
-        mailboxes: Vec<Mailbox>,
+        (mailboxes, task_bytes): (Vec<Mailbox>, Arc<TaskBytes>),
         policy: Arc<ArcSwap<Policy>>,
         clock: Clock,
         health: Health,
         ignored: Counter,
     ) -> Self {
-        Self { mailboxes: mailboxes.into(), policy, clock, health, ignored }
+        Self { mailboxes: mailboxes.into(), task_bytes, policy, clock, health, ignored }
     }
 
     /// A builder of blocks for events received now.
@@ -90,10 +91,14 @@ impl Router {
         if events.without_time() > 0 {
             all.refuse(events.without_time(), Refusal::ClockNotBelieved);
         }
+        if let Err(refusal) = self.task_bytes.take(events.bytes()) {
+            all.refuse(events.len() - events.without_time(), refusal);
+            return all;
+        }
         let mut answers = Vec::with_capacity(self.mailboxes.len());
         for (writer, batch) in events.into_batches() {
             let events = batch.len();
-            match self.mailboxes[writer].send(|reply| Task::Events(CountEvents { batch, reply })) {
+            match self.mailboxes[writer].send_taken(|reply| Task::Events(CountEvents { batch, reply })) {
                 Ok(answer) => answers.push((events, answer)),
                 Err(refusal) => all.refuse(events, refusal),
             }
@@ -177,9 +182,9 @@ impl Router {
         self.mailboxes.iter().map(Mailbox::depth)
     }
 
-    /// Bytes of what waits for all writers.
+    /// Bytes of what all writers have to do: what waits, and what is in a turn.
     pub fn mailbox_bytes(&self) -> usize {
-        self.mailboxes.iter().map(Mailbox::bytes).sum()
+        self.task_bytes.held()
     }
 
     pub fn health(&self) -> &Health {

@@ -4,7 +4,7 @@ use super::clock_watch::ClockWatch;
 use super::eraser::Eraser;
 use super::group_commit::{self, Acknowledger};
 use super::health::Health;
-use super::mailbox::mailbox;
+use super::mailbox::{TaskBytes, mailbox};
 use super::metrics::ShardMetrics;
 use super::partition_sender::SequenceGuard;
 use super::reader::Reader;
@@ -32,7 +32,7 @@ pub struct Options {
     pub writers: usize,
     /// Events that may wait for one writer before more are refused.
     pub mailbox_events: usize,
-    /// Bytes that those may have which wait for all writers together.
+    /// Bytes that those may have which wait for all writers together, or are in a turn of one.
     pub mailbox_bytes: usize,
     /// Below so many free bytes in the data directory events are refused, before a write can fail.
     pub min_free_disk: u64,
@@ -76,9 +76,10 @@ impl Shards {
         let revision = policy.load().revision();
         let mut threads = Vec::new();
         let mut mailboxes = Vec::new();
+        let task_bytes = Arc::new(TaskBytes::new(options.mailbox_bytes));
         let (acknowledger, written) = Acknowledger::new(&store, 4 * writers);
         for number in 0..writers {
-            let (mailbox, inbox) = mailbox(options.mailbox_events, options.mailbox_bytes / writers);
+            let (mailbox, inbox) = mailbox(options.mailbox_events, &task_bytes);
             mailboxes.push(mailbox);
             let writer = Writer {
                 store: store.clone(),
@@ -112,7 +113,13 @@ impl Shards {
             let (guard, metrics, sync) = (PoisonOnPanic(store.clone()), metrics.clone(), health.sync_watch());
             threads.push(spawn("syncer".to_owned(), move || group_commit::run(&guard.0, &written, &metrics, &sync)));
         }
-        let router = Router::new(mailboxes, policy.clone(), clock.clone(), health.clone(), metrics.ignored.clone());
+        let router = Router::new(
+            (mailboxes, task_bytes),
+            policy.clone(),
+            clock.clone(),
+            health.clone(),
+            metrics.ignored.clone(),
+        );
         let watch = Watch {
             store: store.clone(),
             health,

@@ -35,6 +35,10 @@ macro_rules! dispatch {
 }
 
 impl Task {
+    pub(super) fn drop_input(&mut self) {
+        dispatch!(self, command => command.drop_input(), wake => ());
+    }
+
     pub(super) fn weight(&self) -> usize {
         dispatch!(self, command => command.weight(), wake => 0)
     }

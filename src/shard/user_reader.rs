@@ -1,6 +1,6 @@
 //! Reads of everything that is held about a user: by pages, or key by key, so that no more than some of it is in memory.
 
-use super::reader::{Reader, ReaderError};
+use super::reader::{NoPlace, Reader, ReaderError};
 use crate::engine::{Policy, RuleExit, event_exits, reservation_exits, user_cap};
 use crate::model::{Kind, Log, Section, TsMs, UserCap, UserId};
 use crate::store::{LogRow, ReadError, ReservationRow, Room};
@@ -120,7 +120,7 @@ impl Reader {
             })?;
             Ok((state, has_room))
         };
-        self.blocking(read).await
+        self.blocking(NoPlace::Refuse, read).await
     }
 
     /// What is held about a user: at most `max` logs and calls; fewer where the events are many. `tell` gets it on a thread
@@ -134,7 +134,7 @@ impl Reader {
         tell: impl FnOnce(UserPage, R) -> T + Send + 'static,
     ) -> Result<T, ReaderError> {
         let (reader, user) = (self.clone(), user.clone().into_owned());
-        self.blocking(move || {
+        self.blocking(NoPlace::Refuse, move || {
             let page = reader.user_page(user.as_str(), start, max, &mut room);
             let page = page.map_err(|error| ReaderError::in_room(error, &room))?;
             Ok(tell(page, room))

@@ -85,7 +85,9 @@ impl Writer {
                 },
             };
             let tasks = self.collect(first);
+            let bytes = tasks.iter().map(Task::bytes).sum();
             self.turn(tasks);
+            self.inbox.ended(bytes);
         }
     }
 
@@ -128,7 +130,7 @@ impl Writer {
         if self.store.is_poisoned() {
             return refuse(tasks, Refusal::Poisoned);
         }
-        let tasks = self.pulled.keep(tasks);
+        let mut tasks = self.pulled.keep(tasks);
         let start = Instant::now();
         let now = self.clock.now();
         let taken = match tasks.first() {
@@ -140,6 +142,9 @@ impl Writer {
             Ok(Some(changes)) => {
                 self.metrics.turn_seconds.record(start.elapsed().as_secs_f64());
                 self.pulled.took(&tasks);
+                for task in &mut tasks {
+                    task.drop_input();
+                }
                 self.acknowledger.acknowledge(Written { tasks, changes });
             }
             Err(error) => {

@@ -135,10 +135,21 @@ impl Logs {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
+        let mark = room.mark();
+        let read = self.view_in(keys, tier, room);
+        if matches!(read, Err(ReadError::WouldBlock)) {
+            room.back_to(mark);
+        }
+        read
+    }
+
+    fn view_in(&self, keys: &RowKeys, tier: ReadTier, room: &mut impl Room) -> Result<Vec<Option<LogRow>>, ReadError> {
         if !room.take(keys.len() * size_of::<Option<LogRow>>()) {
             return Err(ReadError::NoRoom);
         }
+        let mark = room.mark();
         loop {
+            room.back_to(mark);
             let mut logs = vec![None; keys.len()];
             let mut on_disk = Vec::new();
             let view = self.overlay.view(ShardId(keys.get(0)[0]));
@@ -169,8 +180,14 @@ impl Logs {
         logs: &mut [Option<LogRow>],
         room: &mut impl Room,
     ) -> Result<(), ReadError> {
-        if numbers.len() >= SCAN_FROM && self.scan_for((keys, numbers), tier, logs, room)? {
-            return Ok(());
+        if numbers.len() >= SCAN_FROM {
+            let mark = room.mark();
+            if self.scan_for((keys, numbers), tier, logs, room)? {
+                return Ok(());
+            }
+            // What was found is read once more: it is the same.
+            numbers.iter().for_each(|&number| logs[number] = None);
+            room.back_to(mark);
         }
         let mut options = ReadOptions::default();
         options.set_read_tier(tier);
@@ -227,7 +244,6 @@ impl Logs {
             }
             rows.next();
         }
-        // What was found is read once more: it is the same.
         Ok(false)
     }
 
@@ -313,6 +329,61 @@ fn decode_row(row: Option<DBPinnableSlice<'_>>) -> Result<Option<LogRow>, StoreE
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Counts what is taken.
+    #[derive(Default)]
+    struct Counting(usize);
+
+    impl Room for Counting {
+        fn take(&mut self, bytes: usize) -> bool {
+            self.0 += bytes;
+            true
+        }
+
+        fn could_fit(&self) -> bool {
+            true
+        }
+
+        fn mark(&self) -> usize {
+            self.0
+        }
+
+        fn back_to(&mut self, mark: usize) {
+            self.0 = mark;
+        }
+    }
+
+    /// By a search for each key, by a pass that finds all, and by one that is given up: from memory first, then from disk.
+    #[test]
+    fn a_read_takes_the_room_of_what_it_gives_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&StoreOptions { data_dir: dir.path().to_owned(), ..StoreOptions::default() }).unwrap();
+        let user = UserId::new("u").unwrap();
+        let mut commit = store.begin_commit();
+        for ad in 0..2_000u64 {
+            let mut log = Log::default();
+            for n in 0..20 {
+                log.insert(Kind::IMPRESSION, Entry { ts: TsMs(1_732_233_600_000 + n), hash: ad * 20 + n + 1 }, 256);
+            }
+            commit.put_log(RowKey::new(&user, &CapKey::new(format!("da:{ad:04}")).unwrap()).as_bytes(), &log, false);
+        }
+        commit.write().unwrap();
+        store.flusher().flush_all().unwrap();
+        for step in [1, 3, 150] {
+            let mut keys = RowKeys::default();
+            (0..12).for_each(|n| keys.push("u", &format!("da:{:04}", n * step)));
+            let mut room = Counting(1_000);
+            match store.logs().at_once_in_memory(&keys, &mut room) {
+                Err(ReadError::WouldBlock) => assert_eq!(room.0, 1_000),
+                Err(error) => panic!("{error}"),
+                Ok(_) => room.back_to(1_000),
+            }
+            let logs = store.logs().at_once(&keys, &mut room).unwrap();
+            let given = logs.iter().flatten().map(LogRow::bytes).sum::<usize>() + 12 * size_of::<Option<LogRow>>();
+            assert!(given > 12 * 20 * size_of::<Entry>());
+            assert_eq!(room.0 - 1_000, given, "{step}");
+        }
+    }
     use crate::model::{CapKey, Entry, Kind, TsMs, UserId};
     use crate::store::{ByteSize, Store, StoreOptions, Unbounded};
 

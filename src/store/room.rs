@@ -10,6 +10,12 @@ pub trait Room: Send + 'static {
 
     /// Whether all that was asked for could ever be had.
     fn could_fit(&self) -> bool;
+
+    /// How much is taken now, for [`Room::back_to`].
+    fn mark(&self) -> usize;
+
+    /// What was taken since the mark is needed no more: the same is read once again, or something else in its place.
+    fn back_to(&mut self, mark: usize);
 }
 
 /// As much as there is: where what is read is bounded by itself.
@@ -24,6 +30,12 @@ impl Room for Unbounded {
     fn could_fit(&self) -> bool {
         true
     }
+
+    fn mark(&self) -> usize {
+        0
+    }
+
+    fn back_to(&mut self, _mark: usize) {}
 }
 
 impl LogRow {

@@ -169,9 +169,9 @@ impl RowKeys {
         self.ends.is_empty()
     }
 
-    /// Bytes of all of them.
+    /// Bytes that they take.
     pub fn bytes(&self) -> usize {
-        self.bytes.len() + size_of_val(&self.ends[..])
+        self.bytes.capacity() + self.ends.capacity() * size_of::<u32>()
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::api::{CandidateVerdicts, CheckAnswer, CheckBody};
 use crate::engine::Question;
 use crate::http::app::App;
-use crate::http::body;
+use crate::http::body::{self, Parsed};
 use crate::http::pieces::Pieces;
 use crate::http::problem::Problem;
 use crate::http::read_budget::ReadBudget;
@@ -34,7 +34,8 @@ use std::sync::Arc;
 pub(in crate::http) async fn post(app: &Arc<App>, call: &mut Call) -> Answer {
     let body = body::read_json(app, call).await?;
     if body.is_large() {
-        let asked = body.parse_in_background(app, |text| CheckBody::read(text).map(CheckBody::into_owned)).await?;
+        let Parsed { value: asked, _budget } =
+            body.parse_in_background(app, |text| CheckBody::read(text).map(CheckBody::into_owned)).await?;
         return judge(app, call.route, asked).await;
     }
     judge(app, call.route, CheckBody::read(body.text()?)?).await

@@ -1,14 +1,12 @@
 //! `POST /events`: impressions in.
 
 use crate::api::{CapAnswer, EventAnswer, EventBody, EventsAnswer};
-use crate::engine::Question;
 use crate::http::app::App;
 use crate::http::body::{self, Form, ReadBody};
-use crate::http::pieces::Pieces;
 use crate::http::problem::{Problem, json};
 use crate::http::route::{Answer, Call, Route};
-use crate::input::{Body as Holds, BodyError};
-use crate::service::{Batch, CountedEvent, Counting, SingleEvent};
+use crate::input::Body as Holds;
+use crate::service::{Batch, BatchError, CountedEvent, Counting, SingleEvent};
 use crate::shard::Refusal;
 use axum::response::IntoResponse;
 use std::sync::Arc;
@@ -38,7 +36,7 @@ use std::sync::Arc;
 )]
 pub(in crate::http) async fn post(app: &Arc<App>, call: &mut Call) -> Answer {
     let form = body::form(call)?;
-    let body = body::read(app, call, app.limits.max_body).await?;
+    let mut body = body::read(app, call, app.limits.max_body).await?;
     if form == Form::Json && Holds::peek(&body.bytes) == Holds::Object {
         return if body.is_large() {
             large_one(app, call.route, body).await
@@ -46,14 +44,17 @@ pub(in crate::http) async fn post(app: &Arc<App>, call: &mut Call) -> Answer {
             one(app, call.route, &body.bytes).await
         };
     }
-    let batch = if body.is_large() {
+    // The batch is held until it is counted, and may be many times its body: the body's memory grows with it, and stays.
+    let (batch, _budget) = if body.is_large() {
         let parser = app.clone();
-        let parse = move || parse_batch(&parser.services.counting, form, &body.bytes);
-        app.background.spawn_blocking(parse).await.map_err(|_| Problem::internal())?
+        let parse = move || {
+            let batch = parse_batch(&parser.services.counting, form, &mut body);
+            batch.map(|batch| (batch, body.budget))
+        };
+        app.background.spawn_blocking(parse).await.map_err(|_| Problem::internal())??
     } else {
-        parse_batch(&app.services.counting, form, &body.bytes)
+        (parse_batch(&app.services.counting, form, &mut body)?, body.budget)
     };
-    let batch = batch?;
     // Asked only once the body is there: a client that sends slowly must not take a permit from others.
     let (answer, refusal) = match call.route.admit(app) {
         Ok(_permit) => app.services.counting.count_batch(batch).await,
@@ -65,10 +66,12 @@ pub(in crate::http) async fn post(app: &Arc<App>, call: &mut Call) -> Answer {
     })
 }
 
-fn parse_batch(counting: &Counting, form: Form, body: &[u8]) -> Result<Batch, BodyError> {
+fn parse_batch(counting: &Counting, form: Form, body: &mut ReadBody) -> Result<Batch, BatchError> {
+    let ReadBody { bytes, budget } = body;
+    let has_room = |more: usize| budget.grow_by(bytes.len(), more);
     match form {
-        Form::Json => counting.parse_array(body),
-        Form::Lines => counting.parse_lines(body),
+        Form::Json => counting.parse_array(bytes, has_room),
+        Form::Lines => counting.parse_lines(bytes, has_room),
     }
 }
 
@@ -85,12 +88,10 @@ async fn one(app: &App, route: &Route, body: &[u8]) -> Answer {
 
 async fn count_one(app: &App, route: &Route, event: SingleEvent<'_>) -> Answer {
     let counting = &app.services.counting;
-    let CountedEvent { result, user, candidate } = match route.admit(app) {
-        Ok(_permit) => counting.count_event(event).await?,
-        Err(_) => return Err(counting.refuse_event(Refusal::Busy).into()),
-    };
-    let room = app.admission.read_budget();
-    let (verdict, room) = app.services.decisions.verdict(&user, &candidate, Question::default(), room).await?;
+    let Ok(_permit) = route.admit(app) else { return Err(counting.refuse_event(Refusal::Busy).into()) };
+    let CountedEvent { result, user, candidate } = counting.count_event(event).await?;
+    // What is counted is answered: nothing from here on is refused for want of memory or of a thread. The permit bounds it.
+    let verdict = app.services.decisions.verdict_of_counted(&user, &candidate).await?;
     let cap = CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict: (&verdict).into() };
-    Pieces::json(&EventAnswer { result, cap }, room)
+    Ok(json(&EventAnswer { result, cap }))
 }

@@ -16,8 +16,10 @@ use std::sync::Arc;
     responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"))
 )]
 pub(in crate::http) async fn metrics(app: &Arc<App>, _call: &mut Call) -> Answer {
+    let turn = app.rendering.clone().acquire_owned().await.map_err(|_| Problem::internal())?;
     let app = app.clone();
     let render = move || {
+        let _turn = turn;
         let of_process = app.services.operation.refresh_metrics();
         app.metrics.render() + &of_process
     };

@@ -2,7 +2,7 @@
 
 use crate::api::{ReleaseAnswer, ReleaseBody, ReserveAnswer, ReserveBody};
 use crate::http::app::App;
-use crate::http::body;
+use crate::http::body::{self, Parsed};
 use crate::http::problem::{Problem, json, json_bytes};
 use crate::http::route::{Answer, Call, Route};
 use std::sync::Arc;
@@ -35,7 +35,8 @@ use std::sync::Arc;
 pub(in crate::http) async fn reserve(app: &Arc<App>, call: &mut Call) -> Answer {
     let body = body::read_json(app, call).await?;
     if body.is_large() {
-        let asked = body.parse_in_background(app, |text| ReserveBody::read(text).map(ReserveBody::into_owned)).await?;
+        let Parsed { value: asked, _budget } =
+            body.parse_in_background(app, |text| ReserveBody::read(text).map(ReserveBody::into_owned)).await?;
         return reserve_asked(app, call.route, asked).await;
     }
     reserve_asked(app, call.route, ReserveBody::read(body.text()?)?).await
@@ -66,7 +67,8 @@ async fn reserve_asked(app: &App, route: &Route, asked: ReserveBody<'_>) -> Answ
 pub(in crate::http) async fn release(app: &Arc<App>, call: &mut Call) -> Answer {
     let body = body::read_json(app, call).await?;
     if body.is_large() {
-        let asked = body.parse_in_background(app, |text| ReleaseBody::read(text).map(ReleaseBody::into_owned)).await?;
+        let Parsed { value: asked, _budget } =
+            body.parse_in_background(app, |text| ReleaseBody::read(text).map(ReleaseBody::into_owned)).await?;
         return release_asked(app, call.route, asked).await;
     }
     release_asked(app, call.route, ReleaseBody::read(body.text()?)?).await

@@ -2,7 +2,7 @@
 
 use crate::api::{RuleAnswer, RuleBody, RulesAnswer, read_rule};
 use crate::http::app::App;
-use crate::http::body;
+use crate::http::body::{self, Parsed};
 use crate::http::pieces::Pieces;
 use crate::http::problem::{Problem, json};
 use crate::http::query;
@@ -93,10 +93,10 @@ pub(in crate::http) async fn get(app: &Arc<App>, call: &mut Call) -> Answer {
 pub(in crate::http) async fn put(app: &Arc<App>, call: &mut Call) -> Answer {
     let (id, expect) = (id_of_path(call.path())?, expect(&call.parts.headers)?);
     let body = body::read_json(app, call).await?;
-    let rule = if body.is_large() {
+    let Parsed { value: rule, _budget } = if body.is_large() {
         body.parse_in_background(app, move |text| read_rule(&id, text)).await?
     } else {
-        read_rule(&id, body.text()?)?
+        Parsed { value: read_rule(&id, body.text()?)?, _budget: body.budget }
     };
     let rules = &app.services.rules;
     rules.accepts_changes()?;
