@@ -28,6 +28,8 @@ pub struct StatusAnswer {
     pub draining: bool,
     /// How often something could not be read from disk since the start: its users are refused, all others are served.
     pub unreadable_rows: u64,
+    /// How often RocksDB failed to flush or to compact since the start: it tries again, in vain where a block is damaged.
+    pub background_errors: u64,
     /// Parts: `clock`, `memory`, `mirror` and `kafka` (null where there is none).
     #[serde(flatten)]
     #[schema(additional_properties)]

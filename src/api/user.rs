@@ -177,6 +177,7 @@ impl Serialize for Leaves<'_> {
 
 /// When something held leaves a rule's window.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Leave)]
 pub struct RuleExit<'a> {
     #[schema(value_type = String, example = "default")]
     rule: &'a RuleId,

@@ -4,7 +4,7 @@
 //! A row is a line. Only where a quote is open at the line's end does the row go on in the next one, and only while the
 //! whole can be one row: it has fewer separators than two rows have, its quotes close, and it is as wide as rows are.
 //! Otherwise its first line is told, and reading goes on with the line after that, afresh. The lines that the broken row
-//! ran over may be rows, or what is left of it: those are taken that are whole and have no quote out of place.
+//! ran over may be rows, or what is left of it: those are taken that are whole, on one line, and have no quote out of place.
 
 use super::json::without_mark;
 use std::io::{self, BufRead};
@@ -292,7 +292,8 @@ impl<R: BufRead> CsvRows<R> {
             return Err(RowError::Ambiguous);
         }
         match self.broken {
-            Some((line, last)) if number <= last && (cells < width || !self.row.stray.is_empty()) => {
+            // Nor is a quote trusted that is open at a line's end where another one was out of place.
+            Some((line, last)) if number <= last && (cells < width || lines > 1 || !self.row.stray.is_empty()) => {
                 Err(RowError::Remnant { line })
             }
             _ => Ok(()),

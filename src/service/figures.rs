@@ -25,8 +25,13 @@ const TABLE_FIGURES: [(&str, &str, &str); 6] = [
         "Write buffers of a table that wait to be flushed",
     ),
 ];
-const DATABASE_FIGURES: [(&str, &str, &str); 4] = [
+const DATABASE_FIGURES: [(&str, &str, &str); 5] = [
     ("rocksdb.num-running-flushes", "freqcap_rocksdb_running_flushes", "Flushes under way"),
+    (
+        "rocksdb.background-errors",
+        "freqcap_rocksdb_background_errors",
+        "Flushes and compactions that failed since the start; more and more where a block is damaged",
+    ),
     ("rocksdb.num-running-compactions", "freqcap_rocksdb_running_compactions", "Compactions under way"),
     (
         "rocksdb.actual-delayed-write-rate",

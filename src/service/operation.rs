@@ -119,6 +119,7 @@ impl Operation {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             draining: self.readiness.is_draining(),
             unreadable_rows: health.unreadable_rows(),
+            background_errors: self.store.background_errors(),
             parts,
         }
     }

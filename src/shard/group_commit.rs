@@ -1,30 +1,30 @@
 //! Makes writes durable and answers for them: one fsync serves every turn that was written before it began, while the
 //! writers prepare the next.
 
-use super::health::Refusal;
 use super::metrics::ShardMetrics;
-use super::task::Answer;
+use super::refusal::Refusal;
+use super::sync_watch::SyncWatch;
+use super::task::Task;
 use crate::model::ShardId;
 use crate::store::{Durability, Store};
 use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A turn that is written: its answers wait for the disk.
 pub(super) struct Written {
-    pub answers: Vec<Answer>,
+    pub tasks: Vec<Task>,
     pub changes: Vec<(ShardId, u64)>,
 }
 
 impl Written {
     fn acknowledge(self, store: &Store) {
         store.changes().publish(self.changes);
-        self.answers.into_iter().for_each(Answer::send);
+        self.tasks.into_iter().for_each(Task::acknowledge);
     }
 
     fn refuse(self) {
-        self.answers.into_iter().for_each(|answer| answer.refuse(Refusal::Poisoned));
+        self.tasks.into_iter().for_each(|task| task.refuse(Refusal::Poisoned));
     }
 }
 
@@ -56,40 +56,6 @@ impl Acknowledger {
                 }
             }
         }
-    }
-}
-
-/// Tells how long the turns that are written wait for their sync.
-#[derive(Debug)]
-pub(super) struct SyncWatch {
-    start: Instant,
-    /// When the sync under way began, in ms since `start` and one more; 0 while there is none.
-    began: AtomicU64,
-}
-
-impl Default for SyncWatch {
-    fn default() -> Self {
-        Self { start: Instant::now(), began: AtomicU64::new(0) }
-    }
-}
-
-impl SyncWatch {
-    fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn begin(&self) {
-        self.began.store(self.now() + 1, Ordering::Relaxed);
-    }
-
-    fn end(&self) {
-        self.began.store(0, Ordering::Relaxed);
-    }
-
-    /// For how long the sync under way has not returned.
-    pub(super) fn waits(&self) -> Option<Duration> {
-        let began = self.began.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(Duration::from_millis(self.now().saturating_sub(began)))
     }
 }
 

@@ -1,12 +1,12 @@
 //! The way into a writer: bounded by events, not by messages, for a message may hold one or ten thousand; and by the bytes
 //! of all that the writers have together, waiting or in a turn.
 
-use super::health::Refusal;
-use super::task::{Awaited, Reply, Task};
+use super::command::{Awaited, Reply};
+use super::refusal::Refusal;
+use super::task::Task;
 use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::oneshot;
 
 /// The sending side, one a writer.
 #[derive(Clone)]
@@ -73,14 +73,14 @@ impl TaskBytes {
 impl Mailbox {
     /// Puts a task in, or gives it up at once where there is no room; what comes of it is told by the receiver.
     pub(super) fn send<T>(&self, task: impl FnOnce(Reply<T>) -> Task) -> Result<Awaited<T>, Refusal> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Reply::channel();
         self.put(task(reply))?;
         Ok(answer)
     }
 
     /// The same of a task whose bytes are taken already. They are given back if it is refused.
     pub(super) fn send_taken<T>(&self, task: impl FnOnce(Reply<T>) -> Task) -> Result<Awaited<T>, Refusal> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, answer) = Reply::channel();
         self.put_taken(task(reply))?;
         Ok(answer)
     }
@@ -125,8 +125,9 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
+    use super::super::count::CountEvents;
+    use super::super::erase::EraseUser;
     use super::super::event_batch::EventBatchBuilder;
-    use super::super::task::BatchOutcome;
     use super::*;
     use crate::clock::Clock;
     use crate::engine::Policy;
@@ -140,8 +141,7 @@ mod tests {
         let event = Event { user, da, ts: None, id: None, kind: Kind::IMPRESSION, keys: Default::default() };
         (0..events).for_each(|_| builder.push(0, &event).unwrap());
         let (_, batch) = builder.into_batches().next().unwrap();
-        let reply: Reply<BatchOutcome> = oneshot::channel().0;
-        let task = Task::Events(batch, reply);
+        let task = Task::Events(CountEvents { batch, reply: Reply::channel().0 });
         let bytes = task.bytes();
         (task, bytes)
     }
@@ -153,7 +153,7 @@ mod tests {
         let (mailbox, inbox) = mailbox(10, &held);
         let (other, _other_inbox) = super::mailbox(10, &held);
         mailbox.put(large).unwrap();
-        let erase = |reply: Reply<_>| Task::Erase("u".into(), reply);
+        let erase = |reply| Task::Erase(EraseUser { user: "u".into(), reply });
         assert_eq!(mailbox.put(task(1).0), Err(Refusal::Busy));
         assert_eq!(other.put(task(1).0), Err(Refusal::Busy), "the bytes are those of all writers");
         other.send(erase).unwrap();

@@ -5,20 +5,26 @@
 //! wait for a write.
 
 mod clock_watch;
+mod command;
+mod count;
+mod erase;
 mod eraser;
 mod event_batch;
 mod group_commit;
 mod health;
+mod kafka_batch;
 mod mailbox;
 mod metrics;
 mod partition_sender;
 mod progress;
 mod reader;
 mod recheck;
+mod refusal;
 mod reserve;
 mod router;
 mod rulebook;
 mod service;
+mod sync_watch;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -30,16 +36,17 @@ mod working_set;
 mod writer;
 
 pub use clock_watch::{ask_to_accept_clock, is_asked_to_accept_clock};
+pub use count::TOO_MANY_KINDS;
 pub use event_batch::{EventBatch, EventBatchBuilder};
-pub use health::{Health, ROW_UNREADABLE, Refusal};
+pub use health::Health;
 pub use metrics::describe as describe_metrics;
 pub use partition_sender::PartitionSender;
 pub use reader::{BLOCKING_THREADS, CandidateVerdict, Reader, ReaderError};
+pub use refusal::{ROW_UNREADABLE, Refusal};
 pub use reserve::{Reserve, ReserveOutcome};
 pub use router::{CappedKey, Counted, Router};
 #[cfg(any(test, fuzzing))]
 pub(crate) use rulebook::stored_rule;
 pub use rulebook::{MAX_RULES, Precondition, RuleView, Rulebook, RulebookError, Source};
 pub use service::{Options, Shards};
-pub use task::TOO_MANY_KINDS;
 pub use user_reader::{PageStart, UserCall, UserEvent, UserLog, UserPage};

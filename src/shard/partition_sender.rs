@@ -5,34 +5,19 @@
 //! are durable. A writer takes from a lane only the block that comes next; what follows one that failed is refused, and
 //! sent again after it. So a writer's mark always stands for everything below it.
 
-use super::event_batch::{EventBatch, EventBatchBuilder};
-use super::health::{Health, Refusal};
+use super::command::Awaited;
+use super::count::{BatchOutcome, CountKafkaEvents};
+use super::event_batch::EventBatchBuilder;
+use super::health::Health;
+use super::kafka_batch::KafkaBatch;
 use super::mailbox::Mailbox;
-use super::task::{Awaited, LeftOut, Task};
+use super::refusal::Refusal;
+use super::task::Task;
 use crate::store::MarkKey;
 use metrics::Counter;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::oneshot::error::TryRecvError;
-
-/// Events of one chunk for one writer.
-pub(super) struct KafkaBatch {
-    pub events: EventBatch,
-    /// Of the chunk, by the numbers of its events.
-    offsets: Arc<[u64]>,
-    pub mark: Arc<MarkKey>,
-    /// Which block of its lane it is, from 0.
-    pub nth: u64,
-    /// The chunk's end: the offset that the writer takes next.
-    pub next: u64,
-}
-
-impl KafkaBatch {
-    /// The offset of the record that an event is of.
-    pub(super) fn offset_of(&self, number: u32) -> Option<u64> {
-        self.offsets.get(number as usize).copied()
-    }
-}
 
 /// What of each lane a writer takes next.
 #[derive(Default)]
@@ -43,13 +28,13 @@ pub(super) struct SequenceGuard {
 impl SequenceGuard {
     /// Leaves of the tasks of a turn those that are in order, and refuses the others.
     pub(super) fn keep(&self, tasks: Vec<Task>) -> Vec<Task> {
-        if !tasks.iter().any(|task| matches!(task, Task::KafkaEvents(..))) {
+        if !tasks.iter().any(|task| matches!(task, Task::KafkaEvents(_))) {
             return tasks;
         }
         let mut ahead: HashMap<Arc<MarkKey>, u64> = HashMap::new();
         let mut kept = Vec::with_capacity(tasks.len());
         for task in tasks {
-            if let Task::KafkaEvents(batch, _) = &task {
+            if let Task::KafkaEvents(CountKafkaEvents { batch, .. }) = &task {
                 let known = self.next.get(&batch.mark).copied().unwrap_or(0);
                 let next = ahead.entry(batch.mark.clone()).or_insert(known);
                 if *next != batch.nth {
@@ -66,7 +51,7 @@ impl SequenceGuard {
     /// Says that tasks were written.
     pub(super) fn took(&mut self, tasks: &[Task]) {
         for task in tasks {
-            if let Task::KafkaEvents(batch, _) = task {
+            if let Task::KafkaEvents(CountKafkaEvents { batch, .. }) = task {
                 self.next.insert(batch.mark.clone(), batch.nth + 1);
             }
         }
@@ -95,7 +80,7 @@ struct WriterQueue {
 struct InFlight {
     chunk: u64,
     batch: Arc<KafkaBatch>,
-    answer: Option<Awaited<Vec<LeftOut>>>,
+    answer: Option<Awaited<BatchOutcome>>,
 }
 
 impl PartitionSender {
@@ -167,11 +152,11 @@ impl WriterQueue {
             let answer = self.batches.front_mut().and_then(|front| front.answer.as_mut())?;
             match answer.try_recv() {
                 Err(TryRecvError::Empty) => return None,
-                Ok(Ok(left_out)) => {
+                Ok(Ok(outcome)) => {
                     if let Some(front) = self.batches.pop_front() {
                         *events -= front.batch.events.len();
                         let offset = |(number, code)| Some((front.batch.offset_of(number)?, code));
-                        let mut left_out: Vec<_> = left_out.into_iter().filter_map(offset).collect();
+                        let mut left_out: Vec<_> = outcome.left_out().filter_map(offset).collect();
                         // They are read once more, in this order.
                         left_out.sort_unstable();
                         done(front.chunk, left_out);
@@ -198,7 +183,7 @@ impl WriterQueue {
     fn send(&mut self) -> Option<Refusal> {
         for batch in self.batches.iter_mut().filter(|batch| batch.answer.is_none()) {
             let sent = batch.batch.clone();
-            match self.mailbox.send(|reply| Task::KafkaEvents(sent, reply)) {
+            match self.mailbox.send(|reply| Task::KafkaEvents(CountKafkaEvents { batch: sent, reply })) {
                 Ok(answer) => batch.answer = Some(answer),
                 Err(why) => return Some(why),
             }
@@ -256,16 +241,21 @@ mod tests {
             let tasks: Vec<Task> = self.inbox.receiver.try_iter().inspect(|task| self.inbox.taken(task)).collect();
             self.inbox.ended(tasks.iter().map(Task::bytes).sum());
             let tasks = self.order.keep(tasks);
-            let number = |task: &Task| if let Task::KafkaEvents(batch, _) = task { batch.nth } else { 99 };
+            let number =
+                |task: &Task| if let Task::KafkaEvents(CountKafkaEvents { batch, .. }) = task { batch.nth } else { 99 };
             let numbers = tasks.iter().map(number).collect();
             if !fails {
                 self.order.took(&tasks);
             }
             for task in tasks {
-                match task {
-                    Task::KafkaEvents(_, reply) if !fails => reply.send(Ok(Vec::new())).unwrap(),
-                    task => task.refuse(Refusal::ReadFailed),
+                if fails {
+                    task.refuse(Refusal::ReadFailed);
+                    continue;
                 }
+                if let Task::KafkaEvents(command) = &task {
+                    command.reply.set(BatchOutcome::default());
+                }
+                task.acknowledge();
             }
             numbers
         }
@@ -296,7 +286,8 @@ mod tests {
         let later = world.sender.sender[0].mailbox.clone();
         world.put(1, 1);
         let batch = world.sender.sender[0].batches[1].batch.clone();
-        world.sender.sender[0].batches[1].answer = Some(later.send(|reply| Task::KafkaEvents(batch, reply)).unwrap());
+        world.sender.sender[0].batches[1].answer =
+            Some(later.send(|reply| Task::KafkaEvents(CountKafkaEvents { batch, reply })).unwrap());
         assert_eq!(world.turn(false), [] as [u64; 0]);
         world.drive();
         assert_eq!((world.refusal, world.done.len()), (Some(Refusal::ReadFailed), 0));

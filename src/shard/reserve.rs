@@ -1,6 +1,8 @@
 //! Calls of `/reserve` and `/release` in a turn.
 
+use super::command::{Calls, Command, Reply, TurnState};
 use super::metrics;
+use super::refusal::Refusal;
 use super::working_set::WorkingSet;
 use crate::engine::{
     Applied, KeyLog, Logs, Question, ReservationTerm, bind, has_room, is_counted, release, reserve, takes_kind,
@@ -9,8 +11,8 @@ use crate::model::{
     Candidate, CapKey, DaId, EventId, Kind, MAX_ROW_BYTES, Refused, Reservation, ReserveAnswer, Reserved, TsMs, UserId,
     event_hash,
 };
-use crate::store::{Commit, ReservationRow, RowKeys};
-use hashbrown::HashMap;
+use crate::store::{Commit, ReservationRow, RowKey, RowKeys};
+use hashbrown::HashSet;
 
 /// A repetition gets its answer for so long after the reservation has expired, in ms.
 const ANSWER_KEPT_MS: u64 = 3_600_000;
@@ -50,7 +52,6 @@ impl Reserve<'_> {
 }
 
 /// A call on its way to a writer.
-#[derive(Debug)]
 pub(super) struct ReserveCall {
     /// The candidates' row keys, one candidate after another, its own key first.
     pub keys: RowKeys,
@@ -62,6 +63,7 @@ pub(super) struct ReserveCall {
     pub row_key: Vec<u8>,
     body_hash: Option<u128>,
     kind: Kind,
+    reply: Reply<ReserveOutcome>,
 }
 
 /// What came of a call.
@@ -80,13 +82,13 @@ pub enum ReserveOutcome {
 }
 
 /// Give back what is reserved under an id.
-#[derive(Debug)]
 pub(super) struct ReleaseCall {
     pub row_key: Vec<u8>,
     pub user: UserId<'static>,
     pub id: EventId<'static>,
     /// Only of this ad.
     pub da: Option<DaId<'static>>,
+    pub reply: Reply<usize>,
 }
 
 /// The row key of a call in `reservations`: like that of a log, with the id for the key.
@@ -97,7 +99,7 @@ pub(super) fn call_row(user: &UserId<'_>, id: &EventId<'_>) -> Vec<u8> {
 }
 
 impl ReserveCall {
-    pub(super) fn new(call: Reserve<'_>) -> Self {
+    pub(super) fn new(call: Reserve<'_>, reply: Reply<ReserveOutcome>) -> Self {
         let mut keys = RowKeys::default();
         let user = call.user.as_str();
         for candidate in &call.candidates {
@@ -113,11 +115,12 @@ impl ReserveCall {
             id: call.id.into_owned(),
             body_hash: call.body_hash,
             kind: call.kind,
+            reply,
         }
     }
 
     /// Those of the events that confirm what it reserves.
-    pub(super) fn hashes(&self) -> impl Iterator<Item = u64> {
+    fn event_hashes(&self) -> impl Iterator<Item = u64> {
         self.candidates.iter().map(|candidate| event_hash(&candidate.da, &self.id))
     }
 
@@ -147,14 +150,83 @@ impl ReserveCall {
 
 impl ReleaseCall {
     /// Those of the events that would confirm what is reserved under the id, where that is known.
-    pub(super) fn hashes(&self, calls: &Calls) -> impl Iterator<Item = u64> {
+    fn event_hashes(&self, calls: &Calls) -> impl Iterator<Item = u64> {
         let das = calls.get(&self.row_key).map_or(&[][..], |known| &known.das);
         das.iter().filter_map(|da| Some(event_hash(&DaId::new(da.as_str()).ok()?, &self.id)))
     }
 }
 
-/// The calls of a turn that are known, by their rows.
-pub(super) type Calls = HashMap<Vec<u8>, ReservationRow>;
+impl Command for ReserveCall {
+    type Output = ReserveOutcome;
+
+    fn into_reply(self) -> Reply<ReserveOutcome> {
+        self.reply
+    }
+
+    fn weight(&self) -> usize {
+        1 + self.candidates.len()
+    }
+
+    fn row_count(&self) -> usize {
+        self.keys.len()
+    }
+
+    fn bytes(&self) -> usize {
+        2 * self.keys.bytes()
+    }
+
+    fn call_row(&self) -> Option<&[u8]> {
+        Some(&self.row_key)
+    }
+
+    fn gather<'b>(&'b self, _calls: &Calls, set: &mut WorkingSet<'b>, slots: &mut Vec<u32>) {
+        slots.extend(self.keys.iter().map(|row_key| set.take(row_key)));
+    }
+
+    fn hashes(&self, _calls: &Calls, hashes: &mut HashSet<u64>) {
+        hashes.extend(self.event_hashes());
+    }
+
+    fn run(&self, slots: &[u32], state: &mut TurnState<'_, '_, '_>) {
+        if state.set.is_unreadable(&self.row_key) {
+            self.reply.set_refused(Refusal::RowUnreadable);
+            return;
+        }
+        self.reply.set(run_reserve(self, slots, state.set, state.calls, state.commit));
+    }
+}
+
+impl Command for ReleaseCall {
+    type Output = usize;
+
+    fn into_reply(self) -> Reply<usize> {
+        self.reply
+    }
+
+    fn call_row(&self) -> Option<&[u8]> {
+        Some(&self.row_key)
+    }
+
+    /// What an earlier call of this very turn reserves is in the working set by that call.
+    fn gather<'b>(&'b self, calls: &Calls, set: &mut WorkingSet<'b>, _slots: &mut Vec<u32>) {
+        let das = calls.get(&self.row_key).map_or(&[][..], |known| &known.das);
+        for da in das.iter().filter_map(|da| DaId::new(da.as_str()).ok()) {
+            set.take(RowKey::new(&self.user, &CapKey::of_da(&da)).as_bytes().to_vec());
+        }
+    }
+
+    fn hashes(&self, calls: &Calls, hashes: &mut HashSet<u64>) {
+        hashes.extend(self.event_hashes(calls));
+    }
+
+    fn run(&self, _slots: &[u32], state: &mut TurnState<'_, '_, '_>) {
+        if state.set.is_unreadable(&self.row_key) {
+            self.reply.set_refused(Refusal::RowUnreadable);
+            return;
+        }
+        self.reply.set(run_release(self, state.set, state.calls));
+    }
+}
 
 /// Goes through the candidates of a call; `slots` are those of its keys. What it does goes into the hand, its answer into
 /// `calls` and `turn`.

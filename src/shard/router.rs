@@ -1,11 +1,15 @@
 //! From blocks of events to the writers that own their shards, and back with what became of them.
 
+use super::command::Reply;
+use super::count::CountEvents;
+use super::erase::EraseUser;
 use super::event_batch::{EventBatchBuilder, writer_of_user};
-use super::health::{Health, Refusal};
+use super::health::Health;
 use super::mailbox::{Mailbox, TaskBytes};
 use super::partition_sender::PartitionSender;
+use super::refusal::Refusal;
 use super::reserve::{ReleaseCall, Reserve, ReserveCall, ReserveOutcome, call_row, reserve_for_nobody};
-use super::task::{Reply, Task};
+use super::task::Task;
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::{DaId, EventId, TsMs, UserId};
@@ -92,9 +96,9 @@ impl Router {
             return all;
         }
         let mut answers = Vec::with_capacity(self.mailboxes.len());
-        for (writer, block) in events.into_batches() {
-            let events = block.len();
-            match self.mailboxes[writer].send_taken(|reply| Task::Events(block, reply)) {
+        for (writer, batch) in events.into_batches() {
+            let events = batch.len();
+            match self.mailboxes[writer].send_taken(|reply| Task::Events(CountEvents { batch, reply })) {
                 Ok(answer) => answers.push((events, answer)),
                 Err(refusal) => all.refuse(events, refusal),
             }
@@ -133,21 +137,21 @@ impl Router {
             return Ok(ReserveOutcome::TooLong);
         }
         let user = call.user.clone();
-        let call = Box::new(ReserveCall::new(call));
-        self.ask(user.as_str(), |reply| Task::Reserve(call, reply)).await
+        self.ask(user.as_str(), |reply| Task::Reserve(Box::new(ReserveCall::new(call, reply)))).await
     }
 
     /// Gives back what is reserved under an id, of one ad or of all. Says of how many candidates, once it is durable.
     pub async fn release(&self, user: UserId<'_>, id: EventId<'_>, da: Option<DaId<'_>>) -> Result<usize, Refusal> {
         let (user, id, da) = (user.into_owned(), id.into_owned(), da.map(DaId::into_owned));
         let row_key = call_row(&user, &id);
-        let call = Box::new(ReleaseCall { row_key, user: user.clone(), id, da });
-        self.ask(user.as_str(), |reply| Task::Release(call, reply)).await
+        let name = user.clone();
+        let call = |reply| Task::Release(Box::new(ReleaseCall { row_key, user, id, da, reply }));
+        self.ask(name.as_str(), call).await
     }
 
     /// Removes everything that is held of a user, for good. Returns once that is durable.
     pub async fn erase(&self, user: &UserId<'_>) -> Result<Erasure, Refusal> {
-        self.ask(user.as_str(), |reply| Task::Erase(user.as_str().into(), reply)).await
+        self.ask(user.as_str(), |reply| Task::Erase(EraseUser { user: user.as_str().into(), reply })).await
     }
 
     fn clock_is_believed(&self) -> bool {

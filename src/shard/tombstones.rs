@@ -8,16 +8,22 @@ use hashbrown::HashSet;
 /// The users of a writer's shards who were erased; 64 bits of each.
 pub(super) struct Tombstones {
     marks: HashSet<u64>,
+    /// Shards of which some tombstones cannot be read: there anybody may have been erased.
+    unsure: HashSet<ShardId>,
 }
 
 impl Tombstones {
     /// Reads who was erased. Blocks on disk.
     pub(super) fn load(store: &Store, shards: impl Iterator<Item = ShardId>) -> Result<Self, StoreError> {
-        let mut marks = HashSet::new();
+        let (mut marks, mut unsure) = (HashSet::new(), HashSet::new());
         for shard in shards {
-            marks.extend(store.erased().marks(shard)?.into_iter().map(UserMark::short));
+            let (read, gaps) = store.erased().marks(shard)?;
+            marks.extend(read.into_iter().map(UserMark::short));
+            if gaps > 0 {
+                unsure.insert(shard);
+            }
         }
-        Ok(Self { marks })
+        Ok(Self { marks, unsure })
     }
 
     pub(super) fn add(&mut self, mark: UserMark) {
@@ -32,14 +38,14 @@ impl Tombstones {
         policy: &Policy,
         now: TsMs,
     ) -> Result<Option<TsMs>, StoreError> {
-        if self.marks.is_empty() {
+        if self.marks.is_empty() && self.unsure.is_empty() {
             return Ok(None);
         }
         let Some(user) = RowKey::user_of(row_key) else { return Ok(None) };
-        let mark = store.erased().mark(user);
-        if !self.marks.contains(&mark.short()) {
+        let (shard, mark) = (ShardId(row_key[0]), store.erased().mark(user));
+        if !self.marks.contains(&mark.short()) && !self.unsure.contains(&shard) {
             return Ok(None);
         }
-        store.erased().until(ShardId(row_key[0]), mark, policy.retention_ms(), now)
+        store.erased().until(shard, mark, policy.retention_ms(), now)
     }
 }

@@ -1,6 +1,5 @@
 //! The logs that a turn touches, each once, as they will be written.
 
-use super::turn::TurnOutcome;
 use crate::engine::{Logs, Policy, capped_until, plan_cap};
 use crate::model::{CapKey, CapRow, Log, TsMs, UserId};
 use crate::store::{Commit, LogRow, RowKey, Store};
@@ -8,7 +7,16 @@ use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 
-/// A log in hand.
+/// What a turn did besides writing and answering.
+#[derive(Debug, Default)]
+pub(super) struct TurnOutcome {
+    pub caps_started: u64,
+    pub caps_ended: u64,
+    /// Timers set, for the writer's own alarm: row key's shard byte and instant.
+    pub timers_added: Vec<(u8, TsMs)>,
+}
+
+/// A log of the working set.
 pub(super) struct Slot<'a> {
     row_key: Cow<'a, [u8]>,
     log: Log,

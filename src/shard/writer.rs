@@ -1,16 +1,20 @@
 //! A writer: owns some shards, and does one thing after another to them.
 
+use super::command::TurnContext;
+use super::count::Tally;
+use super::erase::EraseUser;
 use super::event_batch::writer_of;
 use super::group_commit::{Acknowledger, Written};
-use super::health::Refusal;
 use super::mailbox::Inbox;
 use super::metrics::ShardMetrics;
 use super::partition_sender::SequenceGuard;
 use super::recheck::{Page, Recheck};
-use super::task::{Done, Task};
+use super::refusal::Refusal;
+use super::task::Task;
 use super::timers::{Due, Timers};
 use super::tombstones::Tombstones;
-use super::turn::{TurnInput, TurnOutcome, run_turn};
+use super::turn::{TurnInput, run_turn};
+use super::working_set::TurnOutcome;
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::{ShardId, TsMs};
@@ -47,11 +51,8 @@ struct Upkeep {
     page: Page,
 }
 
-/// What a turn that was written leaves to do.
-struct TurnDone {
-    done: Vec<Done>,
-    changes: Vec<(ShardId, u64)>,
-}
+/// The last change of each shard whose caps a turn changed.
+type ChangedShards = Vec<(ShardId, u64)>;
 
 /// From so many events on a turn takes no more tasks: an answer must not wait for ever, nor a write grow without end.
 const TURN_EVENTS: usize = 8_192;
@@ -117,7 +118,7 @@ impl Writer {
             }
             let is_alone = task.is_alone();
             events += task.weight();
-            keys += task.keys();
+            keys += task.row_count();
             tasks.push(task);
             let more = !is_alone && events < TURN_EVENTS && keys < TURN_KEYS;
             next = if more { self.inbox.receiver.try_recv().ok().map(|task| self.taken(task)) } else { None };
@@ -129,20 +130,22 @@ impl Writer {
         if self.store.is_poisoned() {
             return refuse(tasks, Refusal::Poisoned);
         }
-        let tasks = self.pulled.keep(tasks);
+        let mut tasks = self.pulled.keep(tasks);
         let start = Instant::now();
         let now = self.clock.now();
         let taken = match tasks.first() {
-            Some(Task::Erase(user, _)) => self.erase(user, now),
+            Some(Task::Erase(command)) => self.erase(command, now),
             _ => self.take_turn(&tasks, now, start),
         };
         match taken {
             Ok(None) => {}
-            Ok(Some(TurnDone { done, changes })) => {
+            Ok(Some(changes)) => {
                 self.metrics.turn_seconds.record(start.elapsed().as_secs_f64());
                 self.pulled.took(&tasks);
-                let answers = tasks.into_iter().zip(done).filter_map(|(task, done)| task.answer(done)).collect();
-                self.acknowledger.acknowledge(Written { answers, changes });
+                for task in &mut tasks {
+                    task.drop_input();
+                }
+                self.acknowledger.acknowledge(Written { tasks, changes });
             }
             Err(error) => {
                 if self.upkeep_after.is_none() {
@@ -155,7 +158,8 @@ impl Writer {
         }
     }
 
-    fn erase(&mut self, user: &str, now: TsMs) -> Result<Option<TurnDone>, StoreError> {
+    fn erase(&mut self, command: &EraseUser, now: TsMs) -> Result<Option<ChangedShards>, StoreError> {
+        let user = &*command.user;
         let mut commit = self.store.begin_commit();
         let erasure = commit.erase(user, now)?;
         let changes = self.store.at_rest().write_erasure(commit, ShardId::of_user(user.as_bytes()), now)?;
@@ -166,7 +170,8 @@ impl Writer {
         self.tombstones.add(self.store.erased().mark(user));
         self.metrics.users_erased.increment(1);
         self.metrics.caps_ended.increment(erasure.caps);
-        Ok(Some(TurnDone { done: vec![Done::Erase(erasure)], changes }))
+        command.reply.set(erasure);
+        Ok(Some(changes))
     }
 
     /// Timers that are due and logs to judge anew. None while the time of day is not believed: a clock that is days
@@ -181,7 +186,7 @@ impl Writer {
         Ok(Upkeep { due, page })
     }
 
-    fn take_turn(&mut self, tasks: &[Task], now: TsMs, mono: Instant) -> Result<Option<TurnDone>, StoreError> {
+    fn take_turn(&mut self, tasks: &[Task], now: TsMs, mono: Instant) -> Result<Option<ChangedShards>, StoreError> {
         let policy = self.policy.load_full();
         self.recheck.follow(policy.revision());
         let upkeep = self.upkeep(&policy, now, mono)?;
@@ -197,16 +202,14 @@ impl Writer {
         }
         upkeep.page.mark(&mut commit, self.recheck.begun_by());
         let fired = upkeep.due.rows.concat();
-        let input = TurnInput {
+        let context = TurnContext {
             store: &self.store,
             policy: &policy,
             tombstones: &self.tombstones,
-            tasks,
-            fired: &fired,
-            recheck: &upkeep.page.row_keys,
             now,
             duplicate_age: &self.metrics.duplicate_age,
         };
+        let input = TurnInput { context, tasks, fired: &fired, recheck: &upkeep.page.row_keys };
         let outcome = run_turn(&input, &mut commit);
         let changes = commit.write()?;
         self.timers.advance(&upkeep.due);
@@ -215,22 +218,28 @@ impl Writer {
             self.timers.added(ShardId(shard), due);
         }
         self.measure(tasks, &fired, &outcome, now);
-        Ok(Some(TurnDone { done: outcome.done, changes }))
+        Ok(Some(changes))
     }
 
     fn measure(&self, tasks: &[Task], fired: &[DueRow], outcome: &TurnOutcome, now: TsMs) {
-        let batches =
-            || outcome.done.iter().filter_map(|done| if let Done::Events(batch) = done { Some(batch) } else { None });
-        self.metrics.counted.increment(batches().map(|batch| batch.counted as u64).sum());
-        self.metrics.duplicate.increment(batches().map(|batch| batch.duplicate as u64).sum());
-        self.metrics.late.increment(batches().map(|batch| batch.late as u64).sum());
-        self.metrics.erased.increment(batches().map(|batch| batch.erased as u64).sum());
-        // Who sends by HTTP is answered, and counts what was answered.
-        for (task, done) in tasks.iter().zip(&outcome.done) {
-            if let (Task::KafkaEvents(..), Done::Events(batch)) = (task, done) {
-                self.metrics.rejected.increment(batch.too_many_kinds.len() as u64);
+        let mut all = Tally::default();
+        for task in tasks {
+            let tally = match task {
+                Task::Events(command) => command.outcome(),
+                Task::KafkaEvents(command) => command.outcome(),
+                _ => None,
+            };
+            let Some(tally) = tally else { continue };
+            all += tally;
+            // Who sends by HTTP is answered, and counts what was answered.
+            if matches!(task, Task::KafkaEvents(_)) {
+                self.metrics.rejected.increment(tally.too_many_kinds as u64);
             }
         }
+        self.metrics.counted.increment(all.counted as u64);
+        self.metrics.duplicate.increment(all.duplicate as u64);
+        self.metrics.late.increment(all.late as u64);
+        self.metrics.erased.increment(all.erased as u64);
         self.metrics.caps_started.increment(outcome.caps_started);
         self.metrics.caps_ended.increment(outcome.caps_ended);
         if !tasks.is_empty() {

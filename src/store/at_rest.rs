@@ -115,7 +115,7 @@ impl AtRest {
         if !goes_on() {
             return Ok(unfinished);
         }
-        let failures = self.failures();
+        let failures = self.db.background_errors();
         self.flush_tables()?;
         // Other compactions go on meanwhile.
         self.db.compact(Table::Journal, None, false);
@@ -131,7 +131,7 @@ impl AtRest {
             done += run.end.index() - run.start.index() + 1;
         }
         // Who compacts is told of no failure.
-        if self.failures() > failures || !goes_on() {
+        if self.db.background_errors() > failures || !goes_on() {
             return Ok(unfinished);
         }
         let mut pending = self.pending();
@@ -146,11 +146,6 @@ impl AtRest {
         drop(pending);
         self.renew_manifest()?;
         Ok(Round { shards: rested.len(), whole: true })
-    }
-
-    /// Errors of flushes and compactions so far.
-    fn failures(&self) -> u64 {
-        self.db.figure("rocksdb.background-errors").unwrap_or(0)
     }
 
     /// Writes every table's write buffer to a file: whatever the write-ahead log holds by then goes with its files.

@@ -2,7 +2,7 @@
 
 use super::boot::boot_number;
 use super::codec::{decode_cap, decode_log};
-use super::directory::{OpenError, failed, last_sequence, lock_dir, missing_files};
+use super::directory::{OpenError, failed, last_sequence, lock_dir, missing_files, missing_log, open_to_read};
 use super::options::StoreOptions;
 use super::row::RowKey;
 use super::step_over::seek_past;
@@ -12,7 +12,7 @@ use super::tables::journal::rows as journal_rows;
 use super::tables::reservations::ReservationRow;
 use super::tables::{changes, due};
 use super::whole::{self, Damage, Logs};
-use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, ReadOptions};
+use rocksdb::{DB, DBRecoveryMode, ReadOptions};
 use serde::Serialize;
 
 /// What was found in a table.
@@ -70,7 +70,13 @@ pub(super) fn look(options: &StoreOptions, found: &mut Verified) -> Result<Optio
     }
     let mut logs = whole::look(dir, boot_number()).map_err(unusable)?;
     found.files.extend(logs.damage.take());
-    let db = match open_to_read(options).map_err(|source| failed(dir, source)) {
+    if found.files.is_empty() && logs.torn.is_none() && logs.has_gap() {
+        found.files.extend(missing_log(options)?);
+    }
+    // Up to where the logs can be read, files that are missing or not.
+    let mut database = options.of_what_is_there();
+    database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    let db = match open_to_read(options, database).map_err(|source| failed(dir, source)) {
         Ok(db) => db,
         Err(OpenError::Damaged { damage, .. }) => {
             found.files.push(damage);
@@ -86,21 +92,6 @@ pub(super) fn look(options: &StoreOptions, found: &mut Verified) -> Result<Optio
     }
     found.files.extend(missing_files(&db, dir).map_err(|source| failed(dir, source))?);
     Ok(Some((logs, db)))
-}
-
-/// Up to where the logs can be read, files that are missing or not.
-fn open_to_read(options: &StoreOptions) -> Result<DB, rocksdb::Error> {
-    let mut database = options.of_database(None);
-    database.create_if_missing(false);
-    database.create_missing_column_families(false);
-    database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    database.set_track_and_verify_wals_in_manifest(false);
-    let there = DB::list_cf(&database, &options.data_dir)?;
-    let cache = Cache::new_lru_cache(32 << 20);
-    let tables = Table::ALL.into_iter().filter(|table| there.iter().any(|name| name == table.name()));
-    let descriptors = tables
-        .map(|table| ColumnFamilyDescriptor::new(table.name(), options.of_table(table, &cache, &Default::default())));
-    DB::open_cf_descriptors_read_only(&database, &options.data_dir, descriptors, false)
 }
 
 /// Is given the table, the key and the value of a row; no table is the one of the store's own fields.

@@ -183,7 +183,10 @@ fn each_of_several_logs_is_missed() {
     let world = killed(dir.path());
     let all = logs_in(world.path());
     assert!(all.len() >= 3, "{} logs", all.len());
-    Store::open(&options(killed(world.path()).path())).unwrap();
+    let whole_dir = killed(world.path());
+    let whole = Store::open(&options(whole_dir.path())).unwrap();
+    let users = |store: &Store| (0..4_000).filter(|&user| has(store, user)).collect::<Vec<u64>>();
+    assert!(users(&whole).len() > 100);
     for missing in &all {
         let copy = killed(world.path());
         std::fs::remove_file(copy.path().join(missing.file_name().unwrap())).unwrap();
@@ -192,17 +195,40 @@ fn each_of_several_logs_is_missed() {
             Err(error) => panic!("{error}"),
             Ok(store) => {
                 // Then nothing of it was needed any more.
-                let held = (0..4_000).take_while(|&user| has(&store, user)).count() as u64;
-                assert!((held..4_000).all(|user| !has(&store, user)), "{} was missed by nobody", missing.display());
+                let logs = wal::scan(world.path()).unwrap();
+                let logs: Vec<_> = logs.iter().map(|log| (log.number, log.before, log.records, log.last_seq)).collect();
+                assert!(users(&store) == users(&whole), "{} was missed by nobody: {logs:?}", missing.display());
             }
         }
         let copy = killed(world.path());
         std::fs::write(copy.path().join(missing.file_name().unwrap()), "").unwrap();
-        for _ in 0..2 {
-            let opened = Store::open(&options(copy.path()));
-            assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{} is empty", missing.display());
+        match Store::open(&options(copy.path())) {
+            Err(OpenError::Damaged { .. }) => {
+                assert!(matches!(Store::open(&options(copy.path())), Err(OpenError::Damaged { .. })));
+            }
+            Err(error) => panic!("{error}"),
+            Ok(store) => assert!(users(&store) == users(&whole), "{} is empty", missing.display()),
         }
     }
+    // Each that the next one speaks of is missed even if it ends where a write does.
+    let scanned = wal::scan(world.path()).unwrap();
+    let speaks_of = |at: usize| scanned[at + 1].before.is_some_and(|before| before.number == scanned[at].number);
+    let spoken_of: Vec<usize> = (0..all.len() - 1).filter(|at| speaks_of(*at)).collect();
+    assert!(!spoken_of.is_empty());
+    for at in spoken_of {
+        let (copy, short) = (killed(world.path()), &all[at]);
+        without_last_write(&copy.path().join(short.file_name().unwrap()));
+        refused(copy.path(), &format!("{} is short of a write", short.display()));
+    }
+}
+
+fn without_last_write(path: &Path) {
+    let log = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    let find = || wal::scan(path.parent().unwrap()).unwrap().into_iter().find(|file| file.path == path).unwrap();
+    let whole = find();
+    log.set_len(whole.bytes - 1).unwrap();
+    log.set_len(find().whole_to).unwrap();
+    assert_eq!((find().records, find().end), (whole.records - 1, wal::WalEnd::Whole));
 }
 
 #[test]
@@ -265,4 +291,44 @@ fn after_a_clean_end_the_log_is_whole_to_its_last_byte() {
     }
     let store = Store::open(&options(dir.path())).unwrap();
     assert!((0..3).all(|user| has(&store, user)));
+}
+
+/// A list of files that was being added to when the power went has a torn end; whatever else of it is bad is damage.
+#[test]
+fn a_torn_end_of_the_list_of_files_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(dir.path())).unwrap();
+    (0..WRITES).for_each(|user| put(&store, user));
+    store.flusher().flush_all().unwrap();
+    let manifest_of = |dir: &Path| {
+        let current = std::fs::read_to_string(dir.join("CURRENT")).unwrap();
+        dir.join(current.trim_end())
+    };
+    let noted = killed(dir.path());
+    let whole = std::fs::read(manifest_of(noted.path())).unwrap();
+    let spoilt = |bytes: &[u8]| {
+        let copy = killed(noted.path());
+        std::fs::write(manifest_of(copy.path()), bytes).unwrap();
+        copy
+    };
+    // What is added is torn: its head is there and no more, or a hole is in it.
+    for added in [&[1, 2, 3, 4, 200, 0, 1, 9, 9][..], &[7; 900][..], &[0; 40][..]] {
+        let copy = spoilt(&[&whole, added].concat());
+        let store = Store::open(&options(copy.path())).unwrap_or_else(|error| panic!("{added:?}: {error}"));
+        assert!((0..WRITES).all(|user| has(&store, user)));
+    }
+    // What was noted to be on disk is not there.
+    for at in [whole.len() - 3, whole.len() / 2] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        refused(spoilt(&bytes).path(), &format!("byte {at} of {}", whole.len()));
+    }
+    // A list that nobody has added to yet is whole from its beginning.
+    drop(store);
+    drop(Store::open(&options(dir.path())).unwrap());
+    let mut bytes = std::fs::read(manifest_of(dir.path())).unwrap();
+    let end = bytes.len() - 3;
+    bytes[end] ^= 1;
+    std::fs::write(manifest_of(dir.path()), bytes).unwrap();
+    refused(dir.path(), "a list that was never added to");
 }

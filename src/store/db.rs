@@ -249,6 +249,11 @@ impl Db {
         self.rocks.property_int_value(property).ok().flatten()
     }
 
+    /// Flushes and compactions that failed since the start. RocksDB begins them anew, for ever where a block is damaged.
+    pub(in crate::store) fn background_errors(&self) -> u64 {
+        self.figure("rocksdb.background-errors").unwrap_or(0)
+    }
+
     /// Bytes in the block cache.
     pub(in crate::store) fn cache_bytes(&self) -> u64 {
         self.cache.get_usage() as u64

@@ -4,11 +4,13 @@
 use super::boot::boot_number;
 use super::error::StoreError;
 use super::lock::{DirLock, LockError};
+use super::manifest;
+use super::options::StoreOptions;
 use super::position::Known;
 use super::table::Table;
 use super::tables::meta::FORMAT;
 use super::whole::{self, Damage};
-use rocksdb::{DB, DBRecoveryMode, ErrorKind, LiveFile, Options};
+use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, ErrorKind, LiveFile, Options};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -48,13 +50,20 @@ pub(super) fn failed(dir: &Path, source: rocksdb::Error) -> OpenError {
     if !is_damage {
         return OpenError::RocksDb { dir: dir.to_owned(), source };
     }
-    let lost = "RocksDB cannot tell from there on what is in the directory".to_owned();
+    let is_log = text.contains("WAL");
+    let lost = if is_log {
+        "acknowledged changes that were in that part of the write-ahead log are lost"
+    } else {
+        "RocksDB cannot tell from there on what is in the directory"
+    };
+    let lost = lost.to_owned();
     OpenError::Damaged { dir: dir.to_owned(), damage: Damage { what: text, lost } }
 }
 
 /// Refuses a directory that has lost something that was acknowledged, before anything of it is changed. Returns up to
 /// where its log is known to be on disk.
-pub(super) fn refuse_damage(dir: &Path, database: &Options) -> Result<Known, OpenError> {
+pub(super) fn refuse_damage(options: &StoreOptions, database: &Options) -> Result<Known, OpenError> {
+    let dir = options.data_dir.as_path();
     let unusable = |source| OpenError::Directory { dir: dir.to_owned(), source };
     let damaged = |damage| Err(OpenError::Damaged { dir: dir.to_owned(), damage });
     if let Some(damage) = whole::without_list(dir).map_err(unusable)? {
@@ -63,11 +72,15 @@ pub(super) fn refuse_damage(dir: &Path, database: &Options) -> Result<Known, Ope
     if !dir.join("CURRENT").exists() {
         return Ok(Known { boot: boot_number(), ..Known::default() });
     }
-    refuse_unknown_tables(dir, database)?;
     let logs = whole::look(dir, boot_number()).map_err(unusable)?;
     if let Some(damage) = logs.damage {
         return damaged(damage);
     }
+    // RocksDB reads nothing of a directory whose list of files ends in what it cannot read.
+    if let Some(at) = manifest::trim(dir, &logs).map_err(unusable)? {
+        tracing::info!(at, "RocksDB's list of files ends in a change that was never done");
+    }
+    refuse_unknown_tables(dir, database)?;
     // All that is promised may be in files already: then no log has it.
     if logs.promised > logs.last_seq() {
         let last = last_sequence(dir, database)?;
@@ -90,10 +103,24 @@ pub(super) fn refuse_damage(dir: &Path, database: &Options) -> Result<Known, Ope
         }
         logs.trim(&whole::aside(dir)).map_err(unusable)?;
     }
+    if logs.has_gap()
+        && let Some(damage) = missing_log(options)?
+    {
+        return damaged(damage);
+    }
     let (known, boot) = (logs.known.unwrap_or_default(), boot_number());
     // What is not there was promised to nobody, or has just been told of.
     let last = if logs.lost_a_write { logs.last_seq() } else { u64::MAX };
     Ok(Known { synced: known.synced.min(last), written: known.promised(boot).min(last), boot, clean: false })
+}
+
+/// Opens a directory whatever logs are missing, and makes what tables it lacks.
+pub(super) fn open_at(options: &StoreOptions, dir: &Path) -> Result<DB, OpenError> {
+    let database = options.of_what_is_there();
+    let cache = Cache::new_lru_cache(32 << 20);
+    let descriptor =
+        |table: Table| ColumnFamilyDescriptor::new(table.name(), options.of_table(table, &cache, &Default::default()));
+    DB::open_cf_descriptors(&database, dir, Table::ALL.map(descriptor)).map_err(|source| failed(dir, source))
 }
 
 /// Whether every file is there in the size that RocksDB knows.
@@ -104,20 +131,45 @@ pub(super) fn missing_files(db: &DB, dir: &Path) -> Result<Option<Damage>, rocks
         Ok(data) => Some(format!("has {} bytes instead of {}", data.len(), file.size)),
         Err(_) => Some("is missing".to_owned()),
     };
-    if files.iter().all(|file| why(file).is_none()) {
+    let bad: Vec<_> = files.iter().filter_map(|file| Some((file, why(file)?))).collect();
+    if bad.is_empty() {
         return Ok(None);
     }
-    // Compaction goes on meanwhile: a file that it was done with since the list was made is not missing.
+    // Compaction goes on meanwhile: a file that it is done with by now is not missing. It is off the list before it is removed,
+    // so the list is asked for after the files.
     let still_wanted = db.live_files()?;
     let mut missing = Vec::new();
-    for file in files.iter().filter(|file| still_wanted.iter().any(|wanted| wanted.name == file.name)) {
-        if let Some(why) = why(file) {
-            missing.push(format!("{} of table {} {why}", file.name.trim_start_matches('/'), file.column_family_name));
-        }
+    for (file, why) in bad.into_iter().filter(|(file, _)| still_wanted.iter().any(|wanted| wanted.name == file.name)) {
+        missing.push(format!("{} of table {} {why}", file.name.trim_start_matches('/'), file.column_family_name));
     }
     let (what, count) = (missing.join(", "), missing.len());
     let lost = format!("{count} of {} files cannot be used, and the rows in them are lost", files.len());
     Ok((count > 0).then_some(Damage { what, lost }))
+}
+
+/// Whether RocksDB misses a whole file of the log, by what the others say of it: it knows of every table which logs it needs.
+pub(super) fn missing_log(options: &StoreOptions) -> Result<Option<Damage>, OpenError> {
+    let mut database = options.of_database(None);
+    // Without this what it finds is no error.
+    database.set_paranoid_checks(true);
+    match open_to_read(options, database).map_err(|source| failed(&options.data_dir, source)) {
+        // A file of a table that cannot be read is refused to its users alone.
+        Err(OpenError::Damaged { damage, .. }) if !damage.what.contains(".sst") => Ok(Some(damage)),
+        Ok(_) | Err(OpenError::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// With all tables there are, and changing nothing.
+pub(super) fn open_to_read(options: &StoreOptions, mut database: Options) -> Result<DB, rocksdb::Error> {
+    database.create_if_missing(false);
+    database.create_missing_column_families(false);
+    let there = DB::list_cf(&database, &options.data_dir)?;
+    let cache = Cache::new_lru_cache(32 << 20);
+    let tables = Table::ALL.into_iter().filter(|table| there.iter().any(|name| name == table.name()));
+    let descriptors = tables
+        .map(|table| ColumnFamilyDescriptor::new(table.name(), options.of_table(table, &cache, &Default::default())));
+    DB::open_cf_descriptors_read_only(&database, &options.data_dir, descriptors, false)
 }
 
 /// The last sequence of a directory, without changing anything in it.

@@ -9,6 +9,8 @@ pub enum StoreError {
     Corrupt { table: &'static str, what: &'static str },
     #[error("{doing}: {kind}")]
     Io { doing: &'static str, kind: std::io::ErrorKind },
+    #[error("{0} compactions failed, and what they would have rewritten is as it was; `freqcap verify` tells why")]
+    NotCompacted(u64),
     #[error("an earlier write failed, so nothing more is written until a restart")]
     Poisoned,
     #[error("too much of what is read changed meanwhile")]

@@ -28,7 +28,7 @@
 //! tables/           a type a table: keys, bytes, reads, what a commit writes
 //! directory         a directory before it is opened: ours, whole, of a version that we know
 //! db, step_over     RocksDB: reads, writes, sync, poison, rows that cannot be read
-//! options, compaction_filter, room, whole, position, wal, row, codec, table, error, boot, lock
+//! options, compaction_filter, room, manifest, whole, position, wal, row, codec, table, error, boot, lock
 //! ```
 
 mod at_rest;
@@ -49,6 +49,7 @@ pub(crate) mod fuzz;
 mod lock;
 mod log_scan;
 mod logs;
+mod manifest;
 mod open;
 mod options;
 mod overlay;

@@ -5,7 +5,7 @@ use super::boot::boot_number;
 use super::change_log::ChangeLog;
 use super::compaction_filter::CompactionFilter;
 use super::db::Db;
-use super::directory::{OpenError, failed, lock_dir, missing_files, refuse_damage};
+use super::directory::{OpenError, failed, lock_dir, missing_files, open_at, refuse_damage};
 use super::logs::Logs;
 use super::options::{StorageKind, StoreOptions};
 use super::overlay::Overlay;
@@ -31,13 +31,18 @@ impl Store {
         let env = if in_memory { Some(Env::mem_env().map_err(rocks)?) } else { None };
         let write_buffers = options.write_buffers();
         let mut database = options.of_database(env.as_ref());
+        let known = if in_memory { Known::default() } else { refuse_damage(options, &database)? };
+        let unusable = |source| OpenError::Directory { dir: dir.clone(), source };
+        if !in_memory && dir.join("CURRENT").exists() && whole::is_only_begun(&dir).map_err(unusable)? {
+            // Without a log RocksDB refuses a directory that is not new. This makes one.
+            drop(open_at(options, &dir)?);
+        }
         database.set_write_buffer_manager(&write_buffers);
-        let known = if in_memory { Known::default() } else { refuse_damage(&dir, &database)? };
         let position = if in_memory {
             None
         } else {
             let begun = Position::begin(&dir, known);
-            Some(begun.map_err(|source| OpenError::Directory { dir: dir.clone(), source })?)
+            Some(begun.map_err(unusable)?)
         };
 
         let cache = Cache::new_hyper_clock_cache(options.block_cache.as_usize(), 0);
@@ -75,7 +80,7 @@ impl Store {
         let waiting = overlay.clone();
         db.on_poison(move || waiting.wake());
         let flusher = Flusher::new(&db, &overlay, &dir, file_options);
-        let flusher = Arc::new(flusher.map_err(|source| OpenError::Directory { dir: dir.clone(), source })?);
+        let flusher = Arc::new(flusher.map_err(unusable)?);
         // Before the journal: what is recovered may be flushed, and a filter must not miss it.
         flusher.build_filters_if_empty();
         flusher.recover_journal().map_err(|error| {

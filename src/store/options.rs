@@ -162,15 +162,29 @@ impl Default for StoreOptions {
     }
 }
 
+/// Every write of the manifest is a new file: no bound of a file that is gone, which may be a user who was erased, stays
+/// in it. It has some hundred bytes a file.
 const RENEWED_MANIFEST: &str = "max_manifest_file_size=1;max_manifest_space_amp_pct=0";
+/// Each log says of the one before it how long that is and how it ends, and an opening without one is refused.
+const CHAINED_LOGS: &str = "track_and_verify_wals=true";
 
 impl StoreOptions {
     /// In memory where `env` is given.
     pub(super) fn of_database(&self, env: Option<&Env>) -> Options {
-        // Every write of the manifest is a new file: no bound of a file that is gone, which may be a user who was erased,
-        // stays in it. It has some hundred bytes a file.
         // (The names are known to the RocksDB that is built in; a test holds them to that.)
-        let mut options = Options::default().get_options_from_string(RENEWED_MANIFEST).unwrap_or_default();
+        let by_name = format!("{RENEWED_MANIFEST};{CHAINED_LOGS}");
+        self.of_any_database(env, Options::default().get_options_from_string(by_name).unwrap_or_default())
+    }
+
+    /// Of a directory that may have lost files of its log: what is there is taken as it is.
+    pub(super) fn of_what_is_there(&self) -> Options {
+        let by_name = Options::default().get_options_from_string(RENEWED_MANIFEST).unwrap_or_default();
+        let mut options = self.of_any_database(None, by_name);
+        options.set_track_and_verify_wals_in_manifest(false);
+        options
+    }
+
+    fn of_any_database(&self, env: Option<&Env>, mut options: Options) -> Options {
         // What RocksDB logs of its work has the bounds of compactions in it.
         options.set_log_level(LogLevel::Warn);
         options.create_if_missing(true);
@@ -284,8 +298,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rocksdb_knows_how_the_manifest_is_renewed() {
+    fn rocksdb_knows_what_is_set_by_name() {
         assert!(Options::default().get_options_from_string(RENEWED_MANIFEST).is_ok());
+        assert!(Options::default().get_options_from_string(CHAINED_LOGS).is_ok());
     }
 
     #[test]

@@ -3,14 +3,15 @@
 
 use super::boot::boot_number;
 use super::check::{TableCheck, Verified, look, tables};
-use super::directory::{OpenError, failed, lock_dir, missing_files};
+use super::directory::{OpenError, failed, lock_dir, missing_files, open_at};
+use super::manifest;
 use super::options::StoreOptions;
 use super::position::{Known, Position};
 use super::table::Table;
 use super::tables::meta::{CHANGES_FIELD, ShardField};
-use super::whole::{aside, name};
+use super::whole::{self, aside, name};
 use crate::model::ShardId;
-use rocksdb::{Cache, ColumnFamilyDescriptor, DB, FlushOptions, WriteBatch};
+use rocksdb::{DB, FlushOptions, WriteBatch};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,10 @@ pub fn repair(options: &StoreOptions, progress: &mut dyn FnMut(u64, u64)) -> Res
     let dir = &options.data_dir;
     let unusable = |source| OpenError::Directory { dir: dir.clone(), source };
     let _lock = lock_dir(dir)?;
+    if dir.join("CURRENT").exists() {
+        // No more than a start does.
+        manifest::trim(dir, &whole::look(dir, boot_number()).map_err(unusable)?).map_err(unusable)?;
+    }
     let mut found = Verified::default();
     let Some((logs, db)) = look(options, &mut found)? else { return Ok(found) };
     let copy = dir.join(COPY);
@@ -104,15 +109,6 @@ fn begin_anew(options: &StoreOptions) -> Result<(), OpenError> {
     let known = Known { synced: last, written: last, boot: boot_number(), clean: true };
     Position::begin(dir, known).map_err(|source| OpenError::Directory { dir: dir.clone(), source })?;
     Ok(())
-}
-
-fn open_at(options: &StoreOptions, dir: &Path) -> Result<DB, OpenError> {
-    let mut database = options.of_database(None);
-    database.set_track_and_verify_wals_in_manifest(false);
-    let cache = Cache::new_lru_cache(32 << 20);
-    let descriptor =
-        |table: Table| ColumnFamilyDescriptor::new(table.name(), options.of_table(table, &cache, &Default::default()));
-    DB::open_cf_descriptors(&database, dir, Table::ALL.map(descriptor)).map_err(|source| failed(dir, source))
 }
 
 fn rocks_files(dir: &Path) -> io::Result<Vec<PathBuf>> {

@@ -199,12 +199,22 @@ impl Store {
 
     /// Writes what is in memory to files, and rewrites every file. Nobody may write meanwhile. Blocks on disk, for long.
     pub fn compact(&self) -> Result<(), StoreError> {
+        let errors = self.background_errors();
         self.flusher.flush_all()?;
         for table in Table::ALL {
             self.db.flush(table)?;
             self.db.compact(table, None, true);
         }
-        Ok(())
+        // Who compacts is told of no failure.
+        match self.background_errors() - errors {
+            0 => Ok(()),
+            failed => Err(StoreError::NotCompacted(failed)),
+        }
+    }
+
+    /// Flushes and compactions that failed since the start. RocksDB begins them anew, for ever where a block is damaged.
+    pub fn background_errors(&self) -> u64 {
+        self.db.background_errors()
     }
 
     /// Ends background work and leaves the mark of a clean end. What was committed is durable afterwards.

@@ -2,6 +2,7 @@
 
 use super::position::{Known, Position};
 use super::wal::{self, WalEnd, WalFile};
+use rocksdb::{DB, Options};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,15 @@ impl Logs {
         self.files[..whole].iter().map(|file| file.last_seq).max().unwrap_or(0)
     }
 
+    /// Whether a log speaks of one before it that is not there: then that one was done with, or it is missing.
+    pub(super) fn has_gap(&self) -> bool {
+        let before = std::iter::once(None).chain(self.files.iter().map(|file| Some(file.number)));
+        self.files
+            .iter()
+            .zip(before)
+            .any(|(file, there)| file.before.is_some_and(|before| Some(before.number) != there))
+    }
+
     /// Cuts off what is torn, so that RocksDB meets whole logs alone. What comes after it was promised to nobody, and goes
     /// to `aside`.
     pub(super) fn trim(&self, aside: &Path) -> io::Result<()> {
@@ -67,21 +77,34 @@ pub(super) fn look(dir: &Path, boot: u64) -> io::Result<Logs> {
     let mut logs = Logs { files: wal::scan(dir)?, known: Position::read(dir)?, ..Logs::default() };
     let notes = logs.files.iter().map(|file| file.synced).max().unwrap_or(0);
     logs.promised = logs.known.map_or(0, |known| known.promised(boot)).max(notes);
-    logs.torn = logs.files.iter().position(|file| file.end != WalEnd::Whole);
+    if logs.files.is_empty() && dir.join("CURRENT").exists() && !is_only_begun(dir)? {
+        logs.damage = Some(ends_too_soon(dir, 0, logs.promised));
+        return Ok(logs);
+    }
+    logs.torn =
+        (0..logs.files.len()).find(|&place| logs.files[place].end != WalEnd::Whole || is_short(&logs.files, place));
     if let Some(torn) = logs.torn {
         judge(&mut logs, torn);
     }
     Ok(logs)
 }
 
+/// Whether a log ends after a whole record, and before it ended by what the next one says.
+fn is_short(files: &[WalFile], place: usize) -> bool {
+    let file = &files[place];
+    let next = files.get(place + 1).and_then(|next| next.before).filter(|before| before.number == file.number);
+    next.is_some_and(|next| (next.bytes, next.last_first) != (file.bytes, file.last_first))
+}
+
 fn judge(logs: &mut Logs, torn: usize) {
     let file = &logs.files[torn];
     let clean = logs.known.is_some_and(|known| known.clean);
     let next = logs.last_seq() + 1;
-    // A file of logs that was taken in has a sequence that no log has: the record says better where it stands.
-    let near = |first: &u64| (next..next + 64).contains(first);
+    // A file of logs that was taken in has a sequence that no log has: the record says better where it stands. But what it
+    // says may be what is damaged, and there is no more than one such file between two writes.
+    let near = |first: &u64| (next..=next + 1).contains(first);
     let (what, from, is_damage) = match file.end {
-        WalEnd::Whole => return,
+        WalEnd::Whole => ("its end is missing", next, clean || logs.promised >= next),
         WalEnd::Cut(record) => {
             let record = record.filter(|(first, _)| near(first));
             let from = record.map_or(next, |(first, _)| first);
@@ -134,7 +157,11 @@ pub(super) fn ends_too_soon(dir: &Path, last: u64, promised: u64) -> Damage {
     } else {
         format!("the write-ahead log ends too soon, or a file of it is missing; there are {names}")
     };
-    let lost = format!("acknowledged changes from sequence {} to {promised} are lost", last + 1);
+    let lost = if promised > last {
+        format!("acknowledged changes from sequence {} to {promised} are lost", last + 1)
+    } else {
+        format!("acknowledged changes from sequence {} on may be lost", last + 1)
+    };
     Damage { what, lost }
 }
 
@@ -164,6 +191,22 @@ pub(super) fn without_list(dir: &Path) -> io::Result<Option<Damage>> {
         what: format!("the file CURRENT is missing from a directory that was used ({there})"),
         lost: "without it nothing that was acknowledged can be found".to_owned(),
     }))
+}
+
+/// Whether a directory was made and nothing was written to it: then it has no log yet.
+pub(super) fn is_only_begun(dir: &Path) -> io::Result<bool> {
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".log") || name.ends_with(".sst") {
+            return Ok(false);
+        }
+    }
+    if Position::read(dir)?.is_some_and(|known| known.synced.max(known.written) > 0) {
+        return Ok(false);
+    }
+    // The first log is made before the first table is.
+    let tables = DB::list_cf(&Options::default(), dir);
+    Ok(!dir.join("CURRENT").exists() || tables.is_ok_and(|tables| tables.iter().all(|name| name == "default")))
 }
 
 /// The name alone of a file.

@@ -107,6 +107,26 @@ fn upkeep_steps_over_what_cannot_be_read() {
 }
 
 #[test]
+fn a_compaction_that_fails_is_told() {
+    let site = spoilt(&[]);
+    let mut compact = std::process::Command::new(crate::support::binary());
+    let output = compact.args(["compact", "--data-dir"]).arg(site.data()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("compactions failed") && said.contains("freqcap verify"), "{said}");
+    // Erasures are brought to rest by compactions.
+    let site = spoilt(&["--erase-within", "1s"]);
+    let server = site.start();
+    assert_eq!(server.ok("/status")["background_errors"], 0);
+    let response = server.http.delete(format!("{}/users/user-1", server.url)).send().unwrap();
+    assert_eq!(response.status(), 200);
+    wait_for("a compaction to fail", || (server.ok("/status")["background_errors"].as_u64() > Some(0)).then_some(()));
+    assert!(server.metric("freqcap_rocksdb_background_errors") > 0.0);
+    assert_eq!(server.get("/healthz").0, 200);
+    assert!(server.terminate().success());
+}
+
+#[test]
 fn a_damaged_log_is_refused_with_exit_code_2() {
     let (site, server) = Server::with(&[]);
     assert_eq!(post(&server, lines(0..400, "a")).1["counted"], 400);

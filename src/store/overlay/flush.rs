@@ -2,7 +2,8 @@
 //!
 //! What can be lost is lost in an order that does no harm:
 //!
-//! 1. the write-ahead log is synced, so that no file has a log of which the rest of its commit might be lost;
+//! 1. the write-ahead log notes how long RocksDB's list of files is (see `manifest`), and is synced, so that no file has a log
+//!    of which the rest of its commit might be lost;
 //! 2. the frozen rows are written to a file, which is nobody's yet: after a crash it is removed;
 //! 3. RocksDB takes the file in, whole or not at all, and durably;
 //! 4. the journal up to there is removed. If that is lost, the same rows are taken from the journal once more;
@@ -12,10 +13,11 @@ use super::Overlay;
 use crate::model::ShardId;
 use crate::store::db::Db;
 use crate::store::error::StoreError;
+use crate::store::manifest;
 use crate::store::row::ShardPrefix;
 use crate::store::table::Table;
 use crate::store::tables::journal::Journal;
-use rocksdb::{IngestExternalFileOptions, Options, SstFileWriter};
+use rocksdb::{IngestExternalFileOptions, Options, SstFileWriter, WriteBatch};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -208,6 +210,7 @@ impl Flusher {
     }
 
     fn flush_to(&self, frozen_to: u64) -> Result<(), StoreError> {
+        self.note_list()?;
         // First: a file must not have a log of a commit whose other rows a power cut could still take away.
         self.db.sync()?;
         self.at(Step::Synced);
@@ -220,12 +223,31 @@ impl Flusher {
         }
         self.at(Step::Ingested);
         // Only now: until the file is RocksDB's, the journal is all that has these logs after a crash.
-        self.journal.trim(frozen_to)?;
+        let mut batch = self.batch_with_list();
+        self.journal.trim(&mut batch, frozen_to);
+        self.db.write(batch, "trimming the journal")?;
         self.at(Step::Trimmed);
         // Last: readers go to RocksDB for these rows from here on, and it has them.
         self.overlay.thaw();
         self.at(Step::Thawed);
         Ok(())
+    }
+
+    /// Notes that RocksDB's list of files is about to be added to.
+    fn note_list(&self) -> Result<(), StoreError> {
+        let mut batch = self.batch_with_list();
+        // A write needs a row; this one is of no journal.
+        batch.delete_cf(self.db.cf(Table::Journal), u64::MAX.to_be_bytes());
+        self.db.write(batch, "noting the list of files")
+    }
+
+    /// A write that says first what RocksDB's list of files is now.
+    fn batch_with_list(&self) -> WriteBatch {
+        let mut batch = WriteBatch::default();
+        if let Some(dir) = self.db.dir() {
+            manifest::note_list(dir, &mut batch);
+        }
+        batch
     }
 
     /// Writes the frozen rows to a file, in the order of their keys; none if there are none.

@@ -64,8 +64,9 @@ impl Erased {
         Ok(Some(until).filter(|until| stands(*until, retention_ms, now)))
     }
 
-    /// The marks of everybody in a shard who was erased, as far as they can be read. Blocks on disk.
-    pub fn marks(&self, shard: ShardId) -> Result<Vec<UserMark>, StoreError> {
+    /// The marks of everybody in a shard who was erased, as far as they can be read, and how often they cannot. Blocks on
+    /// disk.
+    pub fn marks(&self, shard: ShardId) -> Result<(Vec<UserMark>, u64), StoreError> {
         let mut rows = self.db.readable(Table::Erased, ShardPrefix(shard).rows(), true);
         let corrupt = StoreError::Corrupt { table: "erased", what: "a row key is not 17 bytes" };
         let mut marks = Vec::new();
@@ -75,7 +76,7 @@ impl Erased {
                 None => rows.count_undecodable(&corrupt),
             }
         }
-        Ok(marks)
+        Ok((marks, rows.gaps))
     }
 
     /// Leaves a tombstone: events of the user up to here are refused.

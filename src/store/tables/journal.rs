@@ -65,11 +65,9 @@ impl Journal {
         batch.put_cf(self.db.cf(Table::Journal), position.to_be_bytes(), rows);
     }
 
-    /// Removes every row up to a position.
-    pub(in crate::store) fn trim(&self, up_to: u64) -> Result<(), StoreError> {
-        let mut batch = WriteBatch::default();
+    /// Removes every row up to a position, as part of a write.
+    pub(in crate::store) fn trim(&self, batch: &mut WriteBatch, up_to: u64) {
         batch.delete_range_cf(self.db.cf(Table::Journal), 0u64.to_be_bytes(), (up_to + 1).to_be_bytes());
-        self.db.write(batch, "trimming the journal")
     }
 }
 

@@ -102,7 +102,6 @@ fn seeds_that_failed_once_do_not_fail_again() {
 /// A byte of a file that was synced is another one, or the file is gone: what can no longer be read is refused, and never
 /// left out without a word.
 #[test]
-#[ignore = "a few kinds of damage to a write-ahead log are not noticed yet: seeds 18 and 82"]
 fn damage_is_refused_or_does_no_harm() {
     let seeds: Vec<u64> = kept(true).into_iter().chain(seeds(30)).collect();
     let (seen, failed) = search(&seeds, Lies { damage: true, ..Lies::default() });

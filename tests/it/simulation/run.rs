@@ -107,7 +107,7 @@ impl Run {
             File::create(file).unwrap();
         }
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "life::one_life", "--ignored", "--nocapture", "--test-threads=1"]);
+        command.args(["--exact", "simulation::life::one_life", "--ignored", "--nocapture", "--test-threads=1"]);
         // A clock that is wrong before any was known to be right is nothing that anybody could notice.
         let clock = if self.clock_is_known { "wrong" } else { "right" };
         command.env(LIFE, format!("{} {number} {clock} {} {}", self.seed, dir.display(), report.display()));

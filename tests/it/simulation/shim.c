@@ -1,7 +1,7 @@
 /* A file system that fails when it is told to, and tells everything that is done to it.
  *
  * Preloaded into a process, it looks at every call that changes a file under one directory. Each is done, and written to a
- * log by which tests/simulation/disk.rs works out what a loss of power could leave. By number, a call can be made to fail,
+ * log by which tests/it/simulation/disk.rs works out what a loss of power could leave. By number, a call can be made to fail,
  * to write less than it was asked, or to be the last thing before the process is killed.
  *
  * A process that makes a folder KILL there is killed between two calls: by itself it could not tell where other threads are.

@@ -82,11 +82,6 @@ impl Broker {
         self.child = spawn(self.port, &self.dir, &self.settings);
         assert!(self.is_up(), "Kafka does not start again: {}", self.said());
     }
-
-    pub fn signal(&self, signal: &str) {
-        let status = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status();
-        assert!(status.unwrap().success());
-    }
 }
 
 impl Drop for Broker {

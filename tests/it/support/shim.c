@@ -3,10 +3,12 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,6 +53,33 @@ time_t time(time_t *at) {
   clock_gettime(CLOCK_REALTIME, &now);
   if (at) *at = now.tv_sec;
   return now.tv_sec;
+}
+
+/* Who waits until a time of day reads it from here, and the kernel goes by the true one. A time that is nearer to the true
+   one was read elsewhere, and one of a monotonic clock is far from both. */
+static struct timespec true_time(const struct timespec *until) {
+  struct timespec at = *until, now;
+  int64_t offset = offset_ms() / 1000;
+  clock_gettime(CLOCK_REALTIME, &now);
+  int64_t shown = llabs((int64_t)at.tv_sec - now.tv_sec), real = llabs((int64_t)at.tv_sec - (now.tv_sec - offset));
+  if (at.tv_sec > 1000000000 && shown < real) at.tv_sec -= offset;
+  return at;
+}
+
+int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex, const struct timespec *until) {
+  static int (*real)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+  /* By name alone it may be one of an older form of conditions. */
+  if (!real) real = dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2");
+  if (!real) real = dlsym(RTLD_NEXT, "pthread_cond_timedwait");
+  struct timespec at = true_time(until);
+  return real(cond, mutex, &at);
+}
+
+int cnd_timedwait(cnd_t *cond, mtx_t *mutex, const struct timespec *until) {
+  static int (*real)(cnd_t *, mtx_t *, const struct timespec *);
+  if (!real) real = dlsym(RTLD_NEXT, "cnd_timedwait");
+  struct timespec at = true_time(until);
+  return real(cond, mutex, &at);
 }
 
 static void hang(void) {

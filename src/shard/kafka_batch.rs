@@ -1,0 +1,24 @@
+//! Events of a Kafka partition on their way to a writer.
+
+use super::event_batch::EventBatch;
+use crate::store::MarkKey;
+use std::sync::Arc;
+
+/// Events of one chunk for one writer.
+pub(super) struct KafkaBatch {
+    pub events: EventBatch,
+    /// Of the chunk, by the numbers of its events.
+    pub offsets: Arc<[u64]>,
+    pub mark: Arc<MarkKey>,
+    /// Which block of its lane it is, from 0.
+    pub nth: u64,
+    /// The chunk's end: the offset that the writer takes next.
+    pub next: u64,
+}
+
+impl KafkaBatch {
+    /// The offset of the record that an event is of.
+    pub(super) fn offset_of(&self, number: u32) -> Option<u64> {
+        self.offsets.get(number as usize).copied()
+    }
+}

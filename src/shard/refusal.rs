@@ -1,0 +1,43 @@
+//! Why a command is not taken, or has no answer.
+
+/// The code of an event that is refused, for something that is held of its user cannot be read.
+pub const ROW_UNREADABLE: &str = "row_unreadable";
+
+/// Why events are not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("the mailbox of a writer is full")]
+    Busy,
+    #[error("an earlier write failed: this process must be restarted")]
+    Poisoned,
+    #[error("less than min_free_disk is left in the data directory's file system")]
+    DiskFull,
+    #[error("a row could not be read; the log of this process says which")]
+    ReadFailed,
+    #[error(
+        "the time of day does not agree with what is known, so an event without a ts has no time; send it with one, or set \
+         the clock right (freqcap clock accept, where it is right)"
+    )]
+    ClockNotBelieved,
+    #[error(
+        "something that is held of the user cannot be read; the log of this process says more, and DELETE /users/{{user}} erases it"
+    )]
+    RowUnreadable,
+    #[error("the service is stopping")]
+    Stopping,
+}
+
+impl Refusal {
+    /// Stable: what programs go by.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Busy => "overloaded",
+            Self::Poisoned => "store_failed",
+            Self::DiskFull => "disk_full",
+            Self::RowUnreadable => ROW_UNREADABLE,
+            Self::ReadFailed => "store_read_failed",
+            Self::ClockNotBelieved => "clock_not_believed",
+            Self::Stopping => "stopping",
+        }
+    }
+}
