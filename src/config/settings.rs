@@ -151,11 +151,11 @@ settings! {
         write_buffer: Option<ByteSize> = "auto", "SIZE|auto",
             "The journal's write buffer: 32MiB of 1GiB. The buffers of all tables take three times as much";
         max_bodies: Option<ByteSize> = "auto", "SIZE|auto",
-            "For all request bodies under way, more are answered 503: 64MiB of 1GiB";
+            "For all request bodies under way and the batches made of them, more are answered 503: 64MiB of 1GiB";
         read_memory: Option<ByteSize> = "auto", "SIZE|auto",
             "For all reads under way that have much to read, more are answered 503: 40MiB of 1GiB";
         mailbox_memory: Option<ByteSize> = "auto", "SIZE|auto",
-            "For events that wait for a writer, more are answered 503: 32MiB of 1GiB";
+            "For events that wait for a writer or are in its turn, more are answered 503: 32MiB of 1GiB";
         connection_memory: Option<ByteSize> = "auto", "SIZE|auto",
             "For connections, and headers that are not whole yet: 88MiB of 1GiB";
     }
@@ -171,7 +171,7 @@ settings! {
         max_writes: Count<1, 10_000_000> = "1024", "N", "Writes under way at once; more are answered 503";
         request_timeout: Duration = "30s", "DURATION", "How long a request's body may take to arrive; longer is 408";
         min_body_rate: ByteSize = "4KiB", "SIZE",
-            "What a body must bring each second, on the whole; one that is slower for 5 s is 408";
+            "What a body must bring each second, on the whole (slower for 5 s: 408), and a large answer be taken at (10 s: closed)";
         header_timeout: Duration = "10s", "DURATION", "How long a request's header may take to arrive; longer is 408";
         idle_timeout: Duration = "75s", "DURATION", "How long a connection may stay open without a request";
     }
