@@ -4,6 +4,7 @@ use super::connections::{Connections, Phase, Place, Seat};
 use super::http_service::HttpService;
 use super::pieces::HoldsMemory;
 use super::stream::{WatchedStream, raw_problem};
+use http_body::Body as _;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -135,6 +136,8 @@ impl Connection {
                 let answer = http.answer(request, seat.is_spare).await;
                 if let Ok(answer) = &answer
                     && let Some(holds) = answer.extensions().get::<HoldsMemory>()
+                    // The answer to a HEAD has none of it.
+                    && !answer.body().is_end_stream()
                 {
                     seat.sends(holds.bytes, min_rate);
                 }

@@ -264,14 +264,20 @@ fn an_event_that_is_counted_is_answered_where_reads_have_no_memory() {
 #[test]
 fn an_answer_that_is_not_taken_gives_its_memory_to_others() {
     let (_site, server) = Server::with(&["--min-body-rate", "1MiB"]);
-    let lines: String = (0..1_000).map(|n| format!("{}\n", json!({"user": "u", "da": format!("ad-{n}")}))).collect();
+    let event = |n: u64| json!({"user": "u", "da": format!("ad-{}", n % 1_000), "id": format!("i-{n}")});
+    let lines: String = (0..9_000).map(|n| format!("{}\n", event(n))).collect();
     assert_eq!(server.post_lines(&lines).0, 200);
     let used = || server.ok("/status")["memory"]["shares"]["reads"]["used_bytes"].as_u64().unwrap();
     let asked = || server.metric("freqcap_http_requests_total{route=\"/users/{user}\",status=\"200\"}");
-    // So many answers at once that the kernel does not hold them.
-    let mut stream = connect(server.addr());
-    socket2::SockRef::from(&stream).set_recv_buffer_size(4 << 10).unwrap();
-    stream.write_all("GET /users/u?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n".repeat(300).as_bytes()).unwrap();
+    // So many answers at once that the kernel does not hold them. The end of one may be in a buffer of its connection, with
+    // no memory of reads: hardly on all of them.
+    let ask = |_| {
+        let mut stream = connect(server.addr());
+        socket2::SockRef::from(&stream).set_recv_buffer_size(4 << 10).unwrap();
+        stream.write_all("GET /users/u?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n".repeat(30).as_bytes()).unwrap();
+        stream
+    };
+    let streams: Vec<_> = (0..4).map(ask).collect();
     let mut last = (0.0, Instant::now());
     wait_for("an answer to be stuck", || {
         let now = asked();
@@ -283,8 +289,10 @@ fn an_answer_that_is_not_taken_gives_its_memory_to_others() {
     wait_for("the memory to be free", || (used() == 0).then_some(()));
     // Long before the kernel gives up on data that stays unread.
     assert!(last.1.elapsed() < Duration::from_secs(20), "{:?}", last.1.elapsed());
-    assert!((1.0..300.0).contains(&last.0), "{last:?}");
+    assert!((4.0..120.0).contains(&last.0), "{last:?}");
     // The rest is not sent.
-    let _ = stream.read_to_end(&mut Vec::new());
-    assert_eq!(asked(), last.0);
+    for mut stream in streams {
+        let _ = rest(&mut stream);
+    }
+    assert!(asked() < 120.0, "{} answers", asked());
 }
