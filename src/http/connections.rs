@@ -36,12 +36,67 @@ pub(super) struct Seat {
     since_ms: AtomicU64,
     /// Bytes of an incomplete header.
     header_bytes: AtomicUsize,
+    /// The answer under way that holds memory.
+    sending: Mutex<Option<Sending>>,
+    is_sending: AtomicBool,
     /// Whether it has one of the places that are kept free for probes.
     pub is_spare: bool,
     called: Notify,
 }
 
+/// An answer that must be taken at a minimum rate, for others want the memory that it holds.
+#[derive(Debug)]
+struct Sending {
+    left: u64,
+    /// When it is given up. What is taken puts it off by the time that it may take.
+    deadline: Instant,
+    min_rate: u64,
+}
+
+/// The longest that an answer which holds memory may stall, or stay below the minimum rate.
+pub(super) const TAKE_STALL_MAX: Duration = Duration::from_secs(10);
+
 impl Seat {
+    /// Notes that an answer of so many bytes is to be taken at this rate at least.
+    pub(super) fn sends(&self, bytes: u64, min_rate: u64) {
+        *self.sending() = Some(Sending { left: bytes, deadline: Instant::now() + TAKE_STALL_MAX, min_rate });
+        self.is_sending.store(true, Ordering::Release);
+    }
+
+    /// Notes bytes that were written.
+    pub(super) fn wrote(&self, bytes: usize) {
+        self.touch();
+        if self.is_sending.load(Ordering::Acquire) {
+            self.took(bytes as u64, Instant::now());
+        }
+    }
+
+    fn took(&self, bytes: u64, now: Instant) {
+        let mut sending = self.sending();
+        let Some(answer) = &mut *sending else { return };
+        answer.left = answer.left.saturating_sub(bytes);
+        if answer.left == 0 {
+            *sending = None;
+            self.is_sending.store(false, Ordering::Release);
+            return;
+        }
+        let earned = Duration::from_micros(bytes.saturating_mul(1_000_000) / answer.min_rate.max(1));
+        let latest = now + TAKE_STALL_MAX;
+        answer.deadline = answer.deadline.max(now).checked_add(earned).map_or(latest, |deadline| deadline.min(latest));
+    }
+
+    /// How long the answer under way may take to go on; `None` if there is none that must.
+    pub(super) fn sending_left(&self) -> Option<Duration> {
+        if !self.is_sending.load(Ordering::Acquire) {
+            return None;
+        }
+        self.sending().as_ref().map(|answer| answer.deadline.saturating_duration_since(Instant::now()))
+    }
+
+    fn sending(&self) -> MutexGuard<'_, Option<Sending>> {
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn phase(&self) -> Phase {
         Phase::of(self.phase.load(Ordering::Acquire))
     }
@@ -164,6 +219,8 @@ impl Connections {
             phase: AtomicU8::new(Phase::Idle as u8),
             since_ms: AtomicU64::new(0),
             header_bytes: AtomicUsize::new(0),
+            sending: Mutex::default(),
+            is_sending: AtomicBool::new(false),
             is_spare,
             called: Notify::new(),
         });
@@ -238,6 +295,26 @@ mod tests {
         drop((fourth, fifth));
         assert!(all.enter().is_some_and(|sixth| !sixth.seat.is_spare));
         assert_eq!(first.seat.phase(), Phase::Closing);
+    }
+
+    #[test]
+    fn an_answer_that_holds_memory_must_be_taken_fast_enough() {
+        let all = Connections::new(1, 0, 1 << 20);
+        let seat = all.enter().unwrap().seat.clone();
+        assert_eq!(seat.sending_left(), None);
+        seat.sends(1_000_000, 1_000);
+        let start = Instant::now();
+        // A tenth of the rate: each second earns a tenth of one.
+        for second in 1..=9 {
+            seat.took(100, start + Duration::from_secs(second));
+        }
+        let left = seat.sending_left().unwrap();
+        assert!(left > Duration::from_secs(10) && left < Duration::from_secs(12), "{left:?} from the start on");
+        // As fast as it may: it has all the time again.
+        seat.took(100_000, start + Duration::from_secs(10));
+        assert!(seat.sending_left().unwrap() > Duration::from_secs(18));
+        seat.wrote(1_000_000);
+        assert_eq!(seat.sending_left(), None);
     }
 
     #[test]

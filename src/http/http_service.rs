@@ -70,6 +70,11 @@ impl HttpService {
         if self.is_admin { "admin" } else { "main" }
     }
 
+    /// Bytes per second at which an answer must be taken whose memory others want: as fast as bodies must come.
+    pub(super) fn min_rate(&self) -> u64 {
+        self.app.limits.min_body_rate
+    }
+
     /// Answers one request. A spare connection may only make calls of operation.
     pub(super) async fn answer<B>(self, request: http::Request<B>, is_spare: bool) -> Result<Response, Infallible>
     where

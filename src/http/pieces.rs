@@ -15,7 +15,7 @@ use std::io::{self, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Approximate bytes of a piece.
+/// The most bytes of a piece.
 const PIECE: usize = 64 << 10;
 
 /// An answer that is being written.
@@ -30,9 +30,20 @@ impl Write for Pieces {
         if !self.budget.take(bytes.len()) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        self.last.extend_from_slice(bytes);
-        if self.last.len() >= PIECE {
-            self.whole.push(std::mem::take(&mut self.last).into());
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.last.len() == PIECE {
+                let full = std::mem::replace(&mut self.last, Vec::with_capacity(PIECE));
+                self.whole.push(full.into());
+            }
+            let (fits, more) = rest.split_at(rest.len().min(PIECE - self.last.len()));
+            let len = self.last.len() + fits.len();
+            // It would double beyond a piece.
+            if len > self.last.capacity() && len > PIECE / 2 {
+                self.last.reserve_exact(PIECE - self.last.len());
+            }
+            self.last.extend_from_slice(fits);
+            rest = more;
         }
         Ok(bytes.len())
     }
@@ -71,8 +82,15 @@ impl Pieces {
         let body = PiecesBody { pieces: whole.into_iter(), left, _budget: budget };
         let mut response = Response::new(Body::new(body));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.extensions_mut().insert(HoldsMemory { bytes: left });
         response
     }
+}
+
+/// In the extensions of a response whose body keeps others from memory until it is sent: it must be taken fast enough.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HoldsMemory {
+    pub bytes: u64,
 }
 
 /// An answer that is being sent.
@@ -101,5 +119,28 @@ impl http_body::Body for PiecesBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::read_budget::ReadMemory;
+    use std::sync::Arc;
+
+    #[test]
+    fn no_piece_takes_more_than_a_piece() {
+        let all = Arc::new(ReadMemory::new(16 << 20));
+        for step in [1usize, 7, 1_000, 40_000, 65_535, 65_536, 300_000] {
+            let mut pieces = Pieces::new(ReadBudget::new(all.clone()));
+            let mut written = 0;
+            while written < 1 << 20 {
+                pieces.write_all(&vec![b'x'; step]).unwrap();
+                written += step;
+                assert!(pieces.last.capacity() <= PIECE, "{step}: {}", pieces.last.capacity());
+            }
+            assert!(pieces.whole.iter().all(|piece| piece.len() == PIECE));
+            assert_eq!(pieces.whole.len() * PIECE + pieces.last.len(), written);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::connections::{Connections, Phase, Place, Seat};
 use super::http_service::HttpService;
+use super::pieces::HoldsMemory;
 use super::stream::{WatchedStream, raw_problem};
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
@@ -13,6 +14,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::unconstrained;
 
 /// How long what was sent may stay unread before the connection is closed.
 const UNREAD: Duration = Duration::from_secs(30);
@@ -108,7 +110,7 @@ async fn accept(listener: &TcpListener, all: &Connections) -> Option<(TcpStream,
 enum End {
     /// By itself, in whatever way.
     Finished,
-    /// Somebody else needed the place, or nothing was asked for too long.
+    /// Somebody else needed the place, nothing was asked for too long, or an answer was taken too slowly.
     Closed,
     /// A header did not come in time.
     HeaderTimeout,
@@ -129,7 +131,13 @@ impl Connection {
             let (http, seat) = (http.clone(), asked.clone());
             seat.begin();
             async move {
+                let min_rate = http.min_rate();
                 let answer = http.answer(request, seat.is_spare).await;
+                if let Ok(answer) = &answer
+                    && let Some(holds) = answer.extensions().get::<HoldsMemory>()
+                {
+                    seat.sends(holds.bytes, min_rate);
+                }
                 seat.end();
                 answer
             }
@@ -140,8 +148,8 @@ impl Connection {
         let mut connection = builder.serve_connection(TokioIo::new(stream), service);
         let mut is_stopping = false;
         let end = loop {
-            let left = self.left(place);
-            match self.step(&mut connection, &seat, left.unwrap_or(self.tick())).await {
+            let left = self.left(place).into_iter().chain(seat.sending_left()).fold(self.tick(), Duration::min);
+            match self.step(&mut connection, &seat, left).await {
                 Some(ended) => {
                     if let Err(error) = ended {
                         tracing::debug!(%error, "a connection ended badly");
@@ -153,7 +161,9 @@ impl Connection {
                     is_stopping = true;
                     Pin::new(&mut connection).graceful_shutdown();
                 }
-                None => match (seat.phase(), left) {
+                None if seat.sending_left().is_some_and(|left| left.is_zero()) => break End::Closed,
+                // Anew: it may have been idle, and a header may just have begun.
+                None => match (seat.phase(), self.left(place)) {
                     (Phase::Header, Some(left)) if left.is_zero() => break End::HeaderTimeout,
                     (Phase::Idle, Some(left)) if left.is_zero() => break End::Closed,
                     _ => {}
@@ -192,8 +202,12 @@ impl Connection {
                 return Poll::Pending;
             }
             waker = Some(context.waker().clone());
-            let wakes = called.as_mut().poll(context).is_ready() || slept.as_mut().poll(context).is_ready();
-            if wakes { Poll::Ready(None) } else { Poll::Pending }
+            // Whatever the connection has left of its turn: what is not polled now is never armed.
+            let mut wakes = unconstrained(poll_fn(|context| {
+                let wakes = called.as_mut().poll(context).is_ready() || slept.as_mut().poll(context).is_ready();
+                if wakes { Poll::Ready(()) } else { Poll::Pending }
+            }));
+            Pin::new(&mut wakes).poll(context).map(|()| None)
         })
         .await
     }

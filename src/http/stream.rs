@@ -85,8 +85,8 @@ impl AsyncWrite for WatchedStream {
             return Poll::Ready(Ok(bytes.len()));
         }
         let polled = Pin::new(&mut this.stream).poll_write(context, bytes);
-        if matches!(polled, Poll::Ready(Ok(_))) {
-            this.seat.touch();
+        if let Poll::Ready(Ok(written)) = polled {
+            this.seat.wrote(written);
         }
         polled
     }
@@ -100,8 +100,8 @@ impl AsyncWrite for WatchedStream {
             return self.poll_write(context, only);
         }
         let polled = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        if matches!(polled, Poll::Ready(Ok(_))) {
-            self.seat.touch();
+        if let Poll::Ready(Ok(written)) = polled {
+            self.seat.wrote(written);
         }
         polled
     }

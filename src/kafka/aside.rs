@@ -4,7 +4,7 @@
 
 use super::client::Consumer;
 use super::dead_letters::{DeadLetters, Letter};
-use super::partition::Partition;
+use super::partition::{Partition, Phase};
 use super::puller::assign;
 use crate::shard::{ROW_UNREADABLE, TOO_MANY_KINDS};
 use rdkafka::error::{KafkaError as ClientError, KafkaResult};
@@ -35,28 +35,35 @@ pub(super) fn detail(code: &str) -> String {
     detail.to_owned()
 }
 
-/// How long in a row records are read once more.
-const READ_FOR: Duration = Duration::from_millis(200);
+/// How long in a row records are read once more, of all partitions together.
+pub(super) const READ_FOR: Duration = Duration::from_millis(200);
+/// What a letter says of a record that cannot be read once more.
+const GONE: &str = " (and the record itself is no longer in its topic)";
 /// So many records are read past rather than sought past.
 const READ_PAST: u64 = 1_000;
 
-/// Buries what a partition has to set aside, as far as there is time and room. What is left is for the next time.
+/// Buries what a partition has to set aside, as far as there is room, until it is time. What is left is for the next time.
 pub(super) fn set_aside(
     asker: &Consumer,
     topic: &str,
     partition: &mut Partition,
     dead: &mut DeadLetters,
+    until: Instant,
 ) -> KafkaResult<()> {
-    let (start, number) = (Instant::now(), partition.number());
+    let number = partition.number();
+    // What is there under its offsets may be another topic's records.
+    let is_there = !matches!(partition.phase, Phase::Changed(_) | Phase::Stopped);
     let mut position = None;
     let mut done = Ok(());
     while let Some(&LeftOut { chunk, offset, code }) = partition.left_out.front()
-        && start.elapsed() < READ_FOR
+        && Instant::now() < until
         && !dead.is_full()
     {
         let mut letter = Letter::unread((number, offset), chunk, code, detail(code));
-        if dead.has_topic() {
-            match read(asker, topic, number, offset, &mut position, &mut letter) {
+        if dead.has_topic() && !is_there {
+            letter.detail.push_str(GONE);
+        } else if dead.has_topic() {
+            match read(asker, (topic, number, offset), &mut position, &mut letter, until) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
@@ -79,19 +86,17 @@ pub(super) fn set_aside(
 /// Reads a record into a letter; whether there was an answer. `position` is where the consumer is.
 fn read(
     asker: &Consumer,
-    topic: &str,
-    partition: u32,
-    offset: u64,
+    (topic, partition, offset): (&str, u32, u64),
     position: &mut Option<u64>,
     letter: &mut Letter,
+    until: Instant,
 ) -> KafkaResult<bool> {
     if position.is_none_or(|at| offset < at || offset - at > READ_PAST) {
         assign(asker, topic, partition, Some(offset))?;
     }
     *position = Some(offset);
-    let start = Instant::now();
-    while start.elapsed() < READ_FOR {
-        match asker.poll(READ_FOR) {
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        match asker.poll(left) {
             None => {}
             Some(Ok(message)) if message.partition() as u32 != partition => {}
             Some(Ok(message)) => {
@@ -102,7 +107,7 @@ fn read(
                     return Ok(true);
                 }
                 if found > offset {
-                    letter.detail.push_str(" (and the record itself is no longer in its topic)");
+                    letter.detail.push_str(GONE);
                     return Ok(true);
                 }
             }

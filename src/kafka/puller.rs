@@ -1,6 +1,6 @@
 //! A thread that reads some of the partitions.
 
-use super::aside::set_aside;
+use super::aside::{READ_FOR, set_aside};
 use super::client::{Consumer, REQUEST_TIMEOUT};
 use super::dead_letters::DeadLetters;
 use super::log_throttle::LogThrottle;
@@ -51,6 +51,8 @@ pub(super) struct Puller {
     commands: Receiver<Command>,
     partitions: BTreeMap<u32, Partition>,
     dead: DeadLetters,
+    /// The partition whose records were set aside first, the last time: at the next it is another's turn.
+    aside_first: u32,
     status: Handle,
     stop: CancellationToken,
     kept_at: Instant,
@@ -80,6 +82,7 @@ impl Puller {
             commands,
             partitions: BTreeMap::new(),
             dead: DeadLetters::new(options)?,
+            aside_first: 0,
             status,
             stop,
             kept_at: now,
@@ -147,12 +150,9 @@ impl Puller {
         let mut refused = None;
         for partition in partitions.values_mut() {
             refused = refused.or(partition.drive());
-            if !partition.left_out.is_empty()
-                && let Err(error) = set_aside(&self.asker, &self.options.topic, partition, &mut self.dead)
-                && let Some(others) = self.errors.say(now)
-            {
-                tracing::warn!(%error, others, "a record that is to be set aside cannot be read; it is read again");
-            }
+        }
+        self.set_aside(now);
+        for partition in self.partitions.values_mut() {
             partition.tell(&self.status);
         }
         if let Some(why) = refused
@@ -161,6 +161,24 @@ impl Puller {
             tracing::debug!(%why, others, "reading waits for the writers");
         }
         refused.is_some()
+    }
+
+    /// Sets aside what the writers could not count, of one partition after another.
+    fn set_aside(&mut self, now: Instant) {
+        let until = Instant::now() + READ_FOR;
+        let numbers = self.partitions.iter().filter(|(_, it)| !it.left_out.is_empty()).map(|(number, _)| *number);
+        let mut numbers: Vec<u32> = numbers.collect();
+        let later = numbers.partition_point(|number| *number <= self.aside_first);
+        numbers.rotate_left(later);
+        self.aside_first = numbers.first().copied().unwrap_or(self.aside_first);
+        for number in numbers {
+            let Some(partition) = self.partitions.get_mut(&number) else { continue };
+            if let Err(error) = set_aside(&self.asker, &self.options.topic, partition, &mut self.dead, until)
+                && let Some(others) = self.errors.say(now)
+            {
+                tracing::warn!(%error, others, "a record that is to be set aside cannot be read; it is read again");
+            }
+        }
     }
 
     /// Finds out where to begin, for partitions with nothing under way of which that is not known.

@@ -237,3 +237,54 @@ fn empty_members_cost_little() {
     assert_eq!(response.status().as_u16(), 400);
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
+
+/// Its verdict takes more memory than all reads may have, which a read is told.
+#[test]
+fn an_event_that_is_counted_is_answered_where_reads_have_no_memory() {
+    let (_site, server) = Server::with(&["--read-memory", "1MiB", "--history-limit", "8000"]);
+    let keys: Vec<_> = (0..16).map(|n| format!("c:{n}")).collect();
+    let event = |id: String| json!({"user": "u", "da": "1", "id": id, "keys": keys});
+    let lines: String = (0..5_000).map(|n| format!("{}\n", event(format!("i{n}")))).collect();
+    let (status, body) = server.post_lines(&lines);
+    assert_eq!((status.as_u16(), &body["counted"]), (200, &json!(5_000)), "{body}");
+    let (status, body) = server.post(
+        "/check",
+        "application/json",
+        json!({"user": "u", "candidates": [{"da": "1", "keys": keys}]}).to_string(),
+    );
+    assert_eq!((status.as_u16(), &body["code"]), (422, &json!("answer_too_large")), "{body}");
+    let (status, body) = server.post("/events", "application/json", event("last".to_owned()).to_string());
+    assert_eq!(
+        (status.as_u16(), &body["result"], &body["cap"]["capped"]),
+        (200, &json!("counted"), &json!(true)),
+        "{body}"
+    );
+}
+
+#[test]
+fn an_answer_that_is_not_taken_gives_its_memory_to_others() {
+    let (_site, server) = Server::with(&["--min-body-rate", "1MiB"]);
+    let lines: String = (0..1_000).map(|n| format!("{}\n", json!({"user": "u", "da": format!("ad-{n}")}))).collect();
+    assert_eq!(server.post_lines(&lines).0, 200);
+    let used = || server.ok("/status")["memory"]["shares"]["reads"]["used_bytes"].as_u64().unwrap();
+    let asked = || server.metric("freqcap_http_requests_total{route=\"/users/{user}\",status=\"200\"}");
+    // So many answers at once that the kernel does not hold them.
+    let mut stream = connect(server.addr());
+    socket2::SockRef::from(&stream).set_recv_buffer_size(4 << 10).unwrap();
+    stream.write_all("GET /users/u?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n".repeat(300).as_bytes()).unwrap();
+    let mut last = (0.0, Instant::now());
+    wait_for("an answer to be stuck", || {
+        let now = asked();
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        (last.1.elapsed() > Duration::from_secs(2) && used() > 0).then_some(())
+    });
+    wait_for("the memory to be free", || (used() == 0).then_some(()));
+    // Long before the kernel gives up on data that stays unread.
+    assert!(last.1.elapsed() < Duration::from_secs(20), "{:?}", last.1.elapsed());
+    assert!((1.0..300.0).contains(&last.0), "{last:?}");
+    // The rest is not sent.
+    let _ = stream.read_to_end(&mut Vec::new());
+    assert_eq!(asked(), last.0);
+}

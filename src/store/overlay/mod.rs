@@ -101,6 +101,8 @@ pub(in crate::store) struct Overlay {
     freeze_at: usize,
     /// Bytes that the filter of one shard may have.
     filter_bytes_max: usize,
+    /// Bytes of rows that all passes under way keep as they were.
+    before_bytes: Arc<AtomicUsize>,
     progress: Mutex<Progress>,
     progressed: Condvar,
     /// Reservation while frozen rows are written to a file.
@@ -170,6 +172,7 @@ impl Overlay {
             journal_bytes: AtomicUsize::new(0),
             freeze_at: bytes / 2,
             filter_bytes_max: filter_bytes / owned.len().max(1),
+            before_bytes: Arc::default(),
             progress: Mutex::default(),
             progressed: Condvar::new(),
             flushing: Mutex::default(),

@@ -35,7 +35,7 @@ impl Overlay {
     /// into the shard meanwhile.
     pub(in crate::store) fn walk<T>(&self, prefix: &[u8], at_once: impl FnOnce() -> T) -> (Walk<'_>, T) {
         let shard = ShardId(prefix[0]);
-        let watch = Arc::new(Watch::new(prefix));
+        let watch = Arc::new(Watch::new(prefix, &self.before_bytes));
         let mut rows = write(&self.shards[shard.index()]);
         rows.watches.add(&watch);
         let frozen = rows.frozen.clone();

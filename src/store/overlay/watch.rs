@@ -2,11 +2,15 @@
 
 use super::rows::Rows;
 use hashbrown::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// So many bytes of what was there before are kept for a pass. Who writes that much about one user at once keeps its reads
 /// from an end.
 const BEFORE_MAX: usize = 4 << 20;
+/// And so many for all passes together: who asks for many users at once takes no more.
+const ALL_BEFORE_MAX: usize = 8 << 20;
+
 /// What changed of the rows that a pass goes through since it began.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -15,14 +19,22 @@ pub(super) struct Watch {
     since: Mutex<Since>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Since {
     /// What was active then, and is frozen now.
     pub frozen: Option<Arc<Rows>>,
     /// Rows as they were then; `None` where there was none.
     pub before: HashMap<Vec<u8>, Option<Vec<u8>>>,
     bytes: usize,
+    /// The bytes of all passes under way.
+    all_bytes: Arc<AtomicUsize>,
     pub is_lost: bool,
+}
+
+impl Drop for Since {
+    fn drop(&mut self) {
+        self.all_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// Those who watch rows of a shard.
@@ -63,9 +75,11 @@ impl Watches {
 }
 
 impl Watch {
-    /// Of rows whose keys begin with a prefix.
-    pub(super) fn new(prefix: &[u8]) -> Self {
-        Self { prefix: prefix.to_vec(), since: Mutex::default() }
+    /// Of rows whose keys begin with a prefix. `all_bytes` is what all passes keep.
+    pub(super) fn new(prefix: &[u8], all_bytes: &Arc<AtomicUsize>) -> Self {
+        let before = HashMap::new();
+        let since = Since { frozen: None, before, bytes: 0, all_bytes: all_bytes.clone(), is_lost: false };
+        Self { prefix: prefix.to_vec(), since: Mutex::new(since) }
     }
 
     pub(super) fn since(&self) -> MutexGuard<'_, Since> {
@@ -78,11 +92,37 @@ impl Since {
         if self.is_lost || self.before.contains_key(key) {
             return;
         }
-        self.bytes += key.len() + row.map_or(0, <[u8]>::len) + size_of::<(Vec<u8>, Option<Vec<u8>>)>();
-        self.before.insert(key.to_vec(), row.map(<[u8]>::to_vec));
-        if self.bytes > BEFORE_MAX {
+        let bytes = key.len() + row.map_or(0, <[u8]>::len) + size_of::<(Vec<u8>, Option<Vec<u8>>)>();
+        self.bytes += bytes;
+        let all = self.all_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if self.bytes > BEFORE_MAX || all > ALL_BEFORE_MAX {
+            self.all_bytes.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
             self.before = HashMap::new();
             self.is_lost = true;
+            return;
         }
+        self.before.insert(key.to_vec(), row.map(<[u8]>::to_vec));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_passes_together_keep_a_bounded_number_of_bytes() {
+        let all = Arc::new(AtomicUsize::new(0));
+        let row = vec![7; 1 << 20];
+        let watches: Vec<_> = (0..4).map(|_| Watch::new(b"u", &all)).collect();
+        for n in 0..3u8 {
+            watches.iter().for_each(|watch| watch.since().keep(&[b'u', n], Some(&row)));
+        }
+        let lost = watches.iter().filter(|watch| watch.since().is_lost).count();
+        assert!((1..4).contains(&lost), "{lost}: some are lost, and the others go on");
+        let kept: usize = watches.iter().map(|watch| watch.since().before.len()).sum();
+        assert!(kept << 20 <= ALL_BEFORE_MAX);
+        assert!(all.load(Ordering::Relaxed) >= kept << 20);
+        drop(watches);
+        assert_eq!(all.load(Ordering::Relaxed), 0);
     }
 }
