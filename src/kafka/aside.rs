@@ -63,7 +63,7 @@ pub(super) fn set_aside(
         if dead.has_topic() && !is_there {
             letter.detail.push_str(GONE);
         } else if dead.has_topic() {
-            match read(asker, (topic, number, offset), &mut position, &mut letter, until) {
+            match read(asker, (topic, number, offset), &mut position, &mut letter) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(error) => {
@@ -89,14 +89,15 @@ fn read(
     (topic, partition, offset): (&str, u32, u64),
     position: &mut Option<u64>,
     letter: &mut Letter,
-    until: Instant,
 ) -> KafkaResult<bool> {
     if position.is_none_or(|at| offset < at || offset - at > READ_PAST) {
         assign(asker, topic, partition, Some(offset))?;
     }
     *position = Some(offset);
-    while let Some(left) = until.checked_duration_since(Instant::now()) {
-        match asker.poll(left) {
+    // The one that is begun has all its time: an answer to a first read takes a while.
+    let start = Instant::now();
+    while start.elapsed() < READ_FOR {
+        match asker.poll(READ_FOR) {
             None => {}
             Some(Ok(message)) if message.partition() as u32 != partition => {}
             Some(Ok(message)) => {
