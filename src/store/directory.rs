@@ -13,6 +13,7 @@ use super::whole::{self, Damage};
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, ErrorKind, LiveFile, Options};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Why a store was not opened, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +126,23 @@ pub(super) fn open_at(options: &StoreOptions, dir: &Path) -> Result<DB, OpenErro
 
 /// Whether every file is there in the size that RocksDB knows.
 pub(super) fn missing_files(db: &DB, dir: &Path) -> Result<Option<Damage>, rocksdb::Error> {
+    let mut tries = 0;
+    loop {
+        let found = missing_now(db, dir)?;
+        tries += 1;
+        if found.is_none() || tries == MISSING_TRIES {
+            return Ok(found);
+        }
+        std::thread::park_timeout(MISSING_RETRY_DELAY);
+    }
+}
+
+/// How often a file must be found missing: compaction removes files beside this, and what is gone for good stays so.
+const MISSING_TRIES: usize = 20;
+/// Between two of these looks.
+const MISSING_RETRY_DELAY: Duration = Duration::from_millis(25);
+
+fn missing_now(db: &DB, dir: &Path) -> Result<Option<Damage>, rocksdb::Error> {
     let files = db.live_files()?;
     let why = |file: &LiveFile| match std::fs::metadata(dir.join(file.name.trim_start_matches('/'))) {
         Ok(data) if data.len() == file.size as u64 => None,

@@ -112,7 +112,10 @@ fn judge(logs: &mut Logs, torn: usize) {
             // One write whose end is missing: that is what a torn tail looks like, so it is told and gone past.
             let only_this = is_last && !clean && record.is_some_and(|(_, last)| logs.promised <= last);
             logs.lost_a_write = only_this && logs.promised >= from;
-            ("it ends within a record", from, clean || (logs.promised >= from && !only_this))
+            // Nothing of it was whole, and its first record says no sequence: whether something is lost is seen by what RocksDB
+            // has once it is open, for the logs before it may be gone because files have all that was in them.
+            let only_begun = is_last && !clean && file.whole_to == 0 && record.is_none();
+            ("it ends within a record", from, clean || (logs.promised >= from && !only_this && !only_begun))
         }
         WalEnd::Bad(bad) => {
             let from = bad.first.filter(near).unwrap_or(next);

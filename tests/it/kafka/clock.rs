@@ -5,6 +5,7 @@ use crate::support::kafka_broker::Broker;
 use crate::support::shim::Shim;
 use crate::support::{Server, now_ms, wait_for};
 use serde_json::json;
+use std::time::{Duration, Instant};
 
 const DAY: i64 = 86_400_000;
 
@@ -12,15 +13,19 @@ fn is_believed(server: &Server) -> bool {
     server.ok("/status")["clock"]["believed"] == true
 }
 
-/// Records of now, until `done`; whether it was before there were so many.
-fn records(broker: &Broker, server: &Server, most: usize) -> bool {
-    for n in 0..most {
+/// Records of now, at least so many and for three seconds; whether the clock is believed before that. The service looks at its
+/// witnesses twice a second.
+fn records(broker: &Broker, server: &Server, least: usize) -> bool {
+    let started = Instant::now();
+    let mut n = 0;
+    while n < least || started.elapsed() < Duration::from_secs(3) {
         produce(broker, TOPIC, [record("u", json!({"user": "u", "da": "1", "ts": now_ms()}).to_string())]);
         let taken = || server.metric("freqcap_kafka_records_total") >= (n + 1) as f64;
         wait_for("a record to be read", || taken().then_some(()));
         if is_believed(server) {
             return true;
         }
+        n += 1;
     }
     false
 }
