@@ -25,7 +25,7 @@ fn records(broker: &Broker, server: &Server, most: usize) -> bool {
             if is_believed(server) {
                 return true;
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::park_timeout(Duration::from_millis(20));
         }
     }
     false
