@@ -154,6 +154,11 @@ fn any_table() -> impl Strategy<Value = Vec<[String; 5]>> {
     })
 }
 
+/// The text of a row's cells, wherever one ends and the next begins.
+fn without_bounds(cells: &[String]) -> String {
+    cells.concat().replace(['"', ','], "")
+}
+
 fn written(rows: &[[String; 5]], trailing: bool) -> String {
     let cell = |cell: &String| match cell.contains([',', '"', '\n']) {
         true => format!("\"{}\"", cell.replace('"', "\"\"")),
@@ -210,7 +215,10 @@ proptest! {
                 continue;
             }
             let is_there = rows.iter().any(|row| [0, 1, 3, 4].iter().all(|&at| row[at] == cell(at)));
-            prop_assert!(is_there, "{:?} was made of {:?}", cells, text);
+            // Four quotes too many on one line can pair up and move the bounds of its cells: then it is still that line's text, and
+            // nothing of another's.
+            let is_one_rows_text = rows.iter().any(|row| without_bounds(row) == without_bounds(cells));
+            prop_assert!(is_there || is_one_rows_text, "{:?} was made of {:?}", cells, text);
         }
         // Each stray quote costs the lines of the rows it is in, at the most.
         if strays.is_empty() {
