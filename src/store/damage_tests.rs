@@ -1,6 +1,7 @@
 //! A directory that has lost what was acknowledged is refused, and one that has not is opened, whatever its last write
 //! looks like.
 
+use super::overlay::flush::Step;
 use super::*;
 use crate::model::{CapKey, Entry, Kind, Log, TsMs, UserId};
 use std::collections::BTreeMap;
@@ -331,4 +332,45 @@ fn a_torn_end_of_the_list_of_files_is_cut_off() {
     bytes[end] ^= 1;
     std::fs::write(manifest_of(dir.path()), bytes).unwrap();
     refused(dir.path(), "a list that was never added to");
+}
+
+#[test]
+fn a_file_that_rocksdb_names_and_has_removed_is_put_in_its_place() {
+    // The write that names it was told to have failed, and is there after all.
+    let (dir, ours) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = Store::open(&options(dir.path())).unwrap();
+    let (from, to) = (dir.path().join("overlay"), ours.path().to_owned());
+    let keep = move |step| {
+        if step == Step::Written {
+            for file in std::fs::read_dir(&from).unwrap().map(|file| file.unwrap().path()) {
+                std::fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+            }
+        }
+    };
+    assert!(store.flusher().at_step.set(Box::new(keep)).is_ok());
+    let mut files = Vec::new();
+    for round in 0..2 {
+        (0..WRITES).for_each(|user| put(&store, round * WRITES + user));
+        store.flusher().flush_all().unwrap();
+        let tables = store.db.rocks.live_files().unwrap().into_iter().filter(|file| file.column_family_name == "logs");
+        files.push(tables.map(|file| file.name).max().unwrap());
+    }
+    let mut kept: Vec<PathBuf> = std::fs::read_dir(ours.path()).unwrap().map(|file| file.unwrap().path()).collect();
+    kept.sort();
+    assert_eq!(kept.len(), 2);
+    // Without ours, with that of the flush before, with the right one.
+    for (ours, starts) in [(None, false), (Some(&kept[0]), false), (Some(&kept[1]), true)] {
+        let without_last = killed(dir.path());
+        std::fs::remove_file(without_last.path().join(files[1].trim_start_matches('/'))).unwrap();
+        let folder = without_last.path().join("overlay");
+        std::fs::create_dir_all(&folder).unwrap();
+        if let Some(ours) = ours {
+            std::fs::copy(ours, folder.join(ours.file_name().unwrap())).unwrap();
+        }
+        let opened = Store::open(&options(without_last.path()));
+        assert_eq!(opened.is_ok(), starts, "{ours:?}");
+        let Ok(store) = opened else { continue };
+        assert!((0..2 * WRITES).all(|user| has(&store, user)));
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    }
 }

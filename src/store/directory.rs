@@ -6,6 +6,7 @@ use super::error::StoreError;
 use super::lock::{DirLock, LockError};
 use super::manifest;
 use super::options::StoreOptions;
+use super::overlay::in_doubt;
 use super::position::Known;
 use super::table::Table;
 use super::tables::meta::FORMAT;
@@ -13,7 +14,6 @@ use super::whole::{self, Damage};
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, ErrorKind, LiveFile, Options};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Why a store was not opened, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -126,27 +126,12 @@ pub(super) fn open_at(options: &StoreOptions, dir: &Path) -> Result<DB, OpenErro
 
 /// Whether every file is there in the size that RocksDB knows.
 pub(super) fn missing_files(db: &DB, dir: &Path) -> Result<Option<Damage>, rocksdb::Error> {
-    let mut tries = 0;
-    loop {
-        let found = missing_now(db, dir)?;
-        tries += 1;
-        if found.is_none() || tries == MISSING_TRIES {
-            return Ok(found);
-        }
-        std::thread::park_timeout(MISSING_RETRY_DELAY);
-    }
-}
-
-/// How often a file must be found missing: compaction removes files beside this, and what is gone for good stays so.
-const MISSING_TRIES: usize = 20;
-/// Between two of these looks.
-const MISSING_RETRY_DELAY: Duration = Duration::from_millis(25);
-
-fn missing_now(db: &DB, dir: &Path) -> Result<Option<Damage>, rocksdb::Error> {
     let files = db.live_files()?;
     let why = |file: &LiveFile| match std::fs::metadata(dir.join(file.name.trim_start_matches('/'))) {
         Ok(data) if data.len() == file.size as u64 => None,
         Ok(data) => Some(format!("has {} bytes instead of {}", data.len(), file.size)),
+        // A start puts it in its place.
+        Err(_) if in_doubt::ours(dir, file).is_some() => None,
         Err(_) => Some("is missing".to_owned()),
     };
     let bad: Vec<_> = files.iter().filter_map(|file| Some((file, why(file)?))).collect();

@@ -10,6 +10,7 @@ use super::logs::Logs;
 use super::options::{StorageKind, StoreOptions};
 use super::overlay::Overlay;
 use super::overlay::flush::Flusher;
+use super::overlay::in_doubt;
 use super::position::{Known, Position};
 use super::store::{Store, StoreInfo};
 use super::table::Table;
@@ -58,6 +59,9 @@ impl Store {
         let (last, promised) = (db.rocks.latest_sequence_number(), known.promised(boot_number()));
         if last < promised {
             return Err(damaged(whole::ends_too_soon(&dir, last, promised)));
+        }
+        if let Some(dir) = db.dir() {
+            in_doubt::put_in_place(&db.rocks, dir).map_err(unusable)?;
         }
         if let Some(dir) = db.dir()
             && let Some(damage) = missing_files(&db.rocks, dir).map_err(rocks)?

@@ -4,12 +4,14 @@
 //!
 //! 1. the write-ahead log notes how long RocksDB's list of files is (see `manifest`), and is synced, so that no file has a log
 //!    of which the rest of its commit might be lost;
-//! 2. the frozen rows are written to a file, which is nobody's yet: after a crash it is removed;
+//! 2. the frozen rows are written to a file, which is nobody's yet: after a crash it is removed, unless RocksDB names it (see
+//!    `in_doubt`);
 //! 3. RocksDB takes the file in, whole or not at all, and durably;
 //! 4. the journal up to there is removed. If that is lost, the same rows are taken from the journal once more;
 //! 5. the frozen rows are forgotten.
 
 use super::Overlay;
+use super::in_doubt::{self, FOLDER};
 use crate::model::ShardId;
 use crate::store::db::Db;
 use crate::store::error::StoreError;
@@ -18,13 +20,11 @@ use crate::store::row::ShardPrefix;
 use crate::store::table::Table;
 use crate::store::tables::journal::Journal;
 use rocksdb::{IngestExternalFileOptions, Options, SstFileWriter, WriteBatch};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
-
-/// The folder of files that RocksDB has not taken in yet, beside its own.
-const FOLDER: &str = "overlay";
 
 /// The steps of a flush that is done, for tests of what a crash leaves after each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -256,21 +256,34 @@ impl Flusher {
         let path = self.folder.join(format!("{}.sst", self.overlay.freezes()));
         let mut file = SstFileWriter::create(&self.file_options);
         let mut rows = 0usize;
+        let (mut first, mut last) = (Vec::new(), Vec::new());
         for shard in self.overlay.owned.iter() {
             let Some(frozen) = self.overlay.frozen(shard) else { continue };
+            let mut last_of_shard: &[u8] = &[];
             for (key, value) in frozen.sorted() {
                 if rows == 0 {
                     file.open(&path).map_err(failed)?;
+                    first.extend_from_slice(key);
                 }
                 rows += 1;
+                last_of_shard = key;
                 if value.is_empty() { file.delete(key) } else { file.put(key, value) }.map_err(failed)?;
+            }
+            if !last_of_shard.is_empty() {
+                last = last_of_shard.to_vec();
             }
         }
         if rows == 0 {
             return Ok(None);
         }
         file.finish().map_err(failed)?;
-        Ok(Some(path))
+        if self.db.dir().is_none() {
+            return Ok(Some(path));
+        }
+        let known_again = self.folder.join(in_doubt::name(self.overlay.freezes(), &first, &last));
+        let named = std::fs::rename(&path, &known_again).and_then(|()| File::open(&self.folder)?.sync_all());
+        named.map_err(|error| StoreError::Io { doing: "naming a file of logs", kind: error.kind() })?;
+        Ok(Some(known_again))
     }
 
     /// Puts what the journal has into the overlay again, when the store is opened.

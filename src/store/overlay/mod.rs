@@ -15,6 +15,7 @@
 
 mod existence_filter;
 pub(in crate::store) mod flush;
+pub(in crate::store) mod in_doubt;
 mod order;
 mod rows;
 #[cfg(test)]
