@@ -9,6 +9,9 @@ use metrics::Counter;
 /// Maximum rejected events that an answer lists.
 const ERRORS_TOLD: usize = 100;
 
+/// Memory for a batch is asked for each time that so many more events were parsed.
+const ROOM_STEP: usize = 64;
+
 /// What is wrong with an event of a kind too many.
 pub const TOO_MANY_KINDS_DETAIL: &str =
     "a log that this would count in holds as many kinds as a log may (16), and not this one";
@@ -44,6 +47,10 @@ pub enum BatchError {
 pub struct Batch {
     builder: EventBatchBuilder,
     answer: BatchAnswer,
+    /// Events so far, whatever became of them. (Their indices may count blank lines.)
+    parsed: usize,
+    /// Whether there was memory for all of it so far.
+    fits: bool,
 }
 
 /// One event that was parsed.
@@ -81,30 +88,20 @@ impl Counting {
 
     /// Parses a JSON array of events. `has_room` is told how many bytes the batch has as it grows.
     pub fn parse_array(&self, body: &[u8], mut has_room: impl FnMut(usize) -> bool) -> Result<Batch, BatchError> {
-        let (mut batch, mut fits) = (self.empty_batch(), true);
-        self.events.array(body, self.max_batch, |index, event| {
-            fits = fits && has_room(batch.builder.bytes());
-            if fits {
-                batch.add(index, event);
-            }
-        })?;
-        batch.within(fits, has_room)
+        let mut batch = self.empty_batch();
+        self.events.array(body, self.max_batch, |index, event| batch.add_within(index, event, &mut has_room))?;
+        batch.within(has_room)
     }
 
     /// Parses a body with an event on each line.
     pub fn parse_lines(&self, body: &[u8], mut has_room: impl FnMut(usize) -> bool) -> Result<Batch, BatchError> {
-        let (mut batch, mut fits) = (self.empty_batch(), true);
-        self.events.lines(body, self.max_batch, |index, event| {
-            fits = fits && has_room(batch.builder.bytes());
-            if fits {
-                batch.add(index, event);
-            }
-        })?;
-        batch.within(fits, has_room)
+        let mut batch = self.empty_batch();
+        self.events.lines(body, self.max_batch, |index, event| batch.add_within(index, event, &mut has_room))?;
+        batch.within(has_room)
     }
 
     fn empty_batch(&self) -> Batch {
-        Batch { builder: self.router.builder(), answer: BatchAnswer::default() }
+        Batch { builder: self.router.builder(), answer: BatchAnswer::default(), parsed: 0, fits: true }
     }
 
     /// Counts a batch. The refusal says why some events of it were not taken.
@@ -179,8 +176,19 @@ impl Counting {
 
 impl Batch {
     /// Itself, if there was room for all of it.
-    fn within(self, fits: bool, mut has_room: impl FnMut(usize) -> bool) -> Result<Self, BatchError> {
-        if fits && has_room(self.builder.bytes()) { Ok(self) } else { Err(BatchError::NoRoom) }
+    fn within(self, mut has_room: impl FnMut(usize) -> bool) -> Result<Self, BatchError> {
+        if self.fits && has_room(self.builder.bytes()) { Ok(self) } else { Err(BatchError::NoRoom) }
+    }
+
+    /// Adds an event while there is memory. That is asked for each 64 events: they are at most some hundred KiB.
+    fn add_within(&mut self, index: usize, event: Result<Event<'_>, Reject>, has_room: &mut impl FnMut(usize) -> bool) {
+        self.parsed += 1;
+        if self.parsed.is_multiple_of(ROOM_STEP) {
+            self.fits = self.fits && has_room(self.builder.bytes());
+        }
+        if self.fits {
+            self.add(index, event);
+        }
     }
 
     fn add(&mut self, index: usize, event: Result<Event<'_>, Reject>) {

@@ -2,6 +2,7 @@
 //! and who waits for its answer.
 
 use super::refusal::Refusal;
+use super::tally::Tally;
 use super::tombstones::Tombstones;
 use super::working_set::WorkingSet;
 use crate::engine::Policy;
@@ -126,6 +127,11 @@ pub(super) trait Command {
 
     /// Runs the engine; `slots` are those that [`Command::gather`] added. Sets the reply.
     fn run(&self, slots: &[u32], state: &mut TurnState<'_, '_, '_>);
+
+    /// How many events became what, once it has run.
+    fn tally(&self) -> Option<Tally> {
+        None
+    }
 
     /// Called once the whole turn has run, with the slots that this command newly capped.
     fn settle(&self, _newly_capped: Vec<u32>, _set: &WorkingSet<'_>) {}

@@ -4,11 +4,11 @@ use super::command::{Calls, Command, Reply, TurnContext, TurnState};
 use super::event_batch::EventBatch;
 use super::kafka_batch::KafkaBatch;
 use super::refusal::ROW_UNREADABLE;
+use super::tally::Tally;
 use super::working_set::WorkingSet;
 use crate::engine::{Outcome, count};
 use crate::model::TsMs;
 use hashbrown::HashSet;
-use std::ops::AddAssign;
 use std::sync::Arc;
 
 /// The code of an event that is rejected for its kind: one of its logs has as many as a log may.
@@ -33,37 +33,15 @@ pub(super) struct BatchOutcome {
 pub(super) type LeftOut = (u32, &'static str);
 
 impl BatchOutcome {
+    fn tally(&self) -> Tally {
+        let Self { counted, duplicate, late, erased, ref too_many_kinds, .. } = *self;
+        Tally { counted, duplicate, late, erased, too_many_kinds: too_many_kinds.len() }
+    }
+
     /// What was not counted and never will be.
     pub(super) fn left_out(&self) -> impl Iterator<Item = LeftOut> {
         let kinds = self.too_many_kinds.iter().map(|&number| (number, TOO_MANY_KINDS));
         kinds.chain(self.unreadable.iter().map(|&number| (number, ROW_UNREADABLE)))
-    }
-}
-
-/// How many events became what.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Tally {
-    pub counted: usize,
-    pub duplicate: usize,
-    pub late: usize,
-    pub erased: usize,
-    pub too_many_kinds: usize,
-}
-
-impl AddAssign for Tally {
-    fn add_assign(&mut self, other: Self) {
-        self.counted += other.counted;
-        self.duplicate += other.duplicate;
-        self.late += other.late;
-        self.erased += other.erased;
-        self.too_many_kinds += other.too_many_kinds;
-    }
-}
-
-impl Tally {
-    fn of(outcome: &BatchOutcome) -> Self {
-        let BatchOutcome { counted, duplicate, late, erased, ref too_many_kinds, .. } = *outcome;
-        Self { counted, duplicate, late, erased, too_many_kinds: too_many_kinds.len() }
     }
 }
 
@@ -73,25 +51,11 @@ pub(super) struct CountEvents {
     pub reply: Reply<BatchOutcome>,
 }
 
-impl CountEvents {
-    /// What became of the events, once the turn has run.
-    pub(super) fn outcome(&self) -> Option<Tally> {
-        self.reply.read(Tally::of)
-    }
-}
-
 /// Counts the events of a chunk of a Kafka partition, and notes how far the partition is taken.
 pub(super) struct CountKafkaEvents {
     /// Shared, for whoever sent it sends it again where it is refused.
     pub batch: Arc<KafkaBatch>,
     pub reply: Reply<BatchOutcome>,
-}
-
-impl CountKafkaEvents {
-    /// What became of the events, once the turn has run.
-    pub(super) fn outcome(&self) -> Option<Tally> {
-        self.reply.read(Tally::of)
-    }
 }
 
 impl Command for CountEvents {
@@ -127,6 +91,10 @@ impl Command for CountEvents {
 
     fn run(&self, slots: &[u32], state: &mut TurnState<'_, '_, '_>) {
         self.reply.set(count_batch(state.context, &self.batch, slots, state.set));
+    }
+
+    fn tally(&self) -> Option<Tally> {
+        self.reply.read(BatchOutcome::tally)
     }
 
     fn settle(&self, newly_capped: Vec<u32>, set: &WorkingSet<'_>) {
@@ -170,6 +138,10 @@ impl Command for CountKafkaEvents {
             }
         }
         self.reply.set(outcome);
+    }
+
+    fn tally(&self) -> Option<Tally> {
+        self.reply.read(BatchOutcome::tally)
     }
 }
 

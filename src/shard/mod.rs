@@ -25,6 +25,7 @@ mod router;
 mod rulebook;
 mod service;
 mod sync_watch;
+mod tally;
 mod task;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use super::count::{CountEvents, CountKafkaEvents};
 use super::erase::EraseUser;
 use super::refusal::Refusal;
 use super::reserve::{ReleaseCall, ReserveCall};
+use super::tally::Tally;
 use super::working_set::WorkingSet;
 use hashbrown::HashSet;
 
@@ -70,6 +71,10 @@ impl Task {
 
     pub(super) fn run(&self, slots: &[u32], state: &mut TurnState<'_, '_, '_>) {
         dispatch!(self, command => command.run(slots, state), wake => ());
+    }
+
+    pub(super) fn tally(&self) -> Option<Tally> {
+        dispatch!(self, command => command.tally(), wake => None)
     }
 
     pub(super) fn settle(&self, newly_capped: Vec<u32>, set: &WorkingSet<'_>) {

@@ -1,7 +1,6 @@
 //! A writer: owns some shards, and does one thing after another to them.
 
 use super::command::TurnContext;
-use super::count::Tally;
 use super::erase::EraseUser;
 use super::event_batch::writer_of;
 use super::group_commit::{Acknowledger, Written};
@@ -10,6 +9,7 @@ use super::metrics::ShardMetrics;
 use super::partition_sender::SequenceGuard;
 use super::recheck::{Page, Recheck};
 use super::refusal::Refusal;
+use super::tally::Tally;
 use super::task::Task;
 use super::timers::{Due, Timers};
 use super::tombstones::Tombstones;
@@ -224,12 +224,7 @@ impl Writer {
     fn measure(&self, tasks: &[Task], fired: &[DueRow], outcome: &TurnOutcome, now: TsMs) {
         let mut all = Tally::default();
         for task in tasks {
-            let tally = match task {
-                Task::Events(command) => command.outcome(),
-                Task::KafkaEvents(command) => command.outcome(),
-                _ => None,
-            };
-            let Some(tally) = tally else { continue };
+            let Some(tally) = task.tally() else { continue };
             all += tally;
             // Who sends by HTTP is answered, and counts what was answered.
             if matches!(task, Task::KafkaEvents(_)) {

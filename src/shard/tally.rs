@@ -1,0 +1,23 @@
+//! How many events became what.
+
+use std::ops::AddAssign;
+
+/// How many events became what.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Tally {
+    pub counted: usize,
+    pub duplicate: usize,
+    pub late: usize,
+    pub erased: usize,
+    pub too_many_kinds: usize,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.counted += other.counted;
+        self.duplicate += other.duplicate;
+        self.late += other.late;
+        self.erased += other.erased;
+        self.too_many_kinds += other.too_many_kinds;
+    }
+}
