@@ -106,7 +106,7 @@ pub struct ReservationRequest<'a> {
 }
 
 impl Ledger {
-    /// Numbers the keys of an ad, its own first, and takes the user's logs of them in hand.
+    /// Numbers the keys of an ad, its own first, and copies the user's logs of them.
     fn working_set<'l>(
         &'l mut self,
         policy: &'l Policy,

@@ -1,4 +1,4 @@
-//! What a command needs of the logs that it touches, wherever they are: in a writer's hand, or all in memory.
+//! What a command needs of the logs that it touches, wherever they are: in a writer's working set, or all in memory.
 
 use crate::model::{Log, TsMs};
 

@@ -33,7 +33,7 @@ impl Written {
 pub(super) enum Acknowledger {
     /// At once: the process may end, the machine not.
     Direct(Arc<Store>),
-    /// Through the syncer.
+    /// Through the thread that syncs.
     Synced(Sender<Written>),
 }
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 /// Events of one chunk for one writer.
 pub(super) struct KafkaBatch {
     pub events: EventBatch,
-    /// Of the chunk, by the numbers of its events.
+    /// The offsets of the chunk's records, by the numbers of its events.
     pub offsets: Arc<[u64]>,
     pub mark: Arc<MarkKey>,
-    /// Which block of its lane it is, from 0.
+    /// Its number in its queue, from 0.
     pub nth: u64,
     /// The chunk's end: the offset that the writer takes next.
     pub next: u64,

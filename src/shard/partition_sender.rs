@@ -1,9 +1,9 @@
 //! Events that are taken from a log that can be read again, each exactly once: with the events a writer stores how far
 //! it is, in one write.
 //!
-//! A partition of such a log has a [`PartitionSender`]: one way into each writer, on which chunks go in order and stay until they
-//! are durable. A writer takes from a lane only the block that comes next; what follows one that failed is refused, and
-//! sent again after it. So a writer's mark always stands for everything below it.
+//! A partition has a [`PartitionSender`] with a queue for each writer, in which batches stay in order until they are durable. A
+//! writer accepts only the batch that comes next in the queue; those that follow a failed one are refused, and sent again
+//! after it. So a writer's mark always stands for everything below it.
 
 use super::command::Awaited;
 use super::count::{BatchOutcome, CountKafkaEvents};
@@ -19,7 +19,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::oneshot::error::TryRecvError;
 
-/// What of each lane a writer takes next.
+/// Which batch of each queue a writer accepts next.
 #[derive(Default)]
 pub(super) struct SequenceGuard {
     next: HashMap<Arc<MarkKey>, u64>,
@@ -58,9 +58,9 @@ impl SequenceGuard {
     }
 }
 
-/// The ways of one partition into the writers.
+/// Sends the events of one partition to the writers.
 pub struct PartitionSender {
-    sender: Vec<WriterQueue>,
+    queues: Vec<WriterQueue>,
     health: Health,
     ignored: Counter,
     events: usize,
@@ -72,11 +72,11 @@ struct WriterQueue {
     nth: u64,
     /// In order; what is sent comes first.
     batches: VecDeque<InFlight>,
-    /// A block was refused: nothing is sent before every answer that is still to come is there.
+    /// A batch was refused: nothing is sent before every answer that is still to come is there.
     refused: bool,
 }
 
-/// A block that is not durable yet.
+/// A batch that is not durable yet.
 struct InFlight {
     chunk: u64,
     batch: Arc<KafkaBatch>,
@@ -86,14 +86,14 @@ struct InFlight {
 impl PartitionSender {
     pub(super) fn new(mailboxes: &[Mailbox], health: Health, ignored: Counter, topic: &str, partition: u32) -> Self {
         let writers = mailboxes.len() as u16;
-        let lane = |(writer, mailbox): (usize, &Mailbox)| WriterQueue {
+        let queue = |(writer, mailbox): (usize, &Mailbox)| WriterQueue {
             mailbox: mailbox.clone(),
             mark: Arc::new(MarkKey::new(topic, partition, writers, writer as u16)),
             nth: 0,
             batches: VecDeque::new(),
             refused: false,
         };
-        Self { sender: mailboxes.iter().enumerate().map(lane).collect(), health, ignored, events: 0 }
+        Self { queues: mailboxes.iter().enumerate().map(queue).collect(), health, ignored, events: 0 }
     }
 
     /// Takes a chunk's events, whose records are at `offsets`, and which end before offset `next`. Says in how many parts;
@@ -102,17 +102,17 @@ impl PartitionSender {
         let (mut parts, offsets) = (0, Arc::from(offsets));
         self.ignored.increment(events.ignored() as u64);
         for (writer, events) in events.into_batches() {
-            let lane = &mut self.sender[writer];
+            let queue = &mut self.queues[writer];
             self.events += events.len();
             let batch = Arc::new(KafkaBatch {
                 events,
                 offsets: Arc::clone(&offsets),
-                mark: lane.mark.clone(),
-                nth: lane.nth,
+                mark: queue.mark.clone(),
+                nth: queue.nth,
                 next,
             });
-            lane.nth += 1;
-            lane.batches.push_back(InFlight { chunk, batch, answer: None });
+            queue.nth += 1;
+            queue.batches.push_back(InFlight { chunk, batch, answer: None });
             parts += 1;
         }
         parts
@@ -128,16 +128,16 @@ impl PartitionSender {
     /// sent again by a later call; the first refusal is returned.
     pub fn drive(&mut self, mut done: impl FnMut(u64, Vec<(u64, &'static str)>)) -> Option<Refusal> {
         let mut refusal = None;
-        for lane in &mut self.sender {
-            if let Some(why) = lane.answers(&mut self.events, &mut done) {
+        for queue in &mut self.queues {
+            if let Some(why) = queue.answers(&mut self.events, &mut done) {
                 refusal.get_or_insert(why);
                 // Not at once again: who refuses is in trouble.
                 continue;
             }
-            if lane.refused || lane.batches.is_empty() {
+            if queue.refused || queue.batches.is_empty() {
                 continue;
             }
-            if let Some(why) = self.health.refusal().or_else(|| lane.send()) {
+            if let Some(why) = self.health.refusal().or_else(|| queue.send()) {
                 refusal.get_or_insert(why);
             }
         }
@@ -236,7 +236,7 @@ mod tests {
             self.refusal = self.sender.drive(|chunk, _| self.done.push(chunk));
         }
 
-        /// The writer takes all that waits for a turn, which fails or not. Says which blocks were in it.
+        /// The writer takes all that waits for a turn, which fails or not. Says which batches were in it.
         fn turn(&mut self, fails: bool) -> Vec<u64> {
             let tasks: Vec<Task> = self.inbox.receiver.try_iter().inspect(|task| self.inbox.taken(task)).collect();
             self.inbox.ended(tasks.iter().map(Task::bytes).sum());
@@ -281,12 +281,12 @@ mod tests {
         let mut world = World::new();
         world.put(0, 1);
         world.drive();
-        // The first turn fails, and a block that was sent meanwhile comes into the next one.
+        // The first turn fails, and a batch that was sent meanwhile comes into the next one.
         assert_eq!(world.turn(true), [0]);
-        let later = world.sender.sender[0].mailbox.clone();
+        let later = world.sender.queues[0].mailbox.clone();
         world.put(1, 1);
-        let batch = world.sender.sender[0].batches[1].batch.clone();
-        world.sender.sender[0].batches[1].answer =
+        let batch = world.sender.queues[0].batches[1].batch.clone();
+        world.sender.queues[0].batches[1].answer =
             Some(later.send(|reply| Task::KafkaEvents(CountKafkaEvents { batch, reply })).unwrap());
         assert_eq!(world.turn(false), [] as [u64; 0]);
         world.drive();

@@ -228,7 +228,7 @@ impl Command for ReleaseCall {
     }
 }
 
-/// Goes through the candidates of a call; `slots` are those of its keys. What it does goes into the hand, its answer into
+/// Goes through the candidates of a call; `slots` are those of its keys. What it does goes into the working set, its answer into
 /// `calls` and `turn`.
 pub(super) fn run_reserve(
     call: &ReserveCall,

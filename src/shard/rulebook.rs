@@ -107,7 +107,7 @@ struct Inner {
     policy: Arc<ArcSwap<Policy>>,
     clock: Clock,
     entries: ArcSwap<Entries>,
-    /// Reservation by who changes them, over the write; what is known of those in force.
+    /// What is known of the rules in force. Whoever changes rules holds the lock over the write.
     changing: Mutex<RulesMark>,
     held_since: AtomicU64,
     progress: Arc<Progress>,

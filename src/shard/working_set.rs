@@ -50,7 +50,7 @@ impl Slot<'_> {
     }
 }
 
-/// The logs in hand.
+/// The logs that a turn works on, each once.
 pub(super) struct WorkingSet<'a> {
     policy: &'a Policy,
     now: TsMs,
@@ -70,7 +70,7 @@ pub(super) struct WorkingSet<'a> {
 }
 
 impl<'a> WorkingSet<'a> {
-    /// An empty hand, with room for so many logs.
+    /// An empty set, with room for so many logs.
     pub(super) fn new(policy: &'a Policy, now: TsMs, room: usize) -> Self {
         Self {
             policy,
@@ -94,7 +94,7 @@ impl<'a> WorkingSet<'a> {
         self.now
     }
 
-    /// Takes a log in hand, once; it is read by [`WorkingSet::load`].
+    /// Adds a log, once; [`WorkingSet::load`] reads it.
     pub(super) fn take(&mut self, row_key: impl Into<Cow<'a, [u8]>>) -> u32 {
         let row_key = row_key.into();
         let hash = self.hasher.hash_one(&*row_key);
@@ -129,7 +129,7 @@ impl<'a> WorkingSet<'a> {
         self.slots[slot as usize].recheck = true;
     }
 
-    /// The log of a user and key, if it is in hand.
+    /// The slot of a user's log, if it is in the set.
     pub(super) fn find(&self, user: &UserId<'_>, key: &CapKey<'_>) -> Option<u32> {
         self.find_row(RowKey::new(user, key).as_bytes())
     }

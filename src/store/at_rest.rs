@@ -90,7 +90,7 @@ impl AtRest {
         shard: ShardId,
         now: TsMs,
     ) -> Result<Vec<(ShardId, u64)>, StoreError> {
-        // Reservation over the write: a round that ends meanwhile must not take this shard for one that it has done.
+        // Held over the write: a round that ends meanwhile must not take this shard for one that it has done.
         let mut pending = self.pending();
         let before = pending.get(&shard).copied();
         let oldest = before.map_or(now, |before| before.oldest.min(now));
