@@ -12,6 +12,7 @@
 pub mod alarm;
 pub mod allocator;
 pub mod api;
+pub mod auth;
 pub mod cli;
 #[warn(missing_docs)]
 pub mod clock;

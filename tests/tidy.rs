@@ -21,7 +21,7 @@ const FLOORS: [&[&str]; 9] = [
     &["service"],
     &["api"],
     &["shard"],
-    &["input", "engine", "store", "mirror"],
+    &["auth", "input", "engine", "store", "mirror"],
     &["model"],
 ];
 

@@ -1,5 +1,6 @@
 //! The command line: one command a file.
 
+mod access;
 mod admin;
 mod backtest;
 mod clock;
@@ -93,7 +94,7 @@ impl CliError {
             Self::Config(_)
             | Self::Telemetry(_)
             | Self::Backtest(BacktestError::Config(_) | BacktestError::Rules(_)) => 2,
-            Self::Serve(serve::ServeError::Open(_)) | Self::Clock(_) => 2,
+            Self::Serve(serve::ServeError::Open(_) | serve::ServeError::Access(_)) | Self::Clock(_) => 2,
             Self::Compact(compact::CompactError::Config(_) | compact::CompactError::Open(_)) => 2,
             Self::Verify(_) => 2,
             Self::Replay(ReplayError::Config(_) | ReplayError::Url(_) | ReplayError::ShiftOfStdin) => 2,

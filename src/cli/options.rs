@@ -1,5 +1,6 @@
 //! The settings as the parts of the service want them.
 
+use super::access::AccessOptions;
 use super::serve::ServeOptions;
 use crate::config::{Config, ConfigError, Part};
 use crate::http::{Limits, ServerOptions};
@@ -22,6 +23,11 @@ impl ServeOptions {
         Ok(Self {
             listen: config.listen,
             admin_listen: config.admin_listen,
+            access: AccessOptions {
+                keys_file: config.keys_file.clone(),
+                hosts: config.hosts.clone(),
+                public_listen: config.public_listen,
+            },
             store: config.store_options(),
             memory: config.plan.clone(),
             policy: config.policy()?,

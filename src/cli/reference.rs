@@ -1,7 +1,7 @@
 //! `freqcap reference`: every setting, metric and error code as Markdown, made from the code. `docs/reference` holds what it
 //! prints; a test compares the two.
 
-use crate::{http, kafka, mirror, service, shard};
+use crate::{auth, http, kafka, mirror, service, shard};
 use clap::{Arg, Command};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use std::collections::BTreeMap;
@@ -80,6 +80,7 @@ fn metrics_by_name() -> BTreeMap<String, (&'static str, String)> {
     let said = Descriptions::default();
     metrics::with_local_recorder(&said, || {
         super::memory::describe_metrics();
+        auth::describe_metrics();
         service::describe_metrics();
         shard::describe_metrics();
         mirror::describe_metrics();

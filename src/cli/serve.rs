@@ -1,5 +1,6 @@
 //! `freqcap serve`: opens the store, starts the shards, the mirror, the Kafka adapter and the server, and ends them in order.
 
+use super::access::{Access, AccessError, AccessOptions};
 use super::{admin, memory};
 use crate::clock::Clock;
 use crate::config::MemoryPlan;
@@ -29,8 +30,10 @@ const THREADS_FOR_OTHERS: usize = 4;
 /// Everything a service is made of.
 pub struct ServeOptions {
     pub listen: SocketAddr,
-    /// For probes and metrics alone.
+    /// For operators.
     pub admin_listen: Option<SocketAddr>,
+    /// Who may call.
+    pub access: AccessOptions,
     pub store: StoreOptions,
     /// Of which the bounds in the other options are shares.
     pub memory: MemoryPlan,
@@ -61,6 +64,8 @@ pub enum ServeError {
     #[error("cannot listen on {addr}: {source}; choose another address with --listen")]
     Listen { addr: SocketAddr, source: std::io::Error },
     #[error(transparent)]
+    Access(#[from] AccessError),
+    #[error(transparent)]
     Telemetry(#[from] telemetry::TelemetryError),
     #[error("the store failed: {0}")]
     Store(#[from] StoreError),
@@ -80,6 +85,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     memory::announce(&options.memory);
     options.server.max_connections = options.server.max_connections.min(connections_that_fit());
     let metrics = telemetry::install_metrics()?;
+    let access = Access::open(&options.access)?;
     let store = Arc::new(Store::open(&options.store)?);
     let clock = Clock::system();
     let shards = Shards::start(store.clone(), &options.policy, options.rules, clock.clone(), &options.shards)?;
@@ -144,10 +150,14 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         status: status.clone(),
     };
     let services = Services::new(&shards, parts);
-    let app = Arc::new(App::new(services, options.limits, metrics.clone(), background.handle().clone()));
+    let (gate, has_admin) = (access.gate(clock.clone()), options.admin_listen.is_some());
+    let app =
+        Arc::new(App::new(services, options.limits, gate, has_admin, metrics.clone(), background.handle().clone()));
+    access.publish(&status);
+    background.spawn(access.clone().watch());
     memory::publish(options.memory, &status, &app, &store);
     drop(status);
-    let admin = options.admin_listen.map(|listen| admin::Admin::start(&app, listen, &options.server)).transpose()?;
+    let admin = admin::start(&app, options.admin_listen, options.access.public_listen, &options.server)?;
     let served = runtime.block_on(async {
         tokio::spawn(drain_histograms(metrics.clone()));
         let stop_mirror = CancellationToken::new();
@@ -179,8 +189,8 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
             None => served.and(pulled.map_err(ServeError::from)),
         }
     });
-    if let Some(admin) = admin {
-        admin.stop();
+    for listener in admin {
+        listener.stop();
     }
     // Ends the tasks that are left, and with them the last routers: only then do the writers end.
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -165,8 +165,29 @@ impl Config {
         Ok(())
     }
 
+    /// Who asks for no key listens where only this machine reaches it, unless told otherwise.
+    fn check_access(&self, sources: &Sources<'_>) -> Result<(), ConfigError> {
+        if self.keys_file.is_some() || self.open {
+            return Ok(());
+        }
+        let listeners = [("listen", Some(self.listen)), ("admin_listen", self.admin_listen)];
+        for (name, addr) in listeners {
+            if let Some(addr) = addr
+                && !addr.ip().to_canonical().is_loopback()
+            {
+                let (_, origin) = sources.text(name);
+                return Err(ConfigError(format!(
+                    "{origin}: {addr} may be reached from other machines, and without keys everybody may do everything: name \
+                     the keys with --keys-file (freqcap key new makes one), or say --open if something in front keeps others out"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// What no setting can tell alone.
     fn check(&self, sources: &Sources<'_>) -> Result<(), ConfigError> {
+        self.check_access(sources)?;
         let at = |name: &str, why: &str| {
             let (text, origin) = sources.text(name);
             Err(ConfigError(format!("{origin}: {text:?} {why}")))

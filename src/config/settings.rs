@@ -3,6 +3,7 @@
 
 use super::value::{Count, DuplicateWindow, Writers};
 use super::{ConfigError, MemoryPlan, RuleConfig, Sources};
+use crate::auth::Hosts;
 use crate::input::FieldsConfig;
 use crate::kafka::{ClientSettings, OnChange, StartFrom};
 use crate::mirror::{Layout, Servers};
@@ -87,7 +88,8 @@ settings! {
         listen: SocketAddr = "127.0.0.1:8080", "ADDR",
             "Address and port to listen on. Not set anywhere, and PORT is in the environment: 0.0.0.0:$PORT";
         admin_listen: Option<SocketAddr> = "none", "ADDR|none",
-            "A second address for probes and metrics alone, with threads of its own, which no load reaches";
+            "A second address for operators, with a thread of its own, which no load reaches: probes, metrics, rules, users, audit. \
+             They are then only there, but for the probes and /users/{user}/caps";
         drain: Duration = "0s", "DURATION",
             "How long requests are still taken after SIGTERM, while /readyz already says 503";
         exit_when_poisoned: bool = "false", "true|false",
@@ -95,6 +97,18 @@ settings! {
         log: String = "info", "FILTER",
             "What is logged to standard error: error, warn, info, debug, trace, or by module (info,freqcap=debug)";
         log_format: LogFormat = "text", "text|json", "How log lines look";
+    }
+    "Access" {
+        keys_file: Option<PathBuf> = "none", "FILE|none",
+            "File with the keys of those who may call (freqcap key new makes one), read again when it changes. Without it \
+             everybody may do everything, so only loopback addresses are listened on";
+        open: bool = "false", "true|false",
+            "Listen on addresses beyond loopback without --keys-file: something in front says who may call";
+        hosts: Hosts = "loopback", "NAME,..|*",
+            "The names that a request may have as Host where no key is asked for: host names and addresses, loopback for \
+             localhost and this machine's loopback addresses, * for any";
+        public_listen: Option<SocketAddr> = "none", "ADDR|none",
+            "Another address for what the internet may reach, without a key: /healthz alone";
     }
     "Capping" {
         limit: Limit = "5", "N|none",

@@ -1,5 +1,6 @@
 //! How the values of settings are written, in whichever source.
 
+use crate::auth::Hosts;
 use crate::kafka::{ClientSettings, OnChange, StartFrom};
 use crate::mirror::{Layout, Servers, ServersError};
 use crate::model::{CalendarUnit, Limit, Nobody, Span, Window, Zone};
@@ -190,7 +191,7 @@ macro_rules! by_own_error {
     )*};
 }
 
-by_own_error!(Nobody, Span, ByteSize, StartFrom, ClientSettings);
+by_own_error!(Hosts, Nobody, Span, ByteSize, StartFrom, ClientSettings);
 
 macro_rules! by_name {
     ($($type:ty),*) => {$(

@@ -1,6 +1,7 @@
 //! What the handlers of all routes share.
 
 use super::admission::Admission;
+use super::gate::Gate;
 use super::limits::Limits;
 use crate::service::{Services, describe_metrics};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -16,6 +17,10 @@ pub struct App {
     pub(super) services: Services,
     pub(super) limits: Limits,
     pub(super) admission: Admission,
+    /// Who calls.
+    pub(super) gate: Gate,
+    /// Whether operators have a listener of their own.
+    pub(super) has_admin: bool,
     pub(super) metrics: PrometheusHandle,
     /// Those who render the metrics: so many threads at most, however many ask.
     pub(super) rendering: Arc<Semaphore>,
@@ -24,10 +29,17 @@ pub struct App {
 }
 
 impl App {
-    pub fn new(services: Services, limits: Limits, metrics: PrometheusHandle, background: Handle) -> Self {
+    pub fn new(
+        services: Services,
+        limits: Limits,
+        gate: Gate,
+        has_admin: bool,
+        metrics: PrometheusHandle,
+        background: Handle,
+    ) -> Self {
         describe_metrics();
-        let admission = Admission::new(&limits);
-        Self { services, limits, admission, metrics, rendering: Arc::new(Semaphore::new(RENDERING)), background }
+        let (admission, rendering) = (Admission::new(&limits), Arc::new(Semaphore::new(RENDERING)));
+        Self { services, limits, admission, gate, has_admin, metrics, rendering, background }
     }
 
     /// Bytes of what waits for the writers.

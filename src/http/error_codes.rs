@@ -109,6 +109,10 @@ const RULES: &[ErrorCode] = &[
 const REQUESTS: &[ErrorCode] = &[
     answer(404, "not_found", "There is no such path. `/docs` lists what there is."),
     answer(405, "method_not_allowed", "The path exists, but not for this method."),
+    answer(401, "unauthenticated", "No key is named, or one that there is not, or that has expired."),
+    answer(403, "forbidden", "The key has not the scope that the call needs. `scope` names it."),
+    answer(421, "host_not_allowed", "Without keys: `Host` is not one of `--hosts`."),
+    answer(403, "origin_not_allowed", "Without keys: a page of another origin calls."),
     answer(400, "invalid_request", "This is not a request of HTTP/1.1."),
     answer(400, "invalid_host", "`Host` is missing or named twice."),
     answer(400, "invalid_percent_encoding", "A path or a query is not percent-encoded UTF-8."),

@@ -3,9 +3,10 @@
 
 use super::app::App;
 use super::drain_body;
+use super::gate::{Caller, Client, Credentials};
 use super::problem::Problem;
 use super::resource::{cap, check, events, reserve};
-use super::route::{Answer, Call, FastRoute, Route};
+use super::route::{Access, Answer, Call, FastRoute, Listener, Route};
 use super::routes::{self, fast_route};
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
@@ -32,8 +33,7 @@ pub struct HttpService {
     /// By [`FastRoute`].
     fast: Arc<[FastWay; FastRoute::ALL.len()]>,
     router: axum::Router,
-    /// Whether only calls of operation are answered here.
-    is_admin: bool,
+    listener: Listener,
 }
 
 /// A route with a fast way, and its metrics: looked up once, not for each call.
@@ -56,18 +56,27 @@ impl FastWay {
 
 impl HttpService {
     pub fn new(app: &Arc<App>) -> Self {
-        let fast = Arc::new(FastRoute::ALL.map(FastWay::new));
-        Self { app: app.clone(), fast, router: routes::router(app), is_admin: false }
+        Self::at(app, Listener::Main)
     }
 
-    /// Answers calls of operation only: for a listener of its own, which no load reaches.
+    /// Answers what operators ask: for a listener of its own, which no load reaches.
     pub fn admin(app: &Arc<App>) -> Self {
-        Self { router: routes::admin_router(app), is_admin: true, ..Self::new(app) }
+        Self::at(app, Listener::Admin)
+    }
+
+    /// Answers what the internet may ask, and asks nobody for a key.
+    pub fn public(app: &Arc<App>) -> Self {
+        Self::at(app, Listener::Public)
+    }
+
+    fn at(app: &Arc<App>, listener: Listener) -> Self {
+        let fast = Arc::new(FastRoute::ALL.map(FastWay::new));
+        Self { app: app.clone(), fast, router: routes::router(app, listener, app.has_admin), listener }
     }
 
     /// What the listener is called in metrics.
     pub(super) fn listener(&self) -> &'static str {
-        if self.is_admin { "admin" } else { "main" }
+        self.listener.name()
     }
 
     /// Bytes per second at which an answer must be taken whose memory others want: as fast as bodies must come.
@@ -76,19 +85,25 @@ impl HttpService {
     }
 
     /// Answers one request. A spare connection may only make calls of operation.
-    pub(super) async fn answer<B>(self, request: http::Request<B>, is_spare: bool) -> Result<Response, Infallible>
+    pub(super) async fn answer<B>(
+        self,
+        request: http::Request<B>,
+        client: &Client,
+        is_spare: bool,
+    ) -> Result<Response, Infallible>
     where
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
         let start = Instant::now();
         let request = request.map(Body::new);
-        let fast = if self.is_admin { None } else { FastRoute::of(request.method(), request.uri().path()) };
-        let (mut response, is_read) = match self.check_header(&request, is_spare) {
-            Ok(()) => match fast {
+        let is_main = self.listener == Listener::Main;
+        let fast = if is_main { FastRoute::of(request.method(), request.uri().path()) } else { None };
+        let (mut response, is_read) = match self.check_header(&request, client, fast.is_some(), is_spare) {
+            Ok(caller) => match fast {
                 Some(fast) => {
                     let (parts, body) = request.into_parts();
-                    let mut call = Call { route: self.fast[fast as usize].route, parts, body };
+                    let mut call = Call { route: self.fast[fast as usize].route, caller, parts, body };
                     let response = caught(self.run_fast(fast, &mut call)).await;
                     let Call { parts, body, .. } = call;
                     let is_read = body.is_end_stream() || drain_body::drain(body, expects(&parts.headers)).await;
@@ -96,7 +111,8 @@ impl HttpService {
                 }
                 None => {
                     let expects = expects(request.headers());
-                    let (request, lent) = drain_body::lend(request);
+                    let (mut request, lent) = drain_body::lend(request);
+                    request.extensions_mut().insert(caller);
                     let routed = async { self.router.clone().oneshot(request).await.into_response() };
                     let response = caught(routed).await;
                     (response, lent.drain(expects).await)
@@ -115,9 +131,15 @@ impl HttpService {
         Ok(response)
     }
 
-    /// Checks what holds for every request, whatever it asks for.
-    fn check_header(&self, request: &Request, is_spare: bool) -> Result<(), Problem> {
-        let hosts = header_fits(request, self.app.limits.max_header)?;
+    /// Checks what holds for every request, whatever it asks for. Says who calls.
+    fn check_header(
+        &self,
+        request: &Request,
+        client: &Client,
+        is_fast: bool,
+        is_spare: bool,
+    ) -> Result<Caller, Problem> {
+        let (hosts, credentials) = header_fits(request, self.app.limits.max_header)?;
         // RFC 9112, 3.2: with two Host fields, a proxy and we might take the request for different hosts.
         if hosts > 1 || hosts == 0 && request.version() == Version::HTTP_11 {
             let detail = "a request of HTTP/1.1 has exactly one Host field";
@@ -127,7 +149,20 @@ impl HttpService {
             let detail = "every connection has a request under way; try again shortly";
             return Err(Problem::unavailable("overloaded", detail));
         }
-        Ok(())
+        // Fast routes are open to nobody, and not at the public listener.
+        if !is_fast && (self.listener == Listener::Public || routes::is_open(request.uri().path())) {
+            return Ok(Caller::Anyone);
+        }
+        self.caller(&credentials, client)
+    }
+
+    /// Says who calls. Whoever is not known is told nothing but what is open to all, not even which paths there are.
+    fn caller(&self, credentials: &Credentials<'_>, client: &Client) -> Result<Caller, Problem> {
+        let caller = self.app.gate.caller(credentials, client)?;
+        if let Caller::Unknown(_) = caller {
+            caller.may(Access::AnyKey)?;
+        }
+        Ok(caller)
     }
 
     async fn run_fast(&self, fast: FastRoute, call: &mut Call) -> Response {
@@ -169,20 +204,29 @@ impl HttpService {
     }
 }
 
-/// Checks the size of a header. Gives the number of its Host fields.
-fn header_fits(request: &Request, most: usize) -> Result<usize, Problem> {
+/// Checks the size of a header. Gives the number of its Host fields, and what it says of who calls.
+fn header_fits(request: &Request, most: usize) -> Result<(usize, Credentials<'_>), Problem> {
     let mut bytes = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let mut hosts = 0;
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    let mut credentials = Credentials { authority, ..Credentials::default() };
     for (name, value) in request.headers() {
         bytes += name.as_str().len() + value.len() + 4;
-        hosts += usize::from(name == header::HOST);
+        if name == header::HOST {
+            hosts += 1;
+            credentials.host = Some(value);
+        } else if name == header::AUTHORIZATION {
+            credentials.is_twice = credentials.authorization.replace(value).is_some();
+        } else if name == header::ORIGIN {
+            credentials.origin = Some(value);
+        }
     }
     if bytes > most {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         let detail = format!("the request line and header have more than {most} bytes");
         return Err(Problem::new(status, "header_too_large", detail));
     }
-    Ok(hosts)
+    Ok((hosts, credentials))
 }
 
 /// Whether the client may wait for `100 Continue`.

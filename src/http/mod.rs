@@ -10,6 +10,7 @@ mod drain_body;
 mod error_codes;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod gate;
 mod http_service;
 mod limits;
 mod pieces;
@@ -24,11 +25,11 @@ mod stream;
 
 pub use app::App;
 pub use error_codes::{ERROR_CODES, ErrorCode};
+pub use gate::Gate;
 pub use http_service::HttpService;
 pub use limits::Limits;
 // For benches/instructions.rs, which measures it alone.
 #[doc(hidden)]
 pub use pieces::answer_bytes;
-pub use route::Scope;
 pub use routes::openapi_json;
 pub use server::{ServerOptions, serve};

@@ -2,6 +2,7 @@
 //! are mapped to problems here.
 
 use crate::api::RuleReject;
+use crate::auth::Scope;
 use crate::input::{BodyError, Reject};
 use crate::model::RuleError;
 use crate::service::{BackFill, BatchError, ChangeError, CountError, NotReady, ReserveError, Unhealthy};
@@ -28,6 +29,10 @@ pub struct Problem {
     /// For people; may change.
     #[schema(example = "ts 1732233600 is not between 10^11 and 10^14, so it is not in milliseconds since 1970")]
     detail: Cow<'static, str>,
+    /// Of `forbidden` alone: the scope that the key has not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "rules:write")]
+    scope: Option<&'static str>,
 }
 
 impl Problem {
@@ -39,7 +44,25 @@ impl Problem {
             status: status.as_u16(),
             code,
             detail: detail.into(),
+            scope: None,
         }
+    }
+
+    /// Nobody who is known called.
+    pub fn unauthenticated(detail: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
+    }
+
+    /// The key has not the scope.
+    pub fn forbidden(key: &str, scope: Scope) -> Self {
+        let detail = format!("the key {key:?} has not the scope `{}`", scope.name());
+        let forbidden = Self::new(StatusCode::FORBIDDEN, "forbidden", detail);
+        Self { scope: Some(scope.name()), ..forbidden }
+    }
+
+    #[cfg(test)]
+    pub(super) fn code(&self) -> &'static str {
+        self.code
     }
 
     pub fn bad_request(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
@@ -83,6 +106,9 @@ impl Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

@@ -2,7 +2,9 @@
 
 use super::admission::Permit;
 use super::app::App;
+use super::gate::Caller;
 use super::problem::Problem;
+use crate::auth::Scope;
 use axum::body::Body;
 use axum::response::Response;
 use http::Method;
@@ -20,9 +22,8 @@ pub(super) struct Route {
     /// The id of the operation in the OpenAPI document; a test holds them equal.
     #[cfg_attr(not(test), allow(dead_code))]
     pub operation: &'static str,
-    /// Every route says it. Nothing asks for keys yet; [`Call::enter`] is where that will be.
-    #[cfg_attr(not(test), allow(dead_code))]
     pub access: Access,
+    pub place: Place,
     pub admission: Class,
     /// Set where calls are led to the handler without the router.
     pub fast: Option<FastRoute>,
@@ -40,61 +41,50 @@ pub(super) type Answer = Result<Response, Problem>;
 pub(super) enum Access {
     /// Anybody: probes do not carry keys.
     Open,
+    /// Whoever has a key, whatever its scopes.
+    AnyKey,
     /// Whoever has a key with this scope.
     Scope(Scope),
 }
 
-/// What a key allows.
+/// At which listeners a route is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
-    Events,
-    Decide,
-    UsersRead,
-    UsersErase,
-    RulesRead,
-    RulesWrite,
-    AdsRead,
-    AdsWrite,
-    Reports,
-    Stream,
-    Sign,
-    Metrics,
+pub(super) enum Place {
+    /// At the main one.
+    Main,
+    /// At the one for operators, and only there where there is one (`--admin-listen`); else at the main one.
     Admin,
+    /// At both.
+    Both,
+    /// At every one, also that which the internet may reach (`--public-listen`).
+    Everywhere,
 }
 
-impl Scope {
-    pub const ALL: [Self; 13] = [
-        Self::Events,
-        Self::Decide,
-        Self::UsersRead,
-        Self::UsersErase,
-        Self::RulesRead,
-        Self::RulesWrite,
-        Self::AdsRead,
-        Self::AdsWrite,
-        Self::Reports,
-        Self::Stream,
-        Self::Sign,
-        Self::Metrics,
-        Self::Admin,
-    ];
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Listener {
+    Main,
+    Admin,
+    Public,
+}
 
-    /// As a file of keys names it.
-    pub fn name(self) -> &'static str {
+impl Listener {
+    /// As metrics name it.
+    pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Events => "events",
-            Self::Decide => "decide",
-            Self::UsersRead => "users:read",
-            Self::UsersErase => "users:erase",
-            Self::RulesRead => "rules:read",
-            Self::RulesWrite => "rules:write",
-            Self::AdsRead => "ads:read",
-            Self::AdsWrite => "ads:write",
-            Self::Reports => "reports",
-            Self::Stream => "stream",
-            Self::Sign => "sign",
-            Self::Metrics => "metrics",
+            Self::Main => "main",
             Self::Admin => "admin",
+            Self::Public => "public",
+        }
+    }
+
+    /// Whether a route is here; `has_admin` where there is a listener for operators.
+    pub(super) fn has(self, place: Place, has_admin: bool) -> bool {
+        match place {
+            Place::Everywhere => true,
+            Place::Both => self != Self::Public,
+            Place::Main => self == Self::Main,
+            Place::Admin => self == Self::Admin || self == Self::Main && !has_admin,
         }
     }
 }
@@ -145,6 +135,7 @@ impl FastRoute {
 /// A request on its way to the handler of a route.
 pub(super) struct Call {
     pub route: &'static Route,
+    pub caller: Caller,
     pub parts: Parts,
     /// What the handler does not read of it is read by [`super::drain_body`].
     pub body: Body,
@@ -160,9 +151,9 @@ impl Call {
         self.parts.uri.query().unwrap_or_default()
     }
 
-    /// Lets the call in before its handler starts. Fast and other calls both come through here, so this is the place to
-    /// ask who calls (`route.access` says what the caller needs) and whether another node should answer.
+    /// Lets the call in before its handler starts, if its caller may make it. Fast and other calls both come through here.
     pub(super) fn enter<'a>(&self, app: &'a App) -> Result<Option<Permit<'a>>, Problem> {
+        self.caller.may(self.route.access)?;
         match self.route.admission {
             Class::Read => app.admission.read().map(Some),
             Class::Operation | Class::Light | Class::BodyThenRead | Class::Write => Ok(None),
@@ -204,11 +195,5 @@ mod tests {
         ] {
             assert_eq!(FastRoute::of(&method, path), expected, "{method} {path}");
         }
-    }
-
-    #[test]
-    fn every_scope_has_a_name_of_its_own() {
-        let names: std::collections::BTreeSet<_> = Scope::ALL.iter().map(|scope| scope.name()).collect();
-        assert_eq!(names.len(), Scope::ALL.len());
     }
 }

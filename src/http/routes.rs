@@ -1,11 +1,13 @@
 //! The table of routes. The router, the fast ways, the OpenAPI document and the metrics' labels all follow from it.
 
 use super::app::App;
+use super::gate::Caller;
 use super::problem::Problem;
 use super::resource::{cap, check, events, metrics, probes, reserve, rules, status, users};
 use super::route::Access::{Open, Scope as Needs};
 use super::route::Class::{BodyThenRead, Light, Operation, Read, Write};
-use super::route::{Answer, Call, FastRoute, Route, Scope};
+use super::route::{Answer, Call, FastRoute, Listener, Place, Route};
+use crate::auth::Scope;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn};
@@ -18,12 +20,13 @@ use utoipa_swagger_ui::SwaggerUi;
 
 /// Makes the table, and the document of the same handlers.
 macro_rules! routes {
-    ($($method:ident $path:literal $operation:ident $module:ident::$handler:ident, $access:expr, $admission:expr, $fast:expr;)*) => {
+    ($($method:ident $path:literal $operation:ident $module:ident::$handler:ident, $access:expr, $place:ident, $admission:expr, $fast:expr;)*) => {
         pub(super) static ROUTES: &[Route] = &[$(Route {
             method: Method::$method,
             path: $path,
             operation: stringify!($operation),
             access: $access,
+            place: Place::$place,
             admission: $admission,
             fast: $fast,
             handler: |app, call| Box::pin($module::$handler(app, call)),
@@ -50,26 +53,26 @@ macro_rules! routes {
     };
 }
 
-// Method, path, operation id, handler; who may call it; how it is admitted; whether it has a fast way.
+// Method, path, operation id, handler; who may call it; at which listeners; how it is admitted; whether it has a fast way.
 routes! {
-    POST   "/events"            postEvents    events::post,       Needs(Scope::Events),     Write,        Some(FastRoute::Events);
-    GET    "/cap/{user}/{da}"   getCap        cap::get_by_path,   Needs(Scope::Decide),     Read,         Some(FastRoute::Cap);
-    GET    "/cap"               getCapByQuery cap::get_by_query,  Needs(Scope::Decide),     Read,         None;
-    POST   "/check"             checkCandidates check::post,      Needs(Scope::Decide),     BodyThenRead, Some(FastRoute::Check);
-    POST   "/reserve"           reserve       reserve::reserve,   Needs(Scope::Decide),     Write,        Some(FastRoute::Reserve);
-    POST   "/release"           release       reserve::release,   Needs(Scope::Decide),     Write,        None;
-    GET    "/users/{user}/caps" getUserCaps   users::get_caps,    Needs(Scope::Decide),     Read,         None;
-    GET    "/users/{user}"      getUser       users::get,         Needs(Scope::UsersRead),  Read,         None;
-    DELETE "/users/{user}"      eraseUser     users::delete,      Needs(Scope::UsersErase), Write,        None;
-    GET    "/rules"             listRules     rules::list,        Needs(Scope::RulesRead),  Read,         None;
-    GET    "/rules/{id}"        getRule       rules::get,         Needs(Scope::RulesRead),  Light,        None;
-    PUT    "/rules/{id}"        putRule       rules::put,         Needs(Scope::RulesWrite), Write,        None;
-    DELETE "/rules/{id}"        deleteRule    rules::delete,      Needs(Scope::RulesWrite), Write,        None;
-    GET    "/healthz"           getHealth     probes::healthz,    Open,                     Operation,    None;
-    GET    "/readyz"            getReadiness  probes::readyz,     Open,                     Operation,    None;
-    GET    "/metrics"           getMetrics    metrics::metrics,   Needs(Scope::Metrics),    Operation,    None;
-    GET    "/status"            getStatus     status::status,     Needs(Scope::Metrics),    Operation,    None;
-    GET    "/version"           getVersion    status::version,    Needs(Scope::Metrics),    Operation,    None;
+    POST   "/events"            postEvents    events::post,       Needs(Scope::Events),      Main,       Write,        Some(FastRoute::Events);
+    GET    "/cap/{user}/{da}"   getCap        cap::get_by_path,   Needs(Scope::Decide),      Main,       Read,         Some(FastRoute::Cap);
+    GET    "/cap"               getCapByQuery cap::get_by_query,  Needs(Scope::Decide),      Main,       Read,         None;
+    POST   "/check"             checkCandidates check::post,      Needs(Scope::Decide),      Main,       BodyThenRead, Some(FastRoute::Check);
+    POST   "/reserve"           reserve       reserve::reserve,   Needs(Scope::Decide),      Main,       Write,        Some(FastRoute::Reserve);
+    POST   "/release"           release       reserve::release,   Needs(Scope::Decide),      Main,       Write,        None;
+    GET    "/users/{user}/caps" getUserCaps   users::get_caps,    Needs(Scope::Decide),      Both,       Read,         None;
+    GET    "/users/{user}"      getUser       users::get,         Needs(Scope::UsersRead),   Admin,      Read,         None;
+    DELETE "/users/{user}"      eraseUser     users::delete,      Needs(Scope::UsersErase),  Admin,      Write,        None;
+    GET    "/rules"             listRules     rules::list,        Needs(Scope::RulesRead),   Admin,      Read,         None;
+    GET    "/rules/{id}"        getRule       rules::get,         Needs(Scope::RulesRead),   Admin,      Light,        None;
+    PUT    "/rules/{id}"        putRule       rules::put,         Needs(Scope::RulesWrite),  Admin,      Write,        None;
+    DELETE "/rules/{id}"        deleteRule    rules::delete,      Needs(Scope::RulesWrite),  Admin,      Write,        None;
+    GET    "/healthz"           getHealth     probes::healthz,    Open,                      Everywhere, Operation,    None;
+    GET    "/readyz"            getReadiness  probes::readyz,     Open,                      Both,       Operation,    None;
+    GET    "/metrics"           getMetrics    metrics::metrics,   Needs(Scope::Metrics),     Admin,      Operation,    None;
+    GET    "/status"            getStatus     status::status,     Needs(Scope::Metrics),     Admin,      Operation,    None;
+    GET    "/version"           getVersion    status::version,    Needs(Scope::Metrics),     Admin,      Operation,    None;
 }
 
 /// The row of a fast way. That there is one is tested.
@@ -83,23 +86,30 @@ pub(super) fn is_operation(path: &str) -> bool {
     ROUTES.iter().any(|route| route.admission == Operation && route.path == path)
 }
 
+fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
 /// The OpenAPI document, as `openapi/openapi.json` holds it.
 pub fn openapi_json() -> String {
-    let mut text = Document::openapi().to_pretty_json().unwrap_or_default();
+    let mut text = document().to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
 }
 
-/// The paths of operation alone.
-pub(super) fn admin_router(app: &Arc<App>) -> Router {
-    let operation = ROUTES.iter().filter(|route| route.admission == Operation);
-    with_fallbacks(with_routes(operation).with_state(app.clone()))
+/// Whether nobody is asked for a key at a path.
+pub(super) fn is_open(path: &str) -> bool {
+    ROUTES.iter().any(|route| route.access == Open && route.path == path)
 }
 
-/// Every path of the service.
-pub(super) fn router(app: &Arc<App>) -> Router {
-    let swagger = SwaggerUi::new("/docs").url("/openapi.json", Document::openapi());
-    with_fallbacks(with_routes(ROUTES.iter()).with_state(app.clone()).merge(swagger))
+/// The paths of a listener; `has_admin` where there is one for operators.
+pub(super) fn router(app: &Arc<App>, listener: Listener, has_admin: bool) -> Router {
+    let here = ROUTES.iter().filter(|route| listener.has(route.place, has_admin));
+    let mut routes = with_routes(here).with_state(app.clone());
+    if listener == Listener::Main {
+        routes = routes.merge(SwaggerUi::new("/docs").url("/openapi.json", document()));
+    }
+    with_fallbacks(routes)
 }
 
 fn with_routes(routes: impl Iterator<Item = &'static Route>) -> Router<Arc<App>> {
@@ -108,8 +118,9 @@ fn with_routes(routes: impl Iterator<Item = &'static Route>) -> Router<Arc<App>>
         // The table has the methods that a filter knows.
         let Ok(method) = MethodFilter::try_from(route.method.clone()) else { continue };
         let handler = move |State(app): State<Arc<App>>, request: Request| async move {
-            let (parts, body) = request.into_parts();
-            run(&app, &mut Call { route, parts, body }).await.unwrap_or_else(Problem::into_response)
+            let (mut parts, body) = request.into_parts();
+            let Some(caller) = parts.extensions.remove::<Caller>() else { return Problem::internal().into_response() };
+            run(&app, &mut Call { route, caller, parts, body }).await.unwrap_or_else(Problem::into_response)
         };
         router = router.route(route.path, on(method, handler));
     }
@@ -154,6 +165,9 @@ async fn method_not_allowed() -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{Key, KeyId, Scopes};
+    use crate::http::gate::Unknown;
+    use crate::http::route::Access::AnyKey;
     use serde_json::Value;
     use std::collections::BTreeSet;
 
@@ -193,6 +207,50 @@ mod tests {
     fn only_probes_are_open() {
         let open: Vec<_> = ROUTES.iter().filter(|route| route.access == Open).map(|route| route.path).collect();
         assert_eq!(open, ["/healthz", "/readyz"]);
+        assert!(is_open("/healthz") && !is_open("/metrics") && !is_open("/nowhere"));
+    }
+
+    #[test]
+    fn every_route_is_for_the_keys_of_its_scope_and_for_no_others() {
+        let with = |scopes: Scopes| Caller::Key(Arc::new(Key::new(KeyId::new("k").unwrap(), None, scopes, None)));
+        for route in ROUTES {
+            for scope in Scope::ALL {
+                let allowed = match route.access {
+                    Open | AnyKey => true,
+                    Needs(needed) => scope == needed || scope == Scope::Admin,
+                };
+                let refused = with(Scopes::from_iter([scope])).may(route.access).err();
+                let expected = if allowed { None } else { Some("forbidden") };
+                assert_eq!(
+                    refused.map(|problem| problem.code()),
+                    expected,
+                    "{} {}, {scope:?}",
+                    route.method,
+                    route.path
+                );
+            }
+            let nobody = Caller::Unknown(Unknown::Absent).may(route.access).err();
+            let expected = if route.access == Open { None } else { Some("unauthenticated") };
+            assert_eq!(nobody.map(|problem| problem.code()), expected, "{} {}", route.method, route.path);
+            assert!(Caller::Anyone.may(route.access).is_ok());
+        }
+    }
+
+    #[test]
+    fn what_the_internet_reaches_is_the_probe_alone() {
+        let here = |listener: Listener, has_admin: bool| -> BTreeSet<&str> {
+            ROUTES.iter().filter(|route| listener.has(route.place, has_admin)).map(|route| route.path).collect()
+        };
+        assert_eq!(here(Listener::Public, false), BTreeSet::from(["/healthz"]));
+        assert_eq!(here(Listener::Main, false).len(), ROUTES.iter().map(|r| r.path).collect::<BTreeSet<_>>().len());
+        let main = here(Listener::Main, true);
+        let admin = here(Listener::Admin, true);
+        for path in ["/metrics", "/status", "/rules", "/rules/{id}", "/users/{user}"] {
+            assert!(!main.contains(path) && admin.contains(path), "{path}");
+        }
+        for path in ["/events", "/cap", "/check", "/reserve"] {
+            assert!(main.contains(path) && !admin.contains(path), "{path}");
+        }
     }
 
     #[test]

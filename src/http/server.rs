@@ -1,6 +1,7 @@
 //! Connections: so many and no more, none that keeps others out, and an orderly end.
 
 use super::connections::{Connections, Phase, Place, Seat};
+use super::gate::Client;
 use super::http_service::HttpService;
 use super::pieces::HoldsMemory;
 use super::stream::{WatchedStream, raw_problem};
@@ -11,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use socket2::SockRef;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -127,13 +129,13 @@ impl Connection {
     async fn run(&self, stream: TcpStream, place: &Place) {
         let seat = place.seat.clone();
         let stream = WatchedStream::new(stream, seat.clone(), self.all.clone());
-        let (http, asked) = (self.service.clone(), seat.clone());
+        let (http, asked, client) = (self.service.clone(), seat.clone(), Arc::new(Client::default()));
         let service = service_fn(move |request| {
-            let (http, seat) = (http.clone(), asked.clone());
+            let (http, seat, client) = (http.clone(), asked.clone(), client.clone());
             seat.begin();
             async move {
                 let min_rate = http.min_rate();
-                let answer = http.answer(request, seat.is_spare).await;
+                let answer = http.answer(request, &client, seat.is_spare).await;
                 if let Ok(answer) = &answer
                     && let Some(holds) = answer.extensions().get::<HoldsMemory>()
                     // The answer to a HEAD has none of it.

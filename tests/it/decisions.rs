@@ -314,7 +314,8 @@ fn who_sends_slowly_keeps_nobody_from_reading() {
     use std::io::Write;
     let (_site, server) = Server::with(&["--max-reads", "1"]);
     let mut slow = std::net::TcpStream::connect(server.addr()).unwrap();
-    let header = "POST /check HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    let header =
+        "POST /check HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
     slow.write_all(header.as_bytes()).unwrap();
     wait_for("the slow connection to be served", || {
         (server.metric("freqcap_http_connections{listener=\"main\"}") >= 2.0).then_some(())

@@ -32,7 +32,7 @@ fn raw(server: &Server, bytes: &[u8]) -> String {
 fn upload(addr: &str, declared: usize, sent: usize) -> TcpStream {
     let mut stream = connect(addr);
     let head = format!(
-        "POST /events HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\ncontent-length: {declared}\r\n\r\n"
+        "POST /events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\ncontent-length: {declared}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(&vec![b'\n'; sent]).unwrap();
@@ -42,7 +42,7 @@ fn upload(addr: &str, declared: usize, sent: usize) -> TcpStream {
 /// An upload that the server waits for, and has said so.
 fn awaited_upload(addr: &str) -> TcpStream {
     let mut stream = connect(addr);
-    let head = "POST /events HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-ndjson\r\ncontent-length: 1000\r\n\
+    let head = "POST /events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\ncontent-length: 1000\r\n\
                 expect: 100-continue\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
     let mut said = [0; 25];
@@ -59,7 +59,7 @@ fn idle_connections_make_room_for_newcomers() {
     for _ in 0..20 {
         let said = raw(
             &server,
-            b"POST /events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 21\r\nconnection: close\r\n\r\n{\"user\":\"u\",\"da\":\"a\"}",
+            b"POST /events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 21\r\nconnection: close\r\n\r\n{\"user\":\"u\",\"da\":\"a\"}",
         );
         assert!(said.starts_with("HTTP/1.1 200"), "{said}");
     }
@@ -71,10 +71,10 @@ fn idle_connections_make_room_for_newcomers() {
 fn probes_are_answered_while_every_connection_is_busy() {
     let (_site, server) = Server::with(&["--max-connections", "4"]);
     let busy: Vec<_> = (0..4).map(|_| awaited_upload(server.addr())).collect();
-    let said = raw(&server, b"GET /cap/u/a HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let said = raw(&server, b"GET /cap/u/a HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     assert!(said.starts_with("HTTP/1.1 503") && said.contains("overloaded") && said.contains("retry-after"), "{said}");
     for path in ["/healthz", "/readyz", "/metrics", "/status", "/version"] {
-        let said = raw(&server, format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes());
+        let said = raw(&server, format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes());
         assert!(said.starts_with("HTTP/1.1 200") && said.contains("connection: close"), "{path}: {said}");
     }
     drop(busy);
@@ -164,22 +164,26 @@ fn a_header_that_never_ends_is_told_so_and_idle_connections_may_wait_longer() {
     let said = raw(&server, b"GET /healthz HTTP/1.1\r\nhost:");
     assert!(said.starts_with("HTTP/1.1 408") && said.contains("header_timeout"), "{said}");
     assert!(start.elapsed() < Duration::from_secs(5));
-    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
     assert!(rest(&mut idle).starts_with("HTTP/1.1 200"));
 }
 
 #[test]
 fn what_is_no_request_gets_a_problem_like_any_other_error() {
     let (_site, server) = Server::with(&[]);
-    let huge = format!("GET /healthz HTTP/1.1\r\nhost: x\r\na: {}\r\n\r\n", "x".repeat(200_000));
+    let huge = format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\na: {}\r\n\r\n", "x".repeat(200_000));
     let many: String = (0..150).map(|n| format!("x-{n}: 1\r\n")).collect();
-    let many = format!("GET /healthz HTTP/1.1\r\nhost: x\r\n{many}\r\n");
+    let many = format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\n{many}\r\n");
     for (bytes, status, code) in [
         ("GARBAGE\r\n\r\n", 400, "invalid_request"),
         (huge.as_str(), 431, "header_too_large"),
         (many.as_str(), 431, "header_too_large"),
         ("GET /healthz HTTP/1.1\r\nconnection: close\r\n\r\n", 400, "invalid_host"),
-        ("GET /healthz HTTP/1.1\r\nhost: x\r\nhost: y\r\nconnection: close\r\n\r\n", 400, "invalid_host"),
+        (
+            "GET /healthz HTTP/1.1\r\nhost: localhost\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+            400,
+            "invalid_host",
+        ),
     ] {
         let said = raw(&server, bytes.as_bytes());
         assert!(said.starts_with(&format!("HTTP/1.1 {status}")), "{said}");
@@ -193,15 +197,15 @@ fn what_is_no_request_gets_a_problem_like_any_other_error() {
 fn an_answer_to_an_unread_body_keeps_the_connection_or_says_that_it_ends() {
     let (_site, server) = Server::with(&[]);
     for (request, status) in [
-        ("PATCH /users/u HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n", "405"),
-        ("POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n", "404"),
-        ("POST /events HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n", "415"),
+        ("PATCH /users/u HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n", "405"),
+        ("POST /nowhere HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n", "404"),
+        ("POST /events HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\n", "415"),
     ] {
         let mut stream = connect(server.addr());
         stream.write_all(request.as_bytes()).unwrap();
         // The body comes late, as over a slow line.
         std::thread::park_timeout(Duration::from_millis(50));
-        stream.write_all(b"12345GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        stream.write_all(b"12345GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
         let said = rest(&mut stream);
         assert!(said.starts_with(&format!("HTTP/1.1 {status}")) && said.contains("HTTP/1.1 200"), "{said}");
         // A body that never comes ends the connection.
@@ -275,7 +279,7 @@ fn an_answer_that_is_not_taken_gives_its_memory_to_others() {
     let ask = |_| {
         let mut stream = connect(server.addr());
         socket2::SockRef::from(&stream).set_recv_buffer_size(4 << 10).unwrap();
-        stream.write_all("GET /users/u?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n".repeat(30).as_bytes()).unwrap();
+        stream.write_all("GET /users/u?limit=1000 HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(30).as_bytes()).unwrap();
         stream
     };
     let streams: Vec<_> = (0..4).map(ask).collect();

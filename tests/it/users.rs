@@ -237,7 +237,7 @@ fn answers_that_nobody_reads_hold_no_more_than_the_memory_for_reads() {
     }
     let slow = || {
         let mut stream = std::net::TcpStream::connect(server.addr()).unwrap();
-        stream.write_all(b"GET /users/u/caps HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        stream.write_all(b"GET /users/u/caps HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
         let mut status = [0; 12];
         stream.read_exact(&mut status).unwrap();
         (stream, String::from_utf8_lossy(&status[9..]).into_owned())

@@ -1,0 +1,94 @@
+//! Who may call: the file of keys, read at the start and again whenever it changes.
+
+use crate::auth::{self, Hosts, Keyring, KeyringError, Reloaded};
+use crate::clock::Clock;
+use crate::http::Gate;
+use crate::service::StatusBoard;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How often files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Who may call, and where.
+#[derive(Debug, Clone)]
+pub struct AccessOptions {
+    /// `None`: everybody may do everything.
+    pub keys_file: Option<PathBuf>,
+    /// The names to be called by where everybody may do everything.
+    pub hosts: Hosts,
+    /// For what the internet may reach.
+    pub public_listen: Option<SocketAddr>,
+}
+
+/// Why nobody can be let in.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    #[error("--keys-file: {0}")]
+    Keys(#[from] KeyringError),
+}
+
+/// What decides who may call. Clones share it.
+#[derive(Clone)]
+pub(super) struct Access {
+    keyring: Option<Arc<Keyring>>,
+    hosts: Hosts,
+}
+
+impl Access {
+    /// Reads the files. Blocks.
+    pub(super) fn open(options: &AccessOptions) -> Result<Self, AccessError> {
+        auth::describe_metrics();
+        let keyring = options.keys_file.as_deref().map(Keyring::open).transpose()?;
+        match &keyring {
+            Some(keyring) => {
+                tracing::info!(keys = keyring.keys().len(), file = %keyring.path().display(), "calls need a key")
+            }
+            None => tracing::info!("calls need no key (--keys-file names none)"),
+        }
+        Ok(Self { keyring: keyring.map(Arc::new), hosts: options.hosts.clone() })
+    }
+
+    pub(super) fn gate(&self, clock: Clock) -> Gate {
+        Gate::new(self.keyring.clone(), self.hosts.clone(), clock)
+    }
+
+    /// Puts on the board who may call.
+    pub(super) fn publish(&self, board: &StatusBoard) {
+        let keyring = self.keyring.clone();
+        board.add("access", move || keyring.as_ref().map_or_else(|| json!({"keys": null}), |keyring| keyring.status()));
+    }
+
+    /// Reads files again when they change, and all of them on SIGHUP. Never returns.
+    pub(super) async fn watch(self) {
+        let Ok(mut hang_up) = signal(SignalKind::hangup()) else {
+            tracing::error!("SIGHUP cannot be heard; files that change are not read again");
+            return;
+        };
+        loop {
+            let forced = tokio::time::timeout(LOOK_EVERY, hang_up.recv()).await.is_ok();
+            if let Some(keyring) = &self.keyring
+                && let Some(reloaded) = keyring.reload(forced)
+            {
+                tell(keyring, &reloaded);
+            }
+        }
+    }
+}
+
+fn tell(keyring: &Keyring, reloaded: &Reloaded) {
+    let file = keyring.path().display();
+    match reloaded {
+        Reloaded::Taken { before, after, diff } => {
+            let (added, changed, removed) = (diff.added.len(), diff.changed.len(), diff.removed.len());
+            tracing::info!(%file, before, after, added, changed, removed, "the keys were read again");
+        }
+        Reloaded::Refused(why) => {
+            tracing::error!(%why, "the file of keys cannot be used: the keys from before stay in force");
+        }
+    }
+}
