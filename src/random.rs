@@ -19,6 +19,13 @@ pub fn secret_key() -> std::io::Result<String> {
     Ok(format!("{:032x}", u128::from_be_bytes(key)))
 }
 
+/// 256 bits that nobody can guess.
+pub fn random_bytes() -> std::io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{random_id, secret_key};

@@ -1,12 +1,14 @@
 //! The command line: one load against a service that runs already, or the suite, which starts what it measures.
 
 use crate::empty;
-use crate::load::calls::{Batches, Caps, Checks, Reserves, Single};
+use crate::load::calls::{Batches, Caps, Checks, Reserves, Single, call_with};
 use crate::load::stream::{Shape, Stream};
 use crate::load::{Calls, Load, Outcome, Pace};
 use crate::suite::{self, SuiteArgs};
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -74,6 +76,9 @@ struct LoadArgs {
     /// Where the service listens (loopback only)
     #[arg(long, default_value = "127.0.0.1:8080")]
     addr: SocketAddr,
+    /// File with the secret of the key to call with
+    #[arg(long, env = "FREQCAP_KEY_FILE")]
+    key_file: Option<PathBuf>,
     #[arg(long, default_value_t = 4)]
     connections: usize,
     /// Threads of the generator
@@ -112,6 +117,10 @@ impl LoadArgs {
     }
 
     fn drive<C: Calls + 'static>(&self, calls: impl Fn(usize) -> C + Sync) -> anyhow::Result<()> {
+        if let Some(path) = &self.key_file {
+            let secret = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+            call_with(secret.trim());
+        }
         let time = Duration::from_secs(self.seconds);
         let pace = match self.rate {
             Some(per_second) => Pace::Open { per_second },

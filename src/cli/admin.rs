@@ -53,7 +53,7 @@ impl SideListener {
         let listener = runtime.block_on(TcpListener::bind(addr)).map_err(cannot_listen)?;
         let addr = listener.local_addr().map_err(cannot_listen)?;
         match name {
-            "admin" => tracing::info!("probes and metrics also at http://{addr}"),
+            "admin" => tracing::info!("for operators at http://{addr}"),
             _ => tracing::info!("for the internet at http://{addr}"),
         }
         let stop = CancellationToken::new();

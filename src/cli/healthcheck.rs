@@ -1,5 +1,6 @@
 //! `freqcap healthcheck`: is the service on this machine well? For Docker's HEALTHCHECK.
 
+use super::connect::{ConnectArgs, ConnectError};
 use crate::config::{Config, ConfigError, Flags};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -15,6 +16,8 @@ pub struct HealthcheckArgs {
     /// Settings file; with admin-listen there or in FREQCAP_ADMIN_LISTEN, that is asked
     #[arg(long, value_name = "FILE")]
     config: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    connect: ConnectArgs,
 }
 
 /// Why the service is not well, or nobody knows.
@@ -22,6 +25,8 @@ pub struct HealthcheckArgs {
 pub enum HealthcheckError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     #[error("{url}: {why}")]
     NotWell { url: String, why: String },
 }
@@ -36,8 +41,8 @@ pub fn run(args: &HealthcheckArgs) -> Result<(), HealthcheckError> {
         }
     };
     let url = format!("{base}/healthz");
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    ask(&url).map_err(|why| HealthcheckError::NotWell { url, why })
+    let client = args.connect.client()?;
+    ask(client, &url).map_err(|why| HealthcheckError::NotWell { url, why })
 }
 
 /// Where a service that listens on `listen` is reached from the same machine.
@@ -50,9 +55,9 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-fn ask(url: &str) -> Result<(), String> {
+fn ask(client: reqwest::ClientBuilder, url: &str) -> Result<(), String> {
     let told = |why: &dyn std::fmt::Display| why.to_string();
-    let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build().map_err(|why| told(&why))?;
+    let client = client.timeout(TIMEOUT).no_proxy().build().map_err(|why| told(&why))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|why| told(&why))?;
     let status = runtime.block_on(async { client.get(url).send().await.map(|response| response.status()) });
     match status {

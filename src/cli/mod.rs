@@ -5,11 +5,13 @@ mod admin;
 mod backtest;
 mod clock;
 mod compact;
+mod connect;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod gzip;
 mod healthcheck;
+mod key;
 mod memory;
 mod options;
 mod reference;
@@ -47,6 +49,8 @@ enum Command {
     Reference {
         of: reference::Reference,
     },
+    /// Makes and checks keys: who may call the service
+    Key(key::KeyArgs),
     /// Says that the clock is right
     Clock(clock::ClockArgs),
     Compact(compact::CompactArgs),
@@ -75,6 +79,8 @@ enum CliError {
     #[error(transparent)]
     Backtest(#[from] backtest::BacktestError),
     #[error(transparent)]
+    Key(#[from] key::KeyError),
+    #[error(transparent)]
     Clock(#[from] clock::ClockError),
     #[error(transparent)]
     Compact(#[from] compact::CompactError),
@@ -97,9 +103,12 @@ impl CliError {
             Self::Serve(serve::ServeError::Open(_) | serve::ServeError::Access(_)) | Self::Clock(_) => 2,
             Self::Compact(compact::CompactError::Config(_) | compact::CompactError::Open(_)) => 2,
             Self::Verify(_) => 2,
-            Self::Replay(ReplayError::Config(_) | ReplayError::Url(_) | ReplayError::ShiftOfStdin) => 2,
+            Self::Key(_) => 2,
+            Self::Replay(
+                ReplayError::Config(_) | ReplayError::Connect(_) | ReplayError::Url(_) | ReplayError::ShiftOfStdin,
+            ) => 2,
             Self::Replay(ReplayError::File(why)) | Self::Backtest(BacktestError::File(why)) if why.is_usage() => 2,
-            Self::Healthcheck(HealthcheckError::Config(_)) => 2,
+            Self::Healthcheck(HealthcheckError::Config(_) | HealthcheckError::Connect(_)) => 2,
             _ => 1,
         }
     }
@@ -137,6 +146,7 @@ impl Command {
             Self::Backtest(args) => return Ok(backtest::run(&args)?),
             Self::Openapi => print!("{}", crate::http::openapi_json()),
             Self::Reference { of } => print_reference(of),
+            Self::Key(args) => key::run(&args)?,
             Self::Clock(args) => clock::run(&args)?,
             Self::Compact(args) => compact::run(&args)?,
             Self::Verify(args) => return Ok(verify::run(&args)?),

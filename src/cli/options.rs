@@ -18,6 +18,7 @@ const HEADER_SLACK: usize = 32 << 10;
 
 impl ServeOptions {
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
+        config.check_access()?;
         let max_header = config.max_header.as_usize();
         let (max_connections, header_memory) = config.connections();
         Ok(Self {

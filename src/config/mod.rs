@@ -165,20 +165,19 @@ impl Config {
         Ok(())
     }
 
-    /// Who asks for no key listens where only this machine reaches it, unless told otherwise.
-    fn check_access(&self, sources: &Sources<'_>) -> Result<(), ConfigError> {
+    /// Whether the service may listen where it is told to: who asks for no key listens where only this machine reaches it,
+    /// unless told otherwise. Only `serve` asks.
+    pub fn check_access(&self) -> Result<(), ConfigError> {
         if self.keys_file.is_some() || self.open {
             return Ok(());
         }
-        let listeners = [("listen", Some(self.listen)), ("admin_listen", self.admin_listen)];
-        for (name, addr) in listeners {
+        for (name, addr) in [("listen (or PORT)", Some(self.listen)), ("admin-listen", self.admin_listen)] {
             if let Some(addr) = addr
                 && !addr.ip().to_canonical().is_loopback()
             {
-                let (_, origin) = sources.text(name);
                 return Err(ConfigError(format!(
-                    "{origin}: {addr} may be reached from other machines, and without keys everybody may do everything: name \
-                     the keys with --keys-file (freqcap key new makes one), or say --open if something in front keeps others out"
+                    "{name}: {addr} may be reached from other machines, and without keys everybody may do everything: name the \
+                     keys with --keys-file (freqcap key new makes one), or say --open if something in front keeps others out"
                 )));
             }
         }
@@ -187,7 +186,6 @@ impl Config {
 
     /// What no setting can tell alone.
     fn check(&self, sources: &Sources<'_>) -> Result<(), ConfigError> {
-        self.check_access(sources)?;
         let at = |name: &str, why: &str| {
             let (text, origin) = sources.text(name);
             Err(ConfigError(format!("{origin}: {text:?} {why}")))

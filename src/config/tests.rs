@@ -87,6 +87,25 @@ fn a_port_is_listened_on_everywhere_unless_an_address_is_given() {
 }
 
 #[test]
+fn without_keys_only_this_machine_may_call() {
+    let access =
+        |flags: &[&str], variables: &[(&str, &str)]| load(flags, variables, "").unwrap().check_access().is_ok();
+    let far = ["--listen", "10.0.0.1:80"];
+    for flags in
+        [&["--listen", "127.0.0.9:1"][..], &["--listen", "[::1]:1"], &["--listen", "[::ffff:127.0.0.1]:1"], &[]]
+    {
+        assert!(access(flags, &[]), "{flags:?}");
+    }
+    for flags in [&far[..], &["--listen", "[::]:1"], &["--admin-listen", "0.0.0.0:1"]] {
+        assert!(!access(flags, &[]), "{flags:?}");
+        assert!(access(&[flags, &["--open=true"]].concat(), &[]), "{flags:?}");
+        assert!(access(flags, &[("FREQCAP_KEYS_FILE", "keys.toml")]), "{flags:?}");
+    }
+    assert!(!access(&[], &[("PORT", "80")]));
+    assert!(access(&["--public-listen", "0.0.0.0:1"], &[]), "there is nothing to protect");
+}
+
+#[test]
 fn a_file_may_nest_and_spell_with_dashes() {
     let config = load(&[], &[], "[max]\nbatch = 5\nskew = '5s'").unwrap();
     assert_eq!((config.max_batch.get(), config.max_skew), (5, Duration::from_secs(5)));

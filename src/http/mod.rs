@@ -13,6 +13,7 @@ pub(crate) mod fuzz;
 mod gate;
 mod http_service;
 mod limits;
+mod openapi;
 mod pieces;
 mod problem;
 mod query;

@@ -2,6 +2,7 @@
 
 use super::app::App;
 use super::gate::Caller;
+use super::openapi;
 use super::problem::Problem;
 use super::resource::{cap, check, events, metrics, probes, reserve, rules, status, users};
 use super::route::Access::{Open, Scope as Needs};
@@ -87,7 +88,7 @@ pub(super) fn is_operation(path: &str) -> bool {
 }
 
 fn document() -> utoipa::openapi::OpenApi {
-    Document::openapi()
+    openapi::secured(Document::openapi(), ROUTES)
 }
 
 /// The OpenAPI document, as `openapi/openapi.json` holds it.
@@ -184,6 +185,9 @@ mod tests {
         for (path, methods) in document["paths"].as_object().unwrap() {
             for (method, operation) in methods.as_object().unwrap() {
                 let id = operation["operationId"].as_str().unwrap();
+                let is_open = operation["security"].as_array().is_some_and(Vec::is_empty);
+                assert_eq!(is_open, super::is_open(path), "{path}");
+                assert_eq!(is_open, operation["responses"]["401"].is_null(), "{path}");
                 documented.insert((method.clone(), path.clone(), id.to_owned()));
             }
         }

@@ -81,18 +81,19 @@ fn probes_are_answered_while_every_connection_is_busy() {
 }
 
 #[test]
-fn an_admin_listener_answers_operation_and_nothing_else() {
+fn an_admin_listener_answers_operators_and_nobody_else() {
     let site = crate::support::Site::new(&["--admin-listen", "127.0.0.1:0"]);
     let mut command = site.command();
     command.env("NO_COLOR", "1");
     let server = Server::start(command);
-    let line = wait_for("the admin listener", || server.started.iter().find(|line| line.contains("also at http://")));
-    let admin = line.split_once("also at ").unwrap().1.trim().to_owned();
+    let line =
+        wait_for("the admin listener", || server.started.iter().find(|line| line.contains("for operators at http://")));
+    let admin = line.split_once("for operators at ").unwrap().1.trim().to_owned();
     let get = |path: &str| server.http.get(format!("{admin}{path}")).send().unwrap().status().as_u16();
-    for path in ["/healthz", "/readyz", "/metrics", "/status", "/version"] {
+    for path in ["/healthz", "/readyz", "/metrics", "/status", "/version", "/rules", "/users/u"] {
         assert_eq!(get(path), 200, "{path}");
     }
-    assert_eq!((get("/cap/u/a"), get("/users/u"), get("/rules")), (404, 404, 404));
+    assert_eq!((get("/cap/u/a"), get("/events"), get("/docs")), (404, 404, 404));
     assert_eq!(server.terminate().code(), Some(0));
 }
 

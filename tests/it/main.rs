@@ -2,6 +2,7 @@
 //!
 //! `script/test mirror::` runs the tests of one module, `script/test --test it` all of them.
 
+mod access;
 mod bounds;
 mod cli;
 mod clock;

@@ -2,6 +2,7 @@
 
 use super::stream::{Part, Stream, push_user};
 use super::text::{number_after, push_number, push_padded};
+use std::sync::OnceLock;
 
 /// The requests of one connection.
 pub trait Calls: Send {
@@ -27,7 +28,9 @@ fn with_body(out: &mut Vec<u8>, method: &str, target: &str, content_type: &str, 
     for part in [method, " ", target, " HTTP/1.1\r\nhost: localhost\r\ncontent-type: ", content_type] {
         out.extend_from_slice(part.as_bytes());
     }
-    out.extend_from_slice(b"\r\ncontent-length: ");
+    out.extend_from_slice(b"\r\n");
+    push_key(out);
+    out.extend_from_slice(b"content-length: ");
     let length_at = out.len();
     out.extend_from_slice(b"00000000\r\n\r\n");
     let body_at = out.len();
@@ -40,7 +43,23 @@ fn with_body(out: &mut Vec<u8>, method: &str, target: &str, content_type: &str, 
 pub fn get(out: &mut Vec<u8>, write_target: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(b"GET ");
     write_target(out);
-    out.extend_from_slice(b" HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    out.extend_from_slice(b" HTTP/1.1\r\nhost: localhost\r\n");
+    push_key(out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The field of a header that names the key of this process, empty where it has none.
+static KEY: OnceLock<Vec<u8>> = OnceLock::new();
+
+/// Has every request from here on call with this secret.
+pub fn call_with(secret: &str) {
+    let _ = KEY.set(format!("authorization: Bearer {secret}\r\n").into_bytes());
+}
+
+fn push_key(out: &mut Vec<u8>) {
+    if let Some(field) = KEY.get() {
+        out.extend_from_slice(field);
+    }
 }
 
 pub const JSON: &str = "application/json";

@@ -5,6 +5,7 @@ mod pace;
 mod send;
 mod summary;
 
+use super::connect::{ConnectArgs, ConnectError};
 use super::files::{EventFile, FileError, Flow};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Flags};
@@ -32,6 +33,8 @@ pub struct ReplayArgs {
     /// The service
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
+    #[command(flatten)]
+    connect: ConnectArgs,
     /// Events per second at most [default: as fast as it goes]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
@@ -71,6 +74,8 @@ pub enum ReplayError {
     ShiftOfStdin,
     #[error("--url: {0}")]
     Url(String),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     #[error("starting: {0}")]
     Start(String),
 }
@@ -80,7 +85,7 @@ pub fn run(args: &ReplayArgs) -> Result<bool, ReplayError> {
     let config = Config::load(&Flags { config: args.config.clone(), ..Flags::default() })?;
     let reader = config.event_reader();
     let file = EventFile { path: &args.file, reader: &reader, keys: &args.keys };
-    let sender = Sender::new(&args.url, !args.no_ids)?;
+    let sender = Sender::new(&args.url, &args.connect, !args.no_ids)?;
     let shift_ms = if args.shift_to_now { shift(&file, Clock::system().now())? } else { 0 };
     let started = Instant::now();
     let (summary, read) = replay(args, &file, sender, shift_ms)?;

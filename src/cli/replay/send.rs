@@ -1,6 +1,7 @@
 //! Sending one batch until it is answered, or must be given up.
 
 use super::{Batch, ReplayError};
+use crate::cli::connect::ConnectArgs;
 use indicatif::ProgressBar;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
@@ -76,9 +77,7 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub fn new(url: &str, with_ids: bool) -> Result<Self, ReplayError> {
-        // Refused only where one is installed already, which will do as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+    pub fn new(url: &str, connect: &ConnectArgs, with_ids: bool) -> Result<Self, ReplayError> {
         let told = |why: &dyn std::fmt::Display| ReplayError::Url(format!("{url:?}: {why}"));
         let mut base = Url::parse(url).map_err(|why| told(&why))?;
         if !matches!(base.scheme(), "http" | "https") {
@@ -89,7 +88,7 @@ impl Sender {
             base.set_path(&format!("{}/", base.path()));
         }
         let url = base.join("events").map_err(|why| told(&why))?;
-        let client = Client::builder().timeout(REQUEST_TIMEOUT).connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
+        let client = connect.client()?.timeout(REQUEST_TIMEOUT).connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
         let client = client.build().map_err(|why| ReplayError::Start(why.to_string()))?;
         Ok(Self { client, url, with_ids, told: AtomicBool::new(false) })
     }

@@ -1,0 +1,5 @@
+//! Who may do what, from outside: keys and their file, what is open without keys, TLS, the listeners, the audit.
+
+mod keys;
+mod open;
+mod world;
