@@ -32,6 +32,8 @@ mod error;
 #[cfg(feature = "kafka")]
 mod frontier;
 #[cfg(feature = "kafka")]
+mod left_out;
+#[cfg(feature = "kafka")]
 mod log_throttle;
 #[cfg(feature = "kafka")]
 mod output;

@@ -14,7 +14,9 @@
 //! data: then the relay goes on from where the marker stands, or sends everything and removes the rest (see `pass`).
 
 mod batch;
+mod batch_size;
 mod error;
+mod error_log;
 mod eviction;
 mod full_sync;
 #[cfg(any(test, fuzzing))]
