@@ -51,7 +51,8 @@ mod status;
 pub use disabled::{start, start_output};
 pub use error::KafkaError;
 pub use options::{
-    ClientSettings, ClientSettingsError, Cluster, OnChange, Options, OutputOptions, StartFrom, StartFromError,
+    ClientSettings, ClientSettingsError, Cluster, OnChange, Options, OutputOptions, SettingFlags, Settings, StartFrom,
+    StartFromError,
 };
 #[cfg(feature = "kafka")]
 pub use output::start_output;

@@ -37,7 +37,7 @@ mod trim;
 pub use error::MirrorError;
 pub use marker::Reason;
 pub use names::Layout;
-pub use options::{Options, Servers, ServersError};
+pub use options::{Options, Servers, ServersError, SettingFlags, Settings};
 pub use relay::Now;
 pub use status::{Handle, Snapshot, State, describe as describe_metrics};
 

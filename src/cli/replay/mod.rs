@@ -64,7 +64,7 @@ pub struct ReplayArgs {
 
 /// Replays; says whether every event was taken.
 pub fn run(args: &ReplayArgs) -> Result<bool, ReplayError> {
-    let config = Config::load(&Flags { config: args.config.clone(), ..Flags::default() })?;
+    let config = Config::load(&Flags::of_file(args.config.clone(), None))?;
     let reader = config.event_reader();
     let file = EventFile { path: &args.file, reader: &reader, keys: &args.keys };
     let sender = Sender::new(&args.url, !args.no_ids)?;
