@@ -31,6 +31,8 @@ pub mod priority;
 #[warn(missing_docs)]
 pub mod random;
 pub mod service;
+#[warn(missing_docs)]
+pub mod settings;
 pub mod shard;
 pub mod store;
 #[warn(missing_docs)]

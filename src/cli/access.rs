@@ -5,25 +5,12 @@ use crate::clock::Clock;
 use crate::http::Gate;
 use crate::service::StatusBoard;
 use serde_json::json;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How often files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// Who may call, and where.
-#[derive(Debug, Clone)]
-pub struct AccessOptions {
-    /// `None`: everybody may do everything.
-    pub keys_file: Option<PathBuf>,
-    /// The names to be called by where everybody may do everything.
-    pub hosts: Hosts,
-    /// For what the internet may reach.
-    pub public_listen: Option<SocketAddr>,
-}
 
 /// Why nobody can be let in.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +28,7 @@ pub(super) struct Access {
 
 impl Access {
     /// Reads the files. Blocks.
-    pub(super) fn open(options: &AccessOptions) -> Result<Self, AccessError> {
+    pub(super) fn open(options: &auth::Settings) -> Result<Self, AccessError> {
         auth::describe_metrics();
         let keyring = options.keys_file.as_deref().map(Keyring::open).transpose()?;
         match &keyring {

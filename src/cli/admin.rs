@@ -1,6 +1,5 @@
 //! The listeners beside the main one, each on a thread of its own: no load on another keeps it waiting.
 
-use super::serve::ServeError;
 use crate::http::{self, App, HttpService, ServerOptions};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +11,22 @@ use tokio_util::sync::CancellationToken;
 const CONNECTIONS: usize = 64;
 /// Memory for headers that are not whole yet: of all of them.
 const HEADER_MEMORY: usize = 2 << 20;
+
+/// Why a listener did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: {source}; choose another address")]
+    Listen {
+        /// The address that was asked for.
+        addr: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// There is no thread or runtime for it.
+    #[error("starting the service: {0}")]
+    Runtime(std::io::Error),
+}
 
 /// A running listener.
 pub(super) struct SideListener {
@@ -25,43 +40,40 @@ pub(super) fn start(
     admin: Option<SocketAddr>,
     public: Option<SocketAddr>,
     server: &ServerOptions,
-) -> Result<Vec<SideListener>, ServeError> {
+) -> Result<Vec<SideListener>, AdminError> {
+    let small = || ServerOptions { max_connections: CONNECTIONS, header_memory: HEADER_MEMORY, ..server.clone() };
     let mut running = Vec::new();
     if let Some(addr) = admin {
-        let options = ServerOptions { max_connections: CONNECTIONS, header_memory: HEADER_MEMORY, ..server.clone() };
-        running.push(SideListener::start("admin", HttpService::admin(app), addr, options)?);
+        running.push(SideListener::start(("admin", "operators"), HttpService::admin(app), addr, small())?);
     }
     if let Some(addr) = public {
-        running.push(SideListener::start("public", HttpService::public(app), addr, server.clone())?);
+        running.push(SideListener::start(("public", "the internet"), HttpService::public(app), addr, small())?);
     }
     Ok(running)
 }
 
 impl SideListener {
     fn start(
-        name: &'static str,
+        (name, for_whom): (&str, &str),
         service: HttpService,
         addr: SocketAddr,
         options: ServerOptions,
-    ) -> Result<Self, ServeError> {
+    ) -> Result<Self, AdminError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .max_blocking_threads(4)
             .enable_all()
             .build()
-            .map_err(ServeError::Runtime)?;
-        let cannot_listen = |source| ServeError::Listen { addr, source };
+            .map_err(AdminError::Runtime)?;
+        let cannot_listen = |source| AdminError::Listen { addr, source };
         let listener = runtime.block_on(TcpListener::bind(addr)).map_err(cannot_listen)?;
         let addr = listener.local_addr().map_err(cannot_listen)?;
-        match name {
-            "admin" => tracing::info!("for operators at http://{addr}"),
-            _ => tracing::info!("for the internet at http://{addr}"),
-        }
+        tracing::info!("for {for_whom} at http://{addr}");
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let serve = move || {
             runtime.block_on(http::serve(listener, service, &options, stopped.cancelled_owned()));
         };
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(serve).map_err(ServeError::Runtime)?;
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(serve).map_err(AdminError::Runtime)?;
         Ok(Self { stop, thread })
     }
 

@@ -1,7 +1,8 @@
 //! `freqcap serve`: opens the store, starts the shards, the mirror, the Kafka adapter and the server, and ends them in order.
 
-use super::access::{Access, AccessError, AccessOptions};
+use super::access::{Access, AccessError};
 use super::{admin, memory};
+use crate::auth;
 use crate::clock::Clock;
 use crate::config::MemoryPlan;
 use crate::engine::Policy;
@@ -33,7 +34,7 @@ pub struct ServeOptions {
     /// For operators.
     pub admin_listen: Option<SocketAddr>,
     /// Who may call.
-    pub access: AccessOptions,
+    pub access: auth::Settings,
     pub store: StoreOptions,
     /// Of which the bounds in the other options are shares.
     pub memory: MemoryPlan,
@@ -73,6 +74,8 @@ pub enum ServeError {
     Rules(#[from] RulebookError),
     #[error(transparent)]
     Kafka(#[from] KafkaError),
+    #[error(transparent)]
+    Admin(#[from] admin::AdminError),
     #[error("{0}: this process has ended to be started again (--exit-when-poisoned)")]
     Poisoned(String),
     #[error("starting the service: {0}")]
