@@ -3,8 +3,8 @@
 //! Where there is a file of keys, a call names a key by its secret or by a client certificate. Where there is none, whoever
 //! reaches the port may do everything, and `Host` and `Origin` keep the pages of browsers out.
 
+use super::access::Access;
 use super::problem::Problem;
-use super::route::Access;
 use crate::auth::{Hosts, Key, Keyring};
 use crate::clock::Clock;
 use http::{HeaderValue, StatusCode};

@@ -1,12 +1,13 @@
 //! What every request goes through: its header is bounded, it is measured, and it is answered even if a handler panics. The
 //! calls that ad servers make all day go straight to their handlers, all others through axum's router.
 
+use super::access::Access;
 use super::app::App;
 use super::drain_body;
 use super::gate::{Caller, Client, Credentials};
 use super::problem::Problem;
 use super::resource::{cap, check, events, reserve};
-use super::route::{Access, Answer, Call, FastRoute, Listener, Route};
+use super::route::{Answer, Call, FastRoute, Listener, Route};
 use super::routes::{self, fast_route};
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};

@@ -1,6 +1,7 @@
 //! The HTTP interface. A request goes from `server` to `http_service`, by `routes` to a handler in `resource/`, and from there
 //! to `crate::service`.
 
+mod access;
 mod admission;
 mod app;
 mod body;

@@ -1,6 +1,7 @@
 //! What the OpenAPI document says of who may make which call: from the table of routes, not from each handler.
 
-use super::route::{Access, Route};
+use super::access::Access;
+use super::route::Route;
 use http::Method;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};

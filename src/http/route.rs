@@ -1,10 +1,10 @@
 //! What a route is, and what every call to one goes through before its handler.
 
+use super::access::Access;
 use super::admission::Permit;
 use super::app::App;
 use super::gate::Caller;
 use super::problem::Problem;
-use crate::auth::Scope;
 use axum::body::Body;
 use axum::response::Response;
 use http::Method;
@@ -35,17 +35,6 @@ pub(super) type Handler = for<'a> fn(&'a Arc<App>, &'a mut Call) -> Pin<Box<dyn 
 
 /// What a handler gives: an answer, or the problem that kept it from one.
 pub(super) type Answer = Result<Response, Problem>;
-
-/// Who may call a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
-    /// Anybody: probes do not carry keys.
-    Open,
-    /// Whoever has a key, whatever its scopes.
-    AnyKey,
-    /// Whoever has a key with this scope.
-    Scope(Scope),
-}
 
 /// At which listeners a route is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

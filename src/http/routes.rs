@@ -1,11 +1,11 @@
 //! The table of routes. The router, the fast ways, the OpenAPI document and the metrics' labels all follow from it.
 
+use super::access::Access::{Open, Scope as Needs};
 use super::app::App;
 use super::gate::Caller;
 use super::openapi;
 use super::problem::Problem;
 use super::resource::{cap, check, events, metrics, probes, reserve, rules, status, users};
-use super::route::Access::{Open, Scope as Needs};
 use super::route::Class::{BodyThenRead, Light, Operation, Read, Write};
 use super::route::{Answer, Call, FastRoute, Listener, Place, Route};
 use crate::auth::Scope;
@@ -167,8 +167,8 @@ async fn method_not_allowed() -> Problem {
 mod tests {
     use super::*;
     use crate::auth::{Key, KeyId, Scopes};
+    use crate::http::access::Access::AnyKey;
     use crate::http::gate::Unknown;
-    use crate::http::route::Access::AnyKey;
     use serde_json::Value;
     use std::collections::BTreeSet;
 
