@@ -2,9 +2,9 @@
 
 use crate::auth::{self, Hosts, Keyring, KeyringError, Reloaded};
 use crate::clock::Clock;
-use crate::http::Gate;
+use crate::http::{Gate, Tls, TlsError, TlsFiles, describe_tls_metrics};
 use crate::service::StatusBoard;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,6 +17,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub enum AccessError {
     #[error("--keys-file: {0}")]
     Keys(#[from] KeyringError),
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
 }
 
 /// What decides who may call. Clones share it.
@@ -24,12 +26,15 @@ pub enum AccessError {
 pub(super) struct Access {
     keyring: Option<Arc<Keyring>>,
     hosts: Hosts,
+    tls: Option<Arc<Tls>>,
+    clock: Clock,
 }
 
 impl Access {
     /// Reads the files. Blocks.
-    pub(super) fn open(options: &auth::Settings) -> Result<Self, AccessError> {
+    pub(super) fn open(options: &auth::Settings, clock: Clock) -> Result<Self, AccessError> {
         auth::describe_metrics();
+        describe_tls_metrics();
         let keyring = options.keys_file.as_deref().map(Keyring::open).transpose()?;
         match &keyring {
             Some(keyring) => {
@@ -37,17 +42,33 @@ impl Access {
             }
             None => tracing::info!("calls need no key (--keys-file names none)"),
         }
-        Ok(Self { keyring: keyring.map(Arc::new), hosts: options.hosts.clone() })
+        let files = options.tls_cert.clone().zip(options.tls_key.clone()).map(|(certificate, key)| TlsFiles {
+            certificate,
+            key,
+            client_ca: options.tls_client_ca.clone(),
+            is_client_required: keyring.is_none(),
+        });
+        let tls = files.map(|files| Tls::open(files, clock.now())).transpose()?;
+        Ok(Self { keyring: keyring.map(Arc::new), hosts: options.hosts.clone(), tls: tls.map(Arc::new), clock })
     }
 
-    pub(super) fn gate(&self, clock: Clock) -> Gate {
-        Gate::new(self.keyring.clone(), self.hosts.clone(), clock)
+    pub(super) fn gate(&self) -> Gate {
+        Gate::new(self.keyring.clone(), self.hosts.clone(), self.clock.clone())
+    }
+
+    /// What connections are encrypted with.
+    pub(super) fn tls(&self) -> Option<Arc<Tls>> {
+        self.tls.clone()
     }
 
     /// Puts on the board who may call.
     pub(super) fn publish(&self, board: &StatusBoard) {
-        let keyring = self.keyring.clone();
-        board.add("access", move || keyring.as_ref().map_or_else(|| json!({"keys": null}), |keyring| keyring.status()));
+        let (keyring, tls) = (self.keyring.clone(), self.tls.clone());
+        board.add("access", move || {
+            let mut told = keyring.as_ref().map_or_else(|| json!({"keys": null}), |keyring| keyring.status());
+            told["tls"] = tls.as_ref().map_or(Value::Null, |tls| tls.status());
+            told
+        });
     }
 
     /// Reads files again when they change, and all of them on SIGHUP. Never returns.
@@ -62,6 +83,13 @@ impl Access {
                 && let Some(reloaded) = keyring.reload(forced)
             {
                 tell(keyring, &reloaded);
+            }
+            match self.tls.as_ref().and_then(|tls| tls.reload(forced, self.clock.now())) {
+                Some(Ok(())) => tracing::info!("the certificate was read again: new connections are shown it"),
+                Some(Err(why)) => {
+                    tracing::error!(%why, "the files of TLS cannot be used: what was read before stays in force");
+                }
+                None => {}
             }
         }
     }

@@ -67,7 +67,8 @@ impl SideListener {
         let cannot_listen = |source| AdminError::Listen { addr, source };
         let listener = runtime.block_on(TcpListener::bind(addr)).map_err(cannot_listen)?;
         let addr = listener.local_addr().map_err(cannot_listen)?;
-        tracing::info!("for {for_whom} at http://{addr}");
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
+        tracing::info!("for {for_whom} at {scheme}://{addr}");
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let serve = move || {

@@ -86,6 +86,7 @@ fn metrics_by_name() -> BTreeMap<String, (&'static str, String)> {
     metrics::with_local_recorder(&said, || {
         super::memory::describe_metrics();
         auth::describe_metrics();
+        http::describe_tls_metrics();
         service::describe_metrics();
         shard::describe_metrics();
         mirror::describe_metrics();

@@ -88,9 +88,10 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     memory::announce(&options.memory);
     options.server.max_connections = options.server.max_connections.min(connections_that_fit());
     let metrics = telemetry::install_metrics()?;
-    let access = Access::open(&options.access)?;
-    let store = Arc::new(Store::open(&options.store)?);
     let clock = Clock::system();
+    let access = Access::open(&options.access, clock.clone())?;
+    options.server.tls = access.tls();
+    let store = Arc::new(Store::open(&options.store)?);
     let shards = Shards::start(store.clone(), &options.policy, options.rules, clock.clone(), &options.shards)?;
     let mut readiness = Readiness::default();
     let parts = || kafka::Parts {
@@ -153,7 +154,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         status: status.clone(),
     };
     let services = Services::new(&shards, parts);
-    let (gate, has_admin) = (access.gate(clock.clone()), options.admin_listen.is_some());
+    let (gate, has_admin) = (access.gate(), options.admin_listen.is_some());
     let app =
         Arc::new(App::new(services, options.limits, gate, has_admin, metrics.clone(), background.handle().clone()));
     access.publish(&status);
@@ -314,7 +315,8 @@ async fn serve(
     let cannot_listen = |source| ServeError::Listen { addr: listen, source };
     let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
     let addr = listener.local_addr().map_err(cannot_listen)?;
-    tracing::info!("listening on http://{addr}");
+    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    tracing::info!("listening on {scheme}://{addr}");
     let stop = async {
         let drain = tokio::select! {
             () = signals.next() => drain,

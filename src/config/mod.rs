@@ -138,6 +138,7 @@ impl Config {
 
     fn check_components(&self) -> Result<(), Invalid> {
         self.http.check()?;
+        self.auth.check()?;
         self.memory.check(self.http.max_body)?;
         self.kafka.check()?;
         self.shards.check()?;

@@ -36,6 +36,8 @@ pub(super) struct Seat {
     since_ms: AtomicU64,
     /// Bytes of an incomplete header.
     header_bytes: AtomicUsize,
+    /// Requests that are being answered: with HTTP/2 several at once.
+    under_way: AtomicUsize,
     /// The answer under way that holds memory.
     sending: Mutex<Option<Sending>>,
     is_sending: AtomicBool,
@@ -59,7 +61,11 @@ pub(super) const TAKE_STALL_MAX: Duration = Duration::from_secs(10);
 impl Seat {
     /// Notes that an answer of so many bytes is to be taken at this rate at least.
     pub(super) fn sends(&self, bytes: u64, min_rate: u64) {
-        *self.sending() = Some(Sending { left: bytes, deadline: Instant::now() + TAKE_STALL_MAX, min_rate });
+        let mut sending = self.sending();
+        // With HTTP/2 several go out at once, and are taken together.
+        let left = sending.as_ref().map_or(0, |other| other.left).saturating_add(bytes);
+        *sending = Some(Sending { left, deadline: Instant::now() + TAKE_STALL_MAX, min_rate });
+        drop(sending);
         self.is_sending.store(true, Ordering::Release);
     }
 
@@ -125,8 +131,17 @@ impl Seat {
         if self.phase() == Phase::Header { self.header_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes } else { 0 }
     }
 
+    /// What had begun to arrive is whole, and no request of HTTP/1.1.
+    pub(super) fn header_ended(&self) {
+        if self.change(Phase::Header, Phase::Idle) {
+            self.touch();
+            self.header_bytes.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// A request is there. Who is being closed already gets no answer any more.
     pub(super) fn begin(&self) {
+        self.under_way.fetch_add(1, Ordering::AcqRel);
         let _ = self.change(Phase::Header, Phase::Busy) || self.change(Phase::Idle, Phase::Busy);
         self.header_bytes.store(0, Ordering::Relaxed);
     }
@@ -134,7 +149,14 @@ impl Seat {
     /// Its answer is made.
     pub(super) fn end(&self) {
         self.touch();
+        if self.under_way.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
         self.change(Phase::Busy, Phase::Idle);
+        // Another one may have begun in between, of the same connection.
+        if self.under_way.load(Ordering::Acquire) > 0 {
+            self.change(Phase::Idle, Phase::Busy);
+        }
     }
 
     /// Asks it to close unless a request is being answered. Whether it will.
@@ -219,6 +241,7 @@ impl Connections {
             phase: AtomicU8::new(Phase::Idle as u8),
             since_ms: AtomicU64::new(0),
             header_bytes: AtomicUsize::new(0),
+            under_way: AtomicUsize::new(0),
             sending: Mutex::default(),
             is_sending: AtomicBool::new(false),
             is_spare,

@@ -98,6 +98,7 @@ impl HttpService {
     {
         let start = Instant::now();
         let request = request.map(Body::new);
+        let is_http2 = request.version() == Version::HTTP_2;
         let is_main = self.listener == Listener::Main;
         let fast = if is_main { FastRoute::of(request.method(), request.uri().path()) } else { None };
         let (mut response, is_read) = match self.check_header(&request, client, fast.is_some(), is_spare) {
@@ -125,7 +126,7 @@ impl HttpService {
             }
         };
         // The rest of a body would be taken for the next request, so the connection is closed and the answer says so.
-        if !is_read || is_spare {
+        if (!is_read || is_spare) && !is_http2 {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         self.measure(fast, &response, start);

@@ -1,7 +1,9 @@
 //! The settings of the HTTP interface: limits of requests and of connections.
 
+use super::tls::Tls;
 use crate::settings::{Count, Invalid, settings};
 use crate::store::ByteSize;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long requests under way may take to finish after a SIGTERM: with the mirror and the flush after it, within 10 s.
@@ -79,6 +81,7 @@ impl Settings {
             idle_timeout: self.idle_timeout,
             header_buffer: self.max_header.as_usize().saturating_add(HEADER_SLACK),
             grace: GRACE,
+            tls: None,
         }
     }
 }
@@ -123,4 +126,6 @@ pub struct ServerOptions {
     pub header_buffer: usize,
     /// How long requests under way may take to finish once the server stops.
     pub grace: Duration,
+    /// `None`: connections are not encrypted.
+    pub tls: Option<Arc<Tls>>,
 }

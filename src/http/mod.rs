@@ -24,6 +24,7 @@ mod route;
 mod routes;
 mod server;
 mod stream;
+mod tls;
 
 pub use app::App;
 pub use error_codes::{ERROR_CODES, ErrorCode};
@@ -35,3 +36,4 @@ pub use limits::{Limits, ServerOptions, SettingFlags, Settings};
 pub use pieces::answer_bytes;
 pub use routes::openapi_json;
 pub use server::serve;
+pub use tls::{Tls, TlsError, TlsFiles, describe_metrics as describe_tls_metrics};

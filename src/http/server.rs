@@ -6,11 +6,17 @@ use super::http_service::HttpService;
 use super::limits::ServerOptions;
 use super::pieces::HoldsMemory;
 use super::stream::{WatchedStream, raw_problem};
+use super::tls::{Tls, Transport, names_of};
+use axum::response::Response;
+use http::Request;
 use http_body::Body as _;
-use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use metrics::counter;
 use socket2::SockRef;
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -19,7 +25,13 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::unconstrained;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
+/// Requests that a client may have under way at once on a connection of HTTP/2.
+const STREAMS: u32 = 128;
+/// What a client of HTTP/2 may send of bodies before it is read, and we of answers before they are taken.
+const WINDOW: u32 = 64 << 10;
 /// How long what was sent may stay unread before the connection is closed.
 const UNREAD: Duration = Duration::from_secs(30);
 /// How long, and for how many bytes, a connection that is ending is still read: one that is closed with data unread is
@@ -110,54 +122,58 @@ struct Connection {
 
 impl Connection {
     async fn run(&self, stream: TcpStream, place: &Place) {
-        let seat = place.seat.clone();
-        let stream = WatchedStream::new(stream, seat.clone(), self.all.clone());
-        let (http, asked, client) = (self.service.clone(), seat.clone(), Arc::new(Client::default()));
-        let service = service_fn(move |request| {
-            let (http, seat, client) = (http.clone(), asked.clone(), client.clone());
-            seat.begin();
-            async move {
-                let min_rate = http.min_rate();
-                let answer = http.answer(request, &client, seat.is_spare).await;
-                if let Ok(answer) = &answer
-                    && let Some(holds) = answer.extensions().get::<HoldsMemory>()
-                    // The answer to a HEAD has none of it.
-                    && !answer.body().is_end_stream()
-                {
-                    seat.sends(holds.bytes, min_rate);
-                }
-                seat.end();
-                answer
+        let Some(tls) = &self.options.tls else {
+            return self.http1(Transport::Plain(stream), Client::default(), place).await;
+        };
+        let Some(stream) = self.handshake(tls, stream, place).await else { return };
+        let (_, session) = stream.get_ref();
+        let names = session.peer_certificates().and_then(|chain| chain.first()).map(names_of).unwrap_or_default();
+        let (is_http2, client) = (session.alpn_protocol() == Some(b"h2"), Client::named(names));
+        let stream = Transport::Tls(Box::new(stream));
+        if is_http2 {
+            self.http2(stream, client, place).await;
+        } else {
+            self.http1(stream, client, place).await;
+        }
+    }
+
+    /// Agrees with a client on keys. That is bounded like the arrival of a header, and counts as one.
+    async fn handshake(&self, tls: &Tls, stream: TcpStream, place: &Place) -> Option<TlsStream<TcpStream>> {
+        let count = |result: &'static str| counter!("freqcap_tls_handshakes_total", "result" => result).increment(1);
+        let seat = &place.seat;
+        seat.header_came(0);
+        let accepted = tokio::select! {
+            accepted = TlsAcceptor::from(tls.config(seat.is_spare)).accept(stream) => accepted,
+            // Somebody else needs the place, or the server stops.
+            () = seat.called() => return None,
+            () = tokio::time::sleep(self.options.header_timeout) => {
+                count("timeout");
+                return None;
             }
-        });
-        let mut builder = Builder::new();
+        };
+        match accepted {
+            Ok(stream) => {
+                count("ok");
+                seat.header_ended();
+                Some(stream)
+            }
+            Err(error) => {
+                count("failed");
+                tracing::debug!(%error, "a handshake of TLS failed");
+                None
+            }
+        }
+    }
+
+    async fn http1(&self, stream: Transport, client: Client, place: &Place) {
+        let seat = place.seat.clone();
+        let stream = WatchedStream::new(stream, false, seat.clone(), self.all.clone());
+        let service = answers(self.service.clone(), Arc::new(client), seat);
+        let mut builder = http1::Builder::new();
         // The time that a header takes is watched here, where the wait for it is told from its arrival.
         builder.header_read_timeout(None).max_buf_size(self.options.header_buffer);
         let mut connection = builder.serve_connection(TokioIo::new(stream), service);
-        let mut is_stopping = false;
-        let end = loop {
-            let left = self.left(place).into_iter().chain(seat.sending_left()).fold(self.tick(), Duration::min);
-            match self.step(&mut connection, &seat, left).await {
-                Some(ended) => {
-                    if let Err(error) = ended {
-                        tracing::debug!(%error, "a connection ended badly");
-                    }
-                    break End::Finished;
-                }
-                None if seat.phase() == Phase::Closing => break End::Closed,
-                None if self.all.is_stopping() && !is_stopping => {
-                    is_stopping = true;
-                    Pin::new(&mut connection).graceful_shutdown();
-                }
-                None if seat.sending_left().is_some_and(|left| left.is_zero()) => break End::Closed,
-                // Anew: it may have been idle, and a header may just have begun.
-                None => match (seat.phase(), self.left(place)) {
-                    (Phase::Header, Some(left)) if left.is_zero() => break End::HeaderTimeout,
-                    (Phase::Idle, Some(left)) if left.is_zero() => break End::Closed,
-                    _ => {}
-                },
-            }
-        };
+        let end = self.watch(&mut connection, |connection| connection.graceful_shutdown(), place).await;
         let mut stream = connection.into_parts().io.into_inner();
         match end {
             End::Closed => return,
@@ -173,6 +189,55 @@ impl Connection {
             End::Finished => {}
         }
         linger(&mut stream).await;
+    }
+
+    async fn http2(&self, stream: Transport, client: Client, place: &Place) {
+        let seat = place.seat.clone();
+        let stream = WatchedStream::new(stream, true, seat.clone(), self.all.clone());
+        let service = answers(self.service.clone(), Arc::new(client), seat);
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            // What a client may send before somebody has read it, in all streams together.
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .max_send_buf_size(WINDOW as usize)
+            .max_header_list_size(u32::try_from(self.options.header_buffer).unwrap_or(u32::MAX));
+        let mut connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
+        self.watch(&mut connection, |connection| connection.get_mut().as_mut().graceful_shutdown(), place).await;
+    }
+
+    /// Goes on with a connection until it ends or must end. `stop` has it take no more requests.
+    async fn watch<C>(&self, connection: &mut C, stop: impl Fn(Pin<&mut C>), place: &Place) -> End
+    where
+        C: Future<Output = hyper::Result<()>> + Unpin,
+    {
+        let seat = &place.seat;
+        let mut is_stopping = false;
+        loop {
+            let left = self.left(place).into_iter().chain(seat.sending_left()).fold(self.tick(), Duration::min);
+            match self.step(connection, seat, left).await {
+                Some(ended) => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection ended badly");
+                    }
+                    return End::Finished;
+                }
+                None if seat.phase() == Phase::Closing => return End::Closed,
+                None if self.all.is_stopping() && !is_stopping => {
+                    is_stopping = true;
+                    stop(Pin::new(connection));
+                }
+                None if seat.sending_left().is_some_and(|left| left.is_zero()) => return End::Closed,
+                // Anew: it may have been idle, and a header may just have begun.
+                None => match (seat.phase(), self.left(place)) {
+                    (Phase::Header, Some(left)) if left.is_zero() => return End::HeaderTimeout,
+                    (Phase::Idle, Some(left)) if left.is_zero() => return End::Closed,
+                    _ => {}
+                },
+            }
+        }
     }
 
     /// Goes on with a connection until it ends; `None` once it is called, or `time` has passed.
@@ -215,6 +280,40 @@ impl Connection {
         let left = most.saturating_sub(place.seat.quiet());
         Some(left.min(self.tick()))
     }
+}
+
+/// Ends a request where it is answered, or given up by the client.
+struct UnderWay(Arc<Seat>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Answers the requests of a connection.
+fn answers(
+    http: HttpService,
+    client: Arc<Client>,
+    seat: Arc<Seat>,
+) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static> {
+    service_fn(move |request| {
+        let (http, client, seat) = (http.clone(), client.clone(), seat.clone());
+        seat.begin();
+        let under_way = UnderWay(seat);
+        async move {
+            let (seat, min_rate) = (&under_way.0, http.min_rate());
+            let answer = http.answer(request, &client, seat.is_spare).await;
+            if let Ok(answer) = &answer
+                && let Some(holds) = answer.extensions().get::<HoldsMemory>()
+                // The answer to a HEAD has none of it.
+                && !answer.body().is_end_stream()
+            {
+                seat.sends(holds.bytes, min_rate);
+            }
+            answer
+        }
+    })
 }
 
 /// Ends what is said here, and reads up what the other side still sends.

@@ -2,15 +2,17 @@
 //! hyper's parser gives by itself with problems like those of every other error.
 
 use super::connections::{Connections, HEADER_NOTED, Seat};
+use super::tls::{FrameWatch, Transport};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 pub(super) struct WatchedStream {
-    stream: TcpStream,
+    stream: Transport,
+    /// Set with HTTP/2, where the phases of a connection follow its frames.
+    frames: Option<FrameWatch>,
     seat: Arc<Seat>,
     all: Connections,
     /// What replaces the parser's own answer, and how many bytes of it are written.
@@ -18,8 +20,9 @@ pub(super) struct WatchedStream {
 }
 
 impl WatchedStream {
-    pub(super) fn new(stream: TcpStream, seat: Arc<Seat>, all: Connections) -> Self {
-        Self { stream, seat, all, instead: None }
+    pub(super) fn new(stream: Transport, is_http2: bool, seat: Arc<Seat>, all: Connections) -> Self {
+        let frames = is_http2.then(FrameWatch::default);
+        Self { stream, frames, seat, all, instead: None }
     }
 }
 
@@ -62,6 +65,15 @@ impl AsyncRead for WatchedStream {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buf);
         let came = buf.filled().len() - before;
+        if came > 0
+            && let Some(frames) = &mut self.frames
+        {
+            frames.take(&buf.filled()[before..]);
+            if !frames.is_amid_header() {
+                self.seat.header_ended();
+                return polled;
+            }
+        }
         if came > 0 && self.seat.header_came(came) >= HEADER_NOTED {
             self.all.bound_headers();
         }
