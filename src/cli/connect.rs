@@ -28,6 +28,13 @@ pub struct ConnectError {
 }
 
 impl ConnectArgs {
+    /// A client for a service on this machine, whose certificate is of another name than localhost. It takes any certificate,
+    /// and so it calls without a key.
+    pub(super) fn client_for_this_machine(&self) -> Result<ClientBuilder, ConnectError> {
+        let without_key = Self { key_file: None, ..self.clone() };
+        Ok(without_key.client()?.tls_danger_accept_invalid_certs(true))
+    }
+
     /// A client that calls like this.
     pub(super) fn client(&self) -> Result<ClientBuilder, ConnectError> {
         // Refused only where one is installed already, which will do as well.

@@ -32,16 +32,17 @@ pub enum HealthcheckError {
 }
 
 pub fn run(args: &HealthcheckArgs) -> Result<(), HealthcheckError> {
-    let base = match &args.url {
-        Some(url) => url.trim_end_matches('/').to_owned(),
+    let (base, client) = match &args.url {
+        Some(url) => (url.trim_end_matches('/').to_owned(), args.connect.client()?),
         None => {
             let config = Config::load(&Flags::of_file(args.config.clone(), None))?;
-            // Where there is a listener for probes, no load keeps it from answering.
-            format!("http://{}", reachable(config.service.admin_listen.unwrap_or(config.service.listen)))
+            let scheme = if config.auth.tls_cert.is_some() { "https" } else { "http" };
+            // Where there is a listener for operators, no load keeps it from answering.
+            let addr = reachable(config.service.admin_listen.unwrap_or(config.service.listen));
+            (format!("{scheme}://{addr}"), args.connect.client_for_this_machine()?)
         }
     };
     let url = format!("{base}/healthz");
-    let client = args.connect.client()?;
     ask(client, &url).map_err(|why| HealthcheckError::NotWell { url, why })
 }
 

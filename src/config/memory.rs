@@ -124,6 +124,9 @@ pub(super) const WRITE_BUFFERS: u64 = 3;
 
 /// What the buffers of a connection take that has nothing under way.
 const CONNECTION_BYTES: u64 = 16 * KIB;
+
+/// What one takes besides that is encrypted: a record of TLS each way.
+const TLS_BYTES: u64 = 32 * KIB;
 /// What headers that are not whole yet have together, at least.
 const HEADERS_LEAST: u64 = MIB;
 
@@ -264,12 +267,13 @@ pub(super) fn buffers_of(connections: usize) -> u64 {
 
 impl MemoryPlan {
     /// How many connections there may be, if the setting asks for `max`, and the bytes for headers that are not whole yet.
-    pub fn connections(&self, max: usize) -> (usize, usize) {
+    pub fn connections(&self, max: usize, are_encrypted: bool) -> (usize, usize) {
+        let each = if are_encrypted { CONNECTION_BYTES + TLS_BYTES } else { CONNECTION_BYTES };
         let share = self.bytes(Part::Connections).0;
         // At least a quarter of it is for headers.
-        let fit = usize::try_from(share / 4 * 3 / CONNECTION_BYTES).unwrap_or(usize::MAX).max(1);
+        let fit = usize::try_from(share / 4 * 3 / each).unwrap_or(usize::MAX).max(1);
         let connections = if self.connections_are_set { max } else { max.min(fit) };
-        let headers = share.saturating_sub(buffers_of(connections)).max(HEADERS_LEAST);
+        let headers = share.saturating_sub(each.saturating_mul(connections as u64)).max(HEADERS_LEAST);
         (connections, usize::try_from(headers).unwrap_or(usize::MAX))
     }
 }

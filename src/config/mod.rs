@@ -169,7 +169,7 @@ impl Config {
 
     /// How many connections there may be, and the bytes for headers that are not whole yet.
     pub fn connections(&self) -> (usize, usize) {
-        self.plan.connections(self.http.max_connections.get())
+        self.plan.connections(self.http.max_connections.get(), self.auth.tls_cert.is_some())
     }
 
     /// The reader of events in the form that `[fields]` say.
