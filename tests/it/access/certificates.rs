@@ -28,11 +28,11 @@ impl Certificates {
 
     /// Who issues certificates: NAME.pem and NAME.key.
     pub fn authority(&self, name: &str) {
-        self.issue(name, None, &["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"], &[]);
+        self.issue(name, None, &["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"]);
     }
 
     /// A certificate of these extensions, issued by `issuer` or by itself: NAME.pem and NAME.key.
-    pub fn issue(&self, name: &str, issuer: Option<&str>, extensions: &[&str], more: &[&str]) {
+    pub fn issue(&self, name: &str, issuer: Option<&str>, extensions: &[&str]) {
         let (key, pem, subject) = (format!("{name}.key"), format!("{name}.pem"), format!("/CN={name}"));
         openssl(self.dir.path(), &["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &key]);
         let mut args = vec!["req", "-x509", "-new", "-key", &key, "-out", &pem, "-subj", &subject, "-days", "30"];
@@ -43,18 +43,28 @@ impl Certificates {
         for extension in extensions {
             args.extend(["-addext", extension]);
         }
-        args.extend(more);
         openssl(self.dir.path(), &args);
+    }
+
+    /// A certificate for localhost that is in force from one day to another (yymmdd).
+    pub fn server_of(&self, name: &str, issuer: &str, from: &str, to: &str) {
+        let config = "[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\nserial=serial\nunique_subject=no\nnew_certs_dir=.\ndefault_md=sha256\npolicy=p\n\
+            [p]\ncommonName=supplied\n";
+        std::fs::write(self.path("ca.conf"), config).unwrap();
+        std::fs::write(self.path("index.txt"), "").unwrap();
+        let (key, csr, pem) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.pem"));
+        let (from, to) = (format!("20{from}000000Z"), format!("20{to}000000Z"));
+        let (ca, ca_key) = (format!("{issuer}.pem"), format!("{issuer}.key"));
+        openssl(self.dir.path(), &["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &key]);
+        openssl(self.dir.path(), &["req", "-new", "-key", &key, "-out", &csr, "-subj", "/CN=localhost"]);
+        let sign = ["ca", "-config", "ca.conf", "-rand_serial", "-batch", "-notext", "-in", &csr, "-out", &pem];
+        let by = ["-cert", &ca, "-keyfile", &ca_key, "-startdate", &from, "-enddate", &to];
+        openssl(self.dir.path(), &[&sign[..], &by].concat());
     }
 
     /// The certificate of a server at localhost, issued by `issuer`.
     pub fn server(&self, name: &str, issuer: &str) {
-        self.issue(
-            name,
-            Some(issuer),
-            &["basicConstraints=CA:FALSE", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
-            &[],
-        );
+        self.issue(name, Some(issuer), &["basicConstraints=CA:FALSE", "subjectAltName=DNS:localhost,IP:127.0.0.1"]);
     }
 
     /// The certificate of a client, with this name or none, and one file of it and its key: NAME.both.
@@ -62,7 +72,7 @@ impl Certificates {
         let san = dns.map(|dns| format!("subjectAltName=DNS:{dns}"));
         let mut extensions = vec!["basicConstraints=CA:FALSE"];
         extensions.extend(san.as_deref());
-        self.issue(name, Some(issuer), &extensions, &[]);
+        self.issue(name, Some(issuer), &extensions);
         let both = self.text(&format!("{name}.pem")) + &self.text(&format!("{name}.key"));
         std::fs::write(self.path(&format!("{name}.both")), both).unwrap();
     }

@@ -137,11 +137,13 @@ fn only_tls_1_2_and_1_3_and_no_weak_suite_are_spoken() {
     let mut taken = 0;
     for suite in String::from_utf8(offered.stdout).unwrap().trim().split(':') {
         let output = s_client(&server, &["-tls1_2", "-cipher", &format!("{suite}:@SECLEVEL=0")]);
-        let is_strong = suite.starts_with("ECDHE-ECDSA-") && (suite.contains("GCM") || suite.contains("CHACHA20"));
+        let is_strong =
+            ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"]
+                .contains(&suite);
         assert_eq!(output.status.success(), is_strong, "{suite}: {}", err(&output));
         taken += usize::from(is_strong);
     }
-    assert!(taken >= 3, "{taken}");
+    assert_eq!(taken, 3);
 }
 
 #[test]
@@ -187,18 +189,8 @@ fn certificates_that_will_not_do_are_refused_at_the_start() {
     all.authority("other");
     all.server("server", "ca");
     all.server("second", "ca");
-    all.issue(
-        "expired",
-        Some("ca"),
-        &["subjectAltName=DNS:localhost"],
-        &["-not_before", "20200101000000Z", "-not_after", "20200201000000Z"],
-    );
-    all.issue(
-        "future",
-        Some("ca"),
-        &["subjectAltName=DNS:localhost"],
-        &["-not_before", "20900101000000Z", "-not_after", "20910101000000Z"],
-    );
+    all.server_of("expired", "ca", "200101", "200201");
+    all.server_of("future", "ca", "450101", "460101");
     let chain = |name: &str, parts: &[&str]| {
         let text: String = parts.iter().map(|part| all.text(&format!("{part}.pem"))).collect();
         std::fs::write(all.path(name), text).unwrap();
