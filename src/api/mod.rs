@@ -1,6 +1,7 @@
 //! What travels: a type for the body of each call and each answer. It is read or written, and documented, from the same
 //! definition. Answers borrow from what they say, so that a conversion copies no text.
 
+mod audit;
 mod decision;
 mod decision_answer;
 mod event;
@@ -12,6 +13,7 @@ mod text;
 mod user;
 mod verdict;
 
+pub use audit::{AuditAnswer, AuditLine};
 pub use decision::{CandidateBody, CheckBody, MAX_CANDIDATES, MAX_TTL_MS, ReleaseBody, ReserveBody};
 pub use decision_answer::{
     CandidateVerdict, CandidateVerdicts, CheckAnswer, Refused, ReleaseAnswer, ReserveAnswer, Reserved,

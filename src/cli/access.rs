@@ -3,12 +3,14 @@
 use crate::auth::{self, Hosts, Keyring, KeyringError, Reloaded};
 use crate::clock::Clock;
 use crate::http::{Gate, Tls, TlsError, TlsFiles, describe_tls_metrics};
-use crate::service::StatusBoard;
+use crate::service::{Audit, AuditEntry, StatusBoard};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// The most ids of keys of each kind that a line of the audit names.
+const IDS_TOLD: usize = 50;
 /// How often files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -72,7 +74,7 @@ impl Access {
     }
 
     /// Reads files again when they change, and all of them on SIGHUP. Never returns.
-    pub(super) async fn watch(self) {
+    pub(super) async fn watch(self, audit: Audit) {
         let Ok(mut hang_up) = signal(SignalKind::hangup()) else {
             tracing::error!("SIGHUP cannot be heard; files that change are not read again");
             return;
@@ -82,7 +84,7 @@ impl Access {
             if let Some(keyring) = &self.keyring
                 && let Some(reloaded) = keyring.reload(forced)
             {
-                tell(keyring, &reloaded);
+                tell(keyring, reloaded, &audit).await;
             }
             match self.tls.as_ref().and_then(|tls| tls.reload(forced, self.clock.now())) {
                 Some(Ok(())) => tracing::info!("the certificate was read again: new connections are shown it"),
@@ -95,12 +97,23 @@ impl Access {
     }
 }
 
-fn tell(keyring: &Keyring, reloaded: &Reloaded) {
+async fn tell(keyring: &Keyring, reloaded: Reloaded, audit: &Audit) {
     let file = keyring.path().display();
     match reloaded {
         Reloaded::Taken { before, after, diff } => {
             let (added, changed, removed) = (diff.added.len(), diff.changed.len(), diff.removed.len());
             tracing::info!(%file, before, after, added, changed, removed, "the keys were read again");
+            if added + changed + removed == 0 {
+                return;
+            }
+            let named = |ids: &[String]| ids.iter().take(IDS_TOLD).cloned().collect::<Vec<_>>();
+            let after = json!({
+                "keys": after, "added": named(&diff.added), "changed": named(&diff.changed), "removed": named(&diff.removed),
+            });
+            let (call, before) = ("keys file read again".to_owned(), json!({"keys": before}));
+            if let Err(error) = audit.record(AuditEntry { key: None, call, before, after }).await {
+                tracing::error!(%error, "the audit failed");
+            }
         }
         Reloaded::Refused(why) => {
             tracing::error!(%why, "the file of keys cannot be used: the keys from before stay in force");

@@ -154,11 +154,12 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         status: status.clone(),
     };
     let services = Services::new(&shards, parts);
+    let audit = services.audit.clone();
     let (gate, has_admin) = (access.gate(), options.admin_listen.is_some());
     let app =
         Arc::new(App::new(services, options.limits, gate, has_admin, metrics.clone(), background.handle().clone()));
     access.publish(&status);
-    background.spawn(access.clone().watch());
+    background.spawn(access.watch(audit));
     memory::publish(options.memory, &status, &app, &store);
     drop(status);
     let admin = admin::start(&app, options.admin_listen, options.access.public_listen, &options.server)?;

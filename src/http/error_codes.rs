@@ -73,6 +73,7 @@ const DECISIONS: &[ErrorCode] = &[
         "too_many_reservations",
         "A log of this user has as many open reservations as it may hold. Nothing was reserved.",
     ),
+    answer(422, "invalid_since", "`since` is no instant."),
     answer(422, "invalid_cursor", "`cursor` is not one that an answer had."),
     answer(
         422,

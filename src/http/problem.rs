@@ -5,7 +5,9 @@ use crate::api::RuleReject;
 use crate::auth::Scope;
 use crate::input::{BodyError, Reject};
 use crate::model::RuleError;
-use crate::service::{BackFill, BatchError, ChangeError, CountError, NotReady, ReserveError, Unhealthy};
+use crate::service::{
+    AuditError, BackFill, BatchError, ChangeError, CountError, EraseError, NotReady, ReserveError, Unhealthy,
+};
 use crate::shard::{ReaderError, Refusal, RulebookError, TOO_MANY_KINDS};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -197,7 +199,27 @@ impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::Rulebook(error) => error.into(),
+            ChangeError::Audit(error) => error.into(),
             ChangeError::Gone => Self::internal(),
+        }
+    }
+}
+
+impl From<EraseError> for Problem {
+    fn from(error: EraseError) -> Self {
+        match error {
+            EraseError::Refused(refusal) => refusal.into(),
+            EraseError::Audit(error) => error.into(),
+        }
+    }
+}
+
+impl From<AuditError> for Problem {
+    fn from(error: AuditError) -> Self {
+        tracing::error!(%error, "the audit failed");
+        match error {
+            AuditError::NotWritten(_) => Self::unavailable("store_failed", error.to_string()),
+            AuditError::Store(_) | AuditError::Gone => Self::internal(),
         }
     }
 }

@@ -72,15 +72,59 @@ pub(super) fn page(query: &str, most: usize) -> Result<(Option<PageStart>, usize
                     None => PageStart::Log(CapKey::new(value.clone()).map(|_| value).map_err(wrong)?),
                 });
             }
-            "limit" => {
-                let wrong =
-                    || Problem::unprocessable("invalid_limit", format!("limit is not an integer from 1 to {most}"));
-                limit = value.parse().ok().filter(|limit| (1..=most).contains(limit)).ok_or_else(wrong)?;
-            }
+            "limit" => limit = limit_of(&value, most)?,
             _ => {}
         }
     }
     Ok((cursor, limit))
+}
+
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+pub(super) struct AuditParams {
+    /// Only lines from this instant on: an integer in ms, or text (RFC 3339)
+    #[param(value_type = Option<String>)]
+    since: Option<TsMs>,
+    /// The most lines of an answer, 1 to 1,000; 100 without it
+    limit: Option<u32>,
+    /// Where to go on: `cursor` of the answer before
+    cursor: Option<String>,
+}
+
+/// Which lines of the audit are asked for.
+pub(super) struct AuditQuery {
+    /// Older than this one.
+    pub before: Option<u64>,
+    pub since: TsMs,
+    pub limit: usize,
+}
+
+/// Reads `since`, `limit` and `cursor`.
+pub(super) fn audit(query: &str, most: usize) -> Result<AuditQuery, Problem> {
+    let mut asked = AuditQuery { before: None, since: TsMs(0), limit: most.min(100) };
+    for pair in pairs(query) {
+        let (name, value) = pair?;
+        match name.as_str() {
+            "since" if value == "0" => asked.since = TsMs(0),
+            "since" => {
+                let wrong = |_| Problem::unprocessable("invalid_since", "since is no instant");
+                asked.since = TsMs::from_text(&value).map_err(wrong)?;
+            }
+            "cursor" => {
+                let wrong = |_| Problem::unprocessable("invalid_cursor", "cursor is none that an answer has had");
+                asked.before = Some(value.parse().map_err(wrong)?);
+            }
+            "limit" => asked.limit = limit_of(&value, most)?,
+            _ => {}
+        }
+    }
+    Ok(asked)
+}
+
+fn limit_of(text: &str, most: usize) -> Result<usize, Problem> {
+    let wrong = || Problem::unprocessable("invalid_limit", format!("limit is not an integer from 1 to {most}"));
+    text.parse().ok().filter(|limit| (1..=most).contains(limit)).ok_or_else(wrong)
 }
 
 pub(super) fn user(text: String) -> Result<UserId<'static>, Problem> {

@@ -5,7 +5,7 @@ use super::app::App;
 use super::gate::Caller;
 use super::openapi;
 use super::problem::Problem;
-use super::resource::{cap, check, events, metrics, probes, reserve, rules, status, users};
+use super::resource::{audit, cap, check, events, metrics, probes, reserve, rules, status, users};
 use super::route::Class::{BodyThenRead, Light, Operation, Read, Write};
 use super::route::{Answer, Call, FastRoute, Listener, Place, Route};
 use crate::auth::Scope;
@@ -73,6 +73,7 @@ routes! {
     GET    "/readyz"            getReadiness  probes::readyz,     Open,                      Both,       Operation,    None;
     GET    "/metrics"           getMetrics    metrics::metrics,   Needs(Scope::Metrics),     Admin,      Operation,    None;
     GET    "/status"            getStatus     status::status,     Needs(Scope::Metrics),     Admin,      Operation,    None;
+    GET    "/audit"             listAudit     audit::list,        Needs(Scope::Admin),       Admin,      Read,         None;
     GET    "/version"           getVersion    status::version,    Needs(Scope::Metrics),     Admin,      Operation,    None;
 }
 

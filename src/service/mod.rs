@@ -1,5 +1,6 @@
 //! The use cases: what a call means, without what it travels in. Each takes parsed input and gives a result or a small error.
 
+mod audit;
 mod counting;
 mod decisions;
 mod figures;
@@ -10,6 +11,7 @@ mod rules;
 mod status_board;
 mod users;
 
+pub use audit::{Audit, AuditEntry, AuditError};
 pub use counting::{Batch, BatchError, CountError, CountedEvent, Counting, SingleEvent, TOO_MANY_KINDS_DETAIL};
 pub use decisions::{Decisions, ReserveError};
 pub use figures::describe as describe_metrics;
@@ -18,7 +20,7 @@ pub use process::metrics as process_metrics;
 pub use readiness::{BackFill, Readiness};
 pub use rules::{ChangeError, Rules};
 pub use status_board::StatusBoard;
-pub use users::Users;
+pub use users::{EraseError, Users};
 
 use crate::input::EventReader;
 use crate::shard::Shards;
@@ -32,6 +34,7 @@ pub struct Services {
     pub users: Users,
     pub rules: Rules,
     pub operation: Operation,
+    pub audit: Audit,
 }
 
 /// What the use cases need besides the shards.
@@ -48,12 +51,14 @@ impl Services {
     pub fn new(shards: &Shards, parts: ServiceParts) -> Self {
         let ServiceParts { store, events, max_batch, readiness, status } = parts;
         let (router, reader) = (shards.router(), shards.reader());
+        let audit = Audit::new(store.clone(), reader.clock().clone());
         Self {
             counting: Counting::new(router.clone(), events, max_batch),
             decisions: Decisions::new(router.clone(), reader.clone()),
-            users: Users::new(router.clone(), reader.clone()),
-            rules: Rules::new(shards.rulebook().clone(), router.clone()),
+            users: Users::new(router.clone(), reader.clone(), store.clone(), audit.clone()),
+            rules: Rules::new(shards.rulebook().clone(), router.clone(), audit.clone()),
             operation: Operation::new(router.clone(), reader.clone(), store, readiness, status),
+            audit,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::table::Table;
 use super::tables::erased::erased_until;
 use super::tables::journal::rows as journal_rows;
 use super::tables::reservations::ReservationRow;
-use super::tables::{changes, due};
+use super::tables::{audit, changes, due};
 use super::whole::{self, Damage, Logs};
 use rocksdb::{DB, DBRecoveryMode, ReadOptions};
 use serde::Serialize;
@@ -167,6 +167,7 @@ fn is_row(table: Option<Table>, key: &[u8], value: &[u8]) -> bool {
         Some(Table::Reservations) => ReservationRow::decode(value).is_some(),
         Some(Table::Erased) => key.len() == 17 && erased_until(value).is_some(),
         Some(Table::Rules) => serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok(),
+        Some(Table::Audit) => audit::is_row(key, value),
         Some(Table::KafkaOffsets | Table::Meta) | None => true,
     }
 }

@@ -12,6 +12,7 @@
 //! | rules | rule id | the rule | a change of rules |
 //! | pulled | topic, 0, partition, .. | how far it was taken | what takes events from Kafka |
 //! | meta | shard, field | a number | trimming, judging by new rules |
+//! | audit | sequence | when, the change in JSON | a change that somebody made |
 //! | default | field | format, store id, ... | opening and closing |
 //!
 //! From the top down; a file uses those below it:
@@ -87,6 +88,7 @@ pub use repair::repair;
 pub use room::{Room, Unbounded};
 pub use row::{RowKey, RowKeys};
 pub use store::{MIRROR, Store, StoreInfo};
+pub use tables::audit::{AUDIT_LINES, Audit, AuditRow};
 pub use tables::caps::{CapEntry, Caps, CapsPage};
 pub use tables::changes::Change;
 pub use tables::due::{Due, DueRow};

@@ -315,7 +315,7 @@ impl StoreOptions {
                     filter.decide_tombstone(value)
                 });
             }
-            Table::Rules | Table::KafkaOffsets | Table::Meta => {}
+            Table::Rules | Table::KafkaOffsets | Table::Meta | Table::Audit => {}
         }
         options
     }

@@ -13,6 +13,7 @@ use super::overlay::flush::Flusher;
 use super::overlay::{Overlay, OverlayFigures};
 use super::table::Table;
 use super::tables::Tables;
+use super::tables::audit::Audit;
 use super::tables::caps::Caps;
 use super::tables::due::Due;
 use super::tables::erased::Erased;
@@ -84,6 +85,10 @@ impl Store {
 
     pub fn meta(&self) -> &Meta {
         &self.tables.meta
+    }
+
+    pub fn audit(&self) -> &Audit {
+        &self.tables.audit
     }
 
     pub fn changes(&self) -> &Arc<ChangeLog> {

@@ -13,10 +13,11 @@ pub(crate) enum Table {
     Rules,
     KafkaOffsets,
     Meta,
+    Audit,
 }
 
 impl Table {
-    pub(crate) const ALL: [Table; 10] = [
+    pub(crate) const ALL: [Table; 11] = [
         Table::Logs,
         Table::Journal,
         Table::Caps,
@@ -27,6 +28,7 @@ impl Table {
         Table::Rules,
         Table::KafkaOffsets,
         Table::Meta,
+        Table::Audit,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -42,6 +44,7 @@ impl Table {
             // The name that it had first.
             Table::KafkaOffsets => "pulled",
             Table::Meta => "meta",
+            Table::Audit => "audit",
         }
     }
 }

@@ -51,7 +51,7 @@ fn a_directory_of_the_first_format_is_taken_over_with_all_it_holds() {
     let id = store.info().id.clone();
     drop(store);
     let mut rocks = rocks(dir.path());
-    for table in ["reservations", "erased", "rules"] {
+    for table in ["reservations", "erased", "rules", "audit"] {
         rocks.drop_cf(table).unwrap();
     }
     rocks.put(b"format", b"1").unwrap();

@@ -1,6 +1,7 @@
 //! The handlers, a file a resource. A handler reads its call, has it admitted, has `crate::service` do it, and writes the
 //! answer.
 
+pub(super) mod audit;
 pub(super) mod cap;
 pub(super) mod check;
 pub(super) mod events;

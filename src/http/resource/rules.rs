@@ -101,7 +101,8 @@ pub(in crate::http) async fn put(app: &Arc<App>, call: &mut Call) -> Answer {
     let rules = &app.services.rules;
     rules.accepts_changes()?;
     let _permit = call.route.admit(app)?;
-    let (is_new, view) = rules.put(rule, expect).await?;
+    let key = call.caller.key_id().map(str::to_owned);
+    let (is_new, view) = rules.put(key, rule, expect).await?;
     Ok(with_etag(if is_new { StatusCode::CREATED } else { StatusCode::OK }, view))
 }
 
@@ -129,7 +130,8 @@ pub(in crate::http) async fn delete(app: &Arc<App>, call: &mut Call) -> Answer {
     let rules = &app.services.rules;
     rules.accepts_changes()?;
     let _permit = call.route.admit(app)?;
-    rules.delete(id, expect).await?;
+    let key = call.caller.key_id().map(str::to_owned);
+    rules.delete(key, id, expect).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -111,6 +111,7 @@ pub(in crate::http) async fn get(app: &Arc<App>, call: &mut Call) -> Answer {
 pub(in crate::http) async fn delete(app: &Arc<App>, call: &mut Call) -> Answer {
     let user = query::user_of_path(call.path())?;
     let _permit = call.route.admit(app)?;
-    let erasure = app.services.users.erase(&user).await?;
+    let key = call.caller.key_id().map(str::to_owned);
+    let erasure = app.services.users.erase(key, &user).await?;
     Ok(json(&Receipt::new(user.as_str(), &erasure)))
 }

@@ -8,6 +8,7 @@ use crate::store::row::ShardPrefix;
 use crate::store::table::Table;
 use rocksdb::WriteBatch;
 use siphasher::sip128::{Hasher128, SipHasher24};
+use std::fmt;
 use std::hash::Hasher;
 use std::sync::Arc;
 
@@ -18,6 +19,12 @@ pub(in crate::store) const TOMBSTONE_MS: u64 = 35 * 86_400_000;
 /// <https://www.aumasson.jp/siphash/siphash.pdf>
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UserMark(u128);
+
+impl fmt::Display for UserMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
 
 impl UserMark {
     fn key(self, shard: ShardId) -> [u8; 17] {

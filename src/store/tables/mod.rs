@@ -1,5 +1,6 @@
 //! A type a table: its keys, its bytes, what is read of it and what a commit writes into it.
 
+pub(in crate::store) mod audit;
 pub(in crate::store) mod caps;
 pub(in crate::store) mod changes;
 pub(in crate::store) mod due;
@@ -11,6 +12,7 @@ pub(in crate::store) mod reservations;
 pub(in crate::store) mod rules;
 
 use super::db::Db;
+use audit::Audit;
 use caps::Caps;
 use due::Due;
 use erased::Erased;
@@ -29,6 +31,7 @@ pub(in crate::store) struct Tables {
     pub rules: Rules,
     pub kafka_offsets: KafkaOffsets,
     pub meta: Meta,
+    pub audit: Audit,
 }
 
 impl Tables {
@@ -41,6 +44,7 @@ impl Tables {
             rules: Rules::new(db.clone()),
             kafka_offsets: KafkaOffsets::new(db.clone()),
             meta: Meta::new(db.clone()),
+            audit: Audit::new(db.clone()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Who may do what, from outside: keys and their file, what is open without keys, TLS, the listeners, the audit.
 
+mod audit;
 mod certificates;
 mod keys;
 mod open;
