@@ -56,11 +56,13 @@ impl Audit {
         let Some(last) = last.map(u64::to_be_bytes) else { return Ok(Vec::new()) };
         let mode = IteratorMode::From(&last, Direction::Reverse);
         let rows = self.db.rocks.iterator_cf(self.db.cf(Table::Audit), mode);
-        let row = |row: Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>| {
+        let mut page = Vec::new();
+        for row in rows.take(max) {
             let (key, value) = row.map_err(StoreError::rocks("reading the audit"))?;
-            decode(&key, &value).ok_or(StoreError::Corrupt { table: "audit", what: "a line is too short" })
-        };
-        rows.take(max).map(row).collect()
+            let row = decode(&key, &value);
+            page.push(row.ok_or(StoreError::Corrupt { table: "audit", what: "a line is too short" })?);
+        }
+        Ok(page)
     }
 }
 
