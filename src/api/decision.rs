@@ -22,13 +22,19 @@ pub enum CandidateBody {
     /// An ad alone.
     Ad(IdText),
     /// An ad with the keys that are judged besides its own: at most 16, each `<level>:<id>`.
-    WithKeys { da: IdText, keys: Vec<String> },
+    WithKeys {
+        /// The ad.
+        da: IdText,
+        /// Keys besides the ad's own
+        keys: Vec<String>,
+    },
 }
 
-// The body of `/check`: which of these ads may this user see?
+/// The body of `/check`: which of these ads may this user see?
 #[derive(Debug, Clone, PartialEq, utoipa::ToSchema)]
 #[schema(example = json!({"user": "u1", "candidates": ["77", {"da": "78", "keys": ["campaign:42"]}]}))]
 pub struct CheckBody<'a> {
+    /// The user.
     #[schema(value_type = IdText)]
     pub user: UserId<'a>,
     /// At most 1,000.
@@ -43,16 +49,18 @@ pub struct CheckBody<'a> {
 }
 
 impl CheckBody<'_> {
+    /// The same, independent of the text it was read from.
     pub fn into_owned(self) -> CheckBody<'static> {
         let candidates = self.candidates.into_iter().map(Candidate::into_owned).collect();
         CheckBody { user: self.user.into_owned(), candidates, kind: self.kind, at: self.at }
     }
 }
 
-// The body of `/reserve`: reserve the first of these ads that this user may see.
+/// The body of `/reserve`: reserve the first of these ads that this user may see.
 #[derive(Debug, Clone, PartialEq, utoipa::ToSchema)]
 #[schema(example = json!({"user": "u1", "candidates": ["77", {"da": "78", "keys": ["campaign:42"]}], "want": 1, "ttl": "60s", "id": "req-9"}))]
 pub struct ReserveBody<'a> {
+    /// The user.
     #[schema(value_type = IdText)]
     pub user: UserId<'a>,
     /// In the order of preference, at most 1,000. One named twice is judged twice.
@@ -76,6 +84,7 @@ pub struct ReserveBody<'a> {
 }
 
 impl ReserveBody<'_> {
+    /// The same, independent of the text it was read from.
     pub fn into_owned(self) -> ReserveBody<'static> {
         ReserveBody {
             user: self.user.into_owned(),
@@ -89,12 +98,14 @@ impl ReserveBody<'_> {
     }
 }
 
-// The body of `/release`: give back what is reserved under an id.
+/// The body of `/release`: give back what is reserved under an id.
 #[derive(Debug, Clone, PartialEq, utoipa::ToSchema)]
 #[schema(example = json!({"user": "u1", "id": "req-9"}))]
 pub struct ReleaseBody<'a> {
+    /// The user.
     #[schema(value_type = IdText)]
     pub user: UserId<'a>,
+    /// The id of the call of `/reserve`.
     #[schema(value_type = IdText)]
     pub id: EventId<'a>,
     /// Only what is reserved of this ad
@@ -103,6 +114,7 @@ pub struct ReleaseBody<'a> {
 }
 
 impl ReleaseBody<'_> {
+    /// The same, independent of the text it was read from.
     pub fn into_owned(self) -> ReleaseBody<'static> {
         ReleaseBody { user: self.user.into_owned(), id: self.id.into_owned(), da: self.da.map(DaId::into_owned) }
     }

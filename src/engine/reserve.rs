@@ -6,6 +6,7 @@ use crate::model::{Entry, Kind, MAX_RESERVATION_BYTES, MAX_RESERVATIONS, Reserva
 /// Until when a reservation counts that nobody confirms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReservationTerm {
+    /// Until this instant.
     Until(TsMs),
     /// It is an event from the start.
     ForGood,

@@ -11,12 +11,16 @@ use crate::model::Event;
 /// What a JSON body holds, by its first byte; whether it is JSON at all shows only when it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
+    /// It begins with `{`.
     Object,
+    /// It begins with `[`.
     Array,
+    /// Anything else.
     Scalar,
 }
 
 impl Body {
+    /// Looks at the first byte that is not white space.
     pub fn peek(body: &[u8]) -> Self {
         match body.trim_ascii_start().first() {
             Some(b'{') => Self::Object,
@@ -34,6 +38,7 @@ impl Body {
 
 /// Why a whole body is refused. Whatever of it was read before must not be counted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum BodyError {
     #[error("the body is {0}")]
     NotJson(#[from] NotJson),

@@ -9,10 +9,15 @@ use std::fmt;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FieldsConfig {
+    /// Where the user is.
     pub user: Option<String>,
+    /// Where the ad is.
     pub da: Option<String>,
+    /// Where the time is.
     pub ts: Option<String>,
+    /// Where the id is.
     pub id: Option<String>,
+    /// Where the kind is.
     pub kind: Option<String>,
     /// By level: the value there makes the key `<level>:<value>`.
     pub keys: BTreeMap<String, String>,
@@ -30,6 +35,7 @@ pub struct FieldsConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Framing {
+    /// Nothing: they are JSON.
     #[default]
     None,
     /// A zero byte and the four bytes of a schema's id, as serialisers that know a schema registry write them.
@@ -56,6 +62,7 @@ pub enum TsUnit {
 
 /// Why `[fields]` make no mapping; the text begins with the setting's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum FieldsError {
     #[error("fields.{field}: {path:?} is no dotted path of at most {PATH_MAX} names (such as payload.user.id)")]
     Path { field: String, path: String },

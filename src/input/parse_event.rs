@@ -20,6 +20,7 @@ pub struct Reject {
     pub detail: String,
 }
 
+#[allow(missing_docs, reason = "src/http/error_codes.rs says what each code means")]
 impl Reject {
     pub const INVALID_JSON: &'static str = "invalid_json";
     pub const NOT_AN_OBJECT: &'static str = "not_an_object";

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 pub struct NotJson {
     /// Bytes before the spot.
     pub at: usize,
+    /// What is wrong there.
     pub why: String,
 }
 

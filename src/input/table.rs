@@ -18,6 +18,7 @@ enum Column {
 
 /// Why a header makes no table of events.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum TableError {
     #[error("no column is named {0:?}; there are {1}")]
     NoColumn(String, String),

@@ -2,7 +2,9 @@
 
 use crate::store::StoreError;
 
+/// Why the adapter or the output did not start, or ended.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum KafkaError {
     #[error("this freqcap was built without Kafka (cargo feature `kafka`); leave out --kafka-brokers")]
     NotBuilt,

@@ -71,9 +71,13 @@ use tokio_util::sync::CancellationToken;
 /// What the adapter works on.
 #[derive(Clone)]
 pub struct Parts {
+    /// Takes the events.
     pub router: Router,
+    /// Keeps how far the topic was read.
     pub store: Arc<Store>,
+    /// Parses records.
     pub events: EventReader,
+    /// Tells which events lie ahead.
     pub clock: Clock,
     /// How far back it starts reading where nothing else is said.
     pub retention_ms: u64,
@@ -108,14 +112,17 @@ pub struct Running {
 }
 
 impl Running {
+    /// Its progress, for others.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
+    /// Cancelled, the adapter begins to stop.
     pub fn stop_token(&self) -> CancellationToken {
         self.stop.clone()
     }
 
+    /// Cancelled when the adapter cannot go on.
     pub fn failed_token(&self) -> CancellationToken {
         self.failed.clone()
     }

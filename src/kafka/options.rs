@@ -112,28 +112,35 @@ impl Settings {
 pub struct Cluster {
     /// Where to find it: `host:port`, several separated by commas.
     pub brokers: String,
+    /// Settings of librdkafka for every client.
     pub settings: ClientSettings,
 }
 
 /// What the output of cap changes is set up with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutputOptions {
+    /// The cluster.
     pub cluster: Cluster,
+    /// The topic that changes are written to.
     pub topic: String,
 }
 
 /// What the adapter is set up with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
+    /// The cluster.
     pub cluster: Cluster,
+    /// The topic that is read.
     pub topic: String,
     /// The consumer group that offsets are committed under.
     pub group: String,
+    /// Where a topic begins that was never read.
     pub from: StartFrom,
     /// The topic for what cannot be used.
     pub dead_letters: Option<String>,
     /// Threads that read and parse.
     pub consumers: usize,
+    /// What happens to a partition whose topic was made anew.
     pub on_change: OnChange,
     /// Takes the group from another store, once.
     pub takeover: bool,
@@ -146,6 +153,7 @@ pub struct Options {
 pub enum StartFrom {
     /// As far back as events can count.
     Retention,
+    /// From the first record that Kafka has.
     Earliest,
     /// From the first record that Kafka has of this time or later.
     At(TsMs),
@@ -153,6 +161,7 @@ pub enum StartFrom {
     Ago(u64),
 }
 
+/// The text is no start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is none of `retention`, `earliest`, a duration (7d), a time in ms since 1970 or in RFC 3339")]
 pub struct StartFromError;
@@ -185,7 +194,9 @@ pub enum OnChange {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ClientSettings(Vec<(String, String)>);
 
+/// Why a text gives no settings of librdkafka.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum ClientSettingsError {
     #[error("is not of the form key=value,key=value with the names of librdkafka's settings")]
     Form,
@@ -224,6 +235,7 @@ impl ClientSettings {
         Ok(())
     }
 
+    /// Names and values, in the order given.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }

@@ -5,6 +5,7 @@ use redis::{RedisError, ServerError};
 
 /// Why something was not told to Redis. It is told again.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum MirrorError {
     /// In text, for a server may repeat what it was sent, a password among it.
     #[error("connecting to Redis at {addr}: {why}")]

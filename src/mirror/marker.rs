@@ -146,6 +146,7 @@ impl Reason {
         Reason::Copied,
     ];
 
+    /// The name in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::Missing => "missing",

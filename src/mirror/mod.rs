@@ -58,6 +58,7 @@ impl Mirror {
         Self { relay: relay::Relay::new(store, options, now, status::Report::new()) }
     }
 
+    /// Its figures, for others.
     pub fn handle(&self) -> Handle {
         self.relay.report.handle.clone()
     }

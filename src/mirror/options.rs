@@ -85,14 +85,17 @@ impl Settings {
 /// What the mirror is set up with.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Where Redis is.
     pub servers: Servers,
     /// What every name of the mirror begins with, taken as it is.
     pub prefix: String,
+    /// How caps are stored there.
     pub layout: Layout,
     /// How often a full pass runs though nothing asks for it: it mends eviction and deletion by hand.
     pub sweep: Duration,
     /// Takes the prefix from another store, once.
     pub takeover: bool,
+    /// How long connecting may take.
     pub connect_timeout: Duration,
     /// How long one pipeline may take.
     pub response_timeout: Duration,
@@ -102,6 +105,7 @@ pub struct Options {
     pub keep_told: Duration,
     /// With more changes waiting than this, in all or in one shard, they are dropped: a full pass is cheaper then.
     pub max_waiting: u64,
+    /// The same, of one shard.
     pub max_waiting_of_shard: u64,
     /// How often a quiet Redis is asked whether it still knows what it was told.
     pub probe: Duration,
@@ -110,6 +114,7 @@ pub struct Options {
 }
 
 impl Options {
+    /// The defaults, for these servers.
     pub fn new(servers: Servers) -> Self {
         Self {
             servers,
@@ -131,6 +136,7 @@ impl Options {
 
 /// Why a text names no Redis.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum ServersError {
     #[error("names no server")]
     Empty,

@@ -31,6 +31,7 @@ impl State {
     const ALL: [State; 6] =
         [State::Off, State::Foreign, State::Connecting, State::FullPass, State::Live, State::Copied];
 
+    /// The name in `/status` and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             State::Off => "off",
@@ -46,6 +47,7 @@ impl State {
 /// The figures of one instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
+    /// What the mirror is doing.
     pub state: State,
     /// Changes that Redis has not acknowledged.
     pub pending: u64,
@@ -55,13 +57,16 @@ pub struct Snapshot {
     pub passes: Vec<(&'static str, u64)>,
     /// Caps set and removed in Redis since the start.
     pub sets: u64,
+    /// Caps removed there since the start.
     pub removes: u64,
+    /// Errors since the start.
     pub errors: u64,
     /// Keys of whichever kind that Redis was found to have evicted.
     pub evicted: u64,
 }
 
 impl Snapshot {
+    /// Full syncs begun, whatever the reason.
     pub fn full_passes(&self) -> u64 {
         self.passes.iter().map(|(_, count)| count).sum()
     }
@@ -91,11 +96,13 @@ impl Handle {
         *self.0.server_time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What the mirror is doing.
     pub fn state(&self) -> State {
         let state = usize::from(self.0.state.load(Ordering::Relaxed));
         State::ALL.get(state).copied().unwrap_or(State::Off)
     }
 
+    /// The figures now.
     pub fn snapshot(&self) -> Snapshot {
         let get = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
         let passes = Reason::ALL.iter().zip(&self.0.passes);

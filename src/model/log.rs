@@ -15,6 +15,7 @@ pub const MAX_ROW_BYTES: usize = 1 << 20;
 /// One counted event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
+    /// When it happened.
     pub ts: TsMs,
     /// [`super::Event::hash`]; 0 where the event had no id.
     pub hash: u64,
@@ -23,9 +24,11 @@ pub struct Entry {
 /// The counted events of one kind, oldest first; of one instant, in the order in which they were counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
+    /// The kind.
     pub kind: Kind,
     /// How many events were counted besides those kept.
     pub trimmed: u64,
+    /// The events that are kept, oldest first.
     pub entries: SmallVec<[Entry; 2]>,
     /// Reservations that no event has confirmed, in the order in which they were made: beside the entries, not among
     /// them, so that one that lapses has pushed nothing out.
@@ -47,6 +50,7 @@ impl Section {
         &self.entries[self.entries.len().saturating_sub(history_limit)..]
     }
 
+    /// Whether another event would push one out.
     pub fn is_full(&self, history_limit: usize) -> bool {
         self.entries.len() >= history_limit
     }
@@ -55,6 +59,7 @@ impl Section {
 /// What became of an entry given to a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inserted {
+    /// It is in the log.
     Kept,
     /// The log is full of newer events: only the lifetime count rose.
     OnlyCounted,
@@ -68,10 +73,12 @@ pub struct Log {
 }
 
 impl Log {
+    /// A log without events.
     pub const fn empty() -> Self {
         Self { sections: SmallVec::new_const() }
     }
 
+    /// The events of a kind; `None` if there are none.
     pub fn section(&self, kind: Kind) -> Option<&Section> {
         self.sections.iter().find(|section| section.kind == kind)
     }
@@ -81,6 +88,7 @@ impl Log {
         self.sections.iter().filter_map(|section| section.entries.last()).map(|entry| entry.ts).max()
     }
 
+    /// Whether there are no events and no reservations.
     pub fn is_empty(&self) -> bool {
         self.sections.is_empty()
     }

@@ -12,6 +12,7 @@ pub type Limit = Option<u64>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
+    /// It caps.
     #[default]
     Enforce,
     /// Evaluated, reported and measured; never caps.
@@ -24,14 +25,17 @@ pub enum Mode {
 pub struct RuleId(Arc<str>);
 
 impl RuleId {
+    /// The id of the rule that the flags make.
     pub const DEFAULT: &'static str = "default";
 
+    /// Checks an id.
     pub fn new(text: &str) -> Result<Self, RuleError> {
         let fits = (1..=64).contains(&text.len())
             && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-'));
         if fits { Ok(Self(text.into())) } else { Err(RuleError::Id) }
     }
 
+    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -39,6 +43,7 @@ impl RuleId {
 
 /// Why a rule is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum RuleError {
     #[error("a rule id is 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`")]
     Id,
@@ -51,11 +56,17 @@ pub enum RuleError {
 /// At most `limit` events of `kind` per user in `window`, for the keys that `key` names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
+    /// Its name.
     pub id: RuleId,
+    /// The keys whose events it counts.
     pub key: KeyPattern,
+    /// The kind of events that it counts.
     pub kind: Kind,
+    /// At most this many events in the window.
     pub limit: Limit,
+    /// The window.
     pub window: Window,
+    /// Whether it caps.
     pub mode: Mode,
 }
 

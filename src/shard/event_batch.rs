@@ -26,10 +26,12 @@ pub struct EventBatch {
 }
 
 impl EventBatch {
+    /// How many events it has.
     pub fn len(&self) -> usize {
         self.events.len()
     }
 
+    /// Whether it has no events.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
@@ -123,6 +125,7 @@ impl EventBatchBuilder {
         self.without_time + self.batches.iter().map(EventBatch::len).sum::<usize>()
     }
 
+    /// Whether no event was added.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -20,6 +20,7 @@ const KEYS_AT_ONCE: usize = 2_000;
 
 /// Why a read has no answer.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum ReaderError {
     #[error(transparent)]
     Store(StoreError),
@@ -70,13 +71,21 @@ pub(super) enum NoPlace {
 /// What is said of one candidate of many.
 #[derive(Debug)]
 pub struct CandidateVerdict<'a> {
+    /// The ad.
     pub da: &'a str,
+    /// Whether an enforced rule caps it.
     pub capped: bool,
+    /// When the last cap ends.
     pub capped_until: Option<TsMs>,
+    /// The rule that binds.
     pub rule: Option<&'a RuleId>,
+    /// The key that the rule counts.
     pub key: Option<&'a str>,
+    /// Events in the window.
     pub count: u64,
+    /// The limit of the rule.
     pub limit: Limit,
+    /// Events left until the rule caps.
     pub remaining: Limit,
     /// The instant asked for lies before what a full log keeps: `count` is a lower bound.
     pub partial: bool,
@@ -131,6 +140,7 @@ impl Reader {
         tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)?
     }
 
+    /// The clock that reads go by.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }

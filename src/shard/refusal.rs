@@ -5,6 +5,7 @@ pub const ROW_UNREADABLE: &str = "row_unreadable";
 
 /// Why events are not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum Refusal {
     #[error("the mailbox of a writer is full")]
     Busy,

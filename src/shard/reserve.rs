@@ -24,11 +24,15 @@ const ANSWER_KEPT_FOR_GOOD_MS: u64 = 24 * 3_600_000;
 /// Reserve the first `want` candidates that are not capped.
 #[derive(Debug, Clone)]
 pub struct Reserve<'a> {
+    /// The user.
     pub user: UserId<'a>,
+    /// The ads, in the order of preference.
     pub candidates: Vec<Candidate<'a>>,
+    /// How many to reserve.
     pub want: usize,
     /// For how long, in ms; `None` is for good.
     pub ttl_ms: Option<u64>,
+    /// The id of the call and of the confirming events.
     pub id: EventId<'a>,
     /// Of the body as a JSON value: the same id with another body is another call. `None` where the id was made up: nobody
     /// can repeat such a call, and its answer is not kept.

@@ -21,17 +21,24 @@ use std::sync::Arc;
 /// A key that became capped by a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CappedKey {
+    /// The user.
     pub user: String,
+    /// The key.
     pub key: String,
+    /// When the cap ends.
     pub until: TsMs,
 }
 
 /// What became of the events of a call. Where it is returned, what it counts is durable and visible.
 #[derive(Debug, Default)]
 pub struct Counted {
+    /// Events that count.
     pub counted: usize,
+    /// Events that were counted before.
     pub duplicate: usize,
+    /// Events too old to count.
     pub late: usize,
+    /// Events from before their user's erasure.
     pub erased: usize,
     /// Of users that mean nobody: kept nowhere.
     pub ignored: usize,
@@ -41,6 +48,7 @@ pub struct Counted {
     pub capped: Vec<CappedKey>,
     /// Events that were not taken, and why: sending them again is safe where they have ids.
     pub unavailable: usize,
+    /// Why events were not taken.
     pub refusal: Option<Refusal>,
 }
 
@@ -187,6 +195,7 @@ impl Router {
         self.task_bytes.held()
     }
 
+    /// Whether the writers can take events.
     pub fn health(&self) -> &Health {
         &self.health
     }

@@ -18,15 +18,20 @@ pub const MAX_RULES: usize = 10_000;
 /// Who made a rule, and alone may change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
+    /// `--limit` and `--window`.
     Flags,
+    /// The settings file.
     File,
+    /// The HTTP interface.
     Api,
 }
 
 /// A rule with what is known about it.
 #[derive(Debug, Clone)]
 pub struct RuleView {
+    /// The rule.
     pub rule: Arc<Rule>,
+    /// Who made it.
     pub source: Source,
     /// Another one after every change.
     pub etag: String,
@@ -34,12 +39,14 @@ pub struct RuleView {
     pub complete_from: Option<TsMs>,
     /// Shards whose caps were judged since it changed, and what came of it told to Redis, where there is one.
     pub done: usize,
+    /// Shards of the process.
     pub total: usize,
 }
 
 /// What must be so before a change is made: the other side of a lost update.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Precondition {
+    /// Nothing: the change is always made.
     #[default]
     Anything,
     /// There is no such rule.
@@ -52,6 +59,7 @@ pub enum Precondition {
 
 /// Why a rule was not read or changed.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum RulebookError {
     #[error("there is no rule {0:?}")]
     Unknown(String),
@@ -185,6 +193,7 @@ impl Rulebook {
         self.0.entries.load().len()
     }
 
+    /// A rule by its id.
     pub fn get(&self, id: &str) -> Result<RuleView, RulebookError> {
         let entries = self.0.entries.load();
         let entry = RuleId::new(id).ok().and_then(|id| entries.get(&id));

@@ -32,15 +32,19 @@ pub enum PageStart {
 /// A call of `/reserve` whose answer is kept.
 #[derive(Debug)]
 pub struct UserCall {
+    /// The id of the call.
     pub id: String,
+    /// The kind of the confirming events.
     pub kind: Kind,
     /// The ads that it reserved.
     pub das: Vec<String>,
+    /// Until when a repetition gets the same answer.
     pub kept_until: TsMs,
 }
 
 /// What is held of a user under one key, as reads see it.
 pub struct UserLog {
+    /// The key.
     pub key: String,
     log: Log,
     policy: Arc<Policy>,
@@ -50,11 +54,13 @@ pub struct UserLog {
 /// An event, or a reservation.
 #[derive(Debug)]
 pub struct UserEvent {
+    /// When it happened, or was reserved.
     pub ts: TsMs,
     /// Of the ad and the event's id, where it had one.
     pub hash: Option<u64>,
     /// Of a reservation: when it lapses.
     pub expires_at: Option<TsMs>,
+    /// When it leaves the window of each rule that counts it.
     pub leaves: Vec<RuleExit>,
 }
 

@@ -18,6 +18,7 @@ use serde::Serialize;
 /// What was found in a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TableCheck {
+    /// The name of the table.
     pub table: &'static str,
     /// Rows that can be read.
     pub rows: u64,
@@ -32,16 +33,19 @@ pub struct TableCheck {
 pub struct Verified {
     /// What is wrong with files.
     pub files: Vec<Damage>,
+    /// What was found in each table.
     pub tables: Vec<TableCheck>,
 }
 
 impl Verified {
+    /// Whether nothing is damaged.
     pub fn is_whole(&self) -> bool {
         self.files.is_empty() && self.tables.iter().all(TableCheck::is_whole)
     }
 }
 
 impl TableCheck {
+    /// Whether every row can be read.
     pub fn is_whole(&self) -> bool {
         self.undecodable == 0 && self.unreadable == 0
     }

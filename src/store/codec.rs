@@ -43,6 +43,7 @@ const TRIMMED_MAX: u64 = i64::MAX as u64;
 /// A log as it is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogRow {
+    /// The log.
     pub log: Log,
     /// Whether `caps` may hold a row for this key; where this is false it certainly holds none.
     pub may_cap: bool,

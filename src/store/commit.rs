@@ -106,6 +106,7 @@ impl<'s> Commit<'s> {
         self.parts.tables.kafka_offsets.put_aside(&mut self.batch, mark, offset, code);
     }
 
+    /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.batch.is_empty() && self.journal.is_empty()
     }

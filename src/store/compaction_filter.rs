@@ -32,6 +32,7 @@ impl CompactionFilter {
     /// A log is reclaimed this long after it became void, in ms: a clock may be corrected by less.
     const MARGIN_MS: u64 = 3_600_000;
 
+    /// Sets what compactions keep from now on.
     pub fn set_keep(&self, keep: Keep) {
         self.keep.store(Some(Arc::new(keep)));
     }

@@ -23,6 +23,7 @@ const SCAN_ROWS_PER_KEY: usize = 4;
 /// Some logs of a user with their keys, and where to go on.
 #[derive(Debug, Default)]
 pub struct UserLogs {
+    /// Keys and logs, in the order of the keys.
     pub logs: Vec<(String, LogRow)>,
     /// The key to go on after; `None` at the end.
     pub next: Option<String>,

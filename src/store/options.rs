@@ -43,8 +43,11 @@ pub enum Compression {
     /// LZ4, and Zstd at the last level, where nine tenths of the rows are and writing is rarest.
     #[default]
     Lz4,
+    /// Zstd at all levels.
     Zstd,
+    /// Snappy at all levels.
     Snappy,
+    /// Not at all.
     None,
 }
 
@@ -70,10 +73,12 @@ pub struct ByteSizeError;
 const SIZE_UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
 
 impl ByteSize {
+    /// So many MiB.
     pub const fn mib(count: u64) -> Self {
         Self(count << 20)
     }
 
+    /// The size in bytes.
     pub fn as_usize(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
@@ -165,13 +170,17 @@ impl Settings {
 /// What a store is opened with.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
+    /// Where the data is; belongs to one process at a time.
     pub data_dir: PathBuf,
     /// Whose users it holds.
     pub shards: ShardSet,
+    /// RocksDB on disk or in memory.
     pub storage: StorageKind,
+    /// What an acknowledged event survives.
     pub durability: Durability,
     /// Whether changes of caps are noted for a mirror.
     pub keep_changes: bool,
+    /// Memory for blocks read from files.
     pub block_cache: ByteSize,
     /// Memory for logs that are not in a file yet: half of it is filled while the other half is written.
     pub overlay_size: ByteSize,
@@ -180,8 +189,11 @@ pub struct StoreOptions {
     /// Size of the journal's write buffer; every other table has a quarter. Up to two of each, and all together three times
     /// as much as this.
     pub write_buffer: ByteSize,
+    /// Bits of a bloom filter for each row.
     pub bloom_bits: f64,
+    /// How rows are compressed.
     pub compression: Compression,
+    /// Threads that flush and compact.
     pub background_jobs: i32,
     /// Seconds after which a file of logs is rewritten even if nothing pushes it out, so that void logs go.
     pub rewrite_after_s: u64,

@@ -13,6 +13,7 @@ const DA: u8 = 1;
 pub struct RowKey(Box<[u8]>);
 
 impl RowKey {
+    /// The row key of a user and a key.
     pub fn new(user: &UserId<'_>, key: &CapKey<'_>) -> Self {
         let mut bytes = Vec::with_capacity(user.as_str().len() + key.as_str().len() + 2);
         Self::write(&mut bytes, user.as_str(), key.as_str());
@@ -37,6 +38,7 @@ impl RowKey {
         out.extend_from_slice(da.as_bytes());
     }
 
+    /// The bytes, without the shard.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -152,19 +154,23 @@ impl RowKeys {
         self.ends.push(self.bytes.len() as u32);
     }
 
+    /// A row key by its number.
     pub fn get(&self, number: usize) -> &[u8] {
         let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.bytes[start as usize..self.ends[number] as usize]
     }
 
+    /// The row keys in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|number| self.get(number))
     }
 
+    /// How many there are.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }

@@ -54,38 +54,47 @@ pub struct Store {
 }
 
 impl Store {
+    /// The table of logs, with the overlay above it.
     pub fn logs(&self) -> &Logs {
         &self.logs
     }
 
+    /// The table of caps.
     pub fn caps(&self) -> &Caps {
         &self.tables.caps
     }
 
+    /// The table of timers.
     pub fn due(&self) -> &Due {
         &self.tables.due
     }
 
+    /// The table of calls of `/reserve`.
     pub fn reservations(&self) -> &Reservations {
         &self.tables.reservations
     }
 
+    /// The table of erased users.
     pub fn erased(&self) -> &Erased {
         &self.tables.erased
     }
 
+    /// The table of rules.
     pub fn rules(&self) -> &Rules {
         &self.tables.rules
     }
 
+    /// The table of how far Kafka's partitions are taken.
     pub fn kafka_offsets(&self) -> &KafkaOffsets {
         &self.tables.kafka_offsets
     }
 
+    /// The fields of the store and of its shards.
     pub fn meta(&self) -> &Meta {
         &self.tables.meta
     }
 
+    /// The changes of caps.
     pub fn changes(&self) -> &Arc<ChangeLog> {
         &self.changes
     }
@@ -128,6 +137,7 @@ impl Store {
         self.shards
     }
 
+    /// What an acknowledged event survives.
     pub fn durability(&self) -> Durability {
         self.durability
     }
@@ -148,6 +158,7 @@ impl Store {
         self.db.is_poisoned()
     }
 
+    /// Refuses every write from now on.
     pub fn poison(&self) {
         self.db.poison();
     }

@@ -46,6 +46,7 @@ impl ChangeLog {
 }
 
 impl ChangeCursor {
+    /// The log that it reads.
     pub fn log(&self) -> &Arc<ChangeLog> {
         &self.log
     }
@@ -83,6 +84,7 @@ impl ChangeCursor {
         self.log.published.wait(&mut self.seen, timeout);
     }
 
+    /// Wakes whoever waits for changes.
     pub fn signal(&self) -> ChangeSignal {
         ChangeSignal(self.log.published.clone())
     }

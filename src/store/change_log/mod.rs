@@ -35,6 +35,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 /// How many changes an epoch of a sequence has room for, as a power of two: more than a shard ever has.
 const EPOCH_BITS: u32 = 40;
 
+/// The changes of caps in order, by shard, for consumers that each acknowledge how far they are.
 pub struct ChangeLog {
     db: Arc<Db>,
     table: Changes,

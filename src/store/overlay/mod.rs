@@ -113,10 +113,13 @@ pub(in crate::store) struct Overlay {
 /// Figures of the overlay, for operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OverlayFigures {
+    /// Of rows that can still change.
     pub active_bytes: usize,
+    /// Of rows that are written to a file.
     pub frozen_bytes: usize,
     /// Of the existence filters.
     pub filter_bytes: usize,
+    /// Freezes since the start.
     pub freezes: u64,
 }
 

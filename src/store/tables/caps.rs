@@ -12,14 +12,18 @@ use std::sync::Arc;
 /// A capped key of a user, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CapEntry {
+    /// The user.
     pub user: String,
+    /// The key.
     pub key: String,
+    /// When the cap ends.
     pub until: TsMs,
 }
 
 /// Some rows of `caps` in the order of their row keys, and where to go on.
 #[derive(Debug, Clone, Default)]
 pub struct CapsPage {
+    /// The rows.
     pub caps: Vec<CapEntry>,
     /// The row key to go on after; `None` at the end of the table.
     pub next: Option<Vec<u8>>,

@@ -19,10 +19,13 @@ use std::sync::Arc;
 /// One change of a cap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
+    /// The shard.
     pub shard: ShardId,
+    /// Its number in the shard; numbers rise, with gaps where changes may have been lost.
     pub seq: u64,
     /// When it was written.
     pub at: TsMs,
+    /// What became of the cap.
     pub change: CapChange,
     /// Until when the key was capped then.
     pub until: Option<TsMs>,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 /// A timer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueRow {
+    /// When it fires.
     pub due: TsMs,
     /// The row key in `caps` and `logs`.
     pub row_key: Vec<u8>,

@@ -39,6 +39,7 @@ pub type Taken = [u64; SHARDS];
 /// What a record is known by: to tell whether a topic is still the one that it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordCheck {
+    /// Its offset in the partition.
     pub offset: u64,
     /// Kafka's own time of it, in ms; -1 where it has none.
     pub ts: i64,
@@ -84,7 +85,9 @@ impl Frontier {
 /// What is known of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PulledPartition {
+    /// Where reading resumes; `None` if the partition was never read.
     pub frontier: Option<Frontier>,
+    /// How far the writers took it, by shard.
     pub taken: Box<Taken>,
     /// How often it turned out to be another topic's, and was begun anew.
     pub resets: u64,
@@ -107,6 +110,7 @@ impl Default for PulledPartition {
 pub struct MarkKey(Vec<u8>);
 
 impl MarkKey {
+    /// The mark of one writer of so many.
     pub fn new(topic: &str, partition: u32, writers: u16, writer: u16) -> Self {
         let mut key = row(topic, partition, MARK);
         key.extend_from_slice(&writers.to_be_bytes());

@@ -153,6 +153,7 @@ impl Meta {
         self.field(MIRROR_RUN_FIELD)
     }
 
+    /// Stores how this run signs. Blocks on disk.
     pub fn put_mirror_run(&self, mark: &str) -> Result<(), StoreError> {
         self.put_field(MIRROR_RUN_FIELD, Some(mark))
     }

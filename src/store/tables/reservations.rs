@@ -61,6 +61,7 @@ const PAGE_BYTES: usize = 1 << 20;
 /// Some calls of a user with their ids and without their answers, and where to go on.
 #[derive(Debug, Default)]
 pub struct UserCalls {
+    /// Ids and rows, in the order of the ids.
     pub calls: Vec<(String, ReservationRow)>,
     /// The id to go on after; `None` at the end.
     pub next: Option<String>,
