@@ -1,11 +1,11 @@
-//! Rules as they are written in files.
+//! Rules in files.
 
 use crate::input::json_text;
 use crate::model::{KeyPattern, Kind, Limit, Mode, Rule, RuleId, Window};
 use crate::settings::Value;
 use serde::{Deserialize, Deserializer};
 
-/// A rule of a file: `[[rules]]` in TOML, an object in JSON.
+/// A rule in a file: `[[rules]]` in TOML, an object in JSON.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleConfig {
@@ -16,30 +16,30 @@ pub struct RuleConfig {
     /// The kind of event that is counted.
     #[serde(default)]
     pub kind: Kind,
-    /// A positive integer; `"none"`, or null in JSON, exempts. Must be written out.
+    /// A positive integer; `"none"`, or null in JSON, exempts. Required.
     #[serde(deserialize_with = "limit")]
     pub limit: Limit,
-    /// A duration, `lifetime`, or a calendar period with its time zone.
+    /// A duration, `lifetime`, or a calendar unit with a time zone.
     #[serde(deserialize_with = "window")]
     pub window: Window,
-    /// Whether the rule caps, or only tells what it would do.
+    /// Whether the rule caps, or only reports what it would do.
     #[serde(default)]
     pub mode: Mode,
 }
 
 impl RuleConfig {
-    /// The rule `default`: on every ad.
+    /// The rule `default`, for every ad.
     pub fn default_rule(limit: Limit, window: Window, kind: Kind) -> Self {
         let (id, key) = (RuleId::DEFAULT.to_owned(), "da:*".to_owned());
         Self { id, key, kind, limit, window, mode: Mode::Enforce }
     }
 
-    /// Reads a window as a flag has it; the error completes "`text` ...".
+    /// Parses a window as flags have it. The error completes "`text` ...".
     pub fn read_window(text: &str) -> Result<Window, String> {
         Window::read(text)
     }
 
-    /// Reads JSON: an array of rules, or an object with that array as `rules`.
+    /// Parses JSON: an array of rules, or an object with that array as `rules`.
     pub fn list(json: &str) -> Result<Vec<Self>, String> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -54,7 +54,7 @@ impl RuleConfig {
         serde_json::from_str(json).map(|Object { rules }| rules).map_err(told)
     }
 
-    /// Checks the rule; the error begins with its id.
+    /// Checks the rule. The error begins with its id.
     pub fn rule(&self, history_limit: usize) -> Result<Rule, String> {
         let told = |why: &dyn std::fmt::Display| format!("rule {:?}: {why}", self.id);
         let rule = Rule {
@@ -70,7 +70,7 @@ impl RuleConfig {
     }
 }
 
-/// What may stand for a limit or a window.
+/// The JSON types of a limit.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Written {

@@ -1,4 +1,4 @@
-//! Why the adapter does not start, or cannot go on. What passes by itself (a broker that is away) is no error.
+//! Why the adapter does not start, or cannot go on. A broker that is away is not an error: the adapter waits.
 
 use crate::store::StoreError;
 
