@@ -19,10 +19,9 @@ const NO_LIMIT: u64 = 1 << 50;
 
 /// The limit of this process; `None` if there is none, or nothing can be read.
 pub fn container_limit() -> Option<ContainerLimit> {
-    let read = |path: &Path| std::fs::read_to_string(path).ok();
-    let groups = read(Path::new("/proc/self/cgroup"))?;
-    let mounts = read(Path::new("/proc/self/mountinfo"))?;
-    limit_of(&groups, &mounts, &read)
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    limit_of(&groups, &mounts, &|path| std::fs::read_to_string(path).ok())
 }
 
 /// The lowest limit for a process with this `/proc/self/cgroup` and `/proc/self/mountinfo`. `read` returns the text of

@@ -25,10 +25,10 @@ impl File {
     }
 
     pub(super) fn of_text(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let told = |why: String| ConfigError(format!("{}: {why}", path.display()));
         let text = json_text(text);
-        let table: Table = text.parse().map_err(|why| told(syntax_error(&why, text)))?;
-        Self::of_table(path, table).map_err(told)
+        let table = text.parse().map_err(|why| syntax_error(&why, text));
+        let file = table.and_then(|table| Self::of_table(path, table));
+        file.map_err(|why| ConfigError(format!("{}: {why}", path.display())))
     }
 
     fn of_table(path: &Path, table: Table) -> Result<Self, String> {

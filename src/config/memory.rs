@@ -180,36 +180,45 @@ pub(super) fn split(
     fixed: impl Fn(Part) -> Option<u64>,
     least: impl Fn(Part) -> u64,
 ) -> Result<[u64; Part::ALL.len()], TooLittle> {
-    let least = |part: Part| part.least().max(least(part));
-    let share = |part: Part, scale: u64| {
-        fixed(part).unwrap_or_else(|| {
-            let proportional = u64::try_from((u128::from(part.weight()) * u128::from(scale)) >> SCALE_BITS);
-            let wanted = proportional.unwrap_or(u64::MAX) / KIB * KIB;
-            wanted.min(part.most()).max(least(part))
-        })
-    };
-    let sum = |scale: u64| Part::ALL.into_iter().fold(0u64, |sum, part| sum.saturating_add(share(part, scale)));
-    let left = budget.saturating_sub(own(budget));
-    if sum(0) > left {
-        return Err(TooLittle { needed: needed_for(sum(0)) });
+    let available = budget.saturating_sub(own(budget));
+    let smallest = shares_at(0, &fixed, &least);
+    if sum(&smallest) > available {
+        return Err(TooLittle { needed: needed_for(sum(&smallest)) });
     }
     // Finds the largest scale whose shares fit. Their sum never falls as the scale grows.
     let (mut fits, mut exceeds) = (0, 1 << (SCALE_BITS + 14));
     while exceeds - fits > 1 {
         let middle = fits + (exceeds - fits) / 2;
-        if sum(middle) <= left { fits = middle } else { exceeds = middle }
+        if sum(&shares_at(middle, &fixed, &least)) <= available { fits = middle } else { exceeds = middle }
     }
-    Ok(Part::ALL.map(|part| share(part, fits)))
+    Ok(shares_at(fits, &fixed, &least))
 }
 
 /// The scale of a 1 GiB budget, as a power of two.
 const SCALE_BITS: u32 = 20;
 
+/// The share of each part at a scale: proportional to its weight, in whole KiB, within its minimum and maximum.
+fn shares_at(scale: u64, fixed: &impl Fn(Part) -> Option<u64>, least: &impl Fn(Part) -> u64) -> [u64; Part::ALL.len()] {
+    Part::ALL.map(|part| {
+        fixed(part).unwrap_or_else(|| {
+            let proportional = u64::try_from((u128::from(part.weight()) * u128::from(scale)) >> SCALE_BITS);
+            let wanted = proportional.unwrap_or(u64::MAX) / KIB * KIB;
+            wanted.min(part.most()).max(part.least()).max(least(part))
+        })
+    })
+}
+
+fn sum(shares: &[u64]) -> u64 {
+    shares.iter().fold(0, |sum, share| sum.saturating_add(*share))
+}
+
 /// The smallest budget in whole MiB with room for shares of this size.
 fn needed_for(shares: u64) -> ByteSize {
-    let mib = shares.saturating_add(48 * MIB).div_ceil(MIB).saturating_mul(32).div_ceil(31);
-    let fits = |mib: &u64| (*mib).checked_mul(MIB).is_none_or(|bytes| bytes - own(bytes) >= shares);
-    let needed = (mib..mib + 8).find(fits).unwrap_or(mib);
+    let first = shares.saturating_add(48 * MIB).div_ceil(MIB).saturating_mul(32).div_ceil(31);
+    let mut needed = first;
+    while needed < first + 8 && needed.checked_mul(MIB).is_some_and(|bytes| bytes - own(bytes) < shares) {
+        needed += 1;
+    }
     ByteSize(needed.saturating_mul(MIB)).max(LEAST_BUDGET)
 }
 
@@ -221,9 +230,10 @@ impl MemoryPlan {
         least: impl Fn(Part) -> u64,
     ) -> Result<Self, TooLittle> {
         let bytes = split(budget.0, |part| fixed(part).map(|(bytes, _)| bytes), least)?;
-        let share = |(part, bytes)| Share { part, bytes, set_by: fixed(part).map(|(_, by)| by) };
-        let mut shares = Part::ALL.into_iter().zip(bytes).map(share);
-        let shares = Part::ALL.map(|part| shares.next().unwrap_or(Share { part, bytes: 0, set_by: None }));
+        let mut shares = Part::ALL.map(|part| Share { part, bytes: 0, set_by: fixed(part).map(|(_, by)| by) });
+        for (share, bytes) in shares.iter_mut().zip(bytes) {
+            share.bytes = bytes;
+        }
         Ok(Self { budget, source, container, shares, connections_are_set: false })
     }
 

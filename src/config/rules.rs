@@ -46,26 +46,30 @@ impl RuleConfig {
         struct Object {
             rules: Vec<RuleConfig>,
         }
-        let told = |why: serde_json::Error| why.to_string();
         let json = json_text(json);
-        if json.trim_start().starts_with('[') {
-            return serde_json::from_str(json).map_err(told);
-        }
-        serde_json::from_str(json).map(|Object { rules }| rules).map_err(told)
+        let rules = if json.trim_start().starts_with('[') {
+            serde_json::from_str(json)
+        } else {
+            serde_json::from_str(json).map(|Object { rules }| rules)
+        };
+        rules.map_err(|why| why.to_string())
     }
 
     /// Checks the rule. The error begins with its id.
     pub fn rule(&self, history_limit: usize) -> Result<Rule, String> {
-        let told = |why: &dyn std::fmt::Display| format!("rule {:?}: {why}", self.id);
+        self.checked(history_limit).map_err(|why| format!("rule {:?}: {why}", self.id))
+    }
+
+    fn checked(&self, history_limit: usize) -> Result<Rule, String> {
         let rule = Rule {
-            id: RuleId::new(&self.id).map_err(|why| told(&why))?,
-            key: KeyPattern::new(&self.key).map_err(|why| told(&format_args!("key {:?} {why}", self.key)))?,
+            id: RuleId::new(&self.id).map_err(|why| why.to_string())?,
+            key: KeyPattern::new(&self.key).map_err(|why| format!("key {:?} {why}", self.key))?,
             kind: self.kind,
             limit: self.limit,
             window: self.window.clone(),
             mode: self.mode,
         };
-        rule.check(history_limit).map_err(|why| told(&why))?;
+        rule.check(history_limit).map_err(|why| why.to_string())?;
         Ok(rule)
     }
 }

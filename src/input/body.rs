@@ -68,17 +68,16 @@ impl EventReader {
 
     /// Parses a record's value: an event, after the framing or the bytes that `[fields]` name.
     pub fn record<'a>(&self, value: &'a [u8]) -> Result<Event<'a>, Reject> {
-        let invalid = |detail: String| Reject::new(Reject::INVALID_FRAMING, detail);
         let json = match (self.framing, value) {
             (Framing::None, _) => value.get(self.skip_bytes..).ok_or_else(|| {
-                invalid(format!("the value has {} bytes, and fields.skip_bytes is {}", value.len(), self.skip_bytes))
+                format!("the value has {} bytes, and fields.skip_bytes is {}", value.len(), self.skip_bytes)
             }),
             (Framing::Confluent, [0, _, _, _, _, json @ ..]) => Ok(json),
             (Framing::Confluent, _) => {
-                Err(invalid("the value does not begin with a zero byte and the four bytes of a schema id".to_owned()))
+                Err("the value does not begin with a zero byte and the four bytes of a schema id".to_owned())
             }
         };
-        self.event(json?)
+        self.event(json.map_err(|detail| Reject::new(Reject::INVALID_FRAMING, detail))?)
     }
 
     /// Parses one event: a message, or a line.
@@ -166,11 +165,14 @@ fn is_deletion(json: &str, reject: &Reject) -> bool {
         return false;
     }
     let (mut op, mut payload) = (None, None);
-    let look = |name: &str| matches!(name, "op" | "payload").then(|| name == "op");
-    let read = members(json, look, |is_op, value| {
-        *(if is_op { &mut op } else { &mut payload }) = Some(value);
-        Ok(())
-    });
+    let read = members(
+        json,
+        |name| matches!(name, "op" | "payload").then(|| name == "op"),
+        |is_op, value| {
+            *(if is_op { &mut op } else { &mut payload }) = Some(value);
+            Ok(())
+        },
+    );
     let inner = payload.map(Raw::source).filter(|payload| payload.starts_with('{'));
     if let Some(inner) = inner {
         let _ = members(

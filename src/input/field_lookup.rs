@@ -39,12 +39,11 @@ impl<'a> Found<'a> {
 pub(super) fn find_fields<'a>(json: &'a str, mapping: Option<&Mapping>, found: &mut Found<'a>) -> Result<(), NotJson> {
     found.clear();
     let Some(mapping) = mapping else {
-        let look = |name: &str| slot(name.as_bytes());
-        if fast_json::each(json, look, |slot, value| found.standard[slot] = present(value)).is_some() {
+        if fast_json::each(json, slot_of, |slot, value| found.standard[slot] = present(value)).is_some() {
             return Ok(());
         }
         found.clear();
-        return members_by_library(json, look, |slot, value| {
+        return members_by_library(json, slot_of, |slot, value| {
             found.standard[slot] = present(value);
             Ok(())
         });
@@ -62,6 +61,10 @@ pub(super) fn find_fields<'a>(json: &'a str, mapping: Option<&Mapping>, found: &
         }
         Ok(())
     })
+}
+
+fn slot_of(name: &str) -> Option<usize> {
+    slot(name.as_bytes())
 }
 
 /// Stores the value of a member that a mapped path leads to or through. Returns whether a path leads through it.

@@ -2,6 +2,7 @@
 
 use super::dead_letters::Letter;
 use super::left_out::detail;
+use crate::engine::TsInFuture;
 use crate::input::{EventReader, Reject};
 use crate::model::{EventId, ShardId, TsMs};
 use crate::shard::EventBatchBuilder;
@@ -86,7 +87,6 @@ impl Reading {
             chunk.tombstones += 1;
             return None;
         };
-        let ahead = |why: crate::engine::TsInFuture| Reject { code: EARLY, detail: why.to_string() };
         let added = reader.record(value).and_then(|mut event| {
             if event.ts.is_none() {
                 // Never the current time: read again, the record would be another event.
@@ -101,7 +101,7 @@ impl Reading {
                 if let Some(&code) = left_out.get(&offset) {
                     return Err(Reject { code, detail: detail(code) });
                 }
-                chunk.events.admits(&event).map_err(ahead)?;
+                chunk.events.admits(&event).map_err(early_reject)?;
                 chunk.skipped += 1;
                 return Ok(());
             }
@@ -112,11 +112,16 @@ impl Reading {
                 event.id = EventId::new(self.id.as_str()).ok();
             }
             // The index in the chunk is the index of its offset.
-            chunk.events.push(chunk.records as usize - 1, &event).map_err(ahead)
+            chunk.events.push(chunk.records as usize - 1, &event).map_err(early_reject)
         });
         let Reject { code, detail } = added.err()?;
         Some(Letter::of(message, number, code, detail))
     }
+}
+
+#[cold]
+fn early_reject(why: TsInFuture) -> Reject {
+    Reject { code: EARLY, detail: why.to_string() }
 }
 
 #[cold]

@@ -101,8 +101,10 @@ pub(super) fn make<C: FromClientConfigAndContext<T>, T: ClientContext>(
 pub(super) fn consumer(options: &Options) -> Result<Consumer, KafkaError> {
     // The read-ahead of all consumers together. A record takes some hundred bytes on top of its own, and compressed
     // ones grow when they are unpacked.
-    let share = |all: usize| (all / options.consumers.max(1)).to_string();
-    let (queued_kib, queued, fetched) = (share(16 << 10), share(40_000), share(8 << 20));
+    let consumers = options.consumers.max(1);
+    let queued_kib = ((16 << 10) / consumers).to_string();
+    let queued = (40_000 / consumers).to_string();
+    let fetched = ((8 << 20) / consumers).to_string();
     let mut config = config(
         &options.cluster,
         &[

@@ -100,12 +100,13 @@ impl Handle {
     /// The progress of the back-fill.
     pub fn progress(&self) -> Progress {
         let partitions = locked(&self.0.partitions);
-        let all = || partitions.values().map(|(figures, _)| figures);
-        Progress {
-            caught_up: !partitions.is_empty() && all().all(|figures| figures.caught_up),
-            lag: all().map(Figures::lag).sum(),
-            stopped: all().filter(|figures| figures.state == State::Stopped).count(),
+        let mut progress = Progress { caught_up: !partitions.is_empty(), lag: 0, stopped: 0 };
+        for (figures, _) in partitions.values() {
+            progress.caught_up &= figures.caught_up;
+            progress.lag += figures.lag();
+            progress.stopped += usize::from(figures.state == State::Stopped);
         }
+        progress
     }
 
     pub(super) fn counters(&self) -> &Counters {

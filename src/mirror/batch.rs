@@ -60,11 +60,13 @@ pub(super) fn read(
 pub(super) fn states(store: &Store, row_keys: &[Vec<u8>]) -> Result<Vec<Pair>, MirrorError> {
     let mut unreadable = Vec::new();
     let rows = store.caps().get_many(row_keys.iter().map(|key| &key[..]), &mut unreadable);
-    let is_known = |number: &usize| unreadable.binary_search(number).is_err();
-    let pair = |(row_key, row): (&Vec<u8>, Option<crate::model::CapRow>)| {
-        let (user, key) = RowKey::parse(row_key)?;
-        Some(Pair { user: user.to_owned(), key: key.into_owned(), until: row.map(|row| row.until) })
-    };
-    let known = row_keys.iter().zip(rows).enumerate().filter(|(number, _)| is_known(number));
-    Ok(known.filter_map(|(_, row)| pair(row)).collect())
+    let mut pairs = Vec::with_capacity(row_keys.len());
+    for (number, (row_key, row)) in row_keys.iter().zip(rows).enumerate() {
+        if unreadable.binary_search(&number).is_err()
+            && let Some((user, key)) = RowKey::parse(row_key)
+        {
+            pairs.push(Pair { user: user.to_owned(), key: key.into_owned(), until: row.map(|row| row.until) });
+        }
+    }
+    Ok(pairs)
 }

@@ -189,12 +189,12 @@ async fn scan(
 async fn surplus(store: &Arc<Store>, builder: &CommandBuilder, found: Found) -> Result<CommandBatch, MirrorError> {
     let (store, builder) = (Arc::clone(store), builder.clone());
     blocking(move || {
-        let row_key = |(user, key): &(String, String)| {
+        let mut row_keys = Vec::with_capacity(found.pairs.len());
+        for (user, key) in &found.pairs {
             let mut row_key = Vec::with_capacity(user.len() + key.len() + 2);
             RowKey::write(&mut row_key, user, key);
-            row_key
-        };
-        let mut row_keys: Vec<Vec<u8>> = found.pairs.iter().map(row_key).collect();
+            row_keys.push(row_key);
+        }
         row_keys.sort_unstable();
         let mut pairs = states(&store, &row_keys)?;
         pairs.retain(|pair| pair.until.is_none());

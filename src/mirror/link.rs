@@ -75,12 +75,12 @@ pub(super) struct Chain(Vec<(String, Option<String>)>);
 impl Chain {
     /// Whether these markers have everything that was acknowledged.
     pub fn holds(&self, markers: &[Marker]) -> bool {
-        let known = |((sent, sending), marker): (&(String, Option<String>), &Marker)| {
-            marker.seqs.is_none()
-                && marker.sent.is_some()
-                && (marker.sent.as_ref() == Some(sent) || marker.sent == *sending)
-        };
-        self.0.len() == markers.len() && self.0.iter().zip(markers).all(known)
+        self.0.len() == markers.len()
+            && self.0.iter().zip(markers).all(|((sent, sending), marker)| {
+                marker.seqs.is_none()
+                    && marker.sent.is_some()
+                    && (marker.sent.as_ref() == Some(sent) || marker.sent == *sending)
+            })
     }
 }
 
@@ -111,9 +111,8 @@ impl Link {
     ) -> Result<Link, MirrorError> {
         let seeds = options.servers.seeds.len();
         let turn = turn % (seeds + known.len());
-        let at = || options.servers.to_string();
-        let failed = |source| MirrorError::Connect { addr: at(), why: options.servers.redact(&source) };
-        let info = options.servers.connection(turn).map_err(failed)?;
+        let info = options.servers.connection(turn);
+        let info = info.map_err(|source| failed(&options.servers.to_string(), options, &source))?;
         let info = match turn.checked_sub(seeds) {
             Some(known_one) => at_address(&info, &known[known_one].host, known[known_one].port),
             None => info,
@@ -207,8 +206,14 @@ impl Link {
 
     /// The state of the chain; `None` before it was begun or adopted.
     pub fn chain(&mut self) -> Option<Chain> {
-        let of_node = |node: &mut Node| (!node.sent.is_empty()).then(|| (node.sent.clone(), node.sending.clone()));
-        self.ours().map(of_node).collect::<Option<Vec<_>>>().map(Chain)
+        let mut pipelines = Vec::new();
+        for node in self.ours() {
+            if node.sent.is_empty() {
+                return None;
+            }
+            pipelines.push((node.sent.clone(), node.sending.clone()));
+        }
+        Some(Chain(pipelines))
     }
 
     /// Asks for the topology. Returns whether it is unchanged.
@@ -249,16 +254,16 @@ fn at_address(info: &ConnectionInfo, new_host: &str, new_port: u16) -> Connectio
 
 async fn connect(info: &ConnectionInfo, options: &Options) -> Result<Node, MirrorError> {
     let addr = address(info.addr());
-    let failed = |source| MirrorError::Connect { addr: addr.clone(), why: options.servers.redact(&source) };
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(options.connect_timeout))
         .set_response_timeout(Some(options.response_timeout));
-    let client = Client::open(info.clone()).map_err(failed)?;
+    let client = Client::open(info.clone()).map_err(|source| failed(&addr, options, &source))?;
     let connecting = client.get_multiplexed_async_connection_with_config(&config);
     // A server that accepts the connection and does not answer counts as unreachable.
     let limit = options.connect_timeout + options.response_timeout;
     let connection = tokio::time::timeout(limit, connecting).await;
-    let connection = connection.map_err(|_| failed(timed_out()))?.map_err(failed)?;
+    let connection = connection.unwrap_or_else(|_| Err(timed_out()));
+    let connection = connection.map_err(|source| failed(&addr, options, &source))?;
     Ok(Node {
         addr,
         connection,
@@ -268,6 +273,10 @@ async fn connect(info: &ConnectionInfo, options: &Options) -> Result<Node, Mirro
         sent: String::new(),
         sending: None,
     })
+}
+
+fn failed(addr: &str, options: &Options, source: &redis::RedisError) -> MirrorError {
+    MirrorError::Connect { addr: addr.to_owned(), why: options.servers.redact(source) }
 }
 
 fn timed_out() -> redis::RedisError {

@@ -188,8 +188,7 @@ async fn others(node: &mut Node, store: &str, name: Option<&str>) -> Result<Opti
     let (own, plain) = (own.to_string(), format!("freqcap-{store}"));
     let (mut found, mut lists_us) = (Vec::new(), false);
     for client in clients.lines() {
-        let field = |wanted: &str| client.split(' ').find_map(|field| field.strip_prefix(wanted)?.strip_prefix('='));
-        let (Some(id), Some(of)) = (field("id"), field("name")) else { continue };
+        let (Some(id), Some(of)) = (field(client, "id"), field(client, "name")) else { continue };
         lists_us |= id == own;
         let is_ours = of.strip_prefix(&plain).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
         if is_ours && id != own {
@@ -198,6 +197,11 @@ async fn others(node: &mut Node, store: &str, name: Option<&str>) -> Result<Opti
     }
     // A list without the asking connection is not complete.
     Ok(lists_us.then_some(found))
+}
+
+/// A field of a line of CLIENT LIST.
+fn field<'c>(client: &'c str, name: &str) -> Option<&'c str> {
+    client.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
 }
 
 const CLOSING: &str = "closing older connections";
@@ -223,15 +227,7 @@ async fn close_others(node: &mut Node, store: &str, name: Option<&str>) -> Resul
     for other in &open {
         kill.cmd("CLIENT").arg("KILL").arg("ID").arg(&other.id);
     }
-    // Any other error, whatever its text, means that it may still be open.
-    let closed = |reply: &Value| match reply {
-        Value::ServerError(error) => {
-            let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
-            text.to_ascii_lowercase().contains("no such client")
-        }
-        _ => true,
-    };
-    if !node.exchange(CLOSING, &kill).await?.iter().all(closed) {
+    if !node.exchange(CLOSING, &kill).await?.iter().all(is_closed) {
         return Ok(Fence::Denied);
     }
     for _ in 0..LOOKS {
@@ -247,6 +243,18 @@ async fn close_others(node: &mut Node, store: &str, name: Option<&str>) -> Resul
     Ok(Fence::Denied)
 }
 
+/// Whether the reply to CLIENT KILL means that the connection is closed. Any other error, whatever its text, means that it
+/// may still be open.
+fn is_closed(reply: &Value) -> bool {
+    match reply {
+        Value::ServerError(error) => {
+            let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
+            text.to_ascii_lowercase().contains("no such client")
+        }
+        _ => true,
+    }
+}
+
 /// KEYS[1] the owner's name; ARGV[1] the expected mark ("" if none, or a value of another type), ARGV[2] ours.
 const TAKE: &str = "\
 local o = redis.pcall('GET', KEYS[1])
@@ -260,7 +268,7 @@ return 1";
 pub(super) async fn claim(link: &mut Link, run: &mut Run, takeover: bool) -> Result<Claim, MirrorError> {
     const DOING: &str = "claiming the prefix";
     let name = link.names.owner().to_owned();
-    let prefix = || link.names.prefix().to_owned();
+    let prefix = link.names.prefix().to_owned();
     let node = &mut link.nodes[link.owner];
     let mut ask = Pipeline::with_capacity(1);
     ask.cmd("GET").arg(&name);
@@ -277,8 +285,8 @@ pub(super) async fn claim(link: &mut Link, run: &mut Run, takeover: bool) -> Res
     let claim = match run.may_take(&found) {
         Some(claim) => claim,
         None if is_others && takeover => Claim::Taken(Fence::Closed),
-        None if is_others => return Err(MirrorError::Foreign { prefix: prefix(), owner: found }),
-        None => return Err(MirrorError::Copied { prefix: prefix(), store: run.store.clone() }),
+        None if is_others => return Err(MirrorError::Foreign { prefix, owner: found }),
+        None => return Err(MirrorError::Copied { prefix, store: run.store.clone() }),
     };
     if run.read(&found) == Found::This {
         return Ok(Claim::Ours);

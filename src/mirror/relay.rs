@@ -270,8 +270,8 @@ impl Relay {
 
     /// Changes that Redis has not acknowledged.
     fn waiting(&self) -> u64 {
-        let of_shard = |shard| self.store.changes().durable_seq(shard).saturating_sub(self.told.get(shard));
-        ShardId::all().map(of_shard).sum()
+        let changes = self.store.changes();
+        ShardId::all().map(|shard| changes.durable_seq(shard).saturating_sub(self.told.get(shard))).sum()
     }
 
     /// Claims the prefix, if this run may.

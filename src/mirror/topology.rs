@@ -98,14 +98,17 @@ impl Topology {
 
 fn master(node: &[Value], asked: &str) -> Option<Master> {
     let [host, Value::Int(port), id, ..] = node else { return None };
-    let text = |value: &Value| match value {
-        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
-        Value::SimpleString(text) => Some(text.clone()),
-        _ => None,
-    };
     // Nil, empty and "?" mean the host that replied.
     let host = text(host).filter(|host| !host.is_empty() && host != "?").unwrap_or_else(|| asked.to_owned());
     Some(Master { host, port: u16::try_from(*port).ok()?, id: text(id)? })
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
+        Value::SimpleString(text) => Some(text.clone()),
+        _ => None,
+    }
 }
 
 /// The slot of a name, as the Redis Cluster specification defines it.

@@ -80,6 +80,11 @@ impl Rule {
             _ => Ok(()),
         }
     }
+
+    /// Whether it caps by events of this kind.
+    fn enforces(&self, kind: Kind) -> bool {
+        self.mode == Mode::Enforce && self.kind == kind
+    }
 }
 
 /// All rules, with those that speak for each key worked out beforehand.
@@ -140,16 +145,23 @@ impl RuleSet {
 
 /// Of the rules on one key and of those on its level, which speak for it.
 fn resolve(exact: &[&Arc<Rule>], level: &[&Arc<Rule>]) -> Vec<Arc<Rule>> {
-    let enforced = |rule: &Rule, kind| rule.mode == Mode::Enforce && rule.kind == kind;
-    let displaced = |rule: &Rule| rule.mode == Mode::Enforce && exact.iter().any(|other| enforced(other, rule.kind));
     let mut candidates: Vec<&Arc<Rule>> = exact.to_vec();
-    candidates.extend(level.iter().filter(|rule| !displaced(rule)));
+    for rule in level {
+        let is_displaced = rule.mode == Mode::Enforce && exact.iter().any(|other| other.enforces(rule.kind));
+        if !is_displaced {
+            candidates.push(rule);
+        }
+    }
     candidates.sort_by(|a, b| a.id.cmp(&b.id));
-    let exempting = |kind| candidates.iter().find(|rule| enforced(rule, kind) && rule.limit.is_none());
-    let stands = |rule: &Arc<Rule>| {
-        rule.mode == Mode::Shadow || exempting(rule.kind).is_none_or(|exempting| Arc::ptr_eq(exempting, rule))
-    };
-    candidates.iter().filter(|rule| stands(rule)).map(|&rule| rule.clone()).collect()
+    let mut applied = Vec::with_capacity(candidates.len());
+    for &rule in &candidates {
+        // An exemption silences every other enforced rule of its kind.
+        let exemption = candidates.iter().find(|other| other.enforces(rule.kind) && other.limit.is_none());
+        if rule.mode == Mode::Shadow || exemption.is_none_or(|exemption| Arc::ptr_eq(exemption, rule)) {
+            applied.push(rule.clone());
+        }
+    }
+    applied
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Reads everything in a directory and says what of it cannot be read. Nothing is changed.
+//! Reads everything in a directory and reports what cannot be read. Changes nothing.
 
 use super::boot::boot_number;
 use super::codec::{decode_cap, decode_log};
@@ -22,16 +22,16 @@ pub struct TableCheck {
     pub table: &'static str,
     /// Rows that can be read.
     pub rows: u64,
-    /// Rows whose bytes are no row.
+    /// Rows that cannot be decoded.
     pub undecodable: u64,
-    /// How often rows could not be read at all; how many rows each time is not known.
+    /// How often rows could not be read; how many rows each time is not known.
     pub unreadable: u64,
 }
 
 /// What was found in a directory.
 #[derive(Debug, Default, Serialize)]
 pub struct Verified {
-    /// What is wrong with files.
+    /// Damaged files.
     pub files: Vec<Damage>,
     /// What was found in each table.
     pub tables: Vec<TableCheck>,
@@ -51,7 +51,8 @@ impl TableCheck {
     }
 }
 
-/// Reads all of a directory on which no service runs. `progress` is told how many rows of about how many were read.
+/// Reads a whole directory while no service runs on it. `progress` gets the number of rows read, and an estimate of
+/// all.
 pub fn verify(options: &StoreOptions, progress: &mut dyn FnMut(u64, u64)) -> Result<Verified, OpenError> {
     let _lock = lock_dir(&options.data_dir)?;
     let mut found = Verified::default();
@@ -61,7 +62,7 @@ pub fn verify(options: &StoreOptions, progress: &mut dyn FnMut(u64, u64)) -> Res
     Ok(found)
 }
 
-/// Judges the files of a directory, and opens it to be read if that can be done at all.
+/// Checks the files of a directory, and opens it for reading if that is possible at all.
 pub(super) fn look(options: &StoreOptions, found: &mut Verified) -> Result<Option<(Logs, DB)>, OpenError> {
     let dir = &options.data_dir;
     let unusable = |source| OpenError::Directory { dir: dir.clone(), source };
@@ -77,7 +78,7 @@ pub(super) fn look(options: &StoreOptions, found: &mut Verified) -> Result<Optio
     if found.files.is_empty() && logs.torn.is_none() && logs.has_gap() {
         found.files.extend(missing_log(options)?);
     }
-    // Up to where the logs can be read, files that are missing or not.
+    // Reads the logs as far as possible, whether files are missing or not.
     let mut database = options.of_what_is_there();
     database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     let db = match open_to_read(options, database).map_err(|source| failed(dir, source)) {
@@ -98,10 +99,10 @@ pub(super) fn look(options: &StoreOptions, found: &mut Verified) -> Result<Optio
     Ok(Some((logs, db)))
 }
 
-/// Is given the table, the key and the value of a row; no table is the one of the store's own fields.
+/// Gets table, key and value of each row. `None` is the table of the store's own fields.
 pub(super) type EachRow<'a> = dyn FnMut(Option<Table>, &[u8], &[u8]) -> Result<(), OpenError> + 'a;
 
-/// Reads every row of every table, and gives those that are whole to `each`.
+/// Reads every row of every table and passes those that can be decoded to `each`.
 pub(super) fn tables(
     db: &DB,
     progress: &mut dyn FnMut(u64, u64),
@@ -156,7 +157,7 @@ pub(super) fn tables(
     Ok(checks)
 }
 
-/// Whether the bytes are a row of the table.
+/// Whether the bytes can be decoded as a row of the table.
 fn is_row(table: Option<Table>, key: &[u8], value: &[u8]) -> bool {
     let is_log = |value: &[u8]| decode_log(value).is_ok();
     match table {

@@ -37,7 +37,7 @@ const MAY_CAP: u8 = 1 << 4;
 const RESERVED: u8 = 1 << 5;
 const KNOWN_BITS: u8 = 0b11_1111;
 
-/// A row with more trimmed events than anybody can have counted is damaged; a lifetime count never runs over from here.
+/// A row with more trimmed events than could have been counted is damaged. So no lifetime count overflows.
 const TRIMMED_MAX: u64 = i64::MAX as u64;
 
 /// A log as it is stored.
@@ -45,7 +45,7 @@ const TRIMMED_MAX: u64 = i64::MAX as u64;
 pub struct LogRow {
     /// The log.
     pub log: Log,
-    /// Whether `caps` may hold a row for this key; where this is false it certainly holds none.
+    /// Whether `caps` may have a row for this key. If false, it has none.
     pub may_cap: bool,
 }
 
@@ -150,7 +150,7 @@ fn decode_reservations(bytes: &mut &[u8]) -> Option<Vec<Reservation>> {
     (0..count).map(|_| one(bytes)).collect()
 }
 
-/// Bytes led by their length.
+/// Writes bytes after their length.
 pub(in crate::store) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -161,7 +161,7 @@ pub(in crate::store) fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]>
     take(bytes, len)
 }
 
-/// Reads a log back.
+/// Decodes a log.
 pub fn decode_log(bytes: &[u8]) -> Result<LogRow, StoreError> {
     let mut row = LogRow::default();
     let mut rest = bytes;
@@ -180,7 +180,7 @@ pub fn decode_log(bytes: &[u8]) -> Result<LogRow, StoreError> {
     Ok(row)
 }
 
-/// Whether two sections are of one kind, of which nobody would find the second.
+/// Whether two sections have the same kind; the second would never be found.
 fn has_kind_twice(log: &Log) -> bool {
     let mut kinds: SmallVec<[Kind; 8]> = log.sections.iter().map(|section| section.kind).collect();
     kinds.sort_unstable();
@@ -203,7 +203,7 @@ fn decode_section(bytes: &mut &[u8]) -> Option<Section> {
     };
     let count = if tag & COUNTED != 0 { usize::try_from(take_varint(bytes)?).ok()? } else { 1 };
     let trimmed = if tag & TRIMMED != 0 { take_varint(bytes)? } else { 0 };
-    // An entry has at least one byte: a count beyond that is damage, not a reason to reserve memory.
+    // An entry has at least one byte. A larger count is damage, and must not reserve memory.
     if (count == 0 && tag & RESERVED == 0) || count > bytes.len() || trimmed > TRIMMED_MAX {
         return None;
     }
@@ -219,8 +219,7 @@ fn decode_section(bytes: &mut &[u8]) -> Option<Section> {
     Some(Section { kind, trimmed, entries, reservations })
 }
 
-/// Reads only the last instant at which something of a log is new, for the compaction filter: its newest event, or the
-/// end of a reservation.
+/// Decodes only when the newest event was, or the last reservation ends. For the compaction filter.
 pub(in crate::store) fn newest_of_log(mut bytes: &[u8]) -> Option<TsMs> {
     let mut newest = None;
     while !bytes.is_empty() {
@@ -231,7 +230,7 @@ pub(in crate::store) fn newest_of_log(mut bytes: &[u8]) -> Option<TsMs> {
     newest
 }
 
-/// The bytes of a row of `caps`: until when, and how much sooner the timer fires.
+/// Encodes a row of `caps`: when the cap ends, and how much sooner the timer fires.
 pub(in crate::store) fn encode_cap(out: &mut Vec<u8>, row: CapRow) {
     put_varint(out, row.until.0);
     put_varint(out, row.until.0.saturating_sub(row.due.0));

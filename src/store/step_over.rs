@@ -1,15 +1,15 @@
-//! Rows that cannot be read: counted, told, and stepped over, for they cost their own users only.
+//! Steps over rows that cannot be read, and counts and logs them: they affect their own users only.
 
 use super::db::{Db, KeyRange};
 use super::error::StoreError;
 use super::table::Table;
 use rocksdb::DBRawIterator;
 
-/// Bytes past the place where two keys differ that are told apart in the search for the end of damage.
+/// How many bytes after the common prefix of two keys the search for the end of the damage distinguishes.
 const SEARCHED: usize = 6;
 
 impl Db {
-    /// The rows of a table in a range, in their order; what cannot be read is counted and stepped over.
+    /// The readable rows of a table in a range, in order. What cannot be read is counted and stepped over.
     pub(in crate::store) fn readable(&self, table: Table, range: KeyRange, fill_cache: bool) -> Readable<'_> {
         let rows = self.raw_rows(table, range.clone(), fill_cache);
         let last = range.start.clone();
@@ -17,12 +17,12 @@ impl Db {
     }
 }
 
-/// Rows of a table, but for those that cannot be read.
+/// Rows of a table, except those that cannot be read.
 pub(in crate::store) struct Readable<'s> {
     db: &'s Db,
     table: Table,
     rows: DBRawIterator<'s>,
-    /// The key of the row given last; before the first, where they begin.
+    /// The key of the last row; at first, the beginning of the range.
     last: Vec<u8>,
     range: KeyRange,
     fill_cache: bool,
@@ -51,19 +51,18 @@ impl Readable<'_> {
         self.rows.item()
     }
 
-    /// Notes that the row given last cannot be decoded.
+    /// Counts the last row as one that cannot be decoded.
     pub(in crate::store) fn count_undecodable(&mut self, error: &StoreError) {
         self.db.count_unreadable(self.table, error);
         self.gaps += 1;
     }
 }
 
-/// Finds the first row that can be read after a key behind which none can; an iterator that stands there, or at the end.
-/// `None` where nothing can be read up to the end.
-///
-/// Where the damage ends is not known. Keys ever further from the last one are tried until one can be sought; then the
-/// search goes back from there, halving the distance. Each try has an iterator of its own: one that failed may go on
-/// failing where a new one does not.
+/// Finds the first readable row after a key behind which reading fails. Returns an iterator there, or at the end;
+/// `None` if nothing can be read up to the end.
+/// || The end of the damage is not known. So keys ever further away are tried until a seek succeeds. Then a binary
+/// search goes back from there. Each try needs a new iterator: one that failed may go on failing where a new one does
+/// not.
 pub(in crate::store) fn seek_past<'d>(fresh: impl Fn() -> DBRawIterator<'d>, last: &[u8]) -> Option<DBRawIterator<'d>> {
     let sought = |key: &[u8]| {
         let mut rows = fresh();

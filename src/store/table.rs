@@ -1,4 +1,4 @@
-//! The tables by name, each a column family.
+//! The tables, each a column family.
 
 /// A table. Its name is part of the format on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Table {
             Table::Reservations => "reservations",
             Table::Erased => "erased",
             Table::Rules => "rules",
-            // The name that it had first.
+            // The table's first name, which stays on disk.
             Table::KafkaOffsets => "pulled",
             Table::Meta => "meta",
         }
