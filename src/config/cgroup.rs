@@ -1,6 +1,7 @@
 //! The memory limit of the container, from the kernel's control groups: cgroup v2 (`memory.max`) and v1
 //! (`memory.limit_in_bytes`), for the process's own group and all visible groups above it.
-//! || Formats: cgroups(7) for `/proc/self/cgroup`, proc_pid_mountinfo(5) for `/proc/self/mountinfo`.
+//!
+//! Formats: cgroups(7) for `/proc/self/cgroup`, proc_pid_mountinfo(5) for `/proc/self/mountinfo`.
 
 use std::path::{Component, Path, PathBuf};
 

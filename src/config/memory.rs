@@ -1,5 +1,6 @@
 //! The memory budget: how much the process may use, and how its parts share it.
-//! || Every part has a weight: its share of a budget of 1 GiB. A budget is split in proportion to the weights, within a
+//!
+//! Every part has a weight: its share of a budget of 1 GiB. A budget is split in proportion to the weights, within a
 //! minimum and maximum for each part. A part with a setting of its own gets exactly that, and the others share the
 //! rest. Some memory is kept for the process itself: code, threads, what the allocator cannot give back, compaction.
 

@@ -1,5 +1,6 @@
 //! The output: every change of a cap goes to a topic, at least once, in order for each user.
-//! || It reads the change log as the mirror does. But a record has what the change says, not the state of now. At its
+//!
+//! It reads the change log as the mirror does. But a record has what the change says, not the state of now. At its
 //! first start, and if changes are gone that it has not sent (it was away for too long, or they were not kept), it
 //! sends everything that is capped first.
 //!

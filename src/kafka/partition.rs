@@ -123,7 +123,8 @@ impl Partition {
 
     /// Where to read again from, if the end may be beyond the last record: transaction markers, aborted records and
     /// compacted records have offsets, too.
-    /// || Reaching the end once says only that there was no record *then*. So the partition is read from its position
+    ///
+    /// Reaching the end once says only that there was no record *then*. So the partition is read from its position
     /// again, after its end was asked for. If the end is reached again and no record came, there is none in between.
     pub(super) fn step_from(&mut self, end: u64, now: Instant) -> Option<u64> {
         /// Records under way arrive by themselves within this time.

@@ -1,5 +1,6 @@
 //! The connections to Redis: to one server, or to every master of a cluster, by the same code.
-//! || Each master has a plain connection. A client that follows redirections and retries by itself would hide what the
+//!
+//! Each master has a plain connection. A client that follows redirections and retries by itself would hide what the
 //! marker detects: that another server answers than the one that was sent the changes.
 
 use super::error::MirrorError;

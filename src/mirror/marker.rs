@@ -1,12 +1,14 @@
 //! The marker: how far a master was sent changes, and whether it still has them.
-//! || It is a hash. Field `0`..`255` is the sequence of a shard up to which Redis has acknowledged all changes. Field
+//!
+//! It is a hash. Field `0`..`255` is the sequence of a shard up to which Redis has acknowledged all changes. Field
 //! `sent` is the name of the last pipeline. Every pipeline ends with a script that continues only if `sent` is still
 //! the name of the pipeline before. So `sent` is a chain: while it holds, everything that was sent is in this very data
 //! set. A FLUSHALL, a restart from an older dump or a failover that lost writes breaks it. No later pipeline can hide
 //! that, even if freqcap is killed right after sending one.
-//! || A pipeline records what the pipelines *before* it achieved, never its own effect: that none of its commands
-//! failed is known only once all its replies are read. A full sync begins by removing the sequences, so a marker
-//! without them means that a full sync did not finish.
+//!
+//! A pipeline records what the pipelines *before* it achieved, never its own effect: that none of its commands failed
+//! is known only once all its replies are read. A full sync begins by removing the sequences, so a marker without them
+//! means that a full sync did not finish.
 
 use crate::model::{SHARDS, ShardId};
 use redis::{Cmd, Value};

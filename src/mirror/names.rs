@@ -1,6 +1,7 @@
 //! The names of the mirror in Redis, and which names are ours.
-//! || `%`, `{` and `}` in ids are percent-encoded. So the first brace of a name opens the hash tag and the next one
-//! closes it, and all names of a user are in one slot of a Redis Cluster.
+//!
+//! `%`, `{` and `}` in ids are percent-encoded. So the first brace of a name opens the hash tag and the next one closes
+//! it, and all names of a user are in one slot of a Redis Cluster.
 
 use crate::model::{CapKey, UserId};
 use std::borrow::Cow;

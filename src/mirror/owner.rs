@@ -1,13 +1,15 @@
 //! Ownership of a prefix: one run of one store may send, over one set of connections. Its mark is in
 //! `freqcap:<prefix>:owner`.
-//! || A mark is `<store id>:<generation>-<nonce>`. A new run takes the prefix from any other run of its store, with a
+//!
+//! A mark is `<store id>:<generation>-<nonce>`. A new run takes the prefix from any other run of its store, with a
 //! higher generation than the one it finds, so a restart waits for nobody. A run that finds a newer mark in its place
 //! knows that another process has a copy of its data directory, and stops mirroring. Earlier versions wrote the store
 //! id alone.
-//! || Commands written to a connection that then failed may still be in Redis's buffers, and be carried out after those
-//! of a newer connection. So before anything is sent, Redis is asked to close every older connection of this store.
-//! They are found by their name, also those that a killed process left behind. A script that names the previous owner
-//! takes the prefix, so that late commands cannot take it back.
+//!
+//! Commands written to a connection that then failed may still be in Redis's buffers, and be carried out after those of
+//! a newer connection. So before anything is sent, Redis is asked to close every older connection of this store. They
+//! are found by their name, also those that a killed process left behind. A script that names the previous owner takes
+//! the prefix, so that late commands cannot take it back.
 
 use super::error::MirrorError;
 use super::link::{Link, Node};

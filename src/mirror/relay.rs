@@ -1,6 +1,7 @@
 //! The relay: the one loop that sends to Redis, so everything arrives in order.
-//! || A round sends waiting changes first, then a page of the full sync, if one is under way. Writers never wait for
-//! the relay. It reads `changes` and `caps` by itself. If too many changes wait, it drops them and runs a full sync.
+//!
+//! A round sends waiting changes first, then a page of the full sync, if one is under way. Writers never wait for the
+//! relay. It reads `changes` and `caps` by itself. If too many changes wait, it drops them and runs a full sync.
 
 use super::batch;
 use super::batch_size::BatchSize;

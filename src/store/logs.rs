@@ -1,5 +1,6 @@
 //! The table `logs`: counted events, a row per (user, key).
-//! || Code outside the store reads logs through these functions and writes them through a [`Commit`](super::Commit), so
+//!
+//! Code outside the store reads logs through these functions and writes them through a [`Commit`](super::Commit), so
 //! how they reach the disk can change. A row is looked up in the overlay first, then in RocksDB.
 
 use super::codec::{LogRow, decode_log};

@@ -60,9 +60,9 @@ impl Readable<'_> {
 
 /// Finds the first readable row after a key behind which reading fails. Returns an iterator there, or at the end;
 /// `None` if nothing can be read up to the end.
-/// || The end of the damage is not known. So keys ever further away are tried until a seek succeeds. Then a binary
-/// search goes back from there. Each try needs a new iterator: one that failed may go on failing where a new one does
-/// not.
+///
+/// The end of the damage is not known. So keys ever further away are tried until a seek succeeds. Then a binary search
+/// goes back from there. Each try needs a new iterator: one that failed may go on failing where a new one does not.
 pub(in crate::store) fn seek_past<'d>(fresh: impl Fn() -> DBRawIterator<'d>, last: &[u8]) -> Option<DBRawIterator<'d>> {
     let sought = |key: &[u8]| {
         let mut rows = fresh();

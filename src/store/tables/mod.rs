@@ -1,4 +1,4 @@
-//! A type a table: its keys, its bytes, what is read of it and what a commit writes into it.
+//! A type for each table: its keys, its bytes, its reads, and what a commit writes to it.
 
 pub(in crate::store) mod caps;
 pub(in crate::store) mod changes;
@@ -20,7 +20,7 @@ use reservations::Reservations;
 use rules::Rules;
 use std::sync::Arc;
 
-/// The tables that need nothing but RocksDB. (`logs` stands behind the overlay, `changes` behind the change log.)
+/// The tables that need only RocksDB. (`logs` is behind the overlay, `changes` behind the change log.)
 pub(in crate::store) struct Tables {
     pub caps: Caps,
     pub due: Due,
