@@ -87,9 +87,9 @@ fn present(raw: Option<Raw<'_>>) -> Option<Raw<'_>> {
 
 fn read_key(raw: Option<Raw<'_>>) -> Result<KeyPattern, Reject> {
     let raw = raw.ok_or_else(|| Reject::new("missing_key", "key is missing"))?;
-    let invalid = |why: String| Reject::new(Reject::INVALID_KEY, format!("key {why}"));
-    let text = raw.text().ok_or_else(|| invalid(format!("must be a string, not {}", raw.name())))?;
-    KeyPattern::new(&text).map_err(|why| invalid(why.to_string()))
+    let text = raw.text().ok_or_else(|| format!("must be a string, not {}", raw.name()));
+    let key = text.and_then(|text| KeyPattern::new(&text).map_err(|why| why.to_string()));
+    key.map_err(|why| Reject::new(Reject::INVALID_KEY, format!("key {why}")))
 }
 
 /// Null is a limit, too: it must be written out.

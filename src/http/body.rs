@@ -54,11 +54,11 @@ impl ReadBody {
         app: &App,
         parse: impl FnOnce(&str) -> Result<T, E> + Send + 'static,
     ) -> Result<Parsed<T>, Problem> {
-        let parse = move || {
+        let parsed = app.background.spawn_blocking(move || {
             let value = parse(self.text()?).map_err(Into::into)?;
             Ok(Parsed { value, _budget: self.budget })
-        };
-        app.background.spawn_blocking(parse).await.map_err(|_| Problem::internal())?
+        });
+        parsed.await.map_err(|_| Problem::internal())?
     }
 
     pub(super) fn text(&self) -> Result<&str, Problem> {
@@ -110,12 +110,12 @@ pub(super) async fn read(app: &App, call: &mut Call, most: usize) -> Result<Read
     if encoding == Encoding::Identity {
         return Ok(ReadBody { bytes: packed, budget });
     }
-    let unpack = move || {
+    // On another thread: how long it takes is not known before.
+    let unpacked = app.background.spawn_blocking(move || {
         let bytes = unpack(encoding, &packed, most, &mut budget)?;
         Ok(ReadBody { bytes: bytes.into(), budget })
-    };
-    // How long this takes is not known before.
-    app.background.spawn_blocking(unpack).await.map_err(|_| Problem::internal())?
+    });
+    unpacked.await.map_err(|_| Problem::internal())?
 }
 
 /// Reads a body that is one JSON text.

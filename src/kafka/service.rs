@@ -124,13 +124,12 @@ impl Topic {
             let puller =
                 Puller::new(&self.options, &self.parts, consumer(&self.options)?, commands, status, halt.clone())?;
             let watched = self.parts.store.alarm().watch(format!("kafka-{number}"));
-            let run = move || {
+            let thread = std::thread::Builder::new().name(format!("kafka-{number}")).spawn(move || {
                 let _watched = watched;
                 // However this thread ends, the pullers end, too.
                 let _halt = halt.drop_guard();
                 puller.run()
-            };
-            let thread = std::thread::Builder::new().name(format!("kafka-{number}")).spawn(run);
+            });
             self.pullers.push((sender, thread.map_err(|error| KafkaError::Client(error.to_string()))?));
         }
         if !self.until_done(Self::begin)? {

@@ -104,19 +104,22 @@ impl Handle {
 
     /// The figures now.
     pub fn snapshot(&self) -> Snapshot {
-        let get = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
         let passes = Reason::ALL.iter().zip(&self.0.passes);
         Snapshot {
             state: self.state(),
-            pending: get(&self.0.pending),
-            lag_ms: get(&self.0.lag_ms),
-            passes: passes.map(|(reason, count)| (reason.as_str(), get(count))).collect(),
-            sets: get(&self.0.sets),
-            removes: get(&self.0.removes),
-            errors: get(&self.0.errors),
-            evicted: get(&self.0.evicted),
+            pending: load(&self.0.pending),
+            lag_ms: load(&self.0.lag_ms),
+            passes: passes.map(|(reason, count)| (reason.as_str(), load(count))).collect(),
+            sets: load(&self.0.sets),
+            removes: load(&self.0.removes),
+            errors: load(&self.0.errors),
+            evicted: load(&self.0.evicted),
         }
     }
+}
+
+fn load(figure: &AtomicU64) -> u64 {
+    figure.load(Ordering::Relaxed)
 }
 
 /// The metrics of the mirror, and the figures behind [`Handle`].

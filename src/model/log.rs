@@ -99,8 +99,9 @@ impl Log {
         if hash == 0 {
             return None;
         }
-        let is_same = |entry: &&Entry| entry.hash == hash && entry.ts.0.abs_diff(ts.0) <= window_ms;
-        self.section(kind)?.entries.iter().find(is_same).map(|entry| entry.ts)
+        let mut entries = self.section(kind)?.entries.iter();
+        let seen = entries.find(|entry| entry.hash == hash && entry.ts.0.abs_diff(ts.0) <= window_ms);
+        seen.map(|entry| entry.ts)
     }
 
     /// Whether an event of this kind can be added where a log holds at most `max_kinds`. A log that holds more, from a
@@ -146,8 +147,8 @@ impl Log {
 
     /// Forgets the reservations that have lapsed at `now`.
     pub fn drop_lapsed(&mut self, now: TsMs) {
-        let lapsed = |section: &Section| section.reservations.iter().any(|held| held.expires_at <= now);
-        if self.sections.iter().any(lapsed) {
+        let mut reservations = self.sections.iter().flat_map(|section| &section.reservations);
+        if reservations.any(|reservation| reservation.expires_at <= now) {
             self.sections.iter_mut().for_each(|section| section.reservations.retain(|held| held.expires_at > now));
             self.drop_empty();
         }

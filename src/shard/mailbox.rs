@@ -44,11 +44,11 @@ pub(super) fn mailbox(limit: usize, bytes: &Arc<TaskBytes>) -> (Mailbox, Inbox) 
 
 /// Adds to what is held. What is larger than the limit goes in alone, and what is nothing always does: it takes no room.
 fn add(held: &AtomicUsize, more: usize, limit: usize) -> Result<(), Refusal> {
-    let sum = |held: usize| {
+    let added = held.fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| {
         let sum = held.saturating_add(more);
         (more == 0 || held == 0 || sum <= limit).then_some(sum)
-    };
-    held.fetch_update(Ordering::AcqRel, Ordering::Acquire, sum).map(drop).map_err(|_| Refusal::Busy)
+    });
+    added.map(drop).map_err(|_| Refusal::Busy)
 }
 
 impl TaskBytes {

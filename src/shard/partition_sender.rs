@@ -86,14 +86,14 @@ struct InFlight {
 impl PartitionSender {
     pub(super) fn new(mailboxes: &[Mailbox], health: Health, ignored: Counter, topic: &str, partition: u32) -> Self {
         let writers = mailboxes.len() as u16;
-        let queue = |(writer, mailbox): (usize, &Mailbox)| WriterQueue {
+        let queues = mailboxes.iter().enumerate().map(|(writer, mailbox)| WriterQueue {
             mailbox: mailbox.clone(),
             mark: Arc::new(MarkKey::new(topic, partition, writers, writer as u16)),
             nth: 0,
             batches: VecDeque::new(),
             refused: false,
-        };
-        Self { queues: mailboxes.iter().enumerate().map(queue).collect(), health, ignored, events: 0 }
+        });
+        Self { queues: queues.collect(), health, ignored, events: 0 }
     }
 
     /// Takes a chunk's events, whose records are at `offsets`, and which end before offset `next`. Says in how many parts;
@@ -155,8 +155,10 @@ impl WriterQueue {
                 Ok(Ok(outcome)) => {
                     if let Some(front) = self.batches.pop_front() {
                         *events -= front.batch.events.len();
-                        let offset = |(number, code)| Some((front.batch.offset_of(number)?, code));
-                        let mut left_out: Vec<_> = outcome.left_out().filter_map(offset).collect();
+                        let left_out = outcome.left_out();
+                        let mut left_out: Vec<_> = left_out
+                            .filter_map(|(number, code)| Some((front.batch.offset_of(number)?, code)))
+                            .collect();
                         // They are read once more, in this order.
                         left_out.sort_unstable();
                         done(front.chunk, left_out);

@@ -25,10 +25,13 @@ impl Progress {
     /// How many shards were judged by this revision or a later one, and Redis, where there is one, told of what came of
     /// it.
     pub(super) fn since(&self, revision: u64, store: &Store) -> usize {
-        let is_done = |shard: &ShardId| {
+        let mut done = 0;
+        for shard in ShardId::all() {
             let (judged, seq) = &self.shards[shard.index()];
-            judged.load(Ordering::Acquire) >= revision && store.is_mirrored(*shard, seq.load(Ordering::Relaxed))
-        };
-        ShardId::all().filter(is_done).count()
+            if judged.load(Ordering::Acquire) >= revision && store.is_mirrored(shard, seq.load(Ordering::Relaxed)) {
+                done += 1;
+            }
+        }
+        done
     }
 }

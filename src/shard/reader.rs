@@ -132,12 +132,12 @@ impl Reader {
             NoPlace::Wait => places.acquire_owned().await.map_err(|_| ReaderError::Gone)?,
         };
         let thread = self.threads.clone().acquire_owned().await.map_err(|_| ReaderError::Gone)?;
-        let read = move || {
+        let answer = tokio::task::spawn_blocking(move || {
             // Held to the end, even if nobody waits for the answer any more.
             let _held = (place, thread);
             read()
-        };
-        tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)?
+        });
+        answer.await.map_err(|_| ReaderError::Gone)?
     }
 
     /// The clock that reads go by.
@@ -181,8 +181,10 @@ impl Reader {
             return Err(ReaderError::in_room(ReadError::NoRoom, &room));
         }
         let (policy, now) = self.refresh(&mut view);
-        let verdict = |(number, candidate)| brief(&policy, &view, number, candidate, question, now);
-        let verdicts: Vec<_> = candidates.iter().enumerate().map(verdict).collect();
+        let mut verdicts = Vec::with_capacity(candidates.len());
+        for (number, candidate) in candidates.iter().enumerate() {
+            verdicts.push(brief(&policy, &view, number, candidate, question, now));
+        }
         Ok(tell(&verdicts, room))
     }
 
@@ -238,30 +240,26 @@ impl Reader {
 impl View {
     /// Takes the room for itself and for the row keys that are asked for; `None` if there is not as much.
     fn of_candidates(user: &UserId<'_>, candidates: &[Candidate<'_>], room: &mut impl Room) -> Option<Self> {
-        let bytes_of = |key: &CapKey<'_>| {
-            // As a key, among those known, and as a row key, each with what stands beside it.
-            size_of::<CapKey<'_>>() + size_of::<(String, usize)>() + 3 * key.as_str().len() + user.as_str().len() + 8
-        };
         let mut keys: Vec<CapKey<'static>> = Vec::with_capacity(candidates.len());
         // Campaigns recur from candidate to candidate; what is read once is judged as often as it is named.
         let mut known: HashMap<String, usize> = HashMap::new();
-        let mut number = |key: &CapKey<'_>, keys: &mut Vec<CapKey<'static>>, bytes: &mut usize| {
-            if let Some(&number) = known.get(key.as_str()) {
-                return number;
-            }
-            *bytes += bytes_of(key);
-            known.insert(key.as_str().to_owned(), keys.len());
-            keys.push(key.clone().into_owned());
-            keys.len() - 1
-        };
         let mut numbered = Vec::with_capacity(candidates.len());
         for candidate in candidates {
             let mut own = SmallVec::with_capacity(1 + candidate.keys.len());
             let da = CapKey::of_da(&candidate.da);
-            let mut bytes = bytes_of(&da) + size_of_val(&own) + own.capacity() * size_of::<usize>();
+            let mut bytes = key_bytes(user, &da) + size_of_val(&own) + own.capacity() * size_of::<usize>();
             own.push(keys.len());
             keys.push(da);
-            own.extend(candidate.keys.iter().map(|key| number(key, &mut keys, &mut bytes)));
+            for key in &candidate.keys {
+                if let Some(&number) = known.get(key.as_str()) {
+                    own.push(number);
+                    continue;
+                }
+                bytes += key_bytes(user, key);
+                known.insert(key.as_str().to_owned(), keys.len());
+                own.push(keys.len());
+                keys.push(key.clone().into_owned());
+            }
             numbered.push(own);
             if !room.take(bytes) {
                 return None;
@@ -272,9 +270,14 @@ impl View {
 
     /// The keys and logs of a candidate.
     fn of(&self, candidate: usize) -> SmallVec<[KeyLog<'_>; 4]> {
-        let key_log = |&number: &usize| KeyLog { key: self.keys[number].as_str(), log: &self.logs[number] };
-        self.candidates[candidate].iter().map(key_log).collect()
+        let numbers = self.candidates[candidate].iter();
+        numbers.map(|&number| KeyLog { key: self.keys[number].as_str(), log: &self.logs[number] }).collect()
     }
+}
+
+/// Bytes that a key takes: as a key, among those known, and as a row key, each with what stands beside it.
+fn key_bytes(user: &UserId<'_>, key: &CapKey<'_>) -> usize {
+    size_of::<CapKey<'_>>() + size_of::<(String, usize)>() + 3 * key.as_str().len() + user.as_str().len() + 8
 }
 
 fn places(count: usize) -> Arc<Semaphore> {

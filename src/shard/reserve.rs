@@ -44,15 +44,20 @@ pub struct Reserve<'a> {
 impl Reserve<'_> {
     /// Whether the row of its answer is no longer than rows may be, whatever becomes of its candidates.
     pub(super) fn fits_a_row(&self) -> bool {
-        let escaped = |text: &str| text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
-        let candidate = |candidate: &Candidate<'_>| {
-            let da = candidate.da.as_str();
-            let key = candidate.keys.iter().map(|key| escaped(key.as_str())).max().unwrap_or(0);
+        let mut bytes = ANSWER_OF_ONE;
+        for candidate in &self.candidates {
+            let da = escaped_len(candidate.da.as_str());
+            let key = candidate.keys.iter().map(|key| escaped_len(key.as_str())).max().unwrap_or(0);
             // The ad, and what capped it: itself or another key; where it is reserved, the ad once more for /release.
-            ANSWER_OF_ONE + escaped(da) + key.max(escaped(da))
-        };
-        ANSWER_OF_ONE + self.candidates.iter().map(candidate).sum::<usize>() <= MAX_ROW_BYTES
+            bytes += ANSWER_OF_ONE + da + key.max(da);
+        }
+        bytes <= MAX_ROW_BYTES
     }
+}
+
+/// The length of a text in JSON.
+fn escaped_len(text: &str) -> usize {
+    text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
 }
 
 /// A call on its way to a writer.
@@ -252,10 +257,11 @@ pub(super) fn run_reserve(
         return ReserveOutcome::TooManyKinds;
     }
     let now = set.now();
-    let is_counted = |(candidate, first): (&Candidate<'_>, usize)| {
-        is_counted(set.policy(), set, slots[first], (call.kind, event_hash(&candidate.da, &call.id)), now)
-    };
-    let counted: Vec<bool> = call.candidates.iter().zip(call.firsts()).map(is_counted).collect();
+    let mut counted = Vec::with_capacity(call.candidates.len());
+    for (candidate, first) in call.candidates.iter().zip(call.firsts()) {
+        let event = (call.kind, event_hash(&candidate.da, &call.id));
+        counted.push(is_counted(set.policy(), set, slots[first], event, now));
+    }
     let expires_at = call.ttl_ms.map(|ttl| now.saturating_add(ttl));
     let kept_until = match expires_at {
         Some(expires_at) => expires_at.saturating_add(ANSWER_KEPT_MS),
@@ -348,13 +354,14 @@ pub(super) fn run_release(call: &ReleaseCall, set: &mut WorkingSet<'_>, calls: &
     let mut das: Vec<&str> = known.das.iter().map(String::as_str).collect();
     das.sort_unstable();
     das.dedup();
-    let asked = das.into_iter().filter(|da| call.da.as_ref().is_none_or(|only| only.as_str() == *da));
-    let release_one = |da: &str| {
-        let da = DaId::new(da).ok()?;
-        let at = set.find(&call.user, &CapKey::of_da(&da))?;
-        Some(release(set, at, known.kind, event_hash(&da, &call.id)))
-    };
-    let released = asked.filter_map(release_one).sum();
+    let mut released = 0;
+    for da in das.into_iter().filter(|da| call.da.as_ref().is_none_or(|only| only.as_str() == *da)) {
+        if let Ok(da) = DaId::new(da)
+            && let Some(at) = set.find(&call.user, &CapKey::of_da(&da))
+        {
+            released += release(set, at, known.kind, event_hash(&da, &call.id));
+        }
+    }
     metrics::reservations("released", released);
     released
 }

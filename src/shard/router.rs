@@ -153,8 +153,7 @@ impl Router {
         let (user, id, da) = (user.into_owned(), id.into_owned(), da.map(DaId::into_owned));
         let row_key = call_row(&user, &id);
         let name = user.clone();
-        let call = |reply| Task::Release(Box::new(ReleaseCall { row_key, user, id, da, reply }));
-        self.ask(name.as_str(), call).await
+        self.ask(name.as_str(), |reply| Task::Release(Box::new(ReleaseCall { row_key, user, id, da, reply }))).await
     }
 
     /// Removes everything that is held of a user, for good. Returns once that is durable.

@@ -231,9 +231,8 @@ impl Rulebook {
         let inner = &self.0;
         let mut mark = inner.changing();
         let entries = inner.entries.load_full();
-        let unknown = || RulebookError::Unknown(id.to_owned());
-        let rule_id = RuleId::new(id).map_err(|_| unknown())?;
-        let held = entries.get(&rule_id).ok_or_else(unknown)?;
+        let rule_id = RuleId::new(id).map_err(|_| RulebookError::Unknown(id.to_owned()))?;
+        let held = entries.get(&rule_id).ok_or_else(|| RulebookError::Unknown(id.to_owned()))?;
         inner.may_change(id, Some(held), expect)?;
         let mut next = (*entries).clone();
         next.remove(&rule_id);

@@ -25,11 +25,12 @@ struct ShardTimers {
 impl Timers {
     /// Finds the first timer of every shard. Blocks on disk.
     pub(super) fn load(store: &Store, shards: impl Iterator<Item = ShardId>) -> Result<Self, StoreError> {
-        let load = |shard| {
+        let mut timers = Vec::new();
+        for shard in shards {
             let next = store.due().first(shard)?;
-            Ok(ShardTimers { shard, next, from: next.unwrap_or_default() })
-        };
-        Ok(Self { shards: shards.map(load).collect::<Result<_, StoreError>>()? })
+            timers.push(ShardTimers { shard, next, from: next.unwrap_or_default() });
+        }
+        Ok(Self { shards: timers })
     }
 
     /// When the next timer is due.

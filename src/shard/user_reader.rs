@@ -68,11 +68,10 @@ impl UserPage {
     /// The logs of the page, each made when it is asked for.
     pub fn logs(&mut self) -> impl Iterator<Item = UserLog> + use<> {
         let (policy, now) = (self.policy.clone(), self.now);
-        let log = move |(key, LogRow { mut log, .. }): (String, LogRow)| {
+        std::mem::take(&mut self.rows).into_iter().filter_map(move |(key, LogRow { mut log, .. })| {
             policy.refresh(&key, &mut log, now);
             (!log.is_empty()).then(|| UserLog { key, log, policy: policy.clone(), now })
-        };
-        std::mem::take(&mut self.rows).into_iter().filter_map(log)
+        })
     }
 }
 
@@ -113,7 +112,7 @@ impl Reader {
         each: impl Fn(&mut S, &UserCap) -> bool + Send + 'static,
     ) -> Result<(S, bool), ReaderError> {
         let (reader, user) = (self.clone(), user.clone().into_owned());
-        let read = move || {
+        self.blocking(NoPlace::Refuse, move || {
             let (policy, now) = (reader.policy.load_full(), reader.clock.now());
             if policy.ignores(user.as_str()) {
                 return Ok((state, true));
@@ -125,8 +124,8 @@ impl Reader {
                 has_room
             })?;
             Ok((state, has_room))
-        };
-        self.blocking(NoPlace::Refuse, read).await
+        })
+        .await
     }
 
     /// What is held about a user: at most `max` logs and calls; fewer where the events are many. `tell` gets it on a thread

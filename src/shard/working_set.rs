@@ -143,8 +143,8 @@ impl<'a> WorkingSet<'a> {
     /// what was reserved of it. `wanted` are the hashes by which that may be. Blocks on disk.
     pub(super) fn load(&mut self, store: &Store, wanted: impl FnOnce() -> HashSet<u64>) {
         self.load_taken(store);
-        let held = |slot: &Slot<'_>| slot.log.sections.iter().any(|section| !section.reservations.is_empty());
-        if !self.slots.iter().any(held) {
+        let mut sections = self.slots.iter().flat_map(|slot| &slot.log.sections);
+        if sections.all(|section| section.reservations.is_empty()) {
             return;
         }
         let wanted = wanted();
@@ -271,10 +271,14 @@ impl Logs for WorkingSet<'_> {
 
 /// The numbers of the slots from one on, in the order of their row keys.
 fn in_order(slots: &[Slot<'_>], from: usize) -> Vec<u32> {
-    let number = |slot: usize| (RowKey::leading(&slots[slot].row_key), slot as u32);
-    let mut order: Vec<_> = (from..slots.len()).map(number).collect();
-    let row_key = |slot: u32| &slots[slot as usize].row_key;
-    order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| row_key(a.1).cmp(row_key(b.1))));
+    let mut order = Vec::with_capacity(slots.len() - from);
+    for (slot, taken) in slots.iter().enumerate().skip(from) {
+        order.push((RowKey::leading(&taken.row_key), slot as u32));
+    }
+    order.sort_unstable_by(|a, b| {
+        // The leading bytes decide most comparisons, without a look at the slots.
+        a.0.cmp(&b.0).then_with(|| slots[a.1 as usize].row_key.cmp(&slots[b.1 as usize].row_key))
+    });
     order.into_iter().map(|(_, slot)| slot).collect()
 }
 

@@ -108,9 +108,10 @@ pub(super) fn tables(
     progress: &mut dyn FnMut(u64, u64),
     each: &mut EachRow<'_>,
 ) -> Result<Vec<TableCheck>, OpenError> {
-    let handle = |table: &Table| db.cf_handle(table.name());
-    let estimate = |cf| db.property_int_value_cf(cf, "rocksdb.estimate-num-keys").ok().flatten().unwrap_or(0);
-    let total = Table::ALL.iter().filter_map(handle).map(estimate).sum();
+    let mut total = 0;
+    for cf in Table::ALL.iter().filter_map(|table| db.cf_handle(table.name())) {
+        total += db.property_int_value_cf(cf, "rocksdb.estimate-num-keys").ok().flatten().unwrap_or(0);
+    }
     let mut checks = Vec::new();
     let mut read = 0;
     for table in Table::ALL.into_iter().map(Some).chain([None]) {
@@ -159,12 +160,11 @@ pub(super) fn tables(
 
 /// Whether the bytes can be decoded as a row of the table.
 fn is_row(table: Option<Table>, key: &[u8], value: &[u8]) -> bool {
-    let is_log = |value: &[u8]| decode_log(value).is_ok();
     match table {
-        Some(Table::Logs) => RowKey::parse(key).is_some() && is_log(value),
+        Some(Table::Logs) => RowKey::parse(key).is_some() && decode_log(value).is_ok(),
         Some(Table::Journal) => {
-            let is_whole = |row: Result<(&[u8], &[u8]), _>| row.is_ok_and(|(_, log)| log.is_empty() || is_log(log));
-            key.len() == 8 && journal_rows(value).all(is_whole)
+            let mut rows = journal_rows(value);
+            key.len() == 8 && rows.all(|row| row.is_ok_and(|(_, log)| log.is_empty() || decode_log(log).is_ok()))
         }
         Some(Table::Caps) => RowKey::parse(key).is_some() && decode_cap(value).is_ok(),
         Some(Table::Changes) => changes::is_row(key, value),

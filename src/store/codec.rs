@@ -138,16 +138,21 @@ fn encode_reservations(out: &mut Vec<u8>, held: &[Reservation]) {
 
 fn decode_reservations(bytes: &mut &[u8]) -> Option<Vec<Reservation>> {
     let count = usize::try_from(take_varint(bytes)?).ok().filter(|&count| count > 0 && count <= bytes.len())?;
-    let one = |bytes: &mut &[u8]| {
-        let ts = take_varint(bytes)?;
-        let expires_at = TsMs(ts.checked_add(take_varint(bytes)?)?);
-        let hash = u64::from_le_bytes(take(bytes, 8)?.try_into().ok()?);
-        let keys = usize::try_from(take_varint(bytes)?).ok().filter(|&keys| keys <= bytes.len())?;
-        let key = |bytes: &mut &[u8]| Some(std::str::from_utf8(take_bytes(bytes)?).ok()?.into());
-        let keys = (0..keys).map(|_| key(bytes)).collect::<Option<_>>()?;
-        Some(Reservation { ts: TsMs(ts), expires_at, hash, keys })
-    };
-    (0..count).map(|_| one(bytes)).collect()
+    (0..count).map(|_| decode_reservation(bytes)).collect()
+}
+
+fn decode_reservation(bytes: &mut &[u8]) -> Option<Reservation> {
+    let ts = take_varint(bytes)?;
+    let expires_at = TsMs(ts.checked_add(take_varint(bytes)?)?);
+    let hash = u64::from_le_bytes(take(bytes, 8)?.try_into().ok()?);
+    let keys = usize::try_from(take_varint(bytes)?).ok().filter(|&keys| keys <= bytes.len())?;
+    let keys = (0..keys).map(|_| take_text(bytes).map(Into::into)).collect::<Option<_>>()?;
+    Some(Reservation { ts: TsMs(ts), expires_at, hash, keys })
+}
+
+/// Reads a text after its length.
+pub(in crate::store) fn take_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
+    std::str::from_utf8(take_bytes(bytes)?).ok()
 }
 
 /// Writes bytes after their length.

@@ -98,8 +98,8 @@ impl FromStr for ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fits = |&(_, bits): &(&str, u32)| self.0.is_multiple_of(1 << bits);
-        let (unit, bits) = SIZE_UNITS.into_iter().find(fits).unwrap_or(("KiB", 10));
+        let mut units = SIZE_UNITS.into_iter();
+        let (unit, bits) = units.find(|(_, bits)| self.0.is_multiple_of(1 << bits)).unwrap_or(("KiB", 10));
         write!(f, "{}{unit}", self.0 >> bits)
     }
 }

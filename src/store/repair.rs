@@ -112,15 +112,22 @@ fn begin_anew(options: &StoreOptions) -> Result<(), OpenError> {
 }
 
 fn rocks_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let is_rocks = |name: &str| {
-        let heads = ["MANIFEST-", "OPTIONS-"];
-        matches!(name, "CURRENT" | "IDENTITY")
-            || heads.iter().any(|head| name.starts_with(head))
-            || name.ends_with(".sst")
-            || name.ends_with(".log")
-    };
-    let paths = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    Ok(paths.into_iter().filter(|path| path.is_file() && is_rocks(&name(path))).collect())
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_file() && is_rocks_file(&name(&path)) {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+fn is_rocks_file(name: &str) -> bool {
+    let heads = ["MANIFEST-", "OPTIONS-"];
+    matches!(name, "CURRENT" | "IDENTITY")
+        || heads.iter().any(|head| name.starts_with(head))
+        || name.ends_with(".sst")
+        || name.ends_with(".log")
 }
 
 /// A new folder inside another: `1`, `2`, and so on.

@@ -41,11 +41,12 @@ impl Room for Unbounded {
 impl LogRow {
     /// Bytes that the log takes in memory, besides its own size.
     pub(in crate::store) fn bytes(&self) -> usize {
-        let of_section = |section: &Section| {
-            let entries = if section.entries.spilled() { section.entries.capacity() } else { 0 };
-            entries * size_of::<Entry>() + section.reservations.capacity() * size_of::<Reservation>()
-        };
         let sections = if self.log.sections.spilled() { self.log.sections.capacity() } else { 0 };
-        sections * size_of::<Section>() + self.log.sections.iter().map(of_section).sum::<usize>()
+        let mut bytes = sections * size_of::<Section>();
+        for section in &self.log.sections {
+            let entries = if section.entries.spilled() { section.entries.capacity() } else { 0 };
+            bytes += entries * size_of::<Entry>() + section.reservations.capacity() * size_of::<Reservation>();
+        }
+        bytes
     }
 }

@@ -43,8 +43,7 @@ impl Readable<'_> {
             let error = self.rows.status().err()?;
             self.db.count_unreadable(self.table, &StoreError::rocks("reading rows in their order")(error));
             self.gaps += 1;
-            let fresh = || self.db.raw_rows(self.table, self.range.clone(), self.fill_cache);
-            self.rows = seek_past(fresh, &self.last)?;
+            self.rows = seek_past(|| self.db.raw_rows(self.table, self.range.clone(), self.fill_cache), &self.last)?;
         }
         self.last.clear();
         self.last.extend_from_slice(self.rows.key()?);
@@ -58,17 +57,23 @@ impl Readable<'_> {
     }
 }
 
+/// Seeks a key; `None` if that fails.
+fn seek<'d>(mut rows: DBRawIterator<'d>, key: &[u8]) -> Option<DBRawIterator<'d>> {
+    rows.seek(key);
+    (rows.valid() || rows.status().is_ok()).then_some(rows)
+}
+
+/// Up to eight bytes as a big-endian number.
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |number, &byte| (number << 8) | u64::from(byte))
+}
+
 /// Finds the first readable row after a key behind which reading fails. Returns an iterator there, or at the end;
 /// `None` if nothing can be read up to the end.
 ///
 /// The end of the damage is not known. So keys ever further away are tried until a seek succeeds. Then a binary search
 /// goes back from there. Each try needs a new iterator: one that failed may go on failing where a new one does not.
 pub(in crate::store) fn seek_past<'d>(fresh: impl Fn() -> DBRawIterator<'d>, last: &[u8]) -> Option<DBRawIterator<'d>> {
-    let sought = |key: &[u8]| {
-        let mut rows = fresh();
-        rows.seek(key);
-        (rows.valid() || rows.status().is_ok()).then_some(rows)
-    };
     let mut low = last.to_vec();
     let mut found = None;
     'far: for len in (1..=last.len()).rev() {
@@ -76,7 +81,7 @@ pub(in crate::store) fn seek_past<'d>(fresh: impl Fn() -> DBRawIterator<'d>, las
             let mut key = last[..len].to_vec();
             key[len - 1] = key[len - 1].saturating_add(step);
             if key > low {
-                if let Some(rows) = sought(&key) {
+                if let Some(rows) = seek(fresh(), &key) {
                     found = Some((rows, key));
                     break 'far;
                 }
@@ -89,12 +94,11 @@ pub(in crate::store) fn seek_past<'d>(fresh: impl Fn() -> DBRawIterator<'d>, las
     let width = shared + 1 + SEARCHED;
     low.resize(width, 0);
     high.resize(width, 0);
-    let number = |key: &[u8]| key[shared..].iter().fold(0u64, |number, &byte| (number << 8) | u64::from(byte));
-    let (mut from, mut to) = (number(&low), number(&high));
+    let (mut from, mut to) = (number(&low[shared..]), number(&high[shared..]));
     while to - from > 1 {
         let middle = from + (to - from) / 2;
         low[shared..].copy_from_slice(&middle.to_be_bytes()[8 - (width - shared)..]);
-        match sought(&low) {
+        match seek(fresh(), &low) {
             Some(nearer) => (rows, to) = (nearer, middle),
             None => from = middle,
         }

@@ -120,9 +120,10 @@ impl Changes {
         up_to: u64,
         max: usize,
     ) -> Result<Vec<Change>, StoreError> {
-        let key = |seq| ChangeKey { shard, seq }.bytes().to_vec();
+        let start = ChangeKey { shard, seq: after + 1 }.bytes().to_vec();
+        let end = ChangeKey { shard, seq: up_to + 1 }.bytes().to_vec();
         let mut changes = Vec::new();
-        for row in self.db.rows(Table::Changes, key(after + 1)..key(up_to + 1), "reading changes").take(max) {
+        for row in self.db.rows(Table::Changes, start..end, "reading changes").take(max) {
             let (key, value) = row?;
             changes.push(parse(shard, &key, &value)?);
         }

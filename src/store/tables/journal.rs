@@ -29,16 +29,17 @@ pub(in crate::store) fn rows(mut journal: &[u8]) -> impl Iterator<Item = Result<
         if journal.is_empty() {
             return None;
         }
-        let mut row = || {
-            let key = take_bytes(&mut journal).filter(|key| !key.is_empty())?;
-            Some((key, take_bytes(&mut journal)?))
-        };
-        let row = row().ok_or_else(|| CORRUPT("it ends too soon"));
+        let row = take_row(&mut journal).ok_or_else(|| CORRUPT("it ends too soon"));
         if row.is_err() {
             journal = &[];
         }
         Some(row)
     })
+}
+
+fn take_row<'j>(journal: &mut &'j [u8]) -> Option<(&'j [u8], &'j [u8])> {
+    let key = take_bytes(journal).filter(|key| !key.is_empty())?;
+    Some((key, take_bytes(journal)?))
 }
 
 /// The table.

@@ -1,7 +1,7 @@
 //! The table `reservations`: every call of `/reserve` under its id, with the answer that a repetition gets.
 
 use crate::model::{Kind, TsMs};
-use crate::store::codec::{put_bytes, put_varint, take_bytes, take_varint};
+use crate::store::codec::{put_bytes, put_varint, take_text, take_varint};
 use crate::store::db::Db;
 use crate::store::error::{ReadError, StoreError};
 use crate::store::room::Room;
@@ -38,13 +38,12 @@ impl ReservationRow {
     }
 
     pub(in crate::store) fn decode(mut bytes: &[u8]) -> Option<Self> {
-        let text = |bytes: &mut &[u8]| Some(std::str::from_utf8(take_bytes(bytes)?).ok()?.to_owned());
         let kept_until = TsMs(take_varint(&mut bytes)?);
         let (body_hash, rest) = bytes.split_first_chunk()?;
         bytes = rest;
-        let kind = Kind::new(&text(&mut bytes)?).ok()?;
+        let kind = Kind::new(take_text(&mut bytes)?).ok()?;
         let das = usize::try_from(take_varint(&mut bytes)?).ok().filter(|&das| das <= bytes.len())?;
-        let das = (0..das).map(|_| text(&mut bytes)).collect::<Option<_>>()?;
+        let das = (0..das).map(|_| take_text(&mut bytes).map(str::to_owned)).collect::<Option<_>>()?;
         let body_hash = u128::from_le_bytes(*body_hash);
         Some(Self { kept_until, body_hash, kind, das, answer: bytes.to_vec() })
     }

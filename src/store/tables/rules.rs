@@ -33,9 +33,14 @@ impl RulesMark {
     }
 
     pub(in crate::store) fn decode(bytes: &[u8]) -> Option<Self> {
-        let field = |number: usize| Some(u64::from_be_bytes(bytes.get(8 * number..8 * number + 8)?.try_into().ok()?));
-        let [revision, fingerprint, retention_ms, held_since] = [field(0)?, field(1)?, field(2)?, field(3)?];
-        (bytes.len() == 32).then_some(Self { revision, fingerprint, retention_ms, held_since: TsMs(held_since) })
+        let (fields, []) = bytes.as_chunks::<8>() else { return None };
+        let &[revision, fingerprint, retention_ms, held_since] = fields else { return None };
+        Some(Self {
+            revision: u64::from_be_bytes(revision),
+            fingerprint: u64::from_be_bytes(fingerprint),
+            retention_ms: u64::from_be_bytes(retention_ms),
+            held_since: TsMs(u64::from_be_bytes(held_since)),
+        })
     }
 }
 
