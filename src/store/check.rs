@@ -1,16 +1,11 @@
 //! Reads everything in a directory and reports what cannot be read. Changes nothing.
 
 use super::boot::boot_number;
-use super::codec::{decode_cap, decode_log};
 use super::directory::{OpenError, failed, last_sequence, lock_dir, missing_files, missing_log, open_to_read};
 use super::options::StoreOptions;
-use super::row::RowKey;
 use super::step_over::seek_past;
 use super::table::Table;
-use super::tables::erased::erased_until;
-use super::tables::journal::rows as journal_rows;
-use super::tables::reservations::ReservationRow;
-use super::tables::{changes, due};
+use super::tables::is_row;
 use super::whole::{self, Damage, Logs};
 use rocksdb::{DB, DBRecoveryMode, ReadOptions};
 use serde::Serialize;
@@ -156,22 +151,4 @@ pub(super) fn tables(
     }
     progress(read, read);
     Ok(checks)
-}
-
-/// Whether the bytes can be decoded as a row of the table.
-fn is_row(table: Option<Table>, key: &[u8], value: &[u8]) -> bool {
-    match table {
-        Some(Table::Logs) => RowKey::parse(key).is_some() && decode_log(value).is_ok(),
-        Some(Table::Journal) => {
-            let mut rows = journal_rows(value);
-            key.len() == 8 && rows.all(|row| row.is_ok_and(|(_, log)| log.is_empty() || decode_log(log).is_ok()))
-        }
-        Some(Table::Caps) => RowKey::parse(key).is_some() && decode_cap(value).is_ok(),
-        Some(Table::Changes) => changes::is_row(key, value),
-        Some(Table::Due) => due::is_row(key),
-        Some(Table::Reservations) => ReservationRow::decode(value).is_some(),
-        Some(Table::Erased) => key.len() == 17 && erased_until(value).is_some(),
-        Some(Table::Rules) => serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok(),
-        Some(Table::KafkaOffsets | Table::Meta) | None => true,
-    }
 }

@@ -327,7 +327,8 @@ impl StoreOptions {
                     filter.decide_tombstone(value)
                 });
             }
-            Table::Rules | Table::KafkaOffsets | Table::Meta => {}
+            // Small tables need no compaction of their own.
+            _ => {}
         }
         options
     }
