@@ -1,4 +1,4 @@
-//! Reads: straight from the store, behind no write.
+//! Reads, straight from the store. They never wait for a write.
 
 use super::metrics::would_cap;
 use crate::clock::Clock;
@@ -11,11 +11,11 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// Threads of the runtime that reads may wait for the disk on.
+/// Threads of the runtime on which reads may wait for the disk.
 pub const BLOCKING_THREADS: usize = 32;
-/// Reads that block, under way or waiting for a thread: who would wait behind more is told at once.
+/// Reads that block, running or waiting for a thread. One more is refused at once.
 const BLOCKING_READS: usize = 16 * BLOCKING_THREADS;
-/// So many keys are looked up on the thread that serves others, too; more go to one of their own.
+/// Up to this many keys are looked up on the HTTP thread; more go to a blocking thread.
 const KEYS_AT_ONCE: usize = 2_000;
 
 /// Why a read has no answer.
@@ -35,7 +35,7 @@ pub enum ReaderError {
 }
 
 impl ReaderError {
-    /// Of a read that wanted this room.
+    /// The error of a read that wanted this memory.
     pub(super) fn in_room(error: ReadError, room: &impl Room) -> Self {
         match error {
             ReadError::NoRoom if !room.could_fit() => Self::TooLarge,
@@ -60,15 +60,15 @@ impl From<ReadError> for ReaderError {
     }
 }
 
-/// What a read does that finds no place to wait for the disk.
+/// What a read does if no place is free to wait for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoPlace {
     Refuse,
-    /// Waits for one: what must have an answer.
+    /// Waits for one, since it must have an answer.
     Wait,
 }
 
-/// What is said of one candidate of many.
+/// The verdict of one candidate of many.
 #[derive(Debug)]
 pub struct CandidateVerdict<'a> {
     /// The ad.
@@ -87,7 +87,7 @@ pub struct CandidateVerdict<'a> {
     pub limit: Limit,
     /// Events left until the rule caps.
     pub remaining: Limit,
-    /// The instant asked for lies before what a full log keeps: `count` is a lower bound.
+    /// The instant asked for is before what a full log keeps: `count` is a lower bound.
     pub partial: bool,
     /// The shadow rules that would have capped, the first 16 of them.
     pub would_cap: Vec<&'a RuleId>,
@@ -101,13 +101,13 @@ pub struct Reader {
     pub(super) store: Arc<Store>,
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) clock: Clock,
-    /// Places for reads that block, under way or waiting for a thread.
+    /// Places for reads that block, running or waiting for a thread.
     blocking: Arc<Semaphore>,
-    /// Threads for them. The others of the runtime are for what is no read.
+    /// Threads for them. The runtime's other threads are for other work.
     threads: Arc<Semaphore>,
 }
 
-/// The candidates of a call with all their logs, each key of the user once.
+/// The candidates of a call with their logs; each key of the user once.
 struct View {
     keys: Vec<CapKey<'static>>,
     logs: Vec<Log>,
@@ -120,7 +120,7 @@ impl Reader {
         Self { store, policy, clock, blocking: places(BLOCKING_READS), threads: places(BLOCKING_THREADS) }
     }
 
-    /// Reads on a thread that may wait for the disk.
+    /// Runs a read on a thread that may wait for the disk.
     pub(super) async fn blocking<T: Send + 'static>(
         &self,
         no_place: NoPlace,
@@ -133,7 +133,7 @@ impl Reader {
         };
         let thread = self.threads.clone().acquire_owned().await.map_err(|_| ReaderError::Gone)?;
         let answer = tokio::task::spawn_blocking(move || {
-            // Held to the end, even if nobody waits for the answer any more.
+            // Held to the end, even if the caller is gone.
             let _held = (place, thread);
             read()
         });
@@ -145,7 +145,7 @@ impl Reader {
         &self.clock
     }
 
-    /// Judges one ad of a user, with what the rules say of it. The logs take their room from `room`, which comes back.
+    /// Judges one ad of a user. The logs take memory from `room`, which is returned.
     pub async fn ad<R: Room>(
         &self,
         user: &UserId<'_>,
@@ -158,16 +158,16 @@ impl Reader {
         Ok((judge(&policy, &view.of(0), question, now, would_cap), room))
     }
 
-    /// Judges the ad of an event that is counted: it is refused for no load, for what was counted must be answered. Its few
-    /// rows are bounded by the writes under way.
+    /// Judges the ad of an event that is counted. No load refuses it, since a counted event must be answered. The
+    /// writes under way bound its few rows.
     pub async fn ad_of_counted(&self, user: &UserId<'_>, candidate: &Candidate<'_>) -> Result<Verdict, ReaderError> {
         let (mut view, _) = self.view(user, std::slice::from_ref(candidate), Unbounded, NoPlace::Wait).await?;
         let (policy, now) = self.refresh(&mut view);
         Ok(judge(&policy, &view.of(0), Question::default(), now, would_cap))
     }
 
-    /// Judges many candidates of a user on one consistent view, in their order, and gives the verdicts to `tell`. The logs
-    /// take their room from `room`.
+    /// Judges many candidates of a user in one consistent view, in order, and passes the verdicts to `tell`. The logs
+    /// take memory from `room`.
     pub async fn check<T, R: Room>(
         &self,
         user: &UserId<'_>,
@@ -188,7 +188,7 @@ impl Reader {
         Ok(tell(&verdicts, room))
     }
 
-    /// Reads the logs of candidates: from memory on this thread, or where a row is on disk on one that may block.
+    /// Reads the logs of candidates: from memory on this thread or, if a row is on disk, on a blocking thread.
     async fn view<R: Room>(
         &self,
         user: &UserId<'_>,
@@ -198,7 +198,7 @@ impl Reader {
     ) -> Result<(View, R), ReaderError> {
         let view = View::of_candidates(user, candidates, &mut room);
         let mut view = view.ok_or_else(|| ReaderError::in_room(ReadError::NoRoom, &room))?;
-        // Even if it has logs, from before it was known as nobody.
+        // Even if it has logs from before it meant nobody.
         if self.policy.load().ignores(user.as_str()) {
             view.logs.resize_with(view.keys.len(), Log::default);
             return Ok((view, room));
@@ -227,7 +227,7 @@ impl Reader {
         Ok((view, room))
     }
 
-    /// Makes of the logs as they are stored what reads see now, by the rules in force.
+    /// Turns stored logs into what reads see now, by the rules in force.
     fn refresh(&self, view: &mut View) -> (Arc<Policy>, TsMs) {
         let (policy, now) = (self.policy.load_full(), self.clock.now());
         for (key, log) in view.keys.iter().zip(&mut view.logs) {
@@ -238,10 +238,10 @@ impl Reader {
 }
 
 impl View {
-    /// Takes the room for itself and for the row keys that are asked for; `None` if there is not as much.
+    /// Takes memory for itself and for the row keys; `None` if there is not enough.
     fn of_candidates(user: &UserId<'_>, candidates: &[Candidate<'_>], room: &mut impl Room) -> Option<Self> {
         let mut keys: Vec<CapKey<'static>> = Vec::with_capacity(candidates.len());
-        // Campaigns recur from candidate to candidate; what is read once is judged as often as it is named.
+        // Campaigns recur among candidates: each key is read once and judged as often as it is named.
         let mut known: HashMap<String, usize> = HashMap::new();
         let mut numbered = Vec::with_capacity(candidates.len());
         for candidate in candidates {
@@ -275,7 +275,7 @@ impl View {
     }
 }
 
-/// Bytes that a key takes: as a key, among those known, and as a row key, each with what stands beside it.
+/// Bytes that a key takes: as a key, in `known`, and as a row key, each with its overhead.
 fn key_bytes(user: &UserId<'_>, key: &CapKey<'_>) -> usize {
     size_of::<CapKey<'_>>() + size_of::<(String, usize)>() + 3 * key.as_str().len() + user.as_str().len() + 8
 }
@@ -329,7 +329,7 @@ mod tests {
     use crate::store::StoreOptions;
     use std::time::Duration;
 
-    /// A room that has nothing to give.
+    /// A room without memory.
     struct Nothing;
 
     impl Room for Nothing {

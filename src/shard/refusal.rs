@@ -1,6 +1,6 @@
-//! Why a command is not taken, or has no answer.
+//! Why a command is refused, or has no answer.
 
-/// The code of an event that is refused, for something that is held of its user cannot be read.
+/// The code of an event that is refused because a row of its user cannot be read.
 pub const ROW_UNREADABLE: &str = "row_unreadable";
 
 /// Why events are not taken.
@@ -29,7 +29,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Stable: what programs go by.
+    /// Stable; programs go by it.
     pub fn code(self) -> &'static str {
         match self {
             Self::Busy => "overloaded",
