@@ -3,23 +3,36 @@
 /// What a key allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
+    /// Send events.
     Events,
+    /// Ask for verdicts, reserve, release.
     Decide,
+    /// Read what is held of a user.
     UsersRead,
+    /// Erase a user.
     UsersErase,
+    /// Read rules.
     RulesRead,
+    /// Change rules.
     RulesWrite,
+    /// Read ads.
     AdsRead,
+    /// Change ads.
     AdsWrite,
+    /// Read reports.
     Reports,
+    /// Follow the stream of changes.
     Stream,
+    /// Sign URLs.
     Sign,
+    /// Read metrics and status.
     Metrics,
     /// Everything.
     Admin,
 }
 
 impl Scope {
+    /// Every scope.
     pub const ALL: [Self; 13] = [
         Self::Events,
         Self::Decide,

@@ -71,10 +71,10 @@ impl SideListener {
         tracing::info!("for {for_whom} at {scheme}://{addr}");
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let serve = move || {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             runtime.block_on(http::serve(listener, service, &options, stopped.cancelled_owned()));
-        };
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(serve).map_err(AdminError::Runtime)?;
+        });
+        let thread = thread.map_err(AdminError::Runtime)?;
         Ok(Self { stop, thread })
     }
 

@@ -29,6 +29,8 @@ pub struct App {
 }
 
 impl App {
+    /// Composes what handlers use. `background` runs what takes long, at a lower priority; `has_admin` where operators have a
+    /// listener of their own.
     pub fn new(
         services: Services,
         limits: Limits,

@@ -56,6 +56,7 @@ impl FastWay {
 }
 
 impl HttpService {
+    /// The service of the main listener.
     pub fn new(app: &Arc<App>) -> Self {
         Self::at(app, Listener::Main)
     }

@@ -20,6 +20,7 @@ pub struct Rules {
 
 /// Why a rule was not changed.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum ChangeError {
     #[error(transparent)]
     Rulebook(#[from] RulebookError),
@@ -34,14 +35,17 @@ impl Rules {
         Self { rulebook, router, changing: Arc::default(), audit }
     }
 
+    /// All rules, by id.
     pub fn list(&self) -> Vec<RuleView> {
         self.rulebook.list()
     }
 
+    /// How many rules there are.
     pub fn count(&self) -> usize {
         self.rulebook.count()
     }
 
+    /// A rule by its id.
     pub fn get(&self, id: &str) -> Result<RuleView, RulebookError> {
         self.rulebook.get(id)
     }
