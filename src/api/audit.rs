@@ -18,17 +18,22 @@ pub struct AuditAnswer {
 /// A change of rules or keys, an erasure, a snapshot.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct AuditLine {
+    /// One more than that of the line before.
     #[schema(example = 42)]
     pub seq: u64,
+    /// When it was made.
     #[schema(value_type = u64, example = 1732233600000u64)]
     pub at: TsMs,
     /// The id of the key; null without keys, and where it was no call.
     #[schema(value_type = Option<String>, example = "ops")]
     pub key: Option<Box<RawValue>>,
+    /// The method and path of the call, without the id of a user.
     #[schema(value_type = String, example = "PUT /rules/brand-x")]
     pub call: Option<Box<RawValue>>,
+    /// What it was before; null where there was nothing.
     #[schema(value_type = Option<Object>)]
     pub before: Option<Box<RawValue>>,
+    /// What it is now; null where there is nothing.
     #[schema(value_type = Option<Object>)]
     pub after: Option<Box<RawValue>>,
 }

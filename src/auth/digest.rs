@@ -31,6 +31,7 @@ impl Digest {
         Some(Self(bytes))
     }
 
+    /// 64 hex digits, in lower case.
     pub fn to_hex(self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }

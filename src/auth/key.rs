@@ -24,6 +24,7 @@ pub struct KeyIdError;
 pub(super) const CERT: &str = "cert:";
 
 impl KeyId {
+    /// Takes the text as an id, or says why it is none.
     pub fn new(id: impl Into<String>) -> Result<Self, KeyIdError> {
         let id = id.into();
         let name = id.strip_prefix(CERT).unwrap_or(&id);
@@ -33,6 +34,7 @@ impl KeyId {
         if is_valid { Ok(Self(id)) } else { Err(KeyIdError) }
     }
 
+    /// As the file has it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -51,9 +53,11 @@ impl fmt::Display for KeyId {
 
 /// A key as the file has it.
 pub struct Key {
+    /// Who it is of.
     pub id: KeyId,
     /// Of its secret; `None` where a client certificate is the only way.
     pub digest: Option<Digest>,
+    /// What it allows.
     pub scopes: Scopes,
     /// From this instant on it is as if it were not there.
     pub expires: Option<TsMs>,
@@ -62,10 +66,12 @@ pub struct Key {
 }
 
 impl Key {
+    /// A key that no call has used yet.
     pub fn new(id: KeyId, digest: Option<Digest>, scopes: Scopes, expires: Option<TsMs>) -> Self {
         Self { id, digest, scopes, expires, accepted: OnceLock::new() }
     }
 
+    /// Whether it is as if it were not there.
     pub fn is_expired(&self, now: TsMs) -> bool {
         self.expires.is_some_and(|expires| now >= expires)
     }

@@ -18,6 +18,7 @@ const KEYS_MAX: usize = 100_000;
 pub struct KeyFileError {
     /// From 1 on.
     pub line: usize,
+    /// What is wrong there.
     pub why: String,
 }
 

@@ -12,19 +12,34 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Why a file of keys is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyringError {
+    /// It cannot be read.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
+    /// It is not UTF-8.
     #[error("{}: it is no text", .0.display())]
     NoText(PathBuf),
+    /// It does not say what it should.
     #[error("{}: {why}", path.display())]
-    File { path: PathBuf, why: KeyFileError },
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Where, and what is wrong.
+        why: KeyFileError,
+    },
 }
 
 /// What became of a file that had changed.
 #[derive(Debug)]
 pub enum Reloaded {
     /// It is in force.
-    Taken { before: usize, after: usize, diff: KeysDiff },
+    Taken {
+        /// How many keys there were.
+        before: usize,
+        /// How many there are.
+        after: usize,
+        /// Which are others.
+        diff: KeysDiff,
+    },
     /// It is not; the keys from before are in force.
     Refused(KeyringError),
 }
@@ -59,10 +74,12 @@ impl Keyring {
         })
     }
 
+    /// Of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// The keys in force now.
     pub fn keys(&self) -> Guard<Arc<Keys>> {
         self.keys.load()
     }

@@ -15,8 +15,11 @@ pub struct Keys {
 /// What differs between two sets of keys: ids, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct KeysDiff {
+    /// Those that were not there.
     pub added: Vec<String>,
+    /// Those with another secret, other scopes or another expiry.
     pub changed: Vec<String>,
+    /// Those that are there no more.
     pub removed: Vec<String>,
 }
 
@@ -44,10 +47,12 @@ impl Keys {
         names.iter().find_map(|name| self.by_id.get(&format!("{CERT}{name}")).or_else(|| self.by_id.get(name)))
     }
 
+    /// How many there are.
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
 
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }

@@ -91,6 +91,7 @@ impl std::str::FromStr for Scope {
 pub struct Scopes(u16);
 
 impl Scopes {
+    /// Adds a scope.
     pub fn add(&mut self, scope: Scope) {
         self.0 |= 1 << scope as u16;
     }

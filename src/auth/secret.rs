@@ -23,6 +23,7 @@ impl Secret {
         &self.0
     }
 
+    /// What the keys file has of it.
     pub fn digest(&self) -> Digest {
         Digest::of(self.0.as_bytes())
     }

@@ -42,16 +42,20 @@ pub struct WatchedFiles {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: cannot be read: {kind}", path.display())]
 pub struct Unreadable {
+    /// The file.
     pub path: PathBuf,
+    /// Why, as the system has it.
     pub kind: std::io::ErrorKind,
 }
 
 impl WatchedFiles {
+    /// Files that were not read yet.
     pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let files = paths.into_iter().map(|path| (path, None)).collect();
         Self { files, is_unsettled: false, digest: None }
     }
 
+    /// Where they are.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|(path, _)| path.as_path())
     }

@@ -16,17 +16,22 @@ pub struct AuditEntry {
     pub key: Option<String>,
     /// What was done: the method and path of a call, without the id of a user.
     pub call: String,
+    /// What it was before; null where there was nothing.
     pub before: Value,
+    /// What it is now; null where there is nothing.
     pub after: Value,
 }
 
 /// Why a change is not in the audit, or the audit cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
+    /// The line could not be written.
     #[error("the change was made, but not written into the audit: {0}")]
     NotWritten(StoreError),
+    /// The lines could not be read.
     #[error(transparent)]
     Store(StoreError),
+    /// It ended by a panic.
     #[error("the thread that writes the audit ended")]
     Gone,
 }
@@ -39,6 +44,7 @@ pub struct Audit {
 }
 
 impl Audit {
+    /// The audit of a store.
     pub fn new(store: Arc<Store>, clock: Clock) -> Self {
         Self { store, clock }
     }

@@ -39,6 +39,7 @@ pub struct Services {
     pub rules: Rules,
     /// Health, readiness, status.
     pub operation: Operation,
+    /// Who changed what.
     pub audit: Audit,
 }
 

@@ -19,8 +19,10 @@ pub struct Users {
 /// Why a user was not erased, or nobody knows who did it.
 #[derive(Debug, thiserror::Error)]
 pub enum EraseError {
+    /// Nothing was erased.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The user was erased, but the audit does not say so.
     #[error(transparent)]
     Audit(#[from] AuditError),
 }

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct TlsFiles {
     /// With its chain.
     pub certificate: PathBuf,
+    /// The certificate's private key.
     pub key: PathBuf,
     /// Whose certificates of clients are believed; `None`: clients are asked for none.
     pub client_ca: Option<PathBuf>,

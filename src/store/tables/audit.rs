@@ -15,6 +15,7 @@ pub const AUDIT_LINES: u64 = 10_000;
 pub struct AuditRow {
     /// One more than that of the line before.
     pub seq: u64,
+    /// When it was written.
     pub at: TsMs,
     /// A JSON object.
     pub line: Vec<u8>,
