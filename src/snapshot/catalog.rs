@@ -1,7 +1,7 @@
 //! Which snapshots a prefix has.
 
 use super::error::SnapshotError;
-use super::layout::{Layout, number};
+use super::layout::{FORMAT, Layout, number};
 use super::manifest::{Manifest, OBJECT_BYTES_MAX};
 use crate::bucket::{Bucket, BucketError, Cause, Created, Object};
 use crate::model::TsMs;
@@ -257,7 +257,7 @@ impl Claim {
     fn decode(object: &str, epoch: u64, bytes: &[u8]) -> Result<Self, SnapshotError> {
         let damaged = |what: String| SnapshotError::Damaged { object: object.to_owned(), what };
         let claim: Self = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
-        if claim.format > super::manifest::FORMAT {
+        if claim.format > FORMAT {
             return Err(SnapshotError::NewerFormat { object: object.to_owned(), found: claim.format });
         }
         if claim.epoch == epoch { Ok(claim) } else { Err(damaged(format!("it says that it is epoch {}", claim.epoch))) }

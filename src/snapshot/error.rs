@@ -1,6 +1,6 @@
 //! Why a snapshot was not taken, found or restored, and what to do.
 
-use super::manifest::FORMAT;
+use super::layout::FORMAT;
 use crate::bucket::{BucketError, Cause, ProbeError};
 use std::io::ErrorKind;
 use std::path::PathBuf;

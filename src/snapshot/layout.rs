@@ -9,6 +9,9 @@
 //! <root>/probe/<random>                        proves at a start that conditions hold; removed at once
 //! ```
 
+/// The version of manifests and of what they name. A newer one is refused.
+pub const FORMAT: u32 = 1;
+
 /// The unit of a process without a cluster: one store with all shards.
 pub const STANDALONE: &str = "p-000";
 

@@ -1,11 +1,9 @@
 //! A manifest: what a snapshot is made of. It makes the snapshot exist.
 
 use super::error::SnapshotError;
+use super::layout::FORMAT;
 use serde::{Deserialize, Serialize};
 use std::io::Read;
-
-/// The version of the manifest and of what it names. A newer one is refused.
-pub const FORMAT: u32 = 1;
 
 /// A manifest of more is not one of ours.
 const JSON_BYTES_MAX: u64 = 256 << 20;

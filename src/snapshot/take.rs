@@ -5,7 +5,8 @@
 
 use super::data_dir::{CHECKPOINT, MARK, Mark, RESTORING};
 use super::error::{SnapshotError, disk};
-use super::manifest::{FORMAT, File, Manifest};
+use super::layout::FORMAT;
+use super::manifest::{File, Manifest};
 use super::plan::{Known, Planned};
 use super::source::{Checkpoint, Source};
 use super::steps::{Step, Steps};

@@ -8,7 +8,8 @@
 use super::catalog::{Catalog, Claim};
 use super::data_dir::Mark;
 use super::error::SnapshotError;
-use super::manifest::{FORMAT, Manifest};
+use super::layout::FORMAT;
+use super::manifest::Manifest;
 use crate::bucket::{BucketClock, BucketError, Cause, probe};
 use crate::random::random_id;
 use bytes::Bytes;
@@ -17,6 +18,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// The lease of another process is looked at this often at least.
+const POLL_INTERVAL_MAX: Duration = Duration::from_secs(2);
 
 /// How a process becomes the writer.
 #[derive(Debug, Clone)]
@@ -128,7 +132,7 @@ impl Writer {
             }
             tokio::select! {
                 () = stop.cancelled() => return Err(SnapshotError::Stopped),
-                () = tokio::time::sleep(options.lease / 15) => {}
+                () = tokio::time::sleep((options.lease / 15).min(POLL_INTERVAL_MAX)) => {}
             }
         }
     }

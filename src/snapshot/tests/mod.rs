@@ -6,6 +6,7 @@ mod restoring;
 mod store;
 mod taking;
 
+use super::steps::{Step, Steps};
 use super::*;
 use crate::bucket::Bucket;
 use crate::model::TsMs;

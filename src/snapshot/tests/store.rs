@@ -28,23 +28,6 @@ impl FakeStore {
         Self(Arc::new(Mutex::new(Inner { id: id.to_owned(), next: 4, log, files })))
     }
 
-    /// What a restore left in a directory.
-    pub fn open(id: &str, dir: &Path) -> Self {
-        let store = Self::new(id);
-        let mut inner = store.0.lock().unwrap();
-        inner.files.clear();
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            if kind(&name) != FileKind::Other || name == "freqcap.synced" {
-                let bytes = std::fs::read(dir.join(&name)).unwrap();
-                inner.files.insert(name, bytes);
-            }
-        }
-        inner.next = 1_000;
-        drop(inner);
-        store
-    }
-
     pub fn id(&self) -> String {
         self.0.lock().unwrap().id.clone()
     }
