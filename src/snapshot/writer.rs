@@ -155,6 +155,11 @@ impl Writer {
         self.epoch
     }
 
+    /// The snapshots of its prefix.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
     /// The newest snapshot when the epoch began: what an empty data directory is restored from.
     pub fn newest(&self) -> Option<&Manifest> {
         self.began_after.as_ref()

@@ -1,6 +1,7 @@
 //! Tests of snapshots on stores in memory and in directories.
 
 mod collecting;
+mod failing;
 mod racing;
 mod restoring;
 mod store;
@@ -76,7 +77,8 @@ impl Place {
         let id = store.id();
         let is_new = !options.dir.join(MARK).exists();
         let local = if is_new { Local::Nothing } else { Local::Store(&options.dir, &id) };
-        let writer = self.acquire(local).await?;
+        // The process before is dead, or has given way: its lease need not be waited for.
+        let writer = self.acquire_as(&WriterOptions { takeover: true, ..quick("one") }, local).await?;
         std::fs::create_dir_all(&options.dir).unwrap();
         writer.attach(&options.dir, &id)?;
         Snapshots::new(writer, Arc::new(store.clone()), options)
