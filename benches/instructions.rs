@@ -6,6 +6,7 @@
 //! gives back is.
 
 use freqcap::engine::{KeyLog, Logs, Policy, Question, admit, capped_until, count, judge};
+use freqcap::http::answer_bytes;
 use freqcap::input::EventReader;
 use freqcap::model::{
     CalendarUnit, DaId, Entry, EventId, KeyPattern, Kind, Log, Mode, Rule, RuleId, RuleSet, ShardId, TsMs, Window,
@@ -37,6 +38,7 @@ fn main() {
     judging(&policy);
     reading();
     places();
+    answers();
 }
 
 /// Counts the instructions of `body` and says under which name, for the script to put the two together.
@@ -166,4 +168,33 @@ fn places() {
         |(da, id)| event_hash(da, id),
     );
     case("store::row_key", || Vec::with_capacity(64), |out| RowKey::write_da(out, short, "77"));
+}
+
+/// Answers as long as those to `/check`, written as handlers write them.
+fn answers() {
+    #[derive(Clone, serde::Serialize)]
+    struct Verdict {
+        da: &'static str,
+        capped: bool,
+        capped_until: Option<u64>,
+        rule: &'static str,
+        key: &'static str,
+        count: u32,
+        limit: u32,
+        remaining: u32,
+    }
+    let verdict = Verdict {
+        da: "77",
+        capped: false,
+        capped_until: None,
+        rule: "default",
+        key: "da:77",
+        count: 2,
+        limit: 5,
+        remaining: 3,
+    };
+    for verdicts in [1, 100] {
+        let input = || vec![verdict.clone(); verdicts];
+        case(&format!("http::answer/{verdicts}"), input, |verdicts| answer_bytes(verdicts));
+    }
 }

@@ -32,6 +32,8 @@ pub mod priority;
 #[warn(missing_docs)]
 pub mod random;
 pub mod service;
+#[warn(missing_docs)]
+pub mod settings;
 pub mod shard;
 #[warn(missing_docs)]
 pub mod snapshot;

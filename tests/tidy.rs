@@ -30,7 +30,7 @@ const FLOORS: [&[&str]; 10] = [
 const ALONG_A_FLOOR: [(&str, &str); 1] = [("mirror", "store")];
 
 /// What every floor may use but the pure ones. They in turn use nothing of the house but each other and the model.
-const AT_HAND: [&str; 6] = ["alarm", "allocator", "clock", "priority", "random", "telemetry"];
+const AT_HAND: [&str; 7] = ["alarm", "allocator", "clock", "priority", "random", "settings", "telemetry"];
 
 /// Verdicts are functions of (log, rules, time). Nothing here reads a clock, does I/O, waits or logs.
 const PURE: [&str; 2] = ["engine", "model"];

@@ -1,6 +1,5 @@
 //! The listener for probes and metrics alone, on a thread of its own: no load on the other one keeps it waiting.
 
-use super::serve::ServeError;
 use crate::http::{self, App, HttpService, ServerOptions};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +12,22 @@ const CONNECTIONS: usize = 64;
 /// Memory for headers that are not whole yet: of all of them.
 const HEADER_MEMORY: usize = 2 << 20;
 
+/// Why the listener did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: {source}; choose another address with --listen")]
+    Listen {
+        /// The address of `--admin-listen`.
+        addr: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// There is no thread or runtime for it.
+    #[error("starting the service: {0}")]
+    Runtime(std::io::Error),
+}
+
 /// The running listener.
 pub(super) struct Admin {
     stop: CancellationToken,
@@ -20,13 +35,13 @@ pub(super) struct Admin {
 }
 
 impl Admin {
-    pub(super) fn start(app: &Arc<App>, addr: SocketAddr, server: &ServerOptions) -> Result<Self, ServeError> {
+    pub(super) fn start(app: &Arc<App>, addr: SocketAddr, server: &ServerOptions) -> Result<Self, AdminError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .max_blocking_threads(4)
             .enable_all()
             .build()
-            .map_err(ServeError::Runtime)?;
-        let cannot_listen = |source| ServeError::Listen { addr, source };
+            .map_err(AdminError::Runtime)?;
+        let cannot_listen = |source| AdminError::Listen { addr, source };
         let listener = runtime.block_on(TcpListener::bind(addr)).map_err(cannot_listen)?;
         let addr = listener.local_addr().map_err(cannot_listen)?;
         tracing::info!("probes and metrics also at http://{addr}");
@@ -36,7 +51,7 @@ impl Admin {
         let serve = move || {
             runtime.block_on(http::serve(listener, service, &options, stopped.cancelled_owned()));
         };
-        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(serve).map_err(ServeError::Runtime)?;
+        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(serve).map_err(AdminError::Runtime)?;
         Ok(Self { stop, thread })
     }
 

@@ -81,12 +81,12 @@ struct Outcome {
 
 /// Runs; says whether no row was left out.
 pub fn run(args: &BacktestArgs) -> Result<bool, BacktestError> {
-    let config = Config::load(&Flags { config: args.config.clone(), ..Flags::default() })?;
+    let config = Config::load(&Flags::of_file(args.config.clone(), None))?;
     let reader = config.event_reader();
     let rules = rules(args)?;
     let file = EventFile { path: &args.file, reader: &reader, keys: &args.keys };
     let found = events(&file)?;
-    let outcome = backtest(rules, &config.ignore_users, &found.events);
+    let outcome = backtest(rules, &config.capping.ignore_users, &found.events);
     if outcome.ignored > 0 {
         eprintln!("{} events of users that mean nobody (null, macros, ...) were ignored", outcome.ignored);
     }

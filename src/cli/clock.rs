@@ -45,8 +45,8 @@ const HEARD_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) fn run(args: &ClockArgs) -> Result<(), ClockError> {
     let ClockCommand::Accept(args) = &args.command;
-    let flags = Flags { config: args.config.clone(), data_dir: args.data_dir.clone(), ..Flags::default() };
-    let dir = Config::load(&flags)?.data_dir;
+    let flags = Flags::of_file(args.config.clone(), args.data_dir.clone());
+    let dir = Config::load(&flags)?.store.data_dir;
     ask_to_accept_clock(&dir).map_err(|source| ClockError::Directory { dir: dir.clone(), source })?;
     let asked = Instant::now();
     while is_asked_to_accept_clock(&dir) {

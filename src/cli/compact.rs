@@ -40,7 +40,7 @@ struct Report {
 }
 
 pub(super) fn run(args: &CompactArgs) -> Result<(), CompactError> {
-    let flags = Flags { config: args.config.clone(), data_dir: args.data_dir.clone(), ..Flags::default() };
+    let flags = Flags::of_file(args.config.clone(), args.data_dir.clone());
     let config = Config::load(&flags)?;
     // As if changes were kept: there are none, so a mirror goes on where it was.
     let options = StoreOptions { keep_changes: true, storage: StorageKind::Rocksdb, ..config.store_options() };

@@ -30,9 +30,9 @@ pub fn run(args: &HealthcheckArgs) -> Result<(), HealthcheckError> {
     let base = match &args.url {
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => {
-            let config = Config::load(&Flags { config: args.config.clone(), ..Flags::default() })?;
+            let config = Config::load(&Flags::of_file(args.config.clone(), None))?;
             // Where there is a listener for probes, no load keeps it from answering.
-            format!("http://{}", reachable(config.admin_listen.unwrap_or(config.listen)))
+            format!("http://{}", reachable(config.service.admin_listen.unwrap_or(config.service.listen)))
         }
     };
     let url = format!("{base}/healthz");

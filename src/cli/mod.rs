@@ -129,7 +129,7 @@ impl Command {
         match self {
             Self::Serve(flags) => {
                 let config = Config::load(&flags)?;
-                telemetry::install_log(&config.log, config.log_format)?;
+                telemetry::install_log(&config.service.log, config.service.log_format)?;
                 serve::run(serve::ServeOptions::new(&config)?)?;
             }
             Self::Replay(args) => return Ok(replay::run(&args)?),

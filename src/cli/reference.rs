@@ -37,17 +37,22 @@ fn settings(serve: &Command) -> String {
          the file has `[fields]` ([kafka.md](../kafka.md)) and `[[rules]]` ([rules-and-windows.md](../rules-and-windows.md)).\n\n\
          A `DURATION` is a positive integer and `ms`, `s`, `m`, `h` or `d`; a `SIZE` an integer and `KiB`, `MiB` or `GiB`.\n",
     );
-    let mut heading = None;
+    let mut tables: Vec<(&str, String)> = Vec::new();
     for arg in serve.get_arguments() {
-        let (Some(flag), Some(group)) = (arg.get_long(), arg.get_help_heading()) else { continue };
-        if heading != Some(group) {
-            let _ = write!(page, "\n## {group}\n\n| flag | value | default | meaning |\n| --- | --- | --- | --- |\n");
-            heading = Some(group);
-        }
+        let (Some(flag), Some(heading)) = (arg.get_long(), arg.get_help_heading()) else { continue };
         let (help, default) = help_and_default(arg);
         let value = arg.get_value_names().unwrap_or_default().join(" ");
         let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
-        let _ = writeln!(page, "| `--{flag}` | `{}` | {default} | {} |", value.replace('|', "\\|"), cell(&help));
+        let row = format!("| `--{flag}` | `{}` | {default} | {} |\n", value.replace('|', "\\|"), cell(&help));
+        // Two components may have settings under one heading.
+        match tables.iter_mut().find(|(other, _)| *other == heading) {
+            Some((_, rows)) => rows.push_str(&row),
+            None => tables.push((heading, row)),
+        }
+    }
+    for (heading, rows) in tables {
+        let _ =
+            write!(page, "\n## {heading}\n\n| flag | value | default | meaning |\n| --- | --- | --- | --- |\n{rows}");
     }
     page
 }

@@ -68,6 +68,8 @@ pub enum ServeError {
     Rules(#[from] RulebookError),
     #[error(transparent)]
     Kafka(#[from] KafkaError),
+    #[error(transparent)]
+    Admin(#[from] admin::AdminError),
     #[error("{0}: this process has ended to be started again (--exit-when-poisoned)")]
     Poisoned(String),
     #[error("starting the service: {0}")]

@@ -80,7 +80,7 @@ pub(super) fn run_repair(args: &RepairArgs) -> Result<bool, VerifyError> {
 
 impl VerifyArgs {
     fn options(&self) -> Result<StoreOptions, VerifyError> {
-        let flags = Flags { config: self.config.clone(), data_dir: self.data_dir.clone(), ..Flags::default() };
+        let flags = Flags::of_file(self.config.clone(), self.data_dir.clone());
         let options = StoreOptions { storage: StorageKind::Rocksdb, ..Config::load(&flags)?.store_options() };
         if !options.data_dir.is_dir() {
             return Err(VerifyError::NoDirectory(options.data_dir));

@@ -1,7 +1,8 @@
 //! The settings file.
 
-use super::settings::SETTINGS;
-use super::{ConfigError, RuleConfig};
+use super::error::ConfigError;
+use super::flags::known;
+use super::rules::RuleConfig;
 use crate::input::{FieldsConfig, json_text};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -61,7 +62,7 @@ impl File {
     /// Takes a setting, written as `key`.
     fn set(&mut self, key: &str, setting: &str, value: &Value) -> Result<(), String> {
         let setting = setting.replace('-', "_");
-        if !SETTINGS.iter().any(|known| known.name == setting) {
+        if !known().any(|known| known.name == setting) {
             return Err(unknown(key, &setting));
         }
         let text = match value {
@@ -110,7 +111,7 @@ fn syntax_error(why: &toml::de::Error, text: &str) -> String {
 }
 
 fn unknown(key: &str, setting: &str) -> String {
-    let names = SETTINGS.iter().map(|known| known.name).chain(["fields", "rules"]);
+    let names = known().map(|known| known.name).chain(["fields", "rules"]);
     let nearest = names.map(|name| (strsim::levenshtein(name, setting), name)).min();
     match nearest {
         Some((distance, name)) if distance <= 1 + setting.len() / 4 => {

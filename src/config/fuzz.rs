@@ -1,7 +1,8 @@
 //! What must hold of every settings file, for the fuzzers of `fuzz/` and the corpus test of [`crate::fuzzing`].
 
 use super::file::File;
-use super::{Config, Flags, Sources};
+use super::sources::Sources;
+use super::{Config, Flags};
 use crate::input::EventReader;
 use std::path::Path;
 use toml::{Table, Value};

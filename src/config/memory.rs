@@ -5,7 +5,6 @@
 //! left. Something is kept back for the process itself: code, threads, what the allocator cannot give back, compaction.
 
 use super::cgroup::ContainerLimit;
-use super::{Config, ConfigError, Sources};
 use crate::store::ByteSize;
 
 /// The budget where nobody says otherwise.
@@ -93,7 +92,7 @@ impl Part {
     }
 
     /// With less it does not work, or not well enough to be of use.
-    fn least(self) -> u64 {
+    pub(super) fn least(self) -> u64 {
         MIB * match self {
             Part::BlockCache => 12,
             Part::ExistenceFilter => 8,
@@ -121,7 +120,7 @@ impl Part {
 
 /// Buffers of RocksDB for each byte of the setting `write_buffer`, which is that of the journal: up to two of it, and the
 /// smaller ones of the other tables.
-const WRITE_BUFFERS: u64 = 3;
+pub(super) const WRITE_BUFFERS: u64 = 3;
 
 /// What the buffers of a connection take that has nothing under way.
 const CONNECTION_BYTES: u64 = 16 * KIB;
@@ -161,7 +160,7 @@ pub struct MemoryPlan {
     pub container: Option<ContainerLimit>,
     shares: [Share; Part::ALL.len()],
     /// Somebody has said how many connections there may be: then it is not for the budget to say.
-    connections_are_set: bool,
+    pub(super) connections_are_set: bool,
 }
 
 /// What is asked for does not fit.
@@ -259,90 +258,25 @@ impl Default for MemoryPlan {
     }
 }
 
-fn buffers_of(connections: usize) -> u64 {
+pub(super) fn buffers_of(connections: usize) -> u64 {
     CONNECTION_BYTES.saturating_mul(connections as u64)
 }
 
-impl Config {
-    /// How many connections there may be, and the bytes that headers may take which are not whole yet.
-    pub fn connections(&self) -> (usize, usize) {
-        let share = self.plan.bytes(Part::Connections).0;
-        // A quarter of it at least is for headers.
+impl MemoryPlan {
+    /// How many connections there may be, if the setting asks for `max`, and the bytes for headers that are not whole yet.
+    pub fn connections(&self, max: usize) -> (usize, usize) {
+        let share = self.bytes(Part::Connections).0;
+        // At least a quarter of it is for headers.
         let fit = usize::try_from(share / 4 * 3 / CONNECTION_BYTES).unwrap_or(usize::MAX).max(1);
-        let max = self.max_connections.get();
-        let connections = if self.plan.connections_are_set { max } else { max.min(fit) };
+        let connections = if self.connections_are_set { max } else { max.min(fit) };
         let headers = share.saturating_sub(buffers_of(connections)).max(HEADERS_LEAST);
         (connections, usize::try_from(headers).unwrap_or(usize::MAX))
     }
-
-    /// What the settings of memory come to, in a container with this limit.
-    pub(super) fn plan_memory(
-        &self,
-        sources: &Sources<'_>,
-        container: Option<ContainerLimit>,
-    ) -> Result<MemoryPlan, ConfigError> {
-        let max_connections = sources.set_at("max_connections").map(|_| self.max_connections.get());
-        let fixed = |part: Part| {
-            let size = self.size_of(part)?;
-            let bytes = if part == Part::WriteBuffers { size.0.saturating_mul(WRITE_BUFFERS) } else { size.0 };
-            Some((bytes, sources.set_at(part.setting())?))
-        };
-        let least = |part: Part| match part {
-            // The largest body, packed and unpacked.
-            Part::Bodies => self.max_body.0.saturating_mul(2),
-            Part::Connections => max_connections.map_or(0, |most| buffers_of(most).saturating_add(part.least())),
-            _ => 0,
-        };
-        let (budget, source) = self.budget(sources, container.as_ref());
-        let plan = MemoryPlan::new((budget, source.clone()), container, fixed, least);
-        plan.map(|plan| MemoryPlan { connections_are_set: max_connections.is_some(), ..plan }).map_err(|why| {
-            let set = Part::ALL.into_iter().filter(|part| fixed(*part).is_some()).map(Part::setting);
-            let raising = ["max_body", "max_connections"];
-            let named: Vec<String> = set.chain(raising).filter_map(|name| told(sources, name)).collect();
-            let (at, needed) = (source.at(), why.needed);
-            let with = if named.is_empty() { String::new() } else { format!(" with {}", named.join(", ")) };
-            ConfigError(format!(
-                "{at}: a budget of {budget} is too little{with}: all shares and the process itself take {needed} at least; \
-                 raise --memory to that, or lower one of them"
-            ))
-        })
-    }
-
-    /// What the process may take, and who says so.
-    fn budget(&self, sources: &Sources<'_>, container: Option<&ContainerLimit>) -> (ByteSize, BudgetSource) {
-        if let (Some(budget), Some(at)) = (self.memory, sources.set_at("memory")) {
-            return (budget, BudgetSource::Setting(at));
-        }
-        match container.map(|limit| ByteSize(limit.bytes / 2)) {
-            Some(half) if half < DEFAULT_BUDGET => (half.max(LEAST_BUDGET), BudgetSource::Container),
-            _ => (DEFAULT_BUDGET, BudgetSource::Default),
-        }
-    }
-
-    /// What the setting of a part says.
-    fn size_of(&self, part: Part) -> Option<ByteSize> {
-        match part {
-            Part::BlockCache => self.block_cache,
-            Part::Overlay => self.overlay_size,
-            Part::ExistenceFilter => self.existence_filter,
-            Part::WriteBuffers => self.write_buffer,
-            Part::Bodies => self.max_bodies,
-            Part::Reads => self.read_memory,
-            Part::Mailboxes => self.mailbox_memory,
-            Part::Connections => self.connection_memory,
-        }
-    }
-}
-
-/// A setting as its source writes it, with its value; `None` where it has its default.
-fn told(sources: &Sources<'_>, name: &str) -> Option<String> {
-    let at = sources.set_at(name)?;
-    Some(format!("{at} {}", sources.text(name).0))
 }
 
 impl BudgetSource {
     /// The setting to name where it is too little.
-    fn at(&self) -> &str {
+    pub(super) fn at(&self) -> &str {
         match self {
             Self::Setting(at) => at,
             Self::Container => "memory (half of the container's limit)",

@@ -1,8 +1,8 @@
 //! Rules as they are written in files.
 
-use super::value::Value;
 use crate::input::json_text;
 use crate::model::{KeyPattern, Kind, Limit, Mode, Rule, RuleId, Window};
+use crate::settings::Value;
 use serde::{Deserialize, Deserializer};
 
 /// A rule of a file: `[[rules]]` in TOML, an object in JSON.

@@ -45,12 +45,15 @@ fn address(text: &str) -> SocketAddr {
 #[test]
 fn the_defaults_are_those_of_the_contract() {
     let config = load(&[], &[], "").unwrap();
-    assert_eq!(config.listen, address("127.0.0.1:8080"));
-    assert_eq!((config.limit, config.window.clone()), (Some(5), Window::Rolling("5d".parse().unwrap())));
-    assert_eq!((config.history_limit.get(), config.retention), (256, "7d".parse().unwrap()));
-    assert_eq!((config.max_body, config.max_batch.get()), (ByteSize::mib(16), 10_000));
-    assert_eq!((config.max_skew, config.drain), (Duration::from_secs(60), Duration::ZERO));
-    assert!(config.redis.is_none() && config.mirror_options().is_none() && !config.store_options().keep_changes);
+    assert_eq!(config.service.listen, address("127.0.0.1:8080"));
+    assert_eq!(
+        (config.capping.limit, config.capping.window.clone()),
+        (Some(5), Window::Rolling("5d".parse().unwrap()))
+    );
+    assert_eq!((config.capping.history_limit.get(), config.capping.retention), (256, "7d".parse().unwrap()));
+    assert_eq!((config.http.max_body, config.http.max_batch.get()), (ByteSize::mib(16), 10_000));
+    assert_eq!((config.capping.max_skew, config.service.drain), (Duration::from_secs(60), Duration::ZERO));
+    assert!(config.mirror.redis.is_none() && config.mirror.options().is_none() && !config.store_options().keep_changes);
     let policy = config.policy().unwrap();
     let rules = policy.rules().of_key("da:77");
     assert_eq!(rules.len(), 1);
@@ -62,26 +65,26 @@ fn flags_win_over_variables_and_those_over_the_file() {
     let toml = "retention = '9d'\nmax_batch = 7\n[redis]\nurl = 'redis://file'\nprefix = 'f:'";
     let variables = [("FREQCAP_RETENTION", "8d"), ("FREQCAP_MAX_BATCH", "8"), ("FREQCAP_REDIS_LAYOUT", "string")];
     let config = load(&["--retention", "10d"], &variables, toml).unwrap();
-    assert_eq!((config.retention, config.max_batch.get()), ("10d".parse().unwrap(), 8));
+    assert_eq!((config.capping.retention, config.http.max_batch.get()), ("10d".parse().unwrap(), 8));
     assert_eq!(
-        (config.redis.as_ref().unwrap().to_string().as_str(), config.redis_prefix.as_str()),
+        (config.mirror.redis.as_ref().unwrap().to_string().as_str(), config.mirror.redis_prefix.as_str()),
         ("file:6379", "f:")
     );
-    assert_eq!(config.redis_layout, Layout::String);
+    assert_eq!(config.mirror.redis_layout, Layout::String);
     assert!(config.store_options().keep_changes);
 }
 
 #[test]
 fn an_empty_variable_is_as_good_as_none() {
-    assert_eq!(load(&[], &[("FREQCAP_LIMIT", "")], "limit = 3").unwrap().limit, Some(3));
+    assert_eq!(load(&[], &[("FREQCAP_LIMIT", "")], "limit = 3").unwrap().capping.limit, Some(3));
 }
 
 #[test]
 fn a_port_is_listened_on_everywhere_unless_an_address_is_given() {
     let port = ("PORT", "9000");
-    assert_eq!(load(&[], &[port], "").unwrap().listen, address("0.0.0.0:9000"));
-    assert_eq!(load(&[], &[port], "listen = '[::1]:1'").unwrap().listen, address("[::1]:1"));
-    assert_eq!(load(&[], &[port, ("FREQCAP_LISTEN", "1.2.3.4:5")], "").unwrap().listen, address("1.2.3.4:5"));
+    assert_eq!(load(&[], &[port], "").unwrap().service.listen, address("0.0.0.0:9000"));
+    assert_eq!(load(&[], &[port], "listen = '[::1]:1'").unwrap().service.listen, address("[::1]:1"));
+    assert_eq!(load(&[], &[port, ("FREQCAP_LISTEN", "1.2.3.4:5")], "").unwrap().service.listen, address("1.2.3.4:5"));
     assert_eq!(load(&[], &[("PORT", "http")], "").unwrap_err(), "PORT: \"http\" is no port number");
     assert!(load(&["--listen", "1.2.3.4:5"], &[("PORT", "http")], "").is_ok());
 }
@@ -89,22 +92,22 @@ fn a_port_is_listened_on_everywhere_unless_an_address_is_given() {
 #[test]
 fn a_file_may_nest_and_spell_with_dashes() {
     let config = load(&[], &[], "[max]\nbatch = 5\nskew = '5s'").unwrap();
-    assert_eq!((config.max_batch.get(), config.max_skew), (5, Duration::from_secs(5)));
-    assert_eq!(load(&[], &[], "history-limit = 9\nlimit = 'none'").unwrap().history_limit.get(), 9);
-    let nobody = load(&[], &[], "ignore-users = ['a*', 'b']").unwrap().ignore_users;
+    assert_eq!((config.http.max_batch.get(), config.capping.max_skew), (5, Duration::from_secs(5)));
+    assert_eq!(load(&[], &[], "history-limit = 9\nlimit = 'none'").unwrap().capping.history_limit.get(), 9);
+    let nobody = load(&[], &[], "ignore-users = ['a*', 'b']").unwrap().capping.ignore_users;
     assert_eq!(Ok(nobody), "a*,b".parse());
     assert!(load(&[], &[], "ignore-users = [7]").unwrap_err().contains("ignore-users: expected patterns"));
-    assert!(load(&[], &[], "redis_takeover = true\nlimit = 'none'\nbloom_bits = 8").unwrap().redis_takeover);
+    assert!(load(&[], &[], "redis_takeover = true\nlimit = 'none'\nbloom_bits = 8").unwrap().mirror.redis_takeover);
     let twice = load(&[], &[], "redis_prefix = 'a'\n[redis]\nprefix = 'b'").unwrap_err();
     assert_eq!(twice, "FILE: redis_prefix is set twice, under two spellings");
 }
 
 #[test]
 fn windows_are_written_short_or_as_rules_have_them() {
-    let short = load(&["--window", "day@Asia/Seoul"], &[], "").unwrap().window;
-    assert_eq!(load(&["--window", r#"{"calendar":"day","tz":"Asia/Seoul"}"#], &[], "").unwrap().window, short);
-    assert_eq!(load(&[], &[], "window = { calendar = 'day', tz = 'Asia/Seoul' }").unwrap().window, short);
-    assert_eq!(load(&["--window", "lifetime", "--limit", "1000"], &[], "").unwrap().window, Window::Lifetime);
+    let short = load(&["--window", "day@Asia/Seoul"], &[], "").unwrap().capping.window;
+    assert_eq!(load(&["--window", r#"{"calendar":"day","tz":"Asia/Seoul"}"#], &[], "").unwrap().capping.window, short);
+    assert_eq!(load(&[], &[], "window = { calendar = 'day', tz = 'Asia/Seoul' }").unwrap().capping.window, short);
+    assert_eq!(load(&["--window", "lifetime", "--limit", "1000"], &[], "").unwrap().capping.window, Window::Lifetime);
     assert!(load(&["--window", "day@Mars/Base"], &[], "").unwrap_err().contains("Mars/Base"));
 }
 
@@ -154,10 +157,10 @@ fn a_bad_redis_url_is_not_repeated_for_it_may_hold_a_password() {
 
 #[test]
 fn kafka_is_set_up_by_flags_and_its_secrets_are_not_repeated() {
-    assert!(load(&[], &[], "").unwrap().kafka_options().is_none());
+    assert!(load(&[], &[], "").unwrap().kafka.options(65_536).is_none());
     let file = "[kafka]\nbrokers = 'a:1,b:2'\ntopic = 't'\nset = 'sasl.password=secret'";
     let config = load(&["--kafka-from", "2d"], &[], file).unwrap();
-    let kafka = config.kafka_options().unwrap();
+    let kafka = config.kafka.options(65_536).unwrap();
     assert_eq!(
         (kafka.cluster.brokers.as_str(), kafka.topic.as_str(), kafka.group.as_str()),
         ("a:1,b:2", "t", "freqcap")

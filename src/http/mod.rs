@@ -25,7 +25,10 @@ mod stream;
 pub use app::App;
 pub use error_codes::{ERROR_CODES, ErrorCode};
 pub use http_service::HttpService;
-pub use limits::Limits;
+pub use limits::{Limits, ServerOptions, SettingFlags, Settings};
+// For benches/instructions.rs, which measures it alone.
+#[doc(hidden)]
+pub use pieces::answer_bytes;
 pub use route::Scope;
 pub use routes::openapi_json;
-pub use server::{ServerOptions, serve};
+pub use server::serve;

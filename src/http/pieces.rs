@@ -18,6 +18,9 @@ use std::task::{Context, Poll};
 /// The most bytes of a piece.
 const PIECE: usize = 64 << 10;
 
+/// The capacity of the first piece. Most answers need no more.
+const FIRST: usize = 512;
+
 /// An answer that is being written.
 pub(super) struct Pieces {
     whole: Vec<Bytes>,
@@ -26,26 +29,20 @@ pub(super) struct Pieces {
 }
 
 impl Write for Pieces {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if !self.budget.take(bytes.len()) {
-            return Err(io::ErrorKind::OutOfMemory.into());
-        }
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            if self.last.len() == PIECE {
-                let full = std::mem::replace(&mut self.last, Vec::with_capacity(PIECE));
-                self.whole.push(full.into());
-            }
-            let (fits, more) = rest.split_at(rest.len().min(PIECE - self.last.len()));
-            let len = self.last.len() + fits.len();
-            // It would double beyond a piece.
-            if len > self.last.capacity() && len > PIECE / 2 {
-                self.last.reserve_exact(PIECE - self.last.len());
-            }
-            self.last.extend_from_slice(fits);
-            rest = more;
-        }
+        self.write_all(bytes)?;
         Ok(bytes.len())
+    }
+
+    /// JSON is written a few bytes at a time, so the budget is asked only when a piece grows.
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() > self.last.capacity() - self.last.len() {
+            return self.write_and_grow(bytes);
+        }
+        self.last.extend_from_slice(bytes);
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -56,6 +53,39 @@ impl Write for Pieces {
 impl Pieces {
     pub(super) fn new(budget: ReadBudget) -> Self {
         Self { whole: Vec::new(), last: Vec::new(), budget }
+    }
+
+    #[cold]
+    fn write_and_grow(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            if self.last.len() == self.last.capacity() {
+                self.grow(bytes.len())?;
+            }
+            let (fits, rest) = bytes.split_at(bytes.len().min(self.last.capacity() - self.last.len()));
+            self.last.extend_from_slice(fits);
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    /// Makes room for some bytes more, at least for one. The last piece is full up to its capacity.
+    fn grow(&mut self, bytes: usize) -> io::Result<()> {
+        let len = self.last.len();
+        if len == PIECE {
+            // Whoever has written one piece will fill another.
+            self.take(PIECE)?;
+            let full = std::mem::replace(&mut self.last, Vec::with_capacity(PIECE));
+            self.whole.push(full.into());
+            return Ok(());
+        }
+        let more = len.max(FIRST).max(bytes).min(PIECE - len);
+        self.take(more)?;
+        self.last.reserve_exact(more);
+        Ok(())
+    }
+
+    fn take(&mut self, bytes: usize) -> io::Result<()> {
+        if self.budget.take(bytes) { Ok(()) } else { Err(io::ErrorKind::OutOfMemory.into()) }
     }
 
     /// A 200 with a JSON body, if there is memory for it.
@@ -120,6 +150,15 @@ impl http_body::Body for PiecesBody {
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.left)
     }
+}
+
+/// Writes an answer as handlers do, and says how long it is. For benches/instructions.rs.
+#[doc(hidden)]
+pub fn answer_bytes(body: &impl Serialize) -> Option<usize> {
+    let memory = std::sync::Arc::new(super::read_budget::ReadMemory::new(1 << 20));
+    let mut pieces = Pieces::new(ReadBudget::new(memory));
+    serde_json::to_writer(&mut pieces, body).ok()?;
+    Some(pieces.whole.iter().map(Bytes::len).sum::<usize>() + pieces.last.len())
 }
 
 #[cfg(test)]

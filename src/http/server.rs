@@ -2,6 +2,7 @@
 
 use super::connections::{Connections, Phase, Place, Seat};
 use super::http_service::HttpService;
+use super::limits::ServerOptions;
 use super::pieces::HoldsMemory;
 use super::stream::{WatchedStream, raw_problem};
 use http_body::Body as _;
@@ -25,24 +26,6 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 64 << 20;
 /// How long the last words of a connection may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// The bounds of connections.
-#[derive(Debug, Clone)]
-pub struct ServerOptions {
-    pub max_connections: usize,
-    /// Connections beyond those that may only ask how the service is.
-    pub spare_connections: usize,
-    /// Memory for headers that are not whole yet.
-    pub header_memory: usize,
-    /// How long a request's header may take, from its first byte.
-    pub header_timeout: Duration,
-    /// How long a connection may stay open without a request.
-    pub idle_timeout: Duration,
-    /// The largest request header that the parser holds; below it `max_header` answers in a readable way.
-    pub header_buffer: usize,
-    /// How long requests under way may take to finish once the server stops.
-    pub grace: Duration,
-}
 
 /// Serves until `stop` completes; then accepts no more and waits for the requests under way, `grace` at most. Returns
 /// whether all of them finished.

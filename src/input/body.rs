@@ -1,9 +1,11 @@
 //! Bodies that hold events: one object, an array, lines.
 
 use super::field_lookup::{Found, find_fields};
-use super::fields::{FieldsConfig, FieldsError, Framing, Mapping};
-use super::json::{NotJson, Raw, elements, json_text, members, without_mark};
+use super::fields::{FieldsConfig, FieldsError, Framing};
+use super::json::{elements, json_text, members, without_mark};
+use super::mapping::Mapping;
 use super::parse_event::{Reject, parse_event};
+use super::raw::{NotJson, Raw};
 use crate::model::Event;
 
 /// What a JSON body holds, by its first byte; whether it is JSON at all shows only when it is read.

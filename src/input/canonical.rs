@@ -1,7 +1,8 @@
 //! One text for each JSON value, however it is written: the order of members, white space and escapes make no difference.
 //! Numbers are kept as written, for an id of twenty digits is no floating-point number.
 
-use super::json::{NotJson, Raw, elements, members};
+use super::json::{elements, members};
+use super::raw::{NotJson, Raw};
 use std::collections::BTreeMap;
 
 /// Objects and arrays may stand in one another this deep; what is deeper is compared as it is written.

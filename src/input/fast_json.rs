@@ -1,7 +1,7 @@
 //! Fast path of JSON: parses in one pass an object whose members are strings without escapes, integers, null, true, false, or
 //! arrays of such strings, as most events are. Everything else is left to the JSON library, and so are all error messages.
 
-use super::json::Raw;
+use super::raw::Raw;
 use smallvec::SmallVec;
 
 /// The wanted members, in their order.

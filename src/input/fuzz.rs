@@ -4,9 +4,11 @@
 
 pub(crate) use super::canonical::DEPTH;
 use super::canonical::body_hash;
-use super::field_lookup::{Found, slot};
-use super::json::{Raw, members_by_library, without_mark};
+use super::field_lookup::Found;
+use super::json::{members_by_library, without_mark};
 use super::parse_event::parse_event;
+use super::raw::Raw;
+use super::standard_fields::slot;
 use super::{EventReader, FieldsConfig, Framing, Reject, TsUnit, fast_json};
 use crate::model::{CapKey, DaId, Event, EventId, Kind, Level, MAX_KEYS, TsMs, UserId, Zone};
 use serde_json::value::RawValue;

@@ -16,9 +16,12 @@ pub(crate) mod fuzz;
 #[cfg(test)]
 mod instant_tests;
 mod json;
+mod mapping;
 mod parse_event;
+mod raw;
 #[cfg(test)]
 mod record_tests;
+mod standard_fields;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -27,8 +30,10 @@ pub use body::{Body, BodyError, EventReader, looks_like_lines};
 pub(crate) use canonical::body_hash;
 pub use csv::{CsvRows, Line, ROW_MAX, Row, RowError};
 pub use fields::{FieldsConfig, FieldsError, Framing, TsUnit};
-pub use json::{NotJson, json_text, without_mark};
-pub(crate) use json::{Raw, elements, members};
+pub(crate) use json::{elements, members};
+pub use json::{json_text, without_mark};
 pub use parse_event::Reject;
 pub(crate) use parse_event::{add_key, id_of, instant_of, key, kind_of};
+pub use raw::NotJson;
+pub(crate) use raw::Raw;
 pub use table::{TableError, TableReader};

@@ -1,8 +1,11 @@
 //! Parses the fields that were found into an event. An invalid field rejects the event with a code.
 
-use super::field_lookup::{self, Found};
-use super::fields::{Mapping, TsUnit};
-use super::json::{NotJson, Raw, elements, is_integer};
+use super::field_lookup::Found;
+use super::fields::TsUnit;
+use super::json::elements;
+use super::mapping::Mapping;
+use super::raw::{NotJson, Raw, is_integer};
+use super::standard_fields;
 use crate::model::{CapKey, DaId, DateTime, Event, EventId, IdError, Kind, MAX_KEYS, TsError, TsMs, UserId, Zone};
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -83,17 +86,17 @@ pub(super) fn parse_event<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> R
     {
         return Err(Reject::deleted_row());
     }
-    let user = field(|mapping| mapping.user, field_lookup::USER)
+    let user = field(|mapping| mapping.user, standard_fields::USER)
         .ok_or_else(|| Reject::new(Reject::MISSING_USER, "user is missing"))
         .and_then(|raw| id(raw, UserId::new).map_err(|wrong| reject(Reject::INVALID_USER, "user", wrong)))?;
-    let da = field(|mapping| mapping.da, field_lookup::DA)
+    let da = field(|mapping| mapping.da, standard_fields::DA)
         .ok_or_else(|| Reject::new(Reject::MISSING_DA, "da is missing"))
         .and_then(|raw| id(raw, DaId::new).map_err(|wrong| reject(Reject::INVALID_DA, "da", wrong)))?;
     let ts = read_ts(found, mapping)?;
-    let event_id = field(|mapping| mapping.id, field_lookup::ID)
+    let event_id = field(|mapping| mapping.id, standard_fields::ID)
         .map(|raw| id(raw, EventId::new).map_err(|wrong| reject(Reject::INVALID_ID, "id", wrong)))
         .transpose()?;
-    let kind = match field(|mapping| mapping.kind, field_lookup::KIND..field_lookup::KIND + 1) {
+    let kind = match field(|mapping| mapping.kind, standard_fields::KIND..standard_fields::KIND + 1) {
         Some(raw) => kind(raw).map_err(|wrong| reject(Reject::INVALID_KIND, "kind", wrong))?,
         None => Kind::IMPRESSION,
     };
@@ -103,7 +106,7 @@ pub(super) fn parse_event<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> R
 fn read_ts(found: &Found<'_>, mapping: Option<&Mapping>) -> Result<Option<TsMs>, Reject> {
     let mapped = mapping.and_then(|mapping| found.mapped[mapping.ts?]);
     let unit = mapping.filter(|mapping| mapped.is_some() || mapping.ts.is_none()).map(|mapping| &mapping.ts_unit);
-    let Some(raw) = mapped.or_else(|| found.first(field_lookup::TS)) else { return Ok(None) };
+    let Some(raw) = mapped.or_else(|| found.first(standard_fields::TS)) else { return Ok(None) };
     instant(raw, unit.unwrap_or(&TsUnit::Ms)).map(Some).map_err(|why| match (why, unit) {
         (TsError::NotMilliseconds, _) => Reject::new(Reject::TS_NOT_MILLISECONDS, format!("ts {why}")),
         (TsError::Form, None | Some(TsUnit::Ms)) => Reject::new(Reject::INVALID_TS, format!("ts {why}")),
@@ -244,7 +247,7 @@ type Keys<'a> = SmallVec<[CapKey<'a>; 2]>;
 
 fn keys<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<Keys<'a>, Reject> {
     let mut keys = Keys::new();
-    if let Some(raw) = found.standard[field_lookup::KEYS] {
+    if let Some(raw) = found.standard[standard_fields::KEYS] {
         if !raw.source().starts_with('[') {
             let detail = format!("keys must be an array of strings, not {}", raw.name());
             return Err(Reject::new(Reject::INVALID_KEY, detail));

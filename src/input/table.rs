@@ -1,9 +1,10 @@
 //! Events from the rows of a table, whose header names the fields.
 
 use super::body::EventReader;
-use super::field_lookup::{Found, slot};
-use super::json::Raw;
+use super::field_lookup::Found;
 use super::parse_event::{Reject, add_key, key_of_level, parse_event};
+use super::raw::Raw;
+use super::standard_fields::slot;
 use crate::model::{Event, Level};
 
 /// What a column is for.

@@ -386,7 +386,8 @@ fn any_value() -> impl Strategy<Value = Value> {
 
 /// A name, as it is or with an escape in it.
 fn any_name() -> impl Strategy<Value = String> {
-    let names = prop::sample::select([&super::field_lookup::STANDARD[..], &["other", "us", "user_ids", ""]].concat());
+    let names =
+        prop::sample::select([&super::standard_fields::STANDARD[..], &["other", "us", "user_ids", ""]].concat());
     (names, any::<bool>()).prop_map(|(name, escape)| match name.chars().next() {
         Some(first) if escape => format!("\"\\u{:04x}{}\"", u32::from(first), &name[1..]),
         _ => format!("\"{name}\""),

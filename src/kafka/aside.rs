@@ -2,38 +2,13 @@
 //! already. They are set aside as dead letters. By the time that is known the record itself is gone from memory, so it is
 //! read once more.
 
-use super::client::Consumer;
+use super::client::{Consumer, assign};
 use super::dead_letters::{DeadLetters, Letter};
+use super::left_out::{LeftOut, detail};
 use super::partition::{Partition, Phase};
-use super::puller::assign;
-use crate::shard::{ROW_UNREADABLE, TOO_MANY_KINDS};
 use rdkafka::error::{KafkaError as ClientError, KafkaResult};
 use rdkafka::message::Message;
 use std::time::{Duration, Instant};
-
-/// A record that was not counted.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct LeftOut {
-    /// The chunk that waits for its letter.
-    pub chunk: u64,
-    pub offset: u64,
-    /// Why.
-    pub code: &'static str,
-}
-
-/// The code that a writer stored, for a letter that may not have arrived before the last end.
-pub(super) fn known_code(stored: &str) -> &'static str {
-    if stored == TOO_MANY_KINDS { TOO_MANY_KINDS } else { ROW_UNREADABLE }
-}
-
-/// What a letter says of it.
-pub(super) fn detail(code: &str) -> String {
-    let detail = match code {
-        TOO_MANY_KINDS => "one of the event's logs has as many kinds as a log may",
-        _ => "something that is held of the user cannot be read",
-    };
-    detail.to_owned()
-}
 
 /// How long in a row records are read once more, of all partitions together.
 pub(super) const READ_FOR: Duration = Duration::from_millis(200);

@@ -1,7 +1,7 @@
 //! Records as they are read, until there are enough of them for the writers.
 
-use super::aside::detail;
 use super::dead_letters::Letter;
+use super::left_out::detail;
 use crate::input::{EventReader, Reject};
 use crate::model::{EventId, ShardId, TsMs};
 use crate::shard::EventBatchBuilder;

@@ -4,9 +4,9 @@ use super::{Cluster, KafkaError, Options};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError as ClientError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -125,4 +125,18 @@ pub(super) fn consumer(options: &Options) -> Result<Consumer, KafkaError> {
         // An offset that is not there is looked into by us.
         .set("auto.offset.reset", "error");
     make(&config, Context::default())
+}
+
+/// Reads a partition from an offset on, or no longer.
+pub(super) fn assign(consumer: &Consumer, topic: &str, partition: u32, from: Option<u64>) -> KafkaResult<()> {
+    let mut which = TopicPartitionList::with_capacity(1);
+    which.add_partition(topic, partition as i32);
+    if consumer.assignment()?.find_partition(topic, partition as i32).is_some() {
+        consumer.incremental_unassign(&which)?;
+    }
+    if let Some(from) = from {
+        which.set_partition_offset(topic, partition as i32, Offset::Offset(from as i64))?;
+        consumer.incremental_assign(&which)?;
+    }
+    Ok(())
 }

@@ -32,6 +32,8 @@ mod error;
 #[cfg(feature = "kafka")]
 mod frontier;
 #[cfg(feature = "kafka")]
+mod left_out;
+#[cfg(feature = "kafka")]
 mod log_throttle;
 #[cfg(feature = "kafka")]
 mod output;
@@ -49,7 +51,8 @@ mod status;
 pub use disabled::{start, start_output};
 pub use error::KafkaError;
 pub use options::{
-    ClientSettings, ClientSettingsError, Cluster, OnChange, Options, OutputOptions, StartFrom, StartFromError,
+    ClientSettings, ClientSettingsError, Cluster, OnChange, Options, OutputOptions, SettingFlags, Settings, StartFrom,
+    StartFromError,
 };
 #[cfg(feature = "kafka")]
 pub use output::start_output;

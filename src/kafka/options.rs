@@ -1,8 +1,111 @@
-//! What the adapter is set up with.
+//! The settings and options of the adapter and of the output.
 
 use crate::model::{Span, TsMs};
+use crate::settings::{Count, Invalid, Value, by_name, by_own_error, settings};
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
+
+settings! {
+    /// The settings of the adapter and of the output.
+    pub struct Settings, SettingFlags {
+        "Kafka" {
+            kafka_brokers: Option<String> = "none", "HOST:PORT|none",
+                "Kafka to pull events from, or to tell changes of caps: one or more brokers, separated by commas";
+            kafka_topic: Option<String> = "none", "TOPIC", "The topic that is pulled, all of its partitions";
+            kafka_group: String = "freqcap", "GROUP",
+                "The consumer group under which it is told how far the topic was read, and by whom";
+            kafka_from: StartFrom = "retention", "WHEN",
+                "Where a topic is begun that was never read: earliest, a duration ago (2d), a time (ms or RFC 3339), or as \
+                 far back as events count (retention)";
+            kafka_dlq: Option<String> = "none", "TOPIC|none",
+                "The topic for records that cannot be used; without one they are counted and logged";
+            kafka_output: Option<String> = "none", "TOPIC|none",
+                "A topic that is told every change of a cap (capped, extended, shortened, ended), keyed by user";
+            kafka_consumers: Count<1, 64> = "1", "N", "Threads that read the topic, its partitions split among them";
+            kafka_on_change: OnChange = "stop", "stop|earliest",
+                "What becomes of a partition whose topic was made anew: it is left alone, or read from its beginning";
+            kafka_takeover: bool = "false", "true|false", "Read the topic even if another data directory does so";
+            kafka_set: ClientSettings = "none", "KEY=VALUE,..|none",
+                "Settings of librdkafka, for TLS and SASL among others (security.protocol=SASL_SSL,sasl.username=me)";
+            kafka_set_file: Option<PathBuf> = "none", "FILE|none",
+                "File with more settings of librdkafka, key=value a line, for those that are secret (sasl.password); read at \
+                 start, and stronger than --kafka-set";
+        }
+    }
+}
+
+by_own_error!(StartFrom);
+by_name!(OnChange);
+
+impl Value for ClientSettings {
+    const IS_SECRET: bool = true;
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|why: ClientSettingsError| why.to_string())
+    }
+}
+
+impl Settings {
+    /// Reads the file of secret settings.
+    pub fn read_secrets(&mut self) -> Result<(), Invalid> {
+        const FILE: &str = "kafka_set_file";
+        if let Some(path) = &self.kafka_set_file {
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|why| Invalid::new(FILE, format!("cannot be read: {why}")))?;
+            self.kafka_set.add_lines(&text).map_err(|why| Invalid::new(FILE, why.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Checks that the settings fit each other.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let (topic, output, dead_letters) = (&self.kafka_topic, &self.kafka_output, &self.kafka_dlq);
+        if self.kafka_brokers.is_some() && topic.is_none() && output.is_none() {
+            return Err(Invalid::new("kafka_brokers", "is of no use without --kafka-topic or --kafka-output"));
+        }
+        for (name, topic) in [("kafka_topic", topic), ("kafka_output", output)] {
+            if topic.is_some() && self.kafka_brokers.is_none() {
+                return Err(Invalid::new(name, "is of no use without --kafka-brokers"));
+            }
+        }
+        if dead_letters.is_some() && dead_letters == output {
+            return Err(Invalid::new("kafka_dlq", "is the topic that changes of caps are told to"));
+        }
+        if output.is_some() && output == topic {
+            return Err(Invalid::new("kafka_output", "is the topic that is read"));
+        }
+        if dead_letters.is_some() && dead_letters == topic {
+            return Err(Invalid::new("kafka_dlq", "is the topic that is read"));
+        }
+        Ok(())
+    }
+
+    fn cluster(&self) -> Option<Cluster> {
+        Some(Cluster { brokers: self.kafka_brokers.clone()?, settings: self.kafka_set.clone() })
+    }
+
+    /// The options of the output of cap changes; `None` without `--kafka-output`.
+    pub fn output_options(&self) -> Option<OutputOptions> {
+        Some(OutputOptions { cluster: self.cluster()?, topic: self.kafka_output.clone()? })
+    }
+
+    /// The options of the adapter; `None` without `--kafka-topic`. A writer's mailbox holds `mailbox_events`.
+    pub fn options(&self, mailbox_events: usize) -> Option<Options> {
+        Some(Options {
+            cluster: self.cluster()?,
+            topic: self.kafka_topic.clone()?,
+            group: self.kafka_group.clone(),
+            from: self.kafka_from,
+            dead_letters: self.kafka_dlq.clone(),
+            consumers: self.kafka_consumers.get(),
+            on_change: self.kafka_on_change,
+            takeover: self.kafka_takeover,
+            // Half of a mailbox at most: requests need the rest.
+            in_flight: (mailbox_events / 2).clamp(1, 32_768),
+        })
+    }
+}
 
 /// A Kafka cluster.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,9 +1,9 @@
 //! One partition: where it is, and what of it is under way.
 
-use super::aside::{LeftOut, known_code};
 use super::chunk::{Chunk, EARLY, Reading, check_of};
 use super::dead_letters::DeadLetters;
 use super::frontier::InFlight;
+use super::left_out::{LeftOut, known_code};
 use super::status::{Handle, State};
 use crate::clock::Clock;
 use crate::input::EventReader;

@@ -1,7 +1,7 @@
 //! A thread that reads some of the partitions.
 
 use super::aside::{READ_FOR, set_aside};
-use super::client::{Consumer, REQUEST_TIMEOUT};
+use super::client::{Consumer, REQUEST_TIMEOUT, assign};
 use super::dead_letters::DeadLetters;
 use super::log_throttle::LogThrottle;
 use super::options::OnChange;
@@ -14,7 +14,6 @@ use crossbeam_channel::Receiver;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError as ClientError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -422,19 +421,5 @@ fn begin(
         }
     }
     partition.tell(status);
-    Ok(())
-}
-
-/// Reads a partition from an offset on, or no longer.
-pub(super) fn assign(consumer: &Consumer, topic: &str, partition: u32, from: Option<u64>) -> KafkaResult<()> {
-    let mut which = TopicPartitionList::with_capacity(1);
-    which.add_partition(topic, partition as i32);
-    if consumer.assignment()?.find_partition(topic, partition as i32).is_some() {
-        consumer.incremental_unassign(&which)?;
-    }
-    if let Some(from) = from {
-        which.set_partition_offset(topic, partition as i32, Offset::Offset(from as i64))?;
-        consumer.incremental_assign(&which)?;
-    }
     Ok(())
 }

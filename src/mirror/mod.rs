@@ -14,7 +14,9 @@
 //! data: then the relay goes on from where the marker stands, or sends everything and removes the rest (see `pass`).
 
 mod batch;
+mod batch_size;
 mod error;
+mod error_log;
 mod eviction;
 mod full_sync;
 #[cfg(any(test, fuzzing))]
@@ -35,7 +37,7 @@ mod trim;
 pub use error::MirrorError;
 pub use marker::Reason;
 pub use names::Layout;
-pub use options::{Options, Servers, ServersError};
+pub use options::{Options, Servers, ServersError, SettingFlags, Settings};
 pub use relay::Now;
 pub use status::{Handle, Snapshot, State, describe as describe_metrics};
 

@@ -1,10 +1,86 @@
-//! What the mirror is set up with.
+//! The settings and options of the mirror.
 
 use super::names::Layout;
+use crate::model::Span;
+use crate::settings::{Invalid, Value, by_name, settings};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+settings! {
+    /// The settings of the mirror.
+    pub struct Settings, SettingFlags {
+        "Redis mirror" {
+            redis: Option<Servers> = "none", "URL|none",
+                "Redis to mirror capped pairs to: redis://[user:password@]host[:port][/db], rediss:// for TLS; any node of \
+                 a Cluster will do, several servers to try are separated by commas";
+            redis_username: Option<String> = "none", "TEXT|none", "Who to sign in to Redis as, in place of who the URL says";
+            redis_password_file: Option<PathBuf> = "none", "FILE|none",
+                "File with the password for Redis, in place of one in the URL, which every process on the machine can read; \
+                 read at start, a line break at its end is dropped";
+            redis_prefix: String = "cap:", "TEXT", "What the names of the mirror's keys begin with";
+            redis_layout: Layout = "zset", "zset|string",
+                "A sorted set per user (member = key, score = capped until), or a string per user and key";
+            redis_sweep: Span = "1h", "DURATION", "How often everything is compared with what Redis holds";
+            redis_takeover: bool = "false", "true|false", "Mirror even if another data directory owns the prefix there";
+        }
+    }
+}
+
+/// Where Redis is; `none` is no mirror.
+impl Value for Option<Servers> {
+    const IS_SECRET: bool = true;
+
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(None),
+            _ => text.parse().map(Some).map_err(|why: ServersError| format!("{why}, nor `none`")),
+        }
+    }
+}
+
+by_name!(Layout);
+
+impl Settings {
+    /// Reads the password from its file.
+    pub fn read_secrets(&mut self) -> Result<(), Invalid> {
+        const FILE: &str = "redis_password_file";
+        let mut password = None;
+        if let Some(path) = &self.redis_password_file {
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|why| Invalid::new(FILE, format!("cannot be read: {why}")))?;
+            let line = text.strip_suffix('\n').unwrap_or(&text);
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            if line.is_empty() {
+                return Err(Invalid::new(FILE, "is empty"));
+            }
+            password = Some(line.to_owned());
+        }
+        match &mut self.redis {
+            Some(servers) => servers.set_credentials(self.redis_username.clone(), password),
+            None if self.redis_username.is_some() => {
+                return Err(Invalid::new("redis_username", "is of no use without --redis"));
+            }
+            None if password.is_some() => return Err(Invalid::new(FILE, "is of no use without --redis")),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The options of the mirror; `None` without `--redis`.
+    pub fn options(&self) -> Option<Options> {
+        Some(Options {
+            prefix: self.redis_prefix.clone(),
+            layout: self.redis_layout,
+            // A sweep compares everything: more often than once a second is of no use.
+            sweep: self.redis_sweep.as_duration().max(Duration::from_secs(1)),
+            takeover: self.redis_takeover,
+            ..Options::new(self.redis.clone()?)
+        })
+    }
+}
 
 /// What the mirror is set up with.
 #[derive(Debug, Clone)]

@@ -5,7 +5,9 @@
 //! full pass.
 
 use super::batch;
+use super::batch_size::BatchSize;
 use super::error::MirrorError;
+use super::error_log::ErrorLog;
 use super::eviction::Evictions;
 use super::full_sync::Pass;
 use super::layout::CommandBuilder;
@@ -18,7 +20,7 @@ use super::send::blocking;
 use super::server;
 use super::status::{Report, State};
 use super::topology::{Master, Topology};
-use super::trim::Trimmer;
+use super::trim::{self, Trimmer};
 use crate::model::{ShardId, TsMs};
 use crate::random::random_id;
 use crate::store::{Bounds, ChangeCursor, MIRROR, Store};
@@ -28,29 +30,28 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How long the last changes may take at the end.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long commands of a connection that could not be closed may still be on their way.
 const STRAY: Duration = Duration::from_secs(2);
-/// A batch that does not get through in time is made smaller, down to this.
-const SMALLEST_BATCH: usize = 50;
 
 /// Reads the wall clock.
 pub type Now = Arc<dyn Fn() -> TsMs + Send + Sync>;
 
 pub(super) struct Relay {
     pub store: Arc<Store>,
-    pub options: Options,
-    pub now: Now,
+    options: Options,
+    now: Now,
     pub report: Report,
-    pub names: Arc<Names>,
+    names: Arc<Names>,
     /// Holds the changes that Redis may still want.
-    pub cursor: ChangeCursor,
+    cursor: ChangeCursor,
     /// How far Redis has acknowledged changes.
-    pub told: Seqs,
-    pub builder: CommandBuilder,
+    told: Seqs,
+    builder: CommandBuilder,
     pass: Option<Pass>,
     /// Whether the pass under way is the only one to know what Redis holds: the markers have no numbers.
     pass_is_full: bool,
@@ -67,18 +68,18 @@ pub(super) struct Relay {
     /// The masters that were last known: the cluster may well outlive the node that the URL names.
     masters: Vec<Master>,
     seed: usize,
-    batch: usize,
+    batch_size: BatchSize,
     next_shard: ShardId,
     next_sweep: Instant,
     next_probe: Instant,
     probes: usize,
-    pub next_upkeep: Instant,
-    pub trimmer: Trimmer,
+    next_upkeep: Instant,
+    trimmer: Trimmer,
     pause: Duration,
-    logged: Option<(&'static str, Instant)>,
+    error_log: ErrorLog,
 }
 
-enum Turn {
+enum Round {
     Busy,
     Idle,
 }
@@ -111,7 +112,7 @@ impl Relay {
             evictions: Evictions::new(soon),
             masters: Vec::new(),
             seed: 0,
-            batch: options.batch,
+            batch_size: BatchSize::new(options.batch),
             next_shard: ShardId(0),
             next_sweep: soon + options.sweep,
             next_probe: soon,
@@ -119,7 +120,7 @@ impl Relay {
             next_upkeep: soon,
             trimmer: Trimmer::default(),
             pause: FIRST_PAUSE,
-            logged: None,
+            error_log: ErrorLog::default(),
             store,
             options,
             now,
@@ -178,9 +179,9 @@ impl Relay {
                 }
             }
             match self.turn(link, stop.is_cancelled()).await {
-                Ok(Turn::Busy) => {}
-                Ok(Turn::Idle) if stop.is_cancelled() => return Ok(()),
-                Ok(Turn::Idle) => self.wait(stop).await,
+                Ok(Round::Busy) => {}
+                Ok(Round::Idle) if stop.is_cancelled() => return Ok(()),
+                Ok(Round::Idle) => self.wait(stop).await,
                 Err(error) if error.keeps_link() => {
                     self.is_open &= !matches!(error, MirrorError::Broken);
                     self.failed(&error);
@@ -217,13 +218,13 @@ impl Relay {
         }
     }
 
-    async fn turn(&mut self, link: &mut Link, stopping: bool) -> Result<Turn, MirrorError> {
+    async fn turn(&mut self, link: &mut Link, stopping: bool) -> Result<Round, MirrorError> {
         if Instant::now() >= self.next_upkeep {
             self.upkeep().await?;
         }
         if !self.is_open {
             self.open(link).await?;
-            return Ok(Turn::Busy);
+            return Ok(Round::Busy);
         }
         if Instant::now() >= self.next_probe {
             self.probe(link).await?;
@@ -242,20 +243,35 @@ impl Relay {
         }
         if self.pass.is_some() && !stopping {
             self.pass_on(link).await?;
-            return Ok(Turn::Busy);
+            return Ok(Round::Busy);
         }
         if told_some {
-            return Ok(Turn::Busy);
+            return Ok(Round::Busy);
         }
         if !self.pass_is_full {
             self.confirm(link).await?;
         }
         self.report.lag(0);
-        Ok(Turn::Idle)
+        Ok(Round::Idle)
+    }
+
+    /// Acknowledges old changes, removes what all consumers have acknowledged, and updates the lag.
+    async fn upkeep(&mut self) -> Result<(), MirrorError> {
+        self.next_upkeep = Instant::now() + UPKEEP_INTERVAL.min(self.options.keep_told / 4);
+        ShardId::all().for_each(|shard| self.cursor.advance(shard, self.told.get(shard)));
+        if self.is_live() {
+            self.trimmer.acknowledge(&self.cursor, &self.told, self.options.keep_told);
+        }
+        trim::trim(&self.cursor).await?;
+        if self.waiting() > 0 {
+            let oldest = trim::oldest_untold(&self.store, &self.told).await?;
+            self.report.lag(oldest.map_or(0, |at| (self.now)().0.saturating_sub(at.0)));
+        }
+        Ok(())
     }
 
     /// Changes that Redis has not acknowledged.
-    pub fn waiting(&self) -> u64 {
+    fn waiting(&self) -> u64 {
         let of_shard = |shard| self.store.changes().durable_seq(shard).saturating_sub(self.told.get(shard));
         ShardId::all().map(of_shard).sum()
     }
@@ -338,14 +354,14 @@ impl Relay {
     }
 
     /// Whether the markers hold numbers, and so say how far Redis was told.
-    pub fn is_live(&self) -> bool {
+    fn is_live(&self) -> bool {
         self.is_open && !self.pass_is_full
     }
 
     fn live(&mut self) {
         ShardId::all().for_each(|shard| self.cursor.confirm(shard, self.told.get(shard)));
         self.was_live = true;
-        self.logged = None;
+        self.error_log.forget();
         self.report.state(State::Live);
     }
 
@@ -353,14 +369,15 @@ impl Relay {
     async fn pass_on(&mut self, link: &mut Link) -> Result<(), MirrorError> {
         let Some(pass) = &mut self.pass else { return Ok(()) };
         let before = pass.figures();
-        pass.step(link, (&self.store, &self.run), &self.builder, self.batch)
+        pass.step(link, (&self.store, &self.run), &self.builder, self.batch_size.get())
             .await
-            .inspect_err(|error| shrink(&mut self.batch, error))?;
+            .inspect_err(|error| self.batch_size.failed(error))?;
         let after = pass.figures();
         self.report.sent(after.0 - before.0, after.1 - before.1);
         self.report.progress(pass.progress(link.nodes.len()));
         let is_done = pass.is_done();
-        self.grow();
+        self.batch_size.succeeded();
+        self.pause = FIRST_PAUSE;
         if !is_done {
             return Ok(());
         }
@@ -379,12 +396,12 @@ impl Relay {
     /// Sends a batch of waiting changes.
     async fn tell(&mut self, link: &mut Link) -> Result<(), MirrorError> {
         let (store, builder, told) = (Arc::clone(&self.store), self.builder.clone(), self.told.clone());
-        let (first, max) = (self.next_shard, self.batch);
+        let (first, max) = (self.next_shard, self.batch_size.get());
         let batch = blocking(move || batch::read(&store, &builder, &told, first, max)).await?;
         let (sets, removes) = (batch.batch.sets, batch.batch.removes);
         let record = (!self.pass_is_full).then_some(&self.told);
         let sent = link.deliver((&self.store, &self.run), &self.builder, batch.batch, record).await;
-        sent.inspect_err(|error| shrink(&mut self.batch, error))?;
+        sent.inspect_err(|error| self.batch_size.failed(error))?;
         for (shard, seq) in batch.told {
             self.told.set(shard, seq);
             // In a full pass Redis may know the change, and yet not what came before.
@@ -393,7 +410,8 @@ impl Relay {
             }
             self.next_shard = shard;
         }
-        self.grow();
+        self.batch_size.succeeded();
+        self.pause = FIRST_PAUSE;
         self.report.sent(sets, removes);
         let now = (self.now)();
         for (at, changes) in batch.made {
@@ -457,15 +475,9 @@ impl Relay {
         }
     }
 
-    fn grow(&mut self) {
-        self.batch = (self.batch + self.batch / 8 + 1).min(self.options.batch);
-        self.pause = FIRST_PAUSE;
-    }
-
     fn failed(&mut self, error: &MirrorError) {
         self.report.error(error);
         self.report.pending(self.waiting());
-        let kind = error.kind();
         match error {
             MirrorError::Foreign { .. } => self.report.state(State::Foreign),
             MirrorError::Copied { .. } => self.report.state(State::Copied),
@@ -475,22 +487,6 @@ impl Relay {
         if !error.keeps_link() {
             self.seed += 1;
         }
-        // Once when it begins, then now and then while it lasts.
-        let recently = |(logged, at): (&str, Instant)| logged == kind && at.elapsed() < Duration::from_secs(60);
-        if self.logged.is_some_and(recently) {
-            tracing::debug!(kind, "the Redis mirror is still held up: {error}");
-            return;
-        }
-        self.logged = Some((kind, Instant::now()));
-        match error {
-            MirrorError::Copied { .. } => tracing::error!(kind, "the Redis mirror is off: {error}"),
-            _ => tracing::warn!(kind, "the Redis mirror is held up: {error}"),
-        }
-    }
-}
-
-fn shrink(batch: &mut usize, error: &MirrorError) {
-    if matches!(error, MirrorError::Slow { .. }) {
-        *batch = (*batch / 2).max(SMALLEST_BATCH);
+        self.error_log.write(error);
     }
 }

@@ -1,28 +1,26 @@
-//! Upkeep beside the relay: changes that Redis has had for some time are acknowledged, so that they may go, and figures are
-//! brought up to date.
+//! Which changes Redis has had for long enough: those are acknowledged and may be removed from the change log.
 
 use super::error::MirrorError;
 use super::marker::Seqs;
-use super::relay::Relay;
 use super::send::blocking;
-use crate::model::ShardId;
+use crate::model::{ShardId, TsMs};
+use crate::store::{ChangeCursor, Store};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-const UPKEEP: Duration = Duration::from_secs(1);
-/// Into so many steps is the time that changes are kept cut.
+/// The retention of changes is divided into this many steps; one position is remembered per step.
 const STEPS: u32 = 30;
 
-/// Remembers how far Redis was told when.
+/// Remembers how far Redis had been told at recent times.
 #[derive(Debug, Default)]
 pub(super) struct Trimmer {
     told: VecDeque<(Instant, Seqs)>,
 }
 
 impl Trimmer {
-    /// Notes how far Redis is told now; returns how far changes are old enough to go.
+    /// Records how far Redis is told at `now`. Returns up to where changes are older than `keep` and may be removed.
     fn note(&mut self, told: &Seqs, now: Instant, keep: Duration) -> Option<Seqs> {
         if self.told.back().is_none_or(|(at, last)| now - *at >= keep / STEPS && last != told) {
             self.told.push_back((now, told.clone()));
@@ -33,43 +31,37 @@ impl Trimmer {
         {
             old = self.told.pop_front().map(|(_, told)| told);
         }
-        // A failover may have taken Redis back behind what it had acknowledged.
+        // A failover may have taken Redis back to before what it had acknowledged.
         old.map(|old| old.least(told))
+    }
+
+    /// Acknowledges changes that Redis has had for `keep`. Not at once: a failover may take Redis back to before what it
+    /// acknowledged. While the changes are kept, the mirror then resumes from them and needs no full sync.
+    pub fn acknowledge(&mut self, cursor: &ChangeCursor, told: &Seqs, keep: Duration) {
+        if let Some(old) = self.note(told, Instant::now(), keep) {
+            ShardId::all().for_each(|shard| cursor.ack(shard, old.get(shard)));
+        }
     }
 }
 
-impl Relay {
-    pub async fn upkeep(&mut self) -> Result<(), MirrorError> {
-        self.next_upkeep = Instant::now() + UPKEEP.min(self.options.keep_told / 4);
-        self.trim().await?;
-        if self.waiting() > 0 {
-            let (store, told) = (Arc::clone(&self.store), self.told.clone());
-            let oldest = blocking(move || {
-                let mut oldest = None;
-                for shard in ShardId::all().filter(|&shard| store.changes().durable_seq(shard) > told.get(shard)) {
-                    let first = store.changes().after(shard, told.get(shard), 1)?;
-                    oldest = first.first().map(|change| change.at).into_iter().chain(oldest).min();
-                }
-                Ok(oldest)
-            });
-            let oldest = oldest.await?;
-            self.report.lag(oldest.map_or(0, |at| (self.now)().0.saturating_sub(at.0)));
-        }
-        Ok(())
-    }
+/// Removes the changes that every consumer has acknowledged.
+pub(super) async fn trim(cursor: &ChangeCursor) -> Result<(), MirrorError> {
+    let changes = Arc::clone(cursor.log());
+    blocking(move || Ok(changes.trim()?)).await
+}
 
-    async fn trim(&mut self) -> Result<(), MirrorError> {
-        ShardId::all().for_each(|shard| self.cursor.advance(shard, self.told.get(shard)));
-        // Not at once: a failover may take Redis back behind what it acknowledged, and from there it goes on with the
-        // changes, rather than with a full pass, as long as they are held.
-        if self.is_live()
-            && let Some(old) = self.trimmer.note(&self.told, Instant::now(), self.options.keep_told)
-        {
-            ShardId::all().for_each(|shard| self.cursor.ack(shard, old.get(shard)));
+/// When the oldest change was made that Redis was not told; `None` if it was told all.
+pub(super) async fn oldest_untold(store: &Arc<Store>, told: &Seqs) -> Result<Option<TsMs>, MirrorError> {
+    let (store, told) = (Arc::clone(store), told.clone());
+    let read = move || {
+        let mut oldest = None;
+        for shard in ShardId::all().filter(|&shard| store.changes().durable_seq(shard) > told.get(shard)) {
+            let first = store.changes().after(shard, told.get(shard), 1)?;
+            oldest = first.first().map(|change| change.at).into_iter().chain(oldest).min();
         }
-        let changes = Arc::clone(self.cursor.log());
-        blocking(move || Ok(changes.trim()?)).await
-    }
+        Ok(oldest)
+    };
+    blocking(read).await
 }
 
 #[cfg(test)]

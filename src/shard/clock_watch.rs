@@ -1,6 +1,6 @@
 //! Keeps the last believed time of day over restarts, and brings caps in line once a clock that was wrong is right again.
 
-use super::service::Options;
+use super::options::Options;
 use crate::clock::{Clock, ClockState};
 use crate::model::TsMs;
 use crate::store::{Store, StoreError};

@@ -6,6 +6,7 @@ use super::group_commit::{self, Acknowledger};
 use super::health::Health;
 use super::mailbox::{TaskBytes, mailbox};
 use super::metrics::ShardMetrics;
+use super::options::Options;
 use super::partition_sender::SequenceGuard;
 use super::reader::Reader;
 use super::recheck::Recheck;
@@ -24,25 +25,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// How the shards are served.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Writer threads; free to differ from one start to the next.
-    pub writers: usize,
-    /// Events that may wait for one writer before more are refused.
-    pub mailbox_events: usize,
-    /// Bytes that those may have which wait for all writers together, or are in a turn of one.
-    pub mailbox_bytes: usize,
-    /// Below so many free bytes in the data directory events are refused, before a write can fail.
-    pub min_free_disk: u64,
-    /// How long no process may have run for the time of day at a start to be believed.
-    pub max_offline: Duration,
-    /// Believe the time of day at this start whatever is known.
-    pub accept_clock: bool,
-    /// After how long the bytes of a user who was erased are in no file any more.
-    pub erase_within: Duration,
-}
 
 /// The running shards.
 pub struct Shards {

@@ -80,7 +80,7 @@ pub use directory::OpenError;
 pub use erasure::Erasure;
 pub use error::{ReadError, StoreError};
 pub use logs::{Logs, UserLogs};
-pub use options::{ByteSize, Compression, Durability, StorageKind, StoreOptions};
+pub use options::{ByteSize, Compression, Durability, SettingFlags, Settings, StorageKind, StoreOptions};
 pub use overlay::OverlayFigures;
 pub use overlay::flush::Flusher;
 pub use repair::repair;

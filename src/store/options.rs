@@ -1,8 +1,9 @@
-//! How RocksDB is set up.
+//! The settings and options of the store, and how RocksDB is set up by them.
 
 use super::compaction_filter::CompactionFilter;
 use super::table::Table;
 use crate::model::ShardSet;
+use crate::settings::{Count, Value, by_name, by_own_error, settings};
 use rocksdb::{
     BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, DataBlockIndexType, Env, LogLevel, Options,
     WriteBufferManager,
@@ -114,6 +115,50 @@ impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(|why| serde::de::Error::custom(format!("{text:?} {why}")))
+    }
+}
+
+settings! {
+    /// The settings of the store, but for its memory, which is a share of the budget.
+    pub struct Settings, SettingFlags {
+        "Storage" {
+            data_dir: PathBuf = "./data", "DIR", "Where the data is; belongs to one process at a time";
+            storage: StorageKind = "rocksdb", "rocksdb|memory", "RocksDB in the data directory, or in memory alone";
+            durability: Durability = "fsync", "fsync|wal",
+                "What an acknowledged event survives: loss of power (fsync), or the end of the process only (wal)";
+            bloom_bits: Count<0, 64> = "10", "N", "Bits per row of the filters that spare reads for what is not there";
+            compression: Compression = "lz4", "lz4|zstd|snappy|none",
+                "How rows are compressed; lz4 uses Zstd at the last level";
+            background_jobs: Count<2, 1_024> = "2", "N", "Threads that flush and compact";
+        }
+    }
+}
+
+by_name!(StorageKind, Durability, Compression);
+by_own_error!(ByteSize);
+
+/// A size that follows from others where it is left out: `auto`.
+impl Value for Option<ByteSize> {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(None),
+            _ => ByteSize::read(text).map(Some).map_err(|why| format!("{why}, nor `auto`")),
+        }
+    }
+}
+
+impl Settings {
+    /// The options of the store, with the default memory.
+    pub fn options(&self) -> StoreOptions {
+        StoreOptions {
+            data_dir: self.data_dir.clone(),
+            storage: self.storage,
+            durability: self.durability,
+            bloom_bits: self.bloom_bits.get() as f64,
+            compression: self.compression,
+            background_jobs: i32::try_from(self.background_jobs.get()).unwrap_or(i32::MAX),
+            ..StoreOptions::default()
+        }
     }
 }
 

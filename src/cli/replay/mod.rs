@@ -1,18 +1,20 @@
 //! `freqcap replay`: sends a file of events to a running service.
 
 mod batch;
+mod error;
 mod pace;
 mod send;
 mod summary;
 
 use super::files::{EventFile, FileError, Flow};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, Flags};
+use crate::config::{Config, Flags};
 use crate::model::TsMs;
 use batch::{Batch, Batcher};
+pub use error::ReplayError;
 use indicatif::{ProgressBar, ProgressStyle};
 use pace::Pace;
-use send::{SendError, Sender};
+use send::Sender;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,24 +62,9 @@ pub struct ReplayArgs {
     config: Option<PathBuf>,
 }
 
-/// Why a replay ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum ReplayError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error(transparent)]
-    File(#[from] FileError),
-    #[error("--shift-to-now reads the file twice, which standard input cannot")]
-    ShiftOfStdin,
-    #[error("--url: {0}")]
-    Url(String),
-    #[error("starting: {0}")]
-    Start(String),
-}
-
 /// Replays; says whether every event was taken.
 pub fn run(args: &ReplayArgs) -> Result<bool, ReplayError> {
-    let config = Config::load(&Flags { config: args.config.clone(), ..Flags::default() })?;
+    let config = Config::load(&Flags::of_file(args.config.clone(), None))?;
     let reader = config.event_reader();
     let file = EventFile { path: &args.file, reader: &reader, keys: &args.keys };
     let sender = Sender::new(&args.url, !args.no_ids)?;

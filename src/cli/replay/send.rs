@@ -1,6 +1,7 @@
 //! Sending one batch until it is answered, or must be given up.
 
-use super::{Batch, ReplayError};
+use super::batch::Batch;
+use super::error::ReplayError;
 use indicatif::ProgressBar;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};

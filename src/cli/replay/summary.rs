@@ -1,7 +1,7 @@
 //! What came of a replay.
 
-use super::send::Answer;
-use super::{Batch, SendError};
+use super::batch::Batch;
+use super::send::{Answer, SendError};
 use std::fmt::Write as _;
 use std::time::Duration;
 

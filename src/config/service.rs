@@ -1,0 +1,25 @@
+//! The settings of the process itself.
+
+use crate::settings::settings;
+use crate::telemetry::LogFormat;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+settings! {
+    /// The settings of the process itself.
+    pub struct ServiceSettings, ServiceFlags {
+        "Service" {
+            listen: SocketAddr = "127.0.0.1:8080", "ADDR",
+                "Address and port to listen on. Not set anywhere, and PORT is in the environment: 0.0.0.0:$PORT";
+            admin_listen: Option<SocketAddr> = "none", "ADDR|none",
+                "A second address for probes and metrics alone, with threads of its own, which no load reaches";
+            drain: Duration = "0s", "DURATION",
+                "How long requests are still taken after SIGTERM, while /readyz already says 503";
+            exit_when_poisoned: bool = "false", "true|false",
+                "End with an error once only a restart helps: a write failed, a thread panicked, the disk hangs";
+            log: String = "info", "FILTER",
+                "What is logged to standard error: error, warn, info, debug, trace, or by module (info,freqcap=debug)";
+            log_format: LogFormat = "text", "text|json", "How log lines look";
+        }
+    }
+}
