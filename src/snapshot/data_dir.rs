@@ -2,10 +2,13 @@
 
 use super::error::{SnapshotError, disk};
 use super::manifest::Manifest;
+use crate::random::random_id;
+use crate::store::boot_number;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The mark: which store it is, and where its last snapshot is.
@@ -24,7 +27,7 @@ const PENDING_MAX: usize = 16;
 const NOT_CONTENT: [&str; 3] = ["lost+found", "freqcap.lock", RESTORING];
 
 /// Where a data directory stands in the history of its snapshots.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark {
     pub prefix: String,
     pub store_id: String,
@@ -36,6 +39,11 @@ pub(super) struct Mark {
     /// Nonces of manifests that were about to be written, and may have been.
     #[serde(default)]
     pub pending: Vec<String>,
+    /// The nonce of the claim of the epoch, and where the process was that made it.
+    #[serde(default)]
+    pub claim: String,
+    #[serde(default)]
+    pub place: String,
 }
 
 /// What is being restored.
@@ -44,6 +52,18 @@ pub(super) struct Restoring {
     pub prefix: String,
     pub sequence: u64,
     pub nonce: String,
+}
+
+/// Which directory this is, on which running machine. Of two processes that are in the same place and must lock it, the
+/// earlier one is dead once the later one has the lock. A copy, another machine, or a reboot is another place.
+pub(super) fn place(dir: &Path) -> Result<String, SnapshotError> {
+    let metadata = std::fs::metadata(dir).map_err(disk("reading", dir))?;
+    let boot = match boot_number() {
+        // The machine does not tell: no two processes are known to be in the same place.
+        0 => random_id(),
+        number => format!("{number:x}"),
+    };
+    Ok(format!("{boot}-{:x}-{:x}", metadata.dev(), metadata.ino()))
 }
 
 impl Mark {

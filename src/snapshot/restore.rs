@@ -127,7 +127,7 @@ async fn restore_one(catalog: &Catalog, manifest: &Manifest, options: &RestoreOp
         epoch: manifest.epoch.max(options.epoch),
         sequence: manifest.sequence,
         nonce: manifest.nonce.clone(),
-        pending: Vec::new(),
+        ..Mark::default()
     };
     let steps = options.steps.clone();
     blocking(move || {

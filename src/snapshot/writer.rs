@@ -6,7 +6,7 @@
 //! and again: nobody needs to compare and set it, and its age is told by the bucket's own clock on both sides.
 
 use super::catalog::{Catalog, Claim};
-use super::data_dir::Mark;
+use super::data_dir::{Mark, place};
 use super::error::SnapshotError;
 use super::layout::FORMAT;
 use super::manifest::Manifest;
@@ -95,7 +95,7 @@ struct Lease {
 pub enum Local<'a> {
     /// It is empty, or is to be replaced: a snapshot is restored into it, or a new store begins.
     Nothing,
-    /// It has the store of this id. It must not be behind the bucket.
+    /// It has the store of this id, which is open: nobody else has the directory. It must not be behind the bucket.
     Store(&'a Path, &'a str),
 }
 
@@ -184,15 +184,9 @@ impl Writer {
         let prefix = self.catalog.prefix();
         let found = Mark::read(dir)?.filter(|mark| mark.prefix == prefix && mark.store_id == store_id);
         check_local(&self.catalog, self.began_after.as_ref(), found.as_ref(), dir, store_id)?;
-        let new = Mark {
-            prefix,
-            store_id: store_id.to_owned(),
-            epoch: 0,
-            sequence: 0,
-            nonce: String::new(),
-            pending: Vec::new(),
-        };
-        Mark { epoch: self.epoch, ..found.unwrap_or(new) }.write(dir)
+        let new = Mark { prefix, store_id: store_id.to_owned(), ..Mark::default() };
+        let (claim, place) = (self.lease.nonce.clone(), place(dir)?);
+        Mark { epoch: self.epoch, claim, place, ..found.unwrap_or(new) }.write(dir)
     }
 
     /// Gives the lease up: another process need not wait until it has run out.
@@ -231,18 +225,24 @@ async fn attempt(
     wait: &mut Wait,
 ) -> Result<Attempt, SnapshotError> {
     let clock = probe(&catalog.bucket).await?;
+    let prefix = catalog.prefix();
+    let mark = match local {
+        Local::Nothing => None,
+        Local::Store(dir, store_id) => {
+            Mark::read(dir)?.filter(|mark| mark.prefix == prefix && mark.store_id == store_id)
+        }
+    };
     let held = catalog.newest_claim().await?;
     let last = held.as_ref().map_or(0, |(claim, _)| claim.epoch);
     if let Some((claim, object)) = held
         && !options.takeover
+        && !was_here(local, mark.as_ref(), &claim)?
         && is_held(catalog, options, &clock, &claim, object.modified_ms, wait).await?
     {
         return Ok(Attempt::Held(claim.holder, claim.epoch));
     }
     let newest = catalog.newest().await?;
     if let Local::Store(dir, store_id) = local {
-        let prefix = catalog.prefix();
-        let mark = Mark::read(dir)?.filter(|mark| mark.prefix == prefix && mark.store_id == store_id);
         check_local(catalog, newest.as_ref(), mark.as_ref(), dir, store_id)?;
     }
     let claim = Claim {
@@ -257,6 +257,13 @@ async fn attempt(
     } else {
         Ok(Attempt::Lost)
     }
+}
+
+/// Whether the holder of a claim was a process on this very directory, which we have locked: then it is dead, and a restart
+/// after a crash need not wait for its lease.
+fn was_here(local: Local<'_>, mark: Option<&Mark>, claim: &Claim) -> Result<bool, SnapshotError> {
+    let (Local::Store(dir, _), Some(mark)) = (local, mark) else { return Ok(false) };
+    Ok(mark.claim == claim.nonce && mark.place == place(dir)?)
 }
 
 /// Whether the lease of a claim still holds: by the bucket's clock, or, should that clock jump, because it is seen to be

@@ -68,6 +68,7 @@ mod wal;
 mod whole;
 
 pub use at_rest::{AtRest, Round};
+pub use boot::boot_number;
 pub use change_log::{Bounds, ChangeCursor, ChangeLog, ChangeSignal};
 pub use check::{TableCheck, Verified, verify};
 pub use codec::LogRow;

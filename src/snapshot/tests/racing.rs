@@ -56,10 +56,30 @@ async fn a_killed_writers_lease_runs_out() {
     let place = Place::in_directory();
     let (store, dir) = (FakeStore::new("store"), place.dir("data"));
     place.take_once(&store, &dir).await.unwrap();
-    let began = std::time::Instant::now();
-    let writer = place.acquire(Local::Store(&dir, "store")).await.unwrap();
+    // A copy of its directory waits for it.
+    std::fs::create_dir(place.dir("copy")).unwrap();
+    std::fs::copy(dir.join(MARK), place.dir("copy").join(MARK)).unwrap();
+    let waited = AtomicU32::new(0);
+    let (options, stop) = (quick("two"), CancellationToken::new());
+    let tell = |waiting: Waiting| {
+        assert_eq!(waiting, Waiting::Lease { by: "one".to_owned(), epoch: 1 });
+        waited.fetch_add(1, Ordering::Relaxed);
+    };
+    let copy = place.dir("copy");
+    let writer = Writer::acquire(place.catalog(), &options, Local::Store(&copy, "store"), &tell, &stop).await.unwrap();
     assert_eq!(writer.epoch(), 2);
-    assert!(began.elapsed() >= Duration::from_millis(100), "{:?}", began.elapsed());
+    assert!(waited.load(Ordering::Relaxed) > 0);
+    drop(writer);
+    // So does its own directory, once another process has begun an epoch.
+    let writer = Writer::acquire(place.catalog(), &options, Local::Store(&dir, "store"), &|_| {}, &stop).await.unwrap();
+    writer.attach(&dir, "store").unwrap();
+    drop(writer);
+    // The directory's next process knows that the one before is dead.
+    let tell = |waiting| panic!("nothing is to be waited for: {waiting:?}");
+    let patient = WriterOptions { lease: Duration::from_secs(3_600), ..options };
+    let writer = Writer::acquire(place.catalog(), &patient, Local::Store(&dir, "store"), &tell, &stop).await.unwrap();
+    assert_eq!(writer.epoch(), 4);
+    drop(writer);
     // Who waits may be told to stop, and a bucket that is away is waited for.
     let is_away = Arc::new(AtomicBool::new(true));
     let away = is_away.clone();
