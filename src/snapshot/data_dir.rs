@@ -138,6 +138,21 @@ pub fn contents(dir: &Path) -> Result<Contents, SnapshotError> {
     Ok(Contents::Empty)
 }
 
+/// Removes the checkpoint that a killed process left: its links keep the room of files that the store has removed. Taking a
+/// snapshot does so itself; a start without snapshots should.
+pub fn remove_checkpoint(dir: &Path) -> Result<(), SnapshotError> {
+    let checkpoint = dir.join(CHECKPOINT);
+    match std::fs::remove_dir_all(&checkpoint) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(disk("removing", &checkpoint)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The id of the store that a directory has been snapshotted as, if it has been.
+pub fn store_id(dir: &Path) -> Result<Option<String>, SnapshotError> {
+    Ok(Mark::read(dir)?.map(|mark| mark.store_id))
+}
+
 /// A mark that cannot be read must not be taken for none: the directory could be older than the bucket.
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, SnapshotError> {
     let bytes = match std::fs::read(path) {

@@ -2,7 +2,9 @@
 
 use super::store::{FakeStore, files_in};
 use super::*;
+use crate::bucket::Created;
 use crate::bucket::faulty::{Call, Fault, Faulty};
+use crate::snapshot::layout::Layout;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -22,6 +24,22 @@ async fn of_three_who_race_for_an_epoch_each_gets_another() {
         for writer in &writers {
             let checked = writer.check().await;
             assert_eq!(checked.is_ok(), writer.epoch() == 3, "{checked:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_three_who_race_for_a_manifest_one_has_it() {
+    for place in [Place::in_memory(), Place::in_directory()] {
+        for round in 0..20 {
+            let name = Layout::new(STANDALONE).manifest(round);
+            let create = |nonce: &'static str| place.bucket.create(&name, nonce.into());
+            let (a, b, c) = tokio::join!(create("a"), create("b"), create("c"));
+            let found = place.bucket.get(&name, 10).await.unwrap();
+            for (created, nonce) in [(a.unwrap(), "a"), (b.unwrap(), "b"), (c.unwrap(), "c")] {
+                let expected = if found == nonce { Created::Ours } else { Created::Theirs(found.clone()) };
+                assert_eq!(created, expected);
+            }
         }
     }
 }
