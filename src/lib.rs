@@ -11,6 +11,8 @@
 pub mod alarm;
 pub mod allocator;
 pub mod api;
+#[warn(missing_docs)]
+pub mod bucket;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -27,5 +29,7 @@ pub mod random;
 pub mod service;
 pub mod settings;
 pub mod shard;
+#[warn(missing_docs)]
+pub mod snapshot;
 pub mod store;
 pub mod telemetry;
