@@ -8,6 +8,7 @@ use super::options::OnChange;
 use super::partition::{Partition, Phase, Taking};
 use super::resume::{ResumeFrom, resume_from};
 use super::status::{Handle, State};
+use super::witness::Witness;
 use super::{KafkaError, Options, Parts};
 use crate::store::{Frontier, PulledPartition};
 use crossbeam_channel::Receiver;
@@ -55,8 +56,7 @@ pub(super) struct Puller {
     status: Handle,
     stop: CancellationToken,
     kept_at: Instant,
-    /// When nothing lay ready to be read, the last time.
-    dry_at: Instant,
+    witness: Witness,
     /// How often the topic was doubted that this puller knows of.
     revalidations: u64,
     refusals: LogThrottle,
@@ -85,7 +85,7 @@ impl Puller {
             status,
             stop,
             kept_at: now,
-            dry_at: now,
+            witness: Witness::default(),
             revalidations: 0,
             refusals: LogThrottle::default(),
             errors: LogThrottle::default(),
@@ -102,6 +102,7 @@ impl Puller {
                 self.revalidate();
             }
             let refused = self.drive();
+            self.witness.ask(&self.options, self.partitions.keys().copied(), &self.parts.clock);
             self.begin()?;
             self.step();
             self.keep(CHECKPOINT_INTERVAL)?;
@@ -289,16 +290,14 @@ impl Puller {
             router: &self.parts.router,
             reader: &self.parts.events,
             clock: &self.parts.clock,
+            witness: &self.witness,
             dead: &mut self.dead,
             now: Instant::now(),
         };
         let mut trouble = None;
         while records < PULL_RECORDS && bytes < PULL_BYTES {
             match self.consumer.poll(wait) {
-                None => {
-                    self.dry_at = Instant::now();
-                    break;
-                }
+                None => break,
                 Some(Ok(message)) => {
                     records += 1;
                     bytes += message.payload_len();
@@ -311,7 +310,7 @@ impl Puller {
                 }
                 Some(Err(ClientError::PartitionEOF(number))) => {
                     if let Some(partition) = self.partitions.get_mut(&(number as u32)) {
-                        partition.reached_end(self.dry_at, with.now);
+                        partition.reached_end(with.now);
                     }
                 }
                 Some(Err(error)) => {
