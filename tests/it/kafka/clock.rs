@@ -1,10 +1,9 @@
 //! A broker's clock as a witness for this machine's.
 
-use crate::kafka::world::{TOPIC, begin_transaction, caught_up, make_topic_with, produce, record, site};
+use crate::kafka::world::{TOPIC, caught_up, make_topic_with, produce, record, site};
 use crate::support::kafka_broker::Broker;
 use crate::support::shim::Shim;
 use crate::support::{Server, now_ms, wait_for};
-use rdkafka::producer::Producer;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -64,37 +63,4 @@ fn a_clock_that_is_ahead_of_the_brokers_is_not_believed() {
     let server = shim.start(&site);
     caught_up(&server);
     assert!(!records(&broker, &server, 6));
-}
-
-#[test]
-fn the_time_of_a_record_that_waited_for_its_transaction_confirms_nothing() {
-    let broker = Broker::start_with(&[
-        "transaction.state.log.replication.factor=1",
-        "transaction.state.log.min.isr=1",
-        "transaction.state.log.num.partitions=1",
-    ]);
-    let shim = Shim::new();
-    make_topic_with(&broker, TOPIC, 1, &[("message.timestamp.type", "LogAppendTime")]);
-    let site = site(&broker, &[]);
-    let server = shim.start(&site);
-    caught_up(&server);
-    assert!(server.terminate().success());
-    let event = || record("u", json!({"user": "u", "da": "1", "ts": now_ms()}).to_string());
-    // Appended when it truly was what a clock 70 s behind shows nearly a minute later.
-    let transaction = begin_transaction(&broker, TOPIC, [event()]);
-    let until = Instant::now() + Duration::from_secs(20);
-    while Instant::now() < until {
-        std::thread::park_timeout(Duration::from_millis(100));
-    }
-    shim.set_clock(-70_000);
-    let server = shim.start(&site);
-    caught_up(&server);
-    assert!(!is_believed(&server));
-    transaction.commit_transaction(Duration::from_secs(30)).unwrap();
-    wait_for("the record to be read", || (server.metric("freqcap_kafka_records_total") >= 1.0).then_some(()));
-    assert!(!is_believed(&server), "a clock that is 70 s behind");
-    // Nor does one of now: it shows another time.
-    produce(&broker, TOPIC, [event()]);
-    wait_for("the record to be read", || (server.metric("freqcap_kafka_records_total") >= 2.0).then_some(()));
-    assert!(!is_believed(&server), "a clock that is 70 s behind");
 }

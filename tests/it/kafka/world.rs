@@ -87,20 +87,13 @@ pub fn produce(broker: &Broker, topic: &str, records: impl IntoIterator<Item = R
 
 /// As [`produce`], in a transaction that is committed or aborted.
 pub fn transact(broker: &Broker, topic: &str, commit: bool, records: impl IntoIterator<Item = Record>) {
-    let producer = begin_transaction(broker, topic, records);
-    let timeout = Duration::from_secs(30);
-    if commit { producer.commit_transaction(timeout) } else { producer.abort_transaction(timeout) }.unwrap();
-}
-
-/// Sends records in a transaction, and returns once the broker has them; who calls ends it.
-pub fn begin_transaction(broker: &Broker, topic: &str, records: impl IntoIterator<Item = Record>) -> BaseProducer {
     let producer: BaseProducer = config(broker).set("transactional.id", "test").create().unwrap();
     let timeout = Duration::from_secs(30);
     producer.init_transactions(timeout).unwrap();
     producer.begin_transaction().unwrap();
     send(&producer, topic, records);
     producer.flush(timeout).unwrap();
-    producer
+    if commit { producer.commit_transaction(timeout) } else { producer.abort_transaction(timeout) }.unwrap();
 }
 
 fn send(producer: &BaseProducer, topic: &str, records: impl IntoIterator<Item = Record>) {
