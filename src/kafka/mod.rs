@@ -47,6 +47,8 @@ mod resume;
 #[cfg(feature = "kafka")]
 mod service;
 mod status;
+#[cfg(feature = "kafka")]
+mod witness;
 
 #[cfg(not(feature = "kafka"))]
 pub use disabled::{start, start_output};
