@@ -188,21 +188,21 @@ fn a_checkpoint_that_lost_a_file_or_the_end_of_its_log_is_refused() {
     let (dir, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = Store::open(&options(dir.path())).unwrap();
     (1..=500).for_each(|turn| write(&store, 0, turn));
-    let files = store.checkpoint(&copies.path().join("first")).unwrap().files;
-    for (number, file) in files.iter().enumerate() {
+    let first = store.checkpoint(&copies.path().join("first")).unwrap();
+    for (number, file) in first.files.iter().enumerate() {
         let needed = |kind| matches!(kind, CheckpointFileKind::Options | CheckpointFileKind::Other);
         if needed(file.kind) || file.bytes == 0 {
             continue;
         }
         for cut in [false, true] {
             let at = copies.path().join(format!("{number}-{cut}"));
-            store.checkpoint(&at).unwrap();
+            std::fs::create_dir(&at).unwrap();
+            for file in &first.files {
+                std::fs::copy(first.dir.join(&file.name), at.join(&file.name)).unwrap();
+            }
             let path = at.join(&file.name);
             if cut {
-                let bytes = std::fs::read(&path).unwrap();
-                // A hard link would change the store itself.
-                std::fs::remove_file(&path).unwrap();
-                std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+                std::fs::File::options().write(true).open(&path).unwrap().set_len(file.bytes / 2).unwrap();
             } else {
                 std::fs::remove_file(&path).unwrap();
             }
