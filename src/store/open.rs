@@ -5,7 +5,7 @@ use super::boot::boot_number;
 use super::change_log::ChangeLog;
 use super::compaction_filter::CompactionFilter;
 use super::db::Db;
-use super::directory::{OpenError, failed, lock_dir, missing_files, open_at, refuse_damage};
+use super::directory::{OpenError, failed, lock_dir, missing_files, open_at, refuse_damage, refuse_unfinished};
 use super::logs::Logs;
 use super::options::{StorageKind, StoreOptions};
 use super::overlay::Overlay;
@@ -25,9 +25,25 @@ use std::sync::Arc;
 impl Store {
     /// Opens the store, making it if there is none. Blocks on disk.
     pub fn open(options: &StoreOptions) -> Result<Store, OpenError> {
+        if options.storage == StorageKind::Rocksdb {
+            refuse_unfinished(&options.data_dir)?;
+        }
+        Self::open_copy(options)
+    }
+
+    /// The same, though the directory may be a copy that is not whole yet.
+    pub(in crate::store) fn open_copy(options: &StoreOptions) -> Result<Store, OpenError> {
+        if options.storage == StorageKind::Memory {
+            return Self::open_unlocked(options);
+        }
+        let lock = lock_dir(&options.data_dir)?;
+        Ok(Store { _lock: Some(lock), ..Self::open_unlocked(options)? })
+    }
+
+    /// The same for whoever holds the lock of the directory.
+    pub(in crate::store) fn open_unlocked(options: &StoreOptions) -> Result<Store, OpenError> {
         let in_memory = options.storage == StorageKind::Memory;
         let dir = if in_memory { PathBuf::from("/freqcap") } else { options.data_dir.clone() };
-        let lock = if in_memory { None } else { Some(lock_dir(&dir)?) };
         let rocks = |source| failed(&dir, source);
         let env = if in_memory { Some(Env::mem_env().map_err(rocks)?) } else { None };
         let write_buffers = options.write_buffers();
@@ -107,7 +123,7 @@ impl Store {
             changes,
             at_rest,
             compaction_filter: filter,
-            _lock: lock,
+            _lock: None,
         })
     }
 }

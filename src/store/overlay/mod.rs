@@ -107,7 +107,7 @@ pub(in crate::store) struct Overlay {
     progress: Mutex<Progress>,
     progressed: Condvar,
     /// Held while frozen rows are written to a file.
-    flushing: Mutex<()>,
+    pub(in crate::store) flushing: Mutex<()>,
 }
 
 /// Figures of the overlay, for operators.

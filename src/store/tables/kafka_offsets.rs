@@ -105,6 +105,17 @@ impl Default for PulledPartition {
     }
 }
 
+/// How far a partition of a topic is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrontierAt {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// Everything below this offset is durable, or dead-lettered.
+    pub next: u64,
+}
+
 /// The key of a writer's mark.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MarkKey(Vec<u8>);
@@ -265,6 +276,24 @@ impl KafkaOffsets {
         }
         self.write(batch)?;
         Ok(known)
+    }
+
+    /// Where every partition of every topic is read from next. Blocks on disk.
+    pub fn frontiers(&self) -> Result<Vec<FrontierAt>, StoreError> {
+        let mut frontiers = Vec::new();
+        // From 1 on: a row that begins with 0 is of an output topic.
+        for entry in self.db.rows(Table::KafkaOffsets, vec![1]..vec![u8::MAX], "reading how far topics were taken") {
+            let (key, value) = entry?;
+            let topic_bytes = key.iter().position(|&byte| byte == 0).ok_or(CORRUPT)?;
+            let (partition, rest) = key[topic_bytes + 1..].split_first_chunk().ok_or(CORRUPT)?;
+            if rest != [FRONTIER] {
+                continue;
+            }
+            let topic = std::str::from_utf8(&key[..topic_bytes]).map_err(|_| CORRUPT)?.to_owned();
+            let next = Frontier::decode(&value).ok_or(CORRUPT)?.next;
+            frontiers.push(FrontierAt { topic, partition: u32::from_be_bytes(*partition), next });
+        }
+        Ok(frontiers)
     }
 
     /// Stores frontiers. What they stand for is durable already: if this write is lost, an earlier frontier is right,

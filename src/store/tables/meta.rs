@@ -27,6 +27,10 @@ const CLOCK_DOUBTED_FIELD: &[u8] = b"clock_doubted";
 /// The mark of the last run that mirrored to Redis.
 const MIRROR_RUN_FIELD: &[u8] = b"mirror_run";
 
+/// 32 hex digits, drawn whenever the store comes back from a copy: from then on it is another history than what the copied
+/// store went on with.
+const INCARNATION_FIELD: &[u8] = b"incarnation";
+
 /// A number that is stored for each shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum ShardField {
@@ -155,6 +159,25 @@ impl Meta {
     /// Stores the mark of this run. Blocks on disk.
     pub fn put_mirror_run(&self, mark: &str) -> Result<(), StoreError> {
         self.put_field(MIRROR_RUN_FIELD, Some(mark))
+    }
+
+    /// What this history of the store is called; `None` where it never came back from a copy.
+    pub fn incarnation(&self) -> Result<Option<String>, StoreError> {
+        self.field(INCARNATION_FIELD)
+    }
+
+    /// Begins another history, after the store came back from a copy: nobody outside is where the copy was. The mirror takes
+    /// Redis for told by another run, and whoever follows the changes begins anew. `id` where it is to be another store, too.
+    /// Durable where it returns.
+    pub(in crate::store) fn begin_incarnation(&self, incarnation: &str, id: Option<&str>) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.put(INCARNATION_FIELD, incarnation);
+        batch.delete(MIRROR_RUN_FIELD);
+        batch.put(CHANGES_FIELD, "off");
+        if let Some(id) = id {
+            batch.put(ID_FIELD, id);
+        }
+        self.db.write_durably(batch, "beginning anew after a copy")
     }
 
     /// A number that is stored for a shard.
