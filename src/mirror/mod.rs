@@ -55,7 +55,8 @@ impl Mirror {
     pub fn new(store: Arc<Store>, options: Options, now: Now) -> Self {
         // rustls asks for one provider for the whole process; somebody may have chosen one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { relay: relay::Relay::new(store, options, now, status::Report::new()) }
+        let report = status::Report::new(store.unit());
+        Self { relay: relay::Relay::new(store, options, now, report) }
     }
 
     pub fn handle(&self) -> Handle {

@@ -29,6 +29,6 @@ impl Progress {
             let (judged, seq) = &self.shards[shard.index()];
             judged.load(Ordering::Acquire) >= revision && store.is_mirrored(*shard, seq.load(Ordering::Relaxed))
         };
-        ShardId::all().filter(is_done).count()
+        store.shards().iter().filter(is_done).count()
     }
 }

@@ -1,6 +1,6 @@
 //! When the caps of a writer's shards end.
 
-use crate::model::{ShardId, TsMs};
+use crate::model::{ShardId, ShardSet, TsMs};
 use crate::store::{DueRow, Store, StoreError};
 
 /// The first timer of each shard that a writer owns.
@@ -24,12 +24,12 @@ struct ShardTimers {
 
 impl Timers {
     /// Finds the first timer of every shard. Blocks on disk.
-    pub(super) fn load(store: &Store, shards: impl Iterator<Item = ShardId>) -> Result<Self, StoreError> {
+    pub(super) fn load(store: &Store, shards: ShardSet) -> Result<Self, StoreError> {
         let load = |shard| {
             let next = store.due().first(shard)?;
             Ok(ShardTimers { shard, next, from: next.unwrap_or_default() })
         };
-        Ok(Self { shards: shards.map(load).collect::<Result<_, StoreError>>()? })
+        Ok(Self { shards: shards.iter().map(load).collect::<Result<_, StoreError>>()? })
     }
 
     /// When the next timer is due.

@@ -168,6 +168,8 @@ pub struct StoreOptions {
     pub data_dir: PathBuf,
     /// Whose users it holds.
     pub shards: ShardSet,
+    /// Its name among the units of the process; `None` where it is the only one.
+    pub unit: Option<String>,
     pub storage: StorageKind,
     pub durability: Durability,
     /// Whether changes of caps are noted for a mirror.
@@ -192,6 +194,7 @@ impl Default for StoreOptions {
         Self {
             data_dir: "data".into(),
             shards: ShardSet::ALL,
+            unit: None,
             storage: StorageKind::Rocksdb,
             durability: Durability::Fsync,
             keep_changes: false,

@@ -11,6 +11,7 @@ pub(in crate::store) mod reservations;
 pub(in crate::store) mod rules;
 
 use super::db::Db;
+use crate::model::ShardSet;
 use caps::Caps;
 use due::Due;
 use erased::Erased;
@@ -32,14 +33,14 @@ pub(in crate::store) struct Tables {
 }
 
 impl Tables {
-    pub(in crate::store) fn new(db: &Arc<Db>, erasure_key: [u8; 16]) -> Self {
+    pub(in crate::store) fn new(db: &Arc<Db>, shards: ShardSet, erasure_key: [u8; 16]) -> Self {
         Self {
             caps: Caps::new(db.clone()),
             due: Due::new(db.clone()),
             reservations: Reservations::new(db.clone()),
             erased: Erased::new(db.clone(), erasure_key),
             rules: Rules::new(db.clone()),
-            kafka_offsets: KafkaOffsets::new(db.clone()),
+            kafka_offsets: KafkaOffsets::new(db.clone(), shards),
             meta: Meta::new(db.clone()),
         }
     }
