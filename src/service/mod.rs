@@ -8,6 +8,7 @@ mod process;
 mod readiness;
 mod rules;
 mod status_board;
+mod supervisor;
 mod users;
 
 pub use counting::{Batch, BatchError, CountError, CountedEvent, Counting, SingleEvent, TOO_MANY_KINDS_DETAIL};
@@ -18,6 +19,7 @@ pub use process::metrics as process_metrics;
 pub use readiness::{BackFill, Readiness};
 pub use rules::{ChangeError, Rules};
 pub use status_board::StatusBoard;
+pub use supervisor::{Failure, Supervisor, Why};
 pub use users::Users;
 
 use crate::input::EventReader;
