@@ -1,11 +1,12 @@
 //! Whether new requests should come here.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How far events that were there before the service are counted.
 #[derive(Debug, Clone, Copy)]
 pub struct BackFill {
+    /// Whether all of them were counted.
     pub caught_up: bool,
     /// Records that wait.
     pub lag: u64,
@@ -23,6 +24,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
+    /// Says from now on that requests should go elsewhere.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
     }
@@ -32,6 +34,7 @@ impl Readiness {
         *self.back_fill.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(back_fill));
     }
 
+    /// Whether the process is stopping.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }

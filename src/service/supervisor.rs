@@ -251,10 +251,10 @@ mod tests {
         });
         let failed = world.supervisor.failed();
         let failures = world.supervisor.stop();
-        assert_eq!(failures, [
-            Failure { name: "panics", why: Why::Panicked },
-            Failure { name: "hangs", why: Why::Late }
-        ]);
+        assert_eq!(
+            failures,
+            [Failure { name: "panics", why: Why::Panicked }, Failure { name: "hangs", why: Why::Late }]
+        );
         assert_eq!((world.alarm.raised(), failed.is_cancelled()), (Some("panics"), false));
         assert_eq!(*world.told.lock().unwrap(), ["a"]);
     }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub struct UnitOptions {
     /// With the shards that the unit has, and its name where there are several.
     pub store: StoreOptions,
+    /// How its shards are served.
     pub shards: Options,
     /// The settings that verdicts follow.
     pub policy: Policy,
@@ -73,11 +74,17 @@ pub struct UnitHandle {
 
 impl Unit {
     /// Opens the store and starts what serves it. What was started is undone where a later step fails. Blocks on disk.
-    pub fn start(options: UnitOptions, resources: &Resources, clock: Clock) -> Result<Self, UnitError> {
+    pub fn start(options: &UnitOptions, resources: &Resources, clock: Clock) -> Result<Self, UnitError> {
         let store = Arc::new(Store::open_with(&options.store, &resources.store)?);
         let task_bytes = resources.task_bytes.clone();
-        let shards =
-            Shards::start_with(store.clone(), &options.policy, options.rules, clock, &options.shards, task_bytes)?;
+        let shards = Shards::start_with(
+            store.clone(),
+            &options.policy,
+            options.rules.clone(),
+            clock,
+            &options.shards,
+            task_bytes,
+        )?;
         Ok(Self { store, shards })
     }
 

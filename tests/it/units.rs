@@ -101,7 +101,7 @@ fn two_units_with_complementary_shards_count_each_their_own_users() {
     let even = ShardSet::of_partition(0, 2);
     let recorder = PrometheusBuilder::new().build_recorder();
     let metrics = recorder.handle();
-    let start = |name: &str, shards| Unit::start(options(dir.path(), name, shards), &shared, Clock::system()).unwrap();
+    let start = |name: &str, shards| Unit::start(&options(dir.path(), name, shards), &shared, Clock::system()).unwrap();
     let (left, right) =
         metrics::with_local_recorder(&recorder, || (start("left", even), start("right", even.complement())));
 
@@ -135,7 +135,7 @@ fn a_unit_starts_and_stops_five_times_while_another_goes_on() {
     let (dir, runtime) = (tempfile::tempdir().unwrap(), runtime());
     let shared = resources(dir.path());
     let (here, there) = (ShardSet::of_partition(1, 4), ShardSet::of_partition(3, 4));
-    let stays = Unit::start(options(dir.path(), "stays", here), &shared, Clock::system()).unwrap();
+    let stays = Unit::start(&options(dir.path(), "stays", here), &shared, Clock::system()).unwrap();
     let (mine, theirs) = (users_of(here), users_of(there));
     let descriptors = || {
         std::fs::read_dir("/proc/self/fd").unwrap().filter(|fd| {
@@ -144,8 +144,8 @@ fn a_unit_starts_and_stops_five_times_while_another_goes_on() {
         })
     };
     for round in 1..=5 {
-        let comes = Unit::start(options(dir.path(), "comes", there), &shared, Clock::system()).unwrap();
-        assert!(Unit::start(options(dir.path(), "comes", there), &shared, Clock::system()).is_err(), "it is locked");
+        let comes = Unit::start(&options(dir.path(), "comes", there), &shared, Clock::system()).unwrap();
+        assert!(Unit::start(&options(dir.path(), "comes", there), &shared, Clock::system()).is_err(), "it is locked");
         assert_eq!(count(&runtime, &comes, &theirs).counted, theirs.len());
         assert_eq!(capped(&comes), if round >= LIMIT { theirs.len() } else { 0 });
         assert_eq!(count(&runtime, &stays, &mine).counted, mine.len());
