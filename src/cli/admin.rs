@@ -55,8 +55,16 @@ impl Admin {
         Ok(Self { stop, thread })
     }
 
+    /// Runs until `drain`, then ends.
+    pub(super) async fn run<E>(self, drain: CancellationToken) -> Result<(), E> {
+        drain.cancelled().await;
+        // It finishes its answers on a thread of its own.
+        let _ = tokio::task::spawn_blocking(|| self.stop()).await;
+        Ok(())
+    }
+
     /// Ends it, once everything else has ended.
-    pub(super) fn stop(self) {
+    fn stop(self) {
         self.stop.cancel();
         if self.thread.join().is_err() {
             tracing::error!("the listener for probes ended by a panic");

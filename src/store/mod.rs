@@ -30,7 +30,7 @@
 //! tables/           a type a table: keys, bytes, reads, what a commit writes
 //! directory         a directory before it is opened: ours, whole, of a version that we know
 //! db, step_over     RocksDB: reads, writes, sync, poison, rows that cannot be read
-//! options, compaction_filter, room, manifest, whole, position, wal, row, codec, table, error, boot, lock
+//! options, resources, compaction_filter, room, manifest, whole, position, wal, row, codec, table, error, boot, lock
 //! ```
 
 mod at_rest;
@@ -58,6 +58,7 @@ mod options;
 mod overlay;
 mod position;
 mod repair;
+mod resources;
 mod restored;
 mod room;
 mod row;
@@ -91,6 +92,7 @@ pub use options::{ByteSize, Compression, Durability, SettingFlags, Settings, Sto
 pub use overlay::OverlayFigures;
 pub use overlay::flush::Flusher;
 pub use repair::repair;
+pub use resources::Resources;
 pub use restored::{PrepareOptions, Prepared, finish, prepare};
 pub use room::{Room, Unbounded};
 pub use row::{RowKey, RowKeys};

@@ -22,5 +22,6 @@ mod operation;
 mod rules;
 mod simulation;
 mod support;
+mod units;
 mod users;
 mod whole;

@@ -17,7 +17,7 @@
 //! it is above their base: it is written with the events that it stands for, in one write. Marks of an earlier run,
 //! which may have had another number of writers, are folded into the base before the next run takes anything.
 
-use crate::model::{SHARDS, ShardId};
+use crate::model::{SHARDS, ShardSet};
 use crate::store::codec::{put_varint, take_varint};
 use crate::store::db::{Db, KeyRange};
 use crate::store::error::StoreError;
@@ -229,10 +229,10 @@ impl Rows {
         Some(())
     }
 
-    pub(in crate::store) fn fold(self) -> PulledPartition {
+    pub(in crate::store) fn fold(self, shards: ShardSet) -> PulledPartition {
         let mut taken = self.base.unwrap_or_else(|| Box::new([0; SHARDS]));
-        for shard in ShardId::all() {
-            let mine = self.marks.iter().filter(|&&(writers, writer, _)| shard.index() as u16 % writers == writer);
+        for (position, shard) in shards.iter().enumerate() {
+            let mine = self.marks.iter().filter(|&&(writers, writer, _)| position as u16 % writers == writer);
             let next = mine.map(|&(_, _, next)| next).max().unwrap_or(0);
             taken[shard.index()] = taken[shard.index()].max(next);
         }
@@ -244,11 +244,13 @@ impl Rows {
 /// The table.
 pub struct KafkaOffsets {
     db: Arc<Db>,
+    /// Those that the store has, and its writers share.
+    shards: ShardSet,
 }
 
 impl KafkaOffsets {
-    pub(in crate::store) fn new(db: Arc<Db>) -> Self {
-        Self { db }
+    pub(in crate::store) fn new(db: Arc<Db>, shards: ShardSet) -> Self {
+        Self { db, shards }
     }
 
     /// The state of every partition of a topic. Folds the marks of the last run into the bases, in one atomic write;
@@ -267,7 +269,7 @@ impl KafkaOffsets {
         let mut known = BTreeMap::new();
         for (partition, mut rows) in partitions {
             let keys = std::mem::take(&mut rows.keys);
-            let folded = rows.fold();
+            let folded = rows.fold(self.shards);
             if !keys.is_empty() {
                 batch.put_cf(cf, row(topic, partition, BASE), encode_taken(&folded.taken));
                 keys.iter().for_each(|key| batch.delete_cf(cf, key));
