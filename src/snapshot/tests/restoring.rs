@@ -165,3 +165,33 @@ async fn a_restore_that_is_killed_at_any_step_is_finished_by_the_next() {
     }
     assert!(kills > 6, "{kills}");
 }
+
+/// What the store's side does to the files is part of the restore: one that fails or is killed there begins again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_is_made_ready_before_it_may_be_opened() {
+    let (place, _, states) = two_snapshots().await;
+    let catalog = place.catalog();
+    let newest = catalog.newest().await.unwrap().unwrap();
+    let into = RestoreOptions::new(place.dir("copy"));
+    let fails: Prepare = Arc::new(|dir, _| {
+        assert_eq!(contents(dir).unwrap(), Contents::Unfinished(2));
+        std::fs::write(dir.join("CURRENT"), "half").unwrap();
+        std::fs::write(dir.join("000999.log"), "new").unwrap();
+        Err("no".to_owned())
+    });
+    let failing = RestoreOptions { prepare: Some(fails), ..into.clone() };
+    assert_eq!(restore(&catalog, newest.clone(), &failing).await.unwrap_err().code(), "restore_failed");
+    let works: Prepare = Arc::new(|dir, manifest| {
+        // Who makes it ready may lock it, and end the restore.
+        let _lock = crate::store::lock_dir(dir).map_err(|error| error.to_string())?;
+        assert_eq!(manifest.sequence, 2);
+        std::fs::remove_file(dir.join(RESTORING)).map_err(|error| error.to_string())
+    });
+    let working = RestoreOptions { prepare: Some(works), is_new_store: true, ..into };
+    restore(&catalog, newest.clone(), &working).await.unwrap();
+    assert_eq!(files_in(&place.dir("copy")), states[1]);
+    assert_eq!(store_id(&place.dir("copy")).unwrap(), None);
+    let synced = read_file(&catalog, &newest, "CURRENT").await.unwrap();
+    assert_eq!(synced.as_deref(), Some(&b"MANIFEST-000001\n"[..]));
+    assert_eq!(read_file(&catalog, &newest, "freqcap.erased").await.unwrap(), None);
+}
