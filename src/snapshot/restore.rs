@@ -103,22 +103,15 @@ pub async fn restore(
             Err(error) if error.is_of_the_snapshot() => error,
             Err(error) => return Err(error),
         };
-        let older = catalog.before(sequence).await?;
-        match older {
-            Some(older) if options.fall_back => {
-                tracing::error!(%error, sequence, older = older.sequence, "a snapshot is damaged: the one before it is restored");
-                passed_over.push((sequence, error));
-                next = older;
-            }
-            Some(older) => {
-                let hint = format!("snapshot {} of {} ms since 1970 is before it", older.sequence, older.taken_ms);
-                return Err(SnapshotError::DamagedSnapshot { sequence, source: Box::new(error), hint });
-            }
-            None => {
-                let hint = "there is none before it that can be read".to_owned();
-                return Err(SnapshotError::DamagedSnapshot { sequence, source: Box::new(error), hint });
-            }
+        if !options.fall_back {
+            return Err(catalog.with_hint(sequence, error).await);
         }
+        let Some(older) = catalog.before(sequence).await? else {
+            return Err(catalog.with_hint(sequence, error).await);
+        };
+        tracing::error!(%error, sequence, older = older.sequence, "a snapshot is damaged: the one before it is restored");
+        passed_over.push((sequence, error));
+        next = older;
     }
 }
 

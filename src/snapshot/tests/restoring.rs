@@ -118,7 +118,18 @@ async fn a_manifest_that_cannot_be_read_does_not_mean_that_there_is_none() {
     let (place, _, _) = two_snapshots().await;
     let catalog = place.catalog();
     place.bucket.put("p-000/m/00000000000000000002.json.zst", "torn".into()).await.unwrap();
-    assert_eq!(catalog.newest().await.unwrap_err().code(), "snapshot_damaged");
+    let refused = catalog.newest().await.unwrap_err();
+    assert_eq!(refused.code(), "snapshot_damaged");
+    assert!(refused.to_string().contains("snapshot 1 of"), "{refused}");
+    // Nobody begins an epoch upon it, unless the one before it was chosen by hand.
+    assert_eq!(place.acquire(Local::Nothing).await.unwrap_err().code(), "snapshot_damaged");
+    let chosen = WriterOptions { pass_over_damage: true, takeover: true, ..quick("two") };
+    let writer = place.acquire_as(&chosen, Local::Nothing).await.unwrap();
+    assert_eq!(writer.newest().unwrap().sequence, 1);
+    let into = RestoreOptions { epoch: writer.epoch(), ..RestoreOptions::new(place.dir("older")) };
+    restore(&catalog, writer.newest().unwrap().clone(), &into).await.unwrap();
+    writer.attach(&place.dir("older"), "store").unwrap();
+    drop(writer);
     let listed = catalog.list().await.unwrap();
     assert!(matches!(&listed[1].state, State::Unreadable { code: "snapshot_damaged", .. }), "{listed:?}");
     assert_eq!(catalog.before(2).await.unwrap().unwrap().sequence, 1);
