@@ -103,8 +103,11 @@ impl Restoring {
 
     pub(super) fn remove(dir: &Path) -> Result<(), SnapshotError> {
         let path = dir.join(RESTORING);
-        std::fs::remove_file(&path).map_err(disk("removing", &path))?;
-        sync_dir(dir)
+        match std::fs::remove_file(&path) {
+            // Who made the directory ready may have removed it.
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(disk("removing", &path)(error)),
+            _ => sync_dir(dir),
+        }
     }
 }
 

@@ -135,6 +135,9 @@ pub enum SnapshotError {
     /// The store could not be copied.
     #[error("the store made no checkpoint: {0}")]
     Checkpoint(String),
+    /// What was restored could not be made ready to be opened.
+    #[error("what was restored could not be made ready to be opened: {0}")]
+    Prepare(String),
     /// A snapshot took longer than garbage is kept for it.
     #[error("the snapshot was abandoned after {0} s; what was uploaded is used by the next one")]
     Abandoned(u64),
@@ -150,36 +153,6 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
-    /// Every code, for metrics and for the reference.
-    pub const CODES: [&str; 26] = [
-        "bucket_away",
-        "bucket_slow",
-        "bucket_forbidden",
-        "bucket_full",
-        "bucket_missing",
-        "bucket_exists",
-        "bucket_damaged",
-        "bucket_failed",
-        "bucket_without_conditions",
-        "bucket_inconsistent",
-        "snapshot_damaged",
-        "snapshot_object_missing",
-        "snapshot_newer_format",
-        "snapshots_of_another_store",
-        "superseded",
-        "data_dir_superseded",
-        "lease_held",
-        "directory_not_empty",
-        "data_dir_in_use",
-        "restore_unfinished",
-        "no_snapshot",
-        "disk_full",
-        "disk_failed",
-        "checkpoint_failed",
-        "snapshot_abandoned",
-        "internal",
-    ];
-
     /// The stable code.
     pub fn code(&self) -> &'static str {
         match self {
@@ -203,6 +176,7 @@ impl SnapshotError {
                 _ => "disk_failed",
             },
             Self::Checkpoint(_) => "checkpoint_failed",
+            Self::Prepare(_) => "restore_failed",
             Self::Abandoned(_) => "snapshot_abandoned",
             Self::Stopped => "stopping",
             Self::Busy => "busy",

@@ -42,7 +42,7 @@ pub use data_dir::{CHECKPOINT, Contents, MARK, RESTORING, contents, remove_check
 pub use error::SnapshotError;
 pub use layout::{FORMAT, STANDALONE};
 pub use manifest::{File, FileKind, KafkaFrontier, Manifest, Part};
-pub use restore::{OnProgress, Progress, RestoreOptions, Restored, restore};
+pub use restore::{OnProgress, Prepare, Progress, RestoreOptions, Restored, read_file, restore};
 pub use service::{Handle, Now, Options, Snapshots};
 pub use source::{Checkpoint, CheckpointFile, Source};
 pub use status::{Figures, describe as describe_metrics};

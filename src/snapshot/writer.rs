@@ -29,6 +29,8 @@ pub struct WriterOptions {
     pub holder: String,
     /// Does not wait for the lease of a live writer, which is thereby superseded.
     pub takeover: bool,
+    /// Begins an epoch though the newest manifest cannot be read: which snapshot to restore was chosen by hand.
+    pub pass_over_damage: bool,
     /// How long a lease holds without being renewed, by the bucket's clock.
     pub lease: Duration,
     /// How often it is renewed.
@@ -40,7 +42,14 @@ pub struct WriterOptions {
 impl WriterOptions {
     /// As in production: a lease of 30 s, renewed every 10 s, waited for without end.
     pub fn new(holder: String) -> Self {
-        Self { holder, takeover: false, lease: Duration::from_secs(30), renew: Duration::from_secs(10), wait_max: None }
+        Self {
+            holder,
+            takeover: false,
+            pass_over_damage: false,
+            lease: Duration::from_secs(30),
+            renew: Duration::from_secs(10),
+            wait_max: None,
+        }
     }
 }
 
@@ -241,17 +250,20 @@ async fn attempt(
     {
         return Ok(Attempt::Held(claim.holder, claim.epoch));
     }
-    let newest = catalog.newest().await?;
+    let (newest, after) = match catalog.newest().await {
+        Err(SnapshotError::DamagedSnapshot { sequence, .. }) if options.pass_over_damage => {
+            (catalog.before(sequence).await?, sequence)
+        }
+        newest => {
+            let newest = newest?;
+            let after = newest.as_ref().map_or(0, |newest| newest.sequence);
+            (newest, after)
+        }
+    };
     if let Local::Store(dir, store_id) = local {
         check_local(catalog, newest.as_ref(), mark.as_ref(), dir, store_id)?;
     }
-    let claim = Claim {
-        format: FORMAT,
-        epoch: last + 1,
-        nonce: random_id(),
-        holder: options.holder.clone(),
-        after: newest.as_ref().map_or(0, |newest| newest.sequence),
-    };
+    let claim = Claim { format: FORMAT, epoch: last + 1, nonce: random_id(), holder: options.holder.clone(), after };
     if catalog.claim(&claim).await? {
         Ok(Attempt::Began(Box::new(Begun { claim, after: newest, clock })))
     } else {
