@@ -326,9 +326,10 @@ impl KafkaOffsets {
 
     /// Removes records set aside below an offset: their dead letters have arrived.
     pub fn forget_aside(&self, topic: &str, partition: u32, below: u64) -> Result<(), StoreError> {
-        let key = |offset: u64| [&row(topic, partition, ASIDE)[..], &offset.to_be_bytes()].concat();
+        let prefix = row(topic, partition, ASIDE);
+        let (start, end) = ([&prefix[..], &[0; 8]].concat(), [&prefix[..], &below.to_be_bytes()].concat());
         let mut batch = WriteBatch::default();
-        batch.delete_range_cf(self.db.cf(Table::KafkaOffsets), key(0), key(below));
+        batch.delete_range_cf(self.db.cf(Table::KafkaOffsets), start, end);
         self.write(batch)
     }
 

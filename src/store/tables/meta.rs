@@ -6,7 +6,7 @@ use crate::store::boot::{UNKNOWN_BOOT, boot_id};
 use crate::store::db::Db;
 use crate::store::error::StoreError;
 use crate::store::table::Table;
-use rocksdb::{DBPinnableSlice, WriteBatch};
+use rocksdb::WriteBatch;
 use std::sync::Arc;
 
 /// The version of everything on disk. A newer one is refused.
@@ -183,8 +183,9 @@ impl Meta {
     /// A number that is stored for a shard.
     pub(in crate::store) fn get(&self, shard: ShardId, field: ShardField) -> Result<Option<u64>, StoreError> {
         let value = self.db.get(Table::Meta, &field.key(shard), "reading what is known of a shard")?;
-        let number = |value: DBPinnableSlice<'_>| value.as_ref().try_into().map(u64::from_be_bytes);
-        value.map(number).transpose().map_err(|_| corrupt("a number is not 8 bytes"))
+        let Some(value) = value else { return Ok(None) };
+        let bytes = value.as_ref().try_into().map_err(|_| corrupt("a number is not 8 bytes"))?;
+        Ok(Some(u64::from_be_bytes(bytes)))
     }
 
     pub(in crate::store) fn put(&self, batch: &mut WriteBatch, shard: ShardId, field: ShardField, number: u64) {
