@@ -11,7 +11,10 @@
 pub mod alarm;
 pub mod allocator;
 pub mod api;
+#[warn(missing_docs)]
 pub mod auth;
+#[warn(missing_docs)]
+pub mod bucket;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -28,5 +31,7 @@ pub mod random;
 pub mod service;
 pub mod settings;
 pub mod shard;
+#[warn(missing_docs)]
+pub mod snapshot;
 pub mod store;
 pub mod telemetry;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// The most ids of keys of each kind that a line of the audit names.
 const IDS_TOLD: usize = 50;
@@ -21,6 +22,8 @@ pub enum AccessError {
     Keys(#[from] KeyringError),
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
+    #[error("SIGHUP cannot be heard: {0}")]
+    Signal(std::io::Error),
 }
 
 /// What decides who may call. Clones share it.
@@ -73,14 +76,15 @@ impl Access {
         });
     }
 
-    /// Reads files again when they change, and all of them on SIGHUP. Never returns.
-    pub(super) async fn watch(self, audit: Audit) {
-        let Ok(mut hang_up) = signal(SignalKind::hangup()) else {
-            tracing::error!("SIGHUP cannot be heard; files that change are not read again");
-            return;
-        };
+    /// Reads files again when they change, and all of them on SIGHUP. Runs until `drain`.
+    pub(super) async fn watch(self, audit: Audit, drain: CancellationToken) -> Result<(), AccessError> {
+        let mut hang_up = signal(SignalKind::hangup()).map_err(AccessError::Signal)?;
         loop {
-            let forced = tokio::time::timeout(LOOK_EVERY, hang_up.recv()).await.is_ok();
+            let forced = tokio::select! {
+                () = drain.cancelled() => return Ok(()),
+                _ = hang_up.recv() => true,
+                () = tokio::time::sleep(LOOK_EVERY) => false,
+            };
             if let Some(keyring) = &self.keyring
                 && let Some(reloaded) = keyring.reload(forced)
             {

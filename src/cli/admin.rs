@@ -30,6 +30,7 @@ pub enum AdminError {
 
 /// A running listener.
 pub(super) struct SideListener {
+    name: &'static str,
     stop: CancellationToken,
     thread: JoinHandle<()>,
 }
@@ -54,7 +55,7 @@ pub(super) fn start(
 
 impl SideListener {
     fn start(
-        (name, for_whom): (&str, &str),
+        (name, for_whom): (&'static str, &str),
         service: HttpService,
         addr: SocketAddr,
         options: ServerOptions,
@@ -75,11 +76,24 @@ impl SideListener {
             runtime.block_on(http::serve(listener, service, &options, stopped.cancelled_owned()));
         });
         let thread = thread.map_err(AdminError::Runtime)?;
-        Ok(Self { stop, thread })
+        Ok(Self { name, stop, thread })
+    }
+
+    /// What it is called as a component.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Runs until `drain`, then ends.
+    pub(super) async fn run<E>(self, drain: CancellationToken) -> Result<(), E> {
+        drain.cancelled().await;
+        // It finishes its answers on a thread of its own.
+        let _ = tokio::task::spawn_blocking(|| self.stop()).await;
+        Ok(())
     }
 
     /// Ends it, once everything else has ended.
-    pub(super) fn stop(self) {
+    fn stop(self) {
         self.stop.cancel();
         if self.thread.join().is_err() {
             tracing::error!("a listener ended by a panic");

@@ -2,6 +2,7 @@
 
 use super::serve::ServeOptions;
 use crate::config::{Config, ConfigError, Part};
+use crate::shard::UnitOptions;
 
 impl ServeOptions {
     /// Makes the options of all parts.
@@ -12,11 +13,13 @@ impl ServeOptions {
             listen: config.service.listen,
             admin_listen: config.service.admin_listen,
             access: config.auth.clone(),
-            store: config.store_options(),
+            unit: UnitOptions {
+                store: config.store_options(),
+                policy: config.policy()?,
+                rules: config.fixed_rules()?,
+                shards: config.shards.options(plan.bytes(Part::Mailboxes).as_usize()),
+            },
             memory: plan.clone(),
-            policy: config.policy()?,
-            rules: config.fixed_rules()?,
-            shards: config.shards.options(plan.bytes(Part::Mailboxes).as_usize()),
             events: config.event_reader(),
             limits: config.http.limits(plan.bytes(Part::Bodies).0, plan.bytes(Part::Reads).0),
             server: config.http.server_options(config.connections()),

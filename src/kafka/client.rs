@@ -129,6 +129,16 @@ pub(super) fn consumer(options: &Options) -> Result<Consumer, KafkaError> {
     make(&config, Context::default())
 }
 
+/// A consumer that is asked where partitions end, with what belongs to transactions that are open. It reads nothing.
+pub(super) fn end_asker(options: &Options) -> Result<Consumer, KafkaError> {
+    let mut config = config(&options.cluster, &[]);
+    config
+        .set("group.id", &options.group)
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_uncommitted");
+    make(&config, Context::default())
+}
+
 /// Assigns a partition from an offset on, or unassigns it.
 pub(super) fn assign(consumer: &Consumer, topic: &str, partition: u32, from: Option<u64>) -> KafkaResult<()> {
     let mut which = TopicPartitionList::with_capacity(1);

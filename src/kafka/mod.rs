@@ -47,6 +47,8 @@ mod resume;
 #[cfg(feature = "kafka")]
 mod service;
 mod status;
+#[cfg(feature = "kafka")]
+mod witness;
 
 #[cfg(not(feature = "kafka"))]
 pub use disabled::{start, start_output};
@@ -92,6 +94,12 @@ pub struct RunningOutput {
 }
 
 impl RunningOutput {
+    /// Runs until `drain`, then ends as [`RunningOutput::stop`] does.
+    pub async fn run(self, drain: CancellationToken) -> Result<(), KafkaError> {
+        drain.cancelled().await;
+        tokio::task::spawn_blocking(|| self.stop()).await.map_err(|_| KafkaError::Panicked)
+    }
+
     /// Sends the changes that wait, for two seconds at most, and ends.
     pub fn stop(self) {
         self.stop.cancel();
@@ -118,9 +126,13 @@ impl Running {
         self.handle.clone()
     }
 
-    /// Cancelled to stop the adapter.
-    pub fn stop_token(&self) -> CancellationToken {
-        self.stop.clone()
+    /// Runs until `drain` or until it cannot go on, then ends as [`Running::stop`] does.
+    pub async fn run(self, drain: CancellationToken) -> Result<(), KafkaError> {
+        tokio::select! {
+            () = drain.cancelled() => {}
+            () = self.failed.cancelled() => {}
+        }
+        tokio::task::spawn_blocking(|| self.stop()).await.unwrap_or(Err(KafkaError::Panicked))
     }
 
     /// Cancelled when the adapter cannot go on.

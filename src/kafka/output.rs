@@ -13,6 +13,7 @@ use super::log_throttle::LogThrottle;
 use super::{KafkaError, OutputOptions, RunningOutput};
 use crate::model::{CapChange, SHARDS, ShardId, TsMs};
 use crate::store::{Bounds, ChangeCursor, Store, StoreError, Taken};
+use crate::telemetry::unit_labels;
 use metrics::{Counter, Gauge, counter, gauge};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -129,7 +130,7 @@ pub fn start_output(options: OutputOptions, store: Arc<Store>) -> Result<Running
         until: Cell::new(None),
         trouble: LogThrottle::default(),
         sent: counter!("freqcap_kafka_output_total"),
-        waiting: gauge!("freqcap_kafka_output_waiting"),
+        waiting: gauge!("freqcap_kafka_output_waiting", unit_labels(store.unit(), &[])),
         store,
     };
     output.acknowledge();
@@ -182,13 +183,13 @@ impl Output {
     fn step(&mut self) -> Result<bool, Trouble> {
         let of_shard =
             |shard: ShardId| self.store.changes().durable_seq(shard).saturating_sub(self.told[shard.index()]);
-        let waiting: u64 = ShardId::all().map(of_shard).sum();
+        let waiting: u64 = self.store.shards().iter().map(of_shard).sum();
         self.waiting.set(waiting as f64);
-        ShardId::all().for_each(|shard| self.changes.advance(shard, self.told[shard.index()]));
+        self.store.shards().iter().for_each(|shard| self.changes.advance(shard, self.told[shard.index()]));
         if self.kept_at.elapsed() >= CHECKPOINT_INTERVAL {
             self.store_position()?;
         }
-        let lags = ShardId::all().any(|shard| self.changes.trimmed_to(shard) > self.told[shard.index()]);
+        let lags = self.store.shards().iter().any(|shard| self.changes.trimmed_to(shard) > self.told[shard.index()]);
         if self.must_send_all || lags {
             // A full send that cannot finish is not begun.
             return if self.is_stopping() { Ok(false) } else { self.send_all() };
@@ -199,7 +200,11 @@ impl Output {
     fn tell_changes(&mut self) -> Result<bool, Trouble> {
         let mut told = self.told.clone();
         let mut sent = 0;
-        for shard in ShardId::all().filter(|&shard| self.store.changes().durable_seq(shard) > self.told[shard.index()])
+        for shard in self
+            .store
+            .shards()
+            .iter()
+            .filter(|&shard| self.store.changes().durable_seq(shard) > self.told[shard.index()])
         {
             let changes = self.store.changes().after(shard, self.told[shard.index()], BATCH - sent)?;
             for change in &changes {
@@ -290,7 +295,7 @@ impl Output {
 
     /// Acknowledges the changes that were sent.
     fn acknowledge(&self) {
-        for shard in ShardId::all() {
+        for shard in self.store.shards().iter() {
             self.changes.advance(shard, self.told[shard.index()]);
             self.changes.ack(shard, self.told[shard.index()]);
         }

@@ -5,12 +5,13 @@ use super::dead_letters::DeadLetters;
 use super::frontier::InFlight;
 use super::left_out::{LeftOut, known_code};
 use super::status::{Handle, State};
+use super::witness::Witness;
 use crate::clock::Clock;
 use crate::input::EventReader;
-use crate::model::{SHARDS, TsMs};
+use crate::model::SHARDS;
 use crate::shard::{PartitionSender, Refusal, Router};
 use crate::store::{Frontier, PulledPartition, RecordCheck, Store, StoreError, Taken};
-use rdkafka::message::{BorrowedMessage, Message, Timestamp};
+use rdkafka::message::{BorrowedMessage, Message};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -44,8 +45,6 @@ pub(super) struct Partition {
     stepped_to: Option<u64>,
     /// Since when no record came.
     quiet_since: Instant,
-    /// At some time after this, Kafka had no further record. `None` if the next record may be older.
-    none_since: Option<Instant>,
     /// The frontier that was stored last.
     pub stored: Option<Frontier>,
     /// How often the topic was made anew.
@@ -65,14 +64,12 @@ pub(super) struct Partition {
     pub ask_at: Option<Instant>,
 }
 
-/// A record that comes within this time of an empty poll shows the broker's clock.
-const LATELY: Duration = Duration::from_secs(10);
-
 /// What is needed to take a record.
 pub(super) struct Taking<'t> {
     pub router: &'t Router,
     pub reader: &'t EventReader,
     pub clock: &'t Clock,
+    pub witness: &'t Witness,
     pub dead: &'t mut DeadLetters,
     pub now: Instant,
 }
@@ -94,7 +91,6 @@ impl Partition {
             stepping_to: None,
             stepped_to: None,
             quiet_since: Instant::now(),
-            none_since: None,
             stored: None,
             resets: known.resets,
             early: known.early,
@@ -117,7 +113,6 @@ impl Partition {
         self.position = frontier.next;
         self.at_end = false;
         (self.stepping_to, self.stepped_to) = (None, None);
-        self.none_since = None;
         self.phase = phase;
     }
 
@@ -140,8 +135,8 @@ impl Partition {
         })
     }
 
-    /// Kafka had no further record at some time after `since`.
-    pub(super) fn reached_end(&mut self, since: Instant, now: Instant) {
+    /// Kafka had no further record.
+    pub(super) fn reached_end(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Check(_)) {
             self.phase = Phase::Read;
         }
@@ -149,7 +144,6 @@ impl Partition {
             return;
         }
         self.at_end = true;
-        self.none_since = Some(since);
         self.quiet_since = now;
         if let Some(end) = self.stepping_to.take().filter(|end| *end > self.position) {
             // At the next cut: records read before come first.
@@ -191,14 +185,7 @@ impl Partition {
         if (message.offset() as u64) < self.position {
             return;
         }
-        if let Some(since) = self.none_since.take()
-            && since.elapsed() <= LATELY
-            && let Timestamp::LogAppendTime(ms) = message.timestamp()
-            && let Ok(ts) = TsMs::from_millis(ms.into())
-        {
-            // The broker appended it after the empty poll, so its clock shows this time or a little more.
-            with.clock.confirm(ts);
-        }
+        with.witness.saw(self.number(), message, with.clock);
         (self.at_end, self.stepping_to, self.stepped_to) = (false, None, None);
         let (number, end) = (self.in_flight.next_chunk(), self.in_flight.frontier());
         let chunk = self.chunk.get_or_insert_with(|| Chunk {

@@ -8,6 +8,7 @@ use super::options::OnChange;
 use super::partition::{Partition, Phase, Taking};
 use super::resume::{ResumeFrom, resume_from};
 use super::status::{Handle, State};
+use super::witness::Witness;
 use super::{KafkaError, Options, Parts};
 use crate::store::{Frontier, PulledPartition};
 use crossbeam_channel::Receiver;
@@ -55,8 +56,7 @@ pub(super) struct Puller {
     status: Handle,
     stop: CancellationToken,
     stored_at: Instant,
-    /// When the last poll found no record.
-    idle_at: Instant,
+    witness: Witness,
     /// How many revalidations of the topic this puller has done.
     revalidations: u64,
     refusals: LogThrottle,
@@ -85,7 +85,7 @@ impl Puller {
             status,
             stop,
             stored_at: now,
-            idle_at: now,
+            witness: Witness::default(),
             revalidations: 0,
             refusals: LogThrottle::default(),
             errors: LogThrottle::default(),
@@ -102,6 +102,7 @@ impl Puller {
                 self.revalidate();
             }
             let refused = self.drive();
+            self.witness.ask(&self.options, self.partitions.keys().copied(), &self.parts.clock);
             self.begin()?;
             self.step();
             self.store_frontiers(CHECKPOINT_INTERVAL)?;
@@ -289,16 +290,14 @@ impl Puller {
             router: &self.parts.router,
             reader: &self.parts.events,
             clock: &self.parts.clock,
+            witness: &self.witness,
             dead: &mut self.dead,
             now: Instant::now(),
         };
         let mut trouble = None;
         while records < PULL_RECORDS && bytes < PULL_BYTES {
             match self.consumer.poll(wait) {
-                None => {
-                    self.idle_at = Instant::now();
-                    break;
-                }
+                None => break,
                 Some(Ok(message)) => {
                     records += 1;
                     bytes += message.payload_len();
@@ -311,7 +310,7 @@ impl Puller {
                 }
                 Some(Err(ClientError::PartitionEOF(number))) => {
                     if let Some(partition) = self.partitions.get_mut(&(number as u32)) {
-                        partition.reached_end(self.idle_at, with.now);
+                        partition.reached_end(with.now);
                     }
                 }
                 Some(Err(error)) => {

@@ -27,7 +27,8 @@ pub(super) fn read(
     let mut batch = Batch::default();
     let mut row_keys: Vec<Vec<u8>> = Vec::new();
     let mut left = max;
-    for shard in ShardId::all().map(|shard| ShardId(shard.0.wrapping_add(first.0))) {
+    let shards = store.shards();
+    for shard in shards.iter().filter(|shard| *shard >= first).chain(shards.iter().filter(|shard| *shard < first)) {
         let durable = store.changes().durable_seq(shard);
         if durable <= told.get(shard) {
             continue;

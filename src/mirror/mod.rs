@@ -55,7 +55,8 @@ impl Mirror {
     pub fn new(store: Arc<Store>, options: Options, now: Now) -> Self {
         // rustls needs one provider per process. If one is installed already, it will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { relay: relay::Relay::new(store, options, now, status::Report::new()) }
+        let report = status::Report::new(store.unit());
+        Self { relay: relay::Relay::new(store, options, now, report) }
     }
 
     /// Handle to its figures.

@@ -228,7 +228,7 @@ impl Relay {
         if Instant::now() >= self.next_probe {
             self.probe(link).await?;
         }
-        if ShardId::all().any(|shard| self.cursor.trimmed_to(shard) > self.told.get(shard)) {
+        if self.store.shards().iter().any(|shard| self.cursor.trimmed_to(shard) > self.told.get(shard)) {
             self.begin_full_sync(link, Reason::Behind).await?;
         }
         if self.full_sync.is_none() && !stopping {
@@ -257,7 +257,7 @@ impl Relay {
     /// Acknowledges old changes, removes what all consumers have acknowledged, and updates the lag.
     async fn upkeep(&mut self) -> Result<(), MirrorError> {
         self.next_upkeep = Instant::now() + UPKEEP_INTERVAL.min(self.options.keep_told / 4);
-        ShardId::all().for_each(|shard| self.cursor.advance(shard, self.told.get(shard)));
+        self.store.shards().iter().for_each(|shard| self.cursor.advance(shard, self.told.get(shard)));
         if self.is_live() {
             self.trimmer.acknowledge(&self.cursor, &self.told, self.options.keep_told);
         }
@@ -272,7 +272,7 @@ impl Relay {
     /// Changes that Redis has not acknowledged.
     fn waiting(&self) -> u64 {
         let changes = self.store.changes();
-        ShardId::all().map(|shard| changes.durable_seq(shard).saturating_sub(self.told.get(shard))).sum()
+        self.store.shards().iter().map(|shard| changes.durable_seq(shard).saturating_sub(self.told.get(shard))).sum()
     }
 
     /// Claims the prefix, if this run may.
@@ -360,7 +360,7 @@ impl Relay {
     }
 
     fn live(&mut self) {
-        ShardId::all().for_each(|shard| self.cursor.confirm(shard, self.told.get(shard)));
+        self.store.shards().iter().for_each(|shard| self.cursor.confirm(shard, self.told.get(shard)));
         self.was_live = true;
         self.error_log.forget();
         self.report.state(State::Live);

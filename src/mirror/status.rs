@@ -3,6 +3,7 @@
 use super::error::MirrorError;
 use super::marker::Reason;
 use crate::model::TsMs;
+use crate::telemetry::unit_labels;
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -137,14 +138,15 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub fn new() -> Self {
+    pub fn new(unit: Option<&str>) -> Self {
         describe();
+        let labels = || unit_labels(unit, &[]);
         Self {
             handle: Handle(Arc::default()),
-            state: gauge!("freqcap_mirror_state"),
-            pending: gauge!("freqcap_mirror_pending_changes"),
-            lag: gauge!("freqcap_mirror_lag_seconds"),
-            progress: gauge!("freqcap_mirror_pass_progress"),
+            state: gauge!("freqcap_mirror_state", labels()),
+            pending: gauge!("freqcap_mirror_pending_changes", labels()),
+            lag: gauge!("freqcap_mirror_lag_seconds", labels()),
+            progress: gauge!("freqcap_mirror_pass_progress", labels()),
             passes: Reason::ALL.map(|reason| counter!("freqcap_mirror_full_passes_total", "reason" => reason.as_str())),
             sets: counter!("freqcap_mirror_sent_total", "op" => "set"),
             removes: counter!("freqcap_mirror_sent_total", "op" => "remove"),

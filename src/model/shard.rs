@@ -60,6 +60,27 @@ impl ShardSet {
         *self == Self::NONE
     }
 
+    /// The shards of one of `partitions` partitions of a topic keyed by user; 2^k of them, 256 at most.
+    pub fn of_partition(partition: usize, partitions: usize) -> Self {
+        ShardId::all().filter(|shard| shard.index() % partitions == partition).collect()
+    }
+
+    /// All shards that are not in this set.
+    pub fn complement(&self) -> Self {
+        Self(self.0.map(|word| !word))
+    }
+
+    /// How many shards of this set come before one: of all shards it is the shard's number.
+    pub fn position(&self, shard: ShardId) -> usize {
+        self.iter().take_while(|&other| other < shard).count()
+    }
+
+    /// Those that the writer number `writer` of `writers` has: the shards are dealt out in turn. Part of the format on
+    /// disk, where a writer's mark says how far it is.
+    pub fn of_writer(&self, writer: usize, writers: usize) -> Self {
+        self.iter().enumerate().filter(|(position, _)| position % writers == writer).map(|(_, shard)| shard).collect()
+    }
+
     /// The shards in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = ShardId> + use<> {
         let mut words = self.0;
@@ -126,6 +147,21 @@ mod tests {
         shards.into_iter().for_each(|shard| set.remove(shard));
         assert_eq!(set, ShardSet::NONE);
         assert!(ShardSet::ALL.iter().eq(ShardId::all()) && ShardSet::ALL.len() == SHARDS);
+    }
+
+    #[test]
+    fn the_shards_of_all_partitions_and_those_of_all_writers_are_each_shard_once() {
+        for partitions in [1, 2, 32, 256] {
+            let sets: Vec<_> = (0..partitions).map(|partition| ShardSet::of_partition(partition, partitions)).collect();
+            let shards: ShardSet = sets.iter().flat_map(ShardSet::iter).collect();
+            assert_eq!((shards, sets.iter().map(ShardSet::len).sum::<usize>()), (ShardSet::ALL, SHARDS));
+            let of_writers = (0..3).map(|writer| sets[0].of_writer(writer, 3));
+            assert_eq!(of_writers.clone().flat_map(|shards| shards.iter()).collect::<ShardSet>(), sets[0]);
+            assert_eq!(of_writers.map(|shards| shards.len()).sum::<usize>(), SHARDS / partitions);
+            assert_eq!(sets[0].complement().len(), SHARDS - SHARDS / partitions);
+        }
+        assert!(ShardSet::ALL.of_writer(1, 3).iter().all(|shard| shard.index() % 3 == 1));
+        assert_eq!(ShardSet::of_partition(1, 2).position(ShardId(5)), 2);
     }
 
     /// The values that Kafka's own UtilsTest publishes.

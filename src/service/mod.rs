@@ -9,6 +9,7 @@ mod process;
 mod readiness;
 mod rules;
 mod status_board;
+mod supervisor;
 mod users;
 
 pub use audit::{Audit, AuditEntry, AuditError};
@@ -20,12 +21,11 @@ pub use process::metrics as process_metrics;
 pub use readiness::{BackFill, Readiness};
 pub use rules::{ChangeError, Rules};
 pub use status_board::StatusBoard;
+pub use supervisor::{Failure, Supervisor, Why};
 pub use users::{EraseError, Users};
 
 use crate::input::EventReader;
-use crate::shard::Shards;
-use crate::store::Store;
-use std::sync::Arc;
+use crate::shard::UnitHandle;
 
 /// All use cases of a process.
 pub struct Services {
@@ -43,10 +43,8 @@ pub struct Services {
     pub audit: Audit,
 }
 
-/// What the use cases need besides the shards.
+/// What the use cases need besides the unit.
 pub struct ServiceParts {
-    /// The store.
-    pub store: Arc<Store>,
     /// Parses events.
     pub events: EventReader,
     /// Maximum events of a batch.
@@ -58,17 +56,17 @@ pub struct ServiceParts {
 }
 
 impl Services {
-    /// The use cases over these shards.
-    pub fn new(shards: &Shards, parts: ServiceParts) -> Self {
-        let ServiceParts { store, events, max_batch, readiness, status } = parts;
-        let (router, reader) = (shards.router(), shards.reader());
+    /// The use cases over a unit.
+    pub fn new(unit: &UnitHandle, parts: ServiceParts) -> Self {
+        let ServiceParts { events, max_batch, readiness, status } = parts;
+        let UnitHandle { router, reader, rulebook, store } = unit;
         let audit = Audit::new(store.clone(), reader.clock().clone());
         Self {
             counting: Counting::new(router.clone(), events, max_batch),
             decisions: Decisions::new(router.clone(), reader.clone()),
             users: Users::new(router.clone(), reader.clone(), store.clone(), audit.clone()),
-            rules: Rules::new(shards.rulebook().clone(), router.clone(), audit.clone()),
-            operation: Operation::new(router.clone(), reader.clone(), store, readiness, status),
+            rules: Rules::new(rulebook.clone(), router.clone(), audit.clone()),
+            operation: Operation::new(router.clone(), reader.clone(), store.clone(), readiness, status),
             audit,
         }
     }

@@ -4,6 +4,7 @@ use super::options::Options;
 use crate::clock::{Clock, ClockState};
 use crate::model::TsMs;
 use crate::store::{Store, StoreError};
+use crate::telemetry::unit_labels;
 use metrics::{Counter, Gauge};
 use std::path::Path;
 use std::sync::Arc;
@@ -50,7 +51,7 @@ impl ClockWatch {
             store: store.clone(),
             clock: clock.clone(),
             steps: metrics::counter!("freqcap_clock_steps_total"),
-            believed: metrics::gauge!("freqcap_clock_believed"),
+            believed: metrics::gauge!("freqcap_clock_believed", unit_labels(store.unit(), &[])),
             stored: None,
             before: clock.state(),
             doubted: store.meta().is_clock_doubted()?,

@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::engine::{Policy, TsInFuture, admit};
-use crate::model::{Entry, Event, Kind, ShardId, TsMs};
+use crate::model::{Entry, Event, Kind, SHARDS, ShardId, ShardSet, TsMs};
 use crate::store::RowKeys;
 use std::ops::Range;
 use std::sync::Arc;
@@ -67,15 +67,18 @@ pub struct EventBatchBuilder {
     without_time: usize,
     /// Events of users that mean nobody, which go to no writer.
     ignored: usize,
+    /// Events of users of another unit.
+    elsewhere: usize,
+    writers: WriterMap,
 }
 
 impl EventBatchBuilder {
-    pub(super) fn new(writers: usize, policy: Arc<Policy>, clock: &Clock) -> Self {
-        let batches = std::iter::repeat_with(EventBatch::default).take(writers).collect();
+    pub(super) fn new(writers: WriterMap, policy: Arc<Policy>, clock: &Clock) -> Self {
+        let batches = std::iter::repeat_with(EventBatch::default).take(writers.writers()).collect();
         let (now, clock_believed) = (clock.now(), clock.is_believed());
         // Reads the clock once.
         let latest = if clock_believed { now } else { clock.latest() };
-        Self { batches, policy, now, latest, clock_believed, without_time: 0, ignored: 0 }
+        Self { batches, policy, now, latest, clock_believed, without_time: 0, ignored: 0, elsewhere: 0, writers }
     }
 
     /// Checks that an event's time is not too far ahead.
@@ -97,7 +100,10 @@ impl EventBatchBuilder {
             return Ok(());
         }
         let shard = ShardId::of_user(user.as_bytes());
-        let writer = writer_of(shard, self.batches.len());
+        let Some(writer) = self.writers.writer_of(shard) else {
+            self.elsewhere += 1;
+            return Ok(());
+        };
         let batch = &mut self.batches[writer];
         let first = batch.keys.len() as u32;
         batch.keys.push_da_in(shard, user, event.da.as_str());
@@ -122,7 +128,7 @@ impl EventBatchBuilder {
 
     /// Events for the writers, taken or not.
     pub fn len(&self) -> usize {
-        self.without_time + self.batches.iter().map(EventBatch::len).sum::<usize>()
+        self.not_sent() + self.batches.iter().map(EventBatch::len).sum::<usize>()
     }
 
     /// Whether no event was added.
@@ -135,18 +141,52 @@ impl EventBatchBuilder {
         self.without_time
     }
 
+    /// Events of users of another unit. They are not taken.
+    pub(super) fn elsewhere(&self) -> usize {
+        self.elsewhere
+    }
+
+    /// Events that no writer is sent.
+    pub(super) fn not_sent(&self) -> usize {
+        self.without_time + self.elsewhere
+    }
+
     /// The batches with their writers, without empty ones.
     pub(super) fn into_batches(self) -> impl Iterator<Item = (usize, EventBatch)> {
         self.batches.into_iter().enumerate().filter(|(_, batch)| !batch.is_empty())
     }
 }
 
-/// Which of `writers` owns a shard.
-pub(super) fn writer_of(shard: ShardId, writers: usize) -> usize {
-    shard.index() % writers
+/// Which writer has which of a unit's shards. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct WriterMap(Arc<Writers>);
+
+#[derive(Debug)]
+struct Writers {
+    count: usize,
+    /// By shard, the number of its writer.
+    by_shard: [Option<u8>; SHARDS],
 }
 
-/// Which of `writers` owns a user.
-pub(super) fn writer_of_user(user: &str, writers: usize) -> usize {
-    writer_of(ShardId::of_user(user.as_bytes()), writers)
+impl WriterMap {
+    /// Of at most 256 writers.
+    pub(super) fn new(shards: ShardSet, writers: usize) -> Self {
+        let mut by_shard = [None; SHARDS];
+        for writer in 0..writers {
+            for shard in shards.of_writer(writer, writers).iter() {
+                by_shard[shard.index()] = Some(writer as u8);
+            }
+        }
+        Self(Arc::new(Writers { count: writers, by_shard }))
+    }
+
+    /// How many writers there are.
+    pub(super) fn writers(&self) -> usize {
+        self.0.count
+    }
+
+    /// The writer of a shard; `None` where another unit has it.
+    pub(super) fn writer_of(&self, shard: ShardId) -> Option<usize> {
+        self.0.by_shard[shard.index()].map(usize::from)
+    }
 }

@@ -1,6 +1,7 @@
 //! The metrics of the shards. Handles are registered once: looking one up by name costs more than counting.
 
 use crate::model::RuleId;
+use crate::telemetry::unit_labels;
 use hashbrown::HashMap;
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
@@ -59,7 +60,7 @@ pub(super) struct ShardMetrics {
 }
 
 impl ShardMetrics {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(unit: Option<&str>) -> Self {
         describe();
         Self {
             counted: counter!("freqcap_events_total", "result" => "counted"),
@@ -76,8 +77,8 @@ impl ShardMetrics {
             turn_seconds: histogram!("freqcap_turn_seconds"),
             fsync_seconds: histogram!("freqcap_fsync_seconds"),
             timers_fired: counter!("freqcap_timers_fired_total"),
-            timer_lag_seconds: gauge!("freqcap_timer_lag_seconds"),
-            free_disk_bytes: gauge!("freqcap_free_disk_bytes"),
+            timer_lag_seconds: gauge!("freqcap_timer_lag_seconds", unit_labels(unit, &[])),
+            free_disk_bytes: gauge!("freqcap_free_disk_bytes", unit_labels(unit, &[])),
         }
     }
 }

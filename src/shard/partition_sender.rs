@@ -196,10 +196,12 @@ impl WriterQueue {
 
 #[cfg(test)]
 mod tests {
+    use super::super::event_batch::WriterMap;
     use super::super::mailbox::{Inbox, TaskBytes, mailbox};
     use super::*;
     use crate::clock::Clock;
     use crate::engine::Policy;
+    use crate::model::ShardSet;
     use crate::model::{DaId, Event, Kind, RuleSet, UserId};
     use crate::store::{Store, StoreOptions};
 
@@ -227,7 +229,8 @@ mod tests {
 
         fn put(&mut self, chunk: u64, events: usize) {
             let policy = Policy::new(RuleSet::new([]), 256, 1_000, 1_000, 0);
-            let mut builder = EventBatchBuilder::new(1, Arc::new(policy), &Clock::system());
+            let mut builder =
+                EventBatchBuilder::new(WriterMap::new(ShardSet::ALL, 1), Arc::new(policy), &Clock::system());
             let (user, da) = (UserId::new("u").unwrap(), DaId::new("1").unwrap());
             let event = Event { user, da, ts: None, id: None, kind: Kind::IMPRESSION, keys: Default::default() };
             (0..events).for_each(|_| builder.push(0, &event).unwrap());

@@ -26,7 +26,7 @@ impl Progress {
     /// one.
     pub(super) fn since(&self, revision: u64, store: &Store) -> usize {
         let mut done = 0;
-        for shard in ShardId::all() {
+        for shard in store.shards().iter() {
             let (judged, seq) = &self.shards[shard.index()];
             if judged.load(Ordering::Acquire) >= revision && store.is_mirrored(shard, seq.load(Ordering::Relaxed)) {
                 done += 1;

@@ -6,7 +6,7 @@
 
 use super::progress::Progress;
 use crate::engine::{Policy, capped_until};
-use crate::model::{ShardId, TsMs};
+use crate::model::{ShardId, ShardSet, TsMs};
 use crate::store::{Commit, RowKey, Store, StoreError};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -64,11 +64,11 @@ impl Recheck {
     /// Finds the shards that were last judged by other rules. Blocks on disk.
     pub(super) fn load(
         store: &Store,
-        shards: impl Iterator<Item = ShardId>,
+        shards: ShardSet,
         revision: u64,
         progress: Arc<Progress>,
     ) -> Result<Self, StoreError> {
-        let own: Vec<ShardId> = shards.collect();
+        let own: Vec<ShardId> = shards.iter().collect();
         let mut left = VecDeque::new();
         for &shard in &own {
             let mark = store.meta().rules_revision(shard)?.unwrap_or(0);

@@ -26,6 +26,10 @@ pub enum Refusal {
     RowUnreadable,
     #[error("the service is stopping")]
     Stopping,
+    /// Of a user whose shard this unit does not have. To who asks, that is the same as a service that stops: another
+    /// process answers.
+    #[error("the user belongs to another unit")]
+    OtherUnit,
 }
 
 impl Refusal {
@@ -38,7 +42,7 @@ impl Refusal {
             Self::RowUnreadable => ROW_UNREADABLE,
             Self::ReadFailed => "store_read_failed",
             Self::ClockNotBelieved => "clock_not_believed",
-            Self::Stopping => "stopping",
+            Self::Stopping | Self::OtherUnit => "stopping",
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::command::Reply;
 use super::count::CountEvents;
 use super::erase::EraseUser;
-use super::event_batch::{EventBatchBuilder, writer_of_user};
+use super::event_batch::{EventBatchBuilder, WriterMap};
 use super::health::Health;
 use super::mailbox::{Mailbox, TaskBytes};
 use super::partition_sender::PartitionSender;
@@ -12,7 +12,7 @@ use super::reserve::{ReleaseCall, Reserve, ReserveCall, ReserveOutcome, call_row
 use super::task::Task;
 use crate::clock::Clock;
 use crate::engine::Policy;
-use crate::model::{DaId, EventId, TsMs, UserId};
+use crate::model::{DaId, EventId, ShardId, TsMs, UserId};
 use crate::store::{Erasure, RowKey};
 use arc_swap::ArcSwap;
 use metrics::Counter;
@@ -56,6 +56,7 @@ pub struct Counted {
 #[derive(Clone)]
 pub struct Router {
     mailboxes: Arc<[Mailbox]>,
+    writers: WriterMap,
     task_bytes: Arc<TaskBytes>,
     policy: Arc<ArcSwap<Policy>>,
     clock: Clock,
@@ -65,18 +66,18 @@ pub struct Router {
 
 impl Router {
     pub(super) fn new(
-        (mailboxes, task_bytes): (Vec<Mailbox>, Arc<TaskBytes>),
+        (mailboxes, writers, task_bytes): (Vec<Mailbox>, WriterMap, Arc<TaskBytes>),
         policy: Arc<ArcSwap<Policy>>,
         clock: Clock,
         health: Health,
         ignored: Counter,
     ) -> Self {
-        Self { mailboxes: mailboxes.into(), task_bytes, policy, clock, health, ignored }
+        Self { mailboxes: mailboxes.into(), writers, task_bytes, policy, clock, health, ignored }
     }
 
     /// A builder of batches for events received now.
     pub fn builder(&self) -> EventBatchBuilder {
-        EventBatchBuilder::new(self.mailboxes.len(), self.policy.load_full(), &self.clock)
+        EventBatchBuilder::new(self.writers.clone(), self.policy.load_full(), &self.clock)
     }
 
     /// The sender of a Kafka partition. There must be only one for a partition in this process.
@@ -99,8 +100,11 @@ impl Router {
         if events.without_time() > 0 {
             all.refuse(events.without_time(), Refusal::ClockNotBelieved);
         }
+        if events.elsewhere() > 0 {
+            all.refuse(events.elsewhere(), Refusal::OtherUnit);
+        }
         if let Err(refusal) = self.task_bytes.take(events.bytes()) {
-            all.refuse(events.len() - events.without_time(), refusal);
+            all.refuse(events.len() - events.not_sent(), refusal);
             return all;
         }
         let mut answers = Vec::with_capacity(self.mailboxes.len());
@@ -175,7 +179,8 @@ impl Router {
         if let Some(refusal) = self.health.refusal() {
             return Err(refusal);
         }
-        let answer = self.mailboxes[writer_of_user(user, self.mailboxes.len())].send(task)?;
+        let writer = self.writers.writer_of(ShardId::of_user(user.as_bytes())).ok_or(Refusal::OtherUnit)?;
+        let answer = self.mailboxes[writer].send(task)?;
         answer.await.unwrap_or(Err(Refusal::Stopping))
     }
 

@@ -4,7 +4,7 @@ use super::progress::Progress;
 use super::router::Router;
 use crate::clock::Clock;
 use crate::engine::Policy;
-use crate::model::{KeyPattern, Kind, Limit, Mode, Rule, RuleError, RuleId, RuleSet, SHARDS, TsMs, Window};
+use crate::model::{KeyPattern, Kind, Limit, Mode, Rule, RuleError, RuleId, RuleSet, TsMs, Window};
 use crate::store::{Keep, RulesMark, Store, StoreError};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -308,7 +308,7 @@ impl Inner {
             etag: etag(entry),
             complete_from: complete_from.filter(|from| *from > self.clock.now()),
             done: self.progress.since(entry.revision, &self.store),
-            total: SHARDS,
+            total: self.store.shards().len(),
         }
     }
 }

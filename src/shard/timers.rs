@@ -1,6 +1,6 @@
 //! The ends of caps in a writer's shards.
 
-use crate::model::{ShardId, TsMs};
+use crate::model::{ShardId, ShardSet, TsMs};
 use crate::store::{DueRow, Store, StoreError};
 
 /// The first timer of each shard that a writer owns.
@@ -24,9 +24,9 @@ struct ShardTimers {
 
 impl Timers {
     /// Finds the first timer of every shard. Blocks on disk.
-    pub(super) fn load(store: &Store, shards: impl Iterator<Item = ShardId>) -> Result<Self, StoreError> {
+    pub(super) fn load(store: &Store, shards: ShardSet) -> Result<Self, StoreError> {
         let mut timers = Vec::new();
-        for shard in shards {
+        for shard in shards.iter() {
             let next = store.due().first(shard)?;
             timers.push(ShardTimers { shard, next, from: next.unwrap_or_default() });
         }

@@ -11,7 +11,7 @@ pub(in crate::store) fn boot_id() -> String {
 }
 
 /// The boot id as a number; 0 if there is none.
-pub(in crate::store) fn boot_number() -> u64 {
+pub fn boot_number() -> u64 {
     let id = boot_id();
     if id == UNKNOWN_BOOT { 0 } else { xxhash_rust::xxh3::xxh3_64(id.as_bytes()).max(1) }
 }

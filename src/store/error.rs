@@ -16,6 +16,8 @@ pub enum StoreError {
     Poisoned,
     #[error("too much of what is read changed meanwhile")]
     Overtaken,
+    #[error("the store is in memory: there is no directory to take a checkpoint of")]
+    InMemory,
 }
 
 /// Why something was not read.

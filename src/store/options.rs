@@ -174,6 +174,8 @@ pub struct StoreOptions {
     pub data_dir: PathBuf,
     /// The shards whose users it holds.
     pub shards: ShardSet,
+    /// Its name among the units of the process; `None` where it is the only one.
+    pub unit: Option<String>,
     /// RocksDB on disk or in memory.
     pub storage: StorageKind,
     /// What an acknowledged event survives.
@@ -204,6 +206,7 @@ impl Default for StoreOptions {
         Self {
             data_dir: "data".into(),
             shards: ShardSet::ALL,
+            unit: None,
             storage: StorageKind::Rocksdb,
             durability: Durability::Fsync,
             keep_changes: false,

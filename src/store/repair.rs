@@ -3,7 +3,7 @@
 
 use super::boot::boot_number;
 use super::check::{TableCheck, Verified, look, tables};
-use super::directory::{OpenError, failed, lock_dir, missing_files, open_at};
+use super::directory::{OpenError, failed, lock_dir, missing_files, open_at, refuse_unfinished};
 use super::manifest;
 use super::options::StoreOptions;
 use super::position::{Known, Position};
@@ -25,6 +25,7 @@ const BATCH_BYTES: usize = 4 << 20;
 pub fn repair(options: &StoreOptions, progress: &mut dyn FnMut(u64, u64)) -> Result<Verified, OpenError> {
     let dir = &options.data_dir;
     let unusable = |source| OpenError::Directory { dir: dir.clone(), source };
+    refuse_unfinished(dir)?;
     let _lock = lock_dir(dir)?;
     if dir.join("CURRENT").exists() {
         // The same as a start does.

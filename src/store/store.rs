@@ -49,6 +49,7 @@ pub struct Store {
     pub(in crate::store) compaction_filter: Arc<CompactionFilter>,
     pub(in crate::store) info: StoreInfo,
     pub(in crate::store) shards: ShardSet,
+    pub(in crate::store) unit: Option<String>,
     pub(in crate::store) durability: Durability,
     pub(in crate::store) alarm: Alarm,
     pub(in crate::store) _lock: Option<DirLock>,
@@ -141,6 +142,11 @@ impl Store {
     /// The shards whose users it holds.
     pub fn shards(&self) -> ShardSet {
         self.shards
+    }
+
+    /// Its name among the units of the process, where there are several.
+    pub fn unit(&self) -> Option<&str> {
+        self.unit.as_deref()
     }
 
     /// What an acknowledged event survives.

@@ -23,5 +23,6 @@ mod operation;
 mod rules;
 mod simulation;
 mod support;
+mod units;
 mod users;
 mod whole;

@@ -32,6 +32,11 @@ impl Level {
         Self { lines: (0..lines).map(|_| Line::default()).collect(), count: AtomicUsize::new(0) }
     }
 
+    /// How many more keys it has room for.
+    fn left(&self) -> usize {
+        self.room().saturating_sub(self.count.load(Ordering::Relaxed))
+    }
+
     fn room(&self) -> usize {
         self.lines.len() * LINE_KEYS
     }
@@ -83,8 +88,7 @@ impl ExistenceFilter {
 
     /// Makes room for more keys, within `max` bytes in all. Returns whether it did.
     pub(in crate::store) fn reserve(&mut self, more: usize, max: usize) -> bool {
-        let free = |level: &Level| level.room().saturating_sub(level.count.load(Ordering::Relaxed));
-        let left: usize = self.0.iter().map(free).sum();
+        let left: usize = self.0.iter().map(Level::left).sum();
         if left >= more {
             return true;
         }
@@ -104,9 +108,8 @@ impl ExistenceFilter {
         if self.0.iter().any(|level| level.may_have(mixed)) {
             return;
         }
-        let is_free = |level: &&Level| level.count.load(Ordering::Relaxed) < level.room();
         // Without room, more false positives are harmless.
-        if let Some(level) = self.0.iter().find(is_free).or(self.0.last()) {
+        if let Some(level) = self.0.iter().find(|level| level.left() > 0).or(self.0.last()) {
             level.add(mixed);
         }
     }

@@ -107,7 +107,7 @@ pub(in crate::store) struct Overlay {
     progress: Mutex<Progress>,
     progressed: Condvar,
     /// Held while frozen rows are written to a file.
-    flushing: Mutex<()>,
+    pub(in crate::store) flushing: Mutex<()>,
 }
 
 /// Figures of the overlay, for operators.
@@ -140,12 +140,20 @@ impl View<'_> {
 
     /// The rows whose keys `wanted` accepts, in the order of keys.
     pub(in crate::store) fn sorted(&self, wanted: impl Fn(&[u8]) -> bool) -> OwnedRows {
-        let owned = |(key, value): (&[u8], &[u8])| (key.to_vec(), value.to_vec());
         let active = &self.rows.active;
-        let mut found: OwnedRows = active.iter().filter(|(key, _)| wanted(key)).map(owned).collect();
+        let mut found = OwnedRows::new();
+        for (key, value) in active.iter() {
+            if wanted(key) {
+                found.push((key.to_vec(), value.to_vec()));
+            }
+        }
         if let Some(frozen) = &self.rows.frozen {
-            let is_newest = |key: &[u8]| wanted(key) && active.get(self.overlay.hash(key), key).is_none();
-            found.extend(frozen.iter().filter(|(key, _)| is_newest(key)).map(owned));
+            for (key, value) in frozen.iter() {
+                // A newer version may be active.
+                if wanted(key) && active.get(self.overlay.hash(key), key).is_none() {
+                    found.push((key.to_vec(), value.to_vec()));
+                }
+            }
         }
         found.sort_unstable();
         found

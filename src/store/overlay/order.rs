@@ -42,14 +42,19 @@ impl Order {
             }
         }
         let before = self.sorted.partition_point(|&at| rows.key_at(at) < range.start.as_slice());
-        let is_within = |at: &u32| rows.key_at(*at) < range.end.as_slice();
-        let mut found: Vec<u32> = self.sorted[before..].iter().copied().take_while(is_within).take(max).collect();
+        let mut found = Vec::new();
+        for &at in self.sorted[before..].iter().take(max) {
+            if rows.key_at(at) >= range.end.as_slice() {
+                break;
+            }
+            found.push(at);
+        }
         let sorted = found.len();
         // If `max` rows were found, rows after the last one are not in the result.
         let end = if sorted == max { found.last().map(|&at| rows.key_at(at)) } else { None };
         let end = end.unwrap_or(&range.end);
-        let is_asked_for = |at: &u32| (range.start.as_slice()..end).contains(&rows.key_at(*at));
-        found.extend(rows.places_from(self.to).filter(is_asked_for));
+        let unsorted = rows.places_from(self.to);
+        found.extend(unsorted.filter(|&at| (range.start.as_slice()..end).contains(&rows.key_at(at))));
         if found.len() > sorted {
             found.sort_by_key(|&at| rows.key_at(at));
             found.dedup_by_key(|at| rows.key_at(*at));

@@ -27,7 +27,7 @@ impl fmt::Display for UserMark {
 }
 
 impl UserMark {
-    fn key(self, shard: ShardId) -> [u8; 17] {
+    pub(in crate::store) fn key(self, shard: ShardId) -> [u8; 17] {
         let mut key = [shard.0; 17];
         key[1..].copy_from_slice(&self.0.to_be_bytes());
         key
@@ -85,11 +85,30 @@ impl Erased {
         Ok((marks, rows.gaps))
     }
 
+    /// Every row of a shard that can be read. Blocks on disk.
+    pub(in crate::store) fn rows(&self, shard: ShardId, mut each: impl FnMut(&[u8], &[u8])) {
+        let mut rows = self.db.readable(Table::Erased, ShardPrefix(shard).rows(), false);
+        while let Some((key, value)) = rows.next() {
+            each(key, value);
+        }
+    }
+
+    /// The row of a mark, if it was erased. Blocks on disk.
+    pub(in crate::store) fn row(&self, key: &[u8]) -> Result<Option<TsMs>, StoreError> {
+        let row = self.db.get(Table::Erased, key, "reading a tombstone")?;
+        row.map(|row| decode(&row)).transpose()
+    }
+
     /// Writes a tombstone: events of the user up to here are refused.
     pub(in crate::store) fn put(&self, batch: &mut WriteBatch, shard: ShardId, mark: UserMark, until: TsMs) {
+        self.put_row(batch, &mark.key(shard), until);
+    }
+
+    /// The same by the key of the row.
+    pub(in crate::store) fn put_row(&self, batch: &mut WriteBatch, key: &[u8], until: TsMs) {
         let mut value = Vec::new();
         put_varint(&mut value, until.0);
-        batch.put_cf(self.db.cf(Table::Erased), mark.key(shard), value);
+        batch.put_cf(self.db.cf(Table::Erased), key, value);
     }
 }
 

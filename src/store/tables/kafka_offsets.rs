@@ -17,7 +17,7 @@
 //! it is above their base: it is written with the events that it stands for, in one write. Marks of an earlier run,
 //! which may have had another number of writers, are folded into the base before the next run takes anything.
 
-use crate::model::{SHARDS, ShardId};
+use crate::model::{SHARDS, ShardSet};
 use crate::store::codec::{put_varint, take_varint};
 use crate::store::db::{Db, KeyRange};
 use crate::store::error::StoreError;
@@ -103,6 +103,17 @@ impl Default for PulledPartition {
     fn default() -> Self {
         Self { frontier: None, taken: Box::new([0; SHARDS]), resets: 0, early: BTreeSet::new(), aside: BTreeMap::new() }
     }
+}
+
+/// How far a partition of a topic is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrontierAt {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// Everything below this offset is durable, or dead-lettered.
+    pub next: u64,
 }
 
 /// The key of a writer's mark.
@@ -218,10 +229,10 @@ impl Rows {
         Some(())
     }
 
-    pub(in crate::store) fn fold(self) -> PulledPartition {
+    pub(in crate::store) fn fold(self, shards: ShardSet) -> PulledPartition {
         let mut taken = self.base.unwrap_or_else(|| Box::new([0; SHARDS]));
-        for shard in ShardId::all() {
-            let mine = self.marks.iter().filter(|&&(writers, writer, _)| shard.index() as u16 % writers == writer);
+        for (position, shard) in shards.iter().enumerate() {
+            let mine = self.marks.iter().filter(|&&(writers, writer, _)| position as u16 % writers == writer);
             let next = mine.map(|&(_, _, next)| next).max().unwrap_or(0);
             taken[shard.index()] = taken[shard.index()].max(next);
         }
@@ -233,11 +244,13 @@ impl Rows {
 /// The table.
 pub struct KafkaOffsets {
     db: Arc<Db>,
+    /// Those that the store has, and its writers share.
+    shards: ShardSet,
 }
 
 impl KafkaOffsets {
-    pub(in crate::store) fn new(db: Arc<Db>) -> Self {
-        Self { db }
+    pub(in crate::store) fn new(db: Arc<Db>, shards: ShardSet) -> Self {
+        Self { db, shards }
     }
 
     /// The state of every partition of a topic. Folds the marks of the last run into the bases, in one atomic write;
@@ -256,7 +269,7 @@ impl KafkaOffsets {
         let mut known = BTreeMap::new();
         for (partition, mut rows) in partitions {
             let keys = std::mem::take(&mut rows.keys);
-            let folded = rows.fold();
+            let folded = rows.fold(self.shards);
             if !keys.is_empty() {
                 batch.put_cf(cf, row(topic, partition, BASE), encode_taken(&folded.taken));
                 keys.iter().for_each(|key| batch.delete_cf(cf, key));
@@ -265,6 +278,24 @@ impl KafkaOffsets {
         }
         self.write(batch)?;
         Ok(known)
+    }
+
+    /// Where every partition of every topic is read from next. Blocks on disk.
+    pub fn frontiers(&self) -> Result<Vec<FrontierAt>, StoreError> {
+        let mut frontiers = Vec::new();
+        // From 1 on: a row that begins with 0 is of an output topic.
+        for entry in self.db.rows(Table::KafkaOffsets, vec![1]..vec![u8::MAX], "reading how far topics were taken") {
+            let (key, value) = entry?;
+            let topic_bytes = key.iter().position(|&byte| byte == 0).ok_or(CORRUPT)?;
+            let (partition, rest) = key[topic_bytes + 1..].split_first_chunk().ok_or(CORRUPT)?;
+            if rest != [FRONTIER] {
+                continue;
+            }
+            let topic = std::str::from_utf8(&key[..topic_bytes]).map_err(|_| CORRUPT)?.to_owned();
+            let next = Frontier::decode(&value).ok_or(CORRUPT)?.next;
+            frontiers.push(FrontierAt { topic, partition: u32::from_be_bytes(*partition), next });
+        }
+        Ok(frontiers)
     }
 
     /// Stores frontiers. What they stand for is durable already: if this write is lost, an earlier frontier is right,
@@ -295,9 +326,10 @@ impl KafkaOffsets {
 
     /// Removes records set aside below an offset: their dead letters have arrived.
     pub fn forget_aside(&self, topic: &str, partition: u32, below: u64) -> Result<(), StoreError> {
-        let key = |offset: u64| [&row(topic, partition, ASIDE)[..], &offset.to_be_bytes()].concat();
+        let prefix = row(topic, partition, ASIDE);
+        let (start, end) = ([&prefix[..], &[0; 8]].concat(), [&prefix[..], &below.to_be_bytes()].concat());
         let mut batch = WriteBatch::default();
-        batch.delete_range_cf(self.db.cf(Table::KafkaOffsets), key(0), key(below));
+        batch.delete_range_cf(self.db.cf(Table::KafkaOffsets), start, end);
         self.write(batch)
     }
 

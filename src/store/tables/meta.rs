@@ -6,7 +6,7 @@ use crate::store::boot::{UNKNOWN_BOOT, boot_id};
 use crate::store::db::Db;
 use crate::store::error::StoreError;
 use crate::store::table::Table;
-use rocksdb::{DBPinnableSlice, WriteBatch};
+use rocksdb::WriteBatch;
 use std::sync::Arc;
 
 /// The version of everything on disk. A newer one is refused.
@@ -26,6 +26,10 @@ const CLOCK_FIELD: &[u8] = b"clock";
 const CLOCK_DOUBTED_FIELD: &[u8] = b"clock_doubted";
 /// The mark of the last run that mirrored to Redis.
 const MIRROR_RUN_FIELD: &[u8] = b"mirror_run";
+
+/// 32 hex digits, drawn whenever the store comes back from a copy: from then on it is another history than what the copied
+/// store went on with.
+const INCARNATION_FIELD: &[u8] = b"incarnation";
 
 /// A number that is stored for each shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,11 +161,31 @@ impl Meta {
         self.put_field(MIRROR_RUN_FIELD, Some(mark))
     }
 
+    /// What this history of the store is called; `None` where it never came back from a copy.
+    pub fn incarnation(&self) -> Result<Option<String>, StoreError> {
+        self.field(INCARNATION_FIELD)
+    }
+
+    /// Begins another history, after the store came back from a copy: nobody outside is where the copy was. The mirror takes
+    /// Redis for told by another run, and whoever follows the changes begins anew. `id` where it is to be another store, too.
+    /// Durable where it returns.
+    pub(in crate::store) fn begin_incarnation(&self, incarnation: &str, id: Option<&str>) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.put(INCARNATION_FIELD, incarnation);
+        batch.delete(MIRROR_RUN_FIELD);
+        batch.put(CHANGES_FIELD, "off");
+        if let Some(id) = id {
+            batch.put(ID_FIELD, id);
+        }
+        self.db.write_durably(batch, "beginning anew after a copy")
+    }
+
     /// A number that is stored for a shard.
     pub(in crate::store) fn get(&self, shard: ShardId, field: ShardField) -> Result<Option<u64>, StoreError> {
         let value = self.db.get(Table::Meta, &field.key(shard), "reading what is known of a shard")?;
-        let number = |value: DBPinnableSlice<'_>| value.as_ref().try_into().map(u64::from_be_bytes);
-        value.map(number).transpose().map_err(|_| corrupt("a number is not 8 bytes"))
+        let Some(value) = value else { return Ok(None) };
+        let bytes = value.as_ref().try_into().map_err(|_| corrupt("a number is not 8 bytes"))?;
+        Ok(Some(u64::from_be_bytes(bytes)))
     }
 
     pub(in crate::store) fn put(&self, batch: &mut WriteBatch, shard: ShardId, field: ShardField, number: u64) {

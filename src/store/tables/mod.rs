@@ -15,6 +15,7 @@ use super::codec::{decode_cap, decode_log};
 use super::db::Db;
 use super::row::RowKey;
 use super::table::Table;
+use crate::model::ShardSet;
 use audit::Audit;
 use caps::Caps;
 use due::Due;
@@ -38,14 +39,14 @@ pub(in crate::store) struct Tables {
 }
 
 impl Tables {
-    pub(in crate::store) fn new(db: &Arc<Db>, erasure_key: [u8; 16]) -> Self {
+    pub(in crate::store) fn new(db: &Arc<Db>, shards: ShardSet, erasure_key: [u8; 16]) -> Self {
         Self {
             caps: Caps::new(db.clone()),
             due: Due::new(db.clone()),
             reservations: Reservations::new(db.clone()),
             erased: Erased::new(db.clone(), erasure_key),
             rules: Rules::new(db.clone()),
-            kafka_offsets: KafkaOffsets::new(db.clone()),
+            kafka_offsets: KafkaOffsets::new(db.clone(), shards),
             meta: Meta::new(db.clone()),
             audit: Audit::new(db.clone()),
         }

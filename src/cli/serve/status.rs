@@ -1,0 +1,34 @@
+//! What `/status` and `/readyz` say of the mirror and of the Kafka adapter.
+
+use crate::service::BackFill;
+use crate::{kafka, mirror};
+use serde_json::{Value, json};
+
+/// What `/readyz?kafka` goes by.
+pub(super) fn back_fill(kafka: kafka::Handle) -> impl Fn() -> BackFill + Send + Sync {
+    move || {
+        let kafka::Progress { caught_up, lag, stopped } = kafka.progress();
+        BackFill { caught_up, lag, stopped }
+    }
+}
+
+/// What `/status` says of the mirror.
+pub(super) fn mirror_status(mirror: mirror::Handle) -> impl Fn() -> Value + Send + Sync {
+    move || {
+        let now = mirror.snapshot();
+        let passes: serde_json::Map<_, _> =
+            now.passes.iter().map(|(reason, count)| ((*reason).to_owned(), Value::from(*count))).collect();
+        json!({
+            "state": now.state.as_str(), "pending": now.pending, "lag_ms": now.lag_ms, "full_passes": passes,
+            "sets": now.sets, "removes": now.removes, "errors": now.errors,
+        })
+    }
+}
+
+/// What `/status` says of the Kafka adapter.
+pub(super) fn kafka_status(kafka: kafka::Handle) -> impl Fn() -> Value + Send + Sync {
+    move || {
+        let kafka::Progress { caught_up, lag, stopped } = kafka.progress();
+        json!({"caught_up": caught_up, "lag": lag, "stopped_partitions": stopped})
+    }
+}
