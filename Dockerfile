@@ -1,5 +1,7 @@
 # syntax=docker/dockerfile:1
-# Build:  script/image            Run:  docker run -p 8080:8080 -v freqcap:/data freqcap
+# Build:  script/image
+# Run:    docker run -p 8080:8080 -v freqcap:/data -v "$PWD/keys.toml:/keys/keys.toml:ro" -e FREQCAP_KEYS_FILE=/keys/keys.toml freqcap
+# Without keys it does not start, unless FREQCAP_OPEN=true says that something in front decides who may call.
 # The base images can be replaced by mirrors of your own (--build-arg). Keep both on one Debian release: the binary
 # uses the C library that it was built with.
 ARG BUILD_IMAGE=rust:1-bookworm
@@ -29,7 +31,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && groupadd --gid 10001 freqcap \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin freqcap \
- && install --directory --owner=10001 --group=10001 /data
+ && install --directory --owner=10001 --group=10001 /data /keys
 COPY --from=build /usr/local/bin/freqcap /usr/local/bin/freqcap
 
 LABEL org.opencontainers.image.title="freqcap" \
@@ -38,7 +40,8 @@ LABEL org.opencontainers.image.title="freqcap" \
 
 # Numbers, not names: Kubernetes' runAsNonRoot can then see that this is not root.
 USER 10001:10001
-# With PORT set and no --listen, freqcap listens on 0.0.0.0:$PORT. A platform that sets its own PORT wins.
+# With PORT set and no --listen, freqcap listens on 0.0.0.0:$PORT, if it has keys (FREQCAP_KEYS_FILE) or is told to be open. A
+# platform that sets its own PORT wins.
 ENV PORT=8080 \
     FREQCAP_DATA_DIR=/data \
     FREQCAP_EXIT_WHEN_POISONED=true
