@@ -48,10 +48,10 @@ impl Admin {
         let options = ServerOptions { max_connections: CONNECTIONS, header_memory: HEADER_MEMORY, ..server.clone() };
         let (service, stop) = (HttpService::admin(app), CancellationToken::new());
         let stopped = stop.clone();
-        let serve = move || {
+        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
             runtime.block_on(http::serve(listener, service, &options, stopped.cancelled_owned()));
-        };
-        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(serve).map_err(AdminError::Runtime)?;
+        });
+        let thread = thread.map_err(AdminError::Runtime)?;
         Ok(Self { stop, thread })
     }
 

@@ -4,6 +4,7 @@ use super::serve::ServeOptions;
 use crate::config::{Config, ConfigError, Part};
 
 impl ServeOptions {
+    /// Makes the options of all parts.
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
         let plan = &config.plan;
         Ok(Self {

@@ -28,18 +28,25 @@ const THREADS_FOR_OTHERS: usize = 4;
 
 /// Everything a service is made of.
 pub struct ServeOptions {
+    /// The address of the HTTP interface.
     pub listen: SocketAddr,
     /// For probes and metrics alone.
     pub admin_listen: Option<SocketAddr>,
+    /// The store.
     pub store: StoreOptions,
     /// Of which the bounds in the other options are shares.
     pub memory: MemoryPlan,
+    /// What events are judged by, but for the rules of the API.
     pub policy: Policy,
     /// Those of the flags and the file.
     pub rules: Vec<(Rule, shard::Source)>,
+    /// The shards.
     pub shards: shard::Options,
+    /// Parses events as `[fields]` say.
     pub events: EventReader,
+    /// The limits of requests.
     pub limits: Limits,
+    /// The limits of connections.
     pub server: ServerOptions,
     /// `None`: no Redis.
     pub mirror: Option<mirror::Options>,
@@ -55,6 +62,7 @@ pub struct ServeOptions {
 
 /// Why the service did not start, or ended badly.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum ServeError {
     #[error(transparent)]
     Open(#[from] OpenError),

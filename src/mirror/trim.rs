@@ -53,15 +53,15 @@ pub(super) async fn trim(cursor: &ChangeCursor) -> Result<(), MirrorError> {
 /// When the oldest change was made that Redis was not told; `None` if it was told all.
 pub(super) async fn oldest_untold(store: &Arc<Store>, told: &Seqs) -> Result<Option<TsMs>, MirrorError> {
     let (store, told) = (Arc::clone(store), told.clone());
-    let read = move || {
+    blocking(move || {
         let mut oldest = None;
         for shard in ShardId::all().filter(|&shard| store.changes().durable_seq(shard) > told.get(shard)) {
             let first = store.changes().after(shard, told.get(shard), 1)?;
             oldest = first.first().map(|change| change.at).into_iter().chain(oldest).min();
         }
         Ok(oldest)
-    };
-    blocking(read).await
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -14,10 +14,12 @@ impl ShardId {
         Self(((murmur2(user) & 0x7fff_ffff) % SHARDS as u32) as u8)
     }
 
+    /// All shards, in order.
     pub fn all() -> impl Iterator<Item = ShardId> {
         (0..=u8::MAX).map(ShardId)
     }
 
+    /// The number as an index.
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
@@ -28,25 +30,32 @@ impl ShardId {
 pub struct ShardSet([u64; SHARDS / 64]);
 
 impl ShardSet {
+    /// No shard.
     pub const NONE: ShardSet = ShardSet([0; SHARDS / 64]);
+    /// All 256 shards.
     pub const ALL: ShardSet = ShardSet([u64::MAX; SHARDS / 64]);
 
+    /// Whether the shard is in the set.
     pub fn contains(&self, shard: ShardId) -> bool {
         self.0[shard.index() / 64] >> (shard.index() % 64) & 1 == 1
     }
 
+    /// Adds a shard.
     pub fn insert(&mut self, shard: ShardId) {
         self.0[shard.index() / 64] |= 1 << (shard.index() % 64);
     }
 
+    /// Removes a shard.
     pub fn remove(&mut self, shard: ShardId) {
         self.0[shard.index() / 64] &= !(1 << (shard.index() % 64));
     }
 
+    /// How many shards are in the set.
     pub fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    /// Whether no shard is in the set.
     pub fn is_empty(&self) -> bool {
         *self == Self::NONE
     }

@@ -27,24 +27,34 @@ use std::sync::Arc;
 
 /// All use cases of a process.
 pub struct Services {
+    /// Events.
     pub counting: Counting,
+    /// Checks and reservations.
     pub decisions: Decisions,
+    /// What is held of users.
     pub users: Users,
+    /// Rules.
     pub rules: Rules,
+    /// Health, readiness, status.
     pub operation: Operation,
 }
 
 /// What the use cases need besides the shards.
 pub struct ServiceParts {
+    /// The store.
     pub store: Arc<Store>,
+    /// Parses events.
     pub events: EventReader,
     /// Maximum events of a batch.
     pub max_batch: usize,
+    /// Whether the process takes requests.
     pub readiness: Readiness,
+    /// What the parts of the service say of themselves.
     pub status: StatusBoard,
 }
 
 impl Services {
+    /// The use cases over these shards.
     pub fn new(shards: &Shards, parts: ServiceParts) -> Self {
         let ServiceParts { store, events, max_batch, readiness, status } = parts;
         let (router, reader) = (shards.router(), shards.reader());

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// How far events that were there before the service are counted.
 #[derive(Debug, Clone, Copy)]
 pub struct BackFill {
+    /// Whether all of them were counted.
     pub caught_up: bool,
     /// Records that wait.
     pub lag: u64,
@@ -21,6 +22,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
+    /// Says from now on that requests should go elsewhere.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
     }
@@ -30,6 +32,7 @@ impl Readiness {
         self.back_fill = Some(Arc::new(back_fill));
     }
 
+    /// Whether the process is stopping.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }

@@ -1,4 +1,4 @@
-//! What the shards tell about themselves. Handles are made once: looking one up by name costs more than counting.
+//! The metrics of the shards. Handles are registered once: looking one up by name costs more than counting.
 
 use crate::model::RuleId;
 use hashbrown::HashMap;
@@ -9,10 +9,11 @@ use std::cell::RefCell;
 
 const WOULD_CAP: &str = "freqcap_would_cap_total";
 
-/// So many handles a thread keeps at most: more than there are rules at a time.
+/// Maximum handles that a thread keeps: more than there can be rules.
 const WOULD_CAP_HANDLES: usize = 16_384;
 
-/// Says that a shadow rule would have capped. One call may say so a hundred thousand times: each thread keeps its handles.
+/// Counts that a shadow rule would have capped. One call may do so a hundred thousand times, so each thread keeps its
+/// handles.
 pub(super) fn would_cap(rule: &RuleId) {
     thread_local! {
         static HANDLES: RefCell<HashMap<RuleId, Counter>> = RefCell::default();
@@ -32,7 +33,7 @@ pub(super) fn would_cap(rule: &RuleId) {
 
 const RESERVATIONS: &str = "freqcap_reservations_total";
 
-/// Says what became of candidates: `reserved`, `refused` or `released`.
+/// Counts the results of candidates: `reserved`, `refused` or `released`.
 pub(super) fn reservations(became: &'static str, count: usize) {
     counter!(RESERVATIONS, "result" => became).increment(count as u64);
 }
@@ -81,7 +82,7 @@ impl ShardMetrics {
     }
 }
 
-/// Says what the metrics of the shards and of the store are.
+/// Describes the metrics of the shards and of the store.
 pub fn describe() {
     describe_counter!("freqcap_events_total", "Events by result");
     describe_counter!("freqcap_users_erased_total", "Users erased");

@@ -1,6 +1,6 @@
-//! Who writes and who reads: 256 shards, owned by a few writer threads, read by anybody.
+//! Writes and reads of the 256 shards. A few writer threads own them; any thread reads.
 //!
-//! A block of events goes through [`Router::count`] to the writers of its shards, each of which takes what its mailbox
+//! A batch of events goes through [`Router::count`] to the writers of its shards. A writer takes what its mailbox
 //! holds, runs the engine over it and commits one write. Reads go straight to the store through [`Reader`] and never
 //! wait for a write.
 

@@ -1,10 +1,11 @@
-//! Why a command is not taken, or has no answer.
+//! Why a command is refused, or has no answer.
 
-/// The code of an event that is refused, for something that is held of its user cannot be read.
+/// The code of an event that is refused because a row of its user cannot be read.
 pub const ROW_UNREADABLE: &str = "row_unreadable";
 
 /// Why events are not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum Refusal {
     #[error("the mailbox of a writer is full")]
     Busy,
@@ -28,7 +29,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Stable: what programs go by.
+    /// Stable; programs go by it.
     pub fn code(self) -> &'static str {
         match self {
             Self::Busy => "overloaded",

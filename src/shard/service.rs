@@ -143,14 +143,17 @@ impl Shards {
         })
     }
 
+    /// Hands events to the writers.
     pub fn router(&self) -> &Router {
         &self.router
     }
 
+    /// Answers reads.
     pub fn reader(&self) -> &Reader {
         &self.reader
     }
 
+    /// Holds the rules.
     pub fn rulebook(&self) -> &Rulebook {
         &self.rulebook
     }

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 /// Why a store was not opened, and what to do about it.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum OpenError {
     #[error(
         "the data directory {} is in use by {owner}; stop that process, or choose another directory with --data-dir",
