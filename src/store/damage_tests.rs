@@ -241,8 +241,9 @@ fn files_that_are_missing_or_short_are_found_and_so_is_a_list_of_them_that_is_go
     drop(store);
     let sst = bytes_of(dir.path()).into_keys().find(|path| path.extension().is_some_and(|ext| ext == "sst")).unwrap();
     let sst = PathBuf::from(sst.file_name().unwrap());
-    let manifest = bytes_of(dir.path()).into_keys().find(|path| whole::name(path).starts_with("MANIFEST")).unwrap();
-    let manifest = PathBuf::from(manifest.file_name().unwrap());
+    // One from before may be there still.
+    let current = std::fs::read_to_string(dir.path().join("CURRENT")).unwrap();
+    let manifest = PathBuf::from(current.trim_end());
     let spoilt = |spoil: &dyn Fn(&Path)| {
         let copy = killed(dir.path());
         spoil(copy.path());
