@@ -12,6 +12,8 @@
 pub mod alarm;
 pub mod allocator;
 pub mod api;
+#[warn(missing_docs)]
+pub mod bucket;
 pub mod cli;
 #[warn(missing_docs)]
 pub mod clock;
@@ -33,6 +35,8 @@ pub mod service;
 #[warn(missing_docs)]
 pub mod settings;
 pub mod shard;
+#[warn(missing_docs)]
+pub mod snapshot;
 pub mod store;
 #[warn(missing_docs)]
 pub mod telemetry;

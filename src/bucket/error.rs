@@ -1,0 +1,229 @@
+//! What went wrong in a bucket, by cause.
+
+use object_store::client::{HttpError, HttpErrorKind};
+use std::error::Error;
+use std::fmt;
+use std::io::ErrorKind;
+
+/// What went wrong, by what is to be done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// It cannot be reached, or answers with errors of its own.
+    Away,
+    /// It did not answer in time, or asks for fewer requests.
+    Slow,
+    /// It does not let us.
+    Forbidden,
+    /// It has no room.
+    Full,
+    /// The object, or the bucket itself, is not there.
+    Missing,
+    /// The object is there already.
+    Exists,
+    /// What came is not what it must be.
+    Damaged,
+    /// Anything else: the text tells.
+    Other,
+}
+
+impl Cause {
+    /// Every cause, for metrics.
+    pub const ALL: [Self; 8] =
+        [Self::Away, Self::Slow, Self::Forbidden, Self::Full, Self::Missing, Self::Exists, Self::Damaged, Self::Other];
+
+    /// The stable code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Away => "bucket_away",
+            Self::Slow => "bucket_slow",
+            Self::Forbidden => "bucket_forbidden",
+            Self::Full => "bucket_full",
+            Self::Missing => "bucket_missing",
+            Self::Exists => "bucket_exists",
+            Self::Damaged => "bucket_damaged",
+            Self::Other => "bucket_failed",
+        }
+    }
+
+    /// Whether trying again may help.
+    pub fn is_passing(self) -> bool {
+        matches!(self, Self::Away | Self::Slow | Self::Other)
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Away => "check the address and the network; it is tried again",
+            Self::Slow => "it is tried again; check the network and the bucket's limits",
+            Self::Forbidden => {
+                "check the credentials in the provider's environment variables, and that they may list, read, write and \
+                 delete under the prefix"
+            }
+            Self::Full => "make room in the bucket or raise its quota",
+            Self::Missing => "check that the bucket exists and that nobody removes objects from it",
+            Self::Exists => "another process writes under this prefix",
+            Self::Damaged => "the object was changed or cut short",
+            Self::Other => "the bucket's own words tell more",
+        }
+    }
+}
+
+/// What was being done to which object, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketError {
+    /// What went wrong, by what is to be done about it.
+    pub cause: Cause,
+    /// The object's name under the root, or the root.
+    pub object: String,
+    doing: &'static str,
+    detail: String,
+}
+
+/// How much of a server's own words is shown.
+const DETAIL_CHARS_MAX: usize = 400;
+
+impl BucketError {
+    pub(super) fn new(doing: &'static str, object: &str, source: &object_store::Error) -> Self {
+        Self { cause: cause_of(source), object: object.to_owned(), doing, detail: detail_of(source) }
+    }
+
+    pub(super) fn too_slow(doing: &'static str, object: &str, seconds: u64) -> Self {
+        let detail = format!("no answer within {seconds} s");
+        Self { cause: Cause::Slow, object: object.to_owned(), doing, detail }
+    }
+
+    /// An object that is not what it must be.
+    pub fn damaged(object: &str, detail: String) -> Self {
+        Self { cause: Cause::Damaged, object: object.to_owned(), doing: "reading", detail }
+    }
+
+    /// The bucket's own words.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    pub(super) fn io(doing: &'static str, object: &str, source: &std::io::Error) -> Self {
+        let cause = cause_of_io(source.kind()).unwrap_or(Cause::Other);
+        Self { cause, object: object.to_owned(), doing, detail: source.to_string() }
+    }
+}
+
+impl fmt::Display for BucketError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cause, object, doing, detail } = self;
+        write!(f, "{doing} {object:?} in the bucket: {detail} ({}: {})", cause.code(), cause.advice())
+    }
+}
+
+impl Error for BucketError {}
+
+fn cause_of(error: &object_store::Error) -> Cause {
+    use object_store::Error as E;
+    match error {
+        E::NotFound { .. } => Cause::Missing,
+        E::AlreadyExists { .. } | E::Precondition { .. } => Cause::Exists,
+        E::PermissionDenied { .. } | E::Unauthenticated { .. } => Cause::Forbidden,
+        _ => cause_in_chain(error),
+    }
+}
+
+/// The nearest source that tells the cause.
+fn cause_in_chain(error: &object_store::Error) -> Cause {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<std::io::Error>()
+            && let Some(cause) = cause_of_io(io.kind())
+        {
+            return cause;
+        }
+        if let Some(http) = error.downcast_ref::<HttpError>() {
+            match http.kind() {
+                HttpErrorKind::Timeout => return Cause::Slow,
+                HttpErrorKind::Connect | HttpErrorKind::Request | HttpErrorKind::Interrupted => return Cause::Away,
+                _ => {}
+            }
+        }
+        next = error.source();
+    }
+    cause_in_text(&error.to_string())
+}
+
+fn cause_of_io(kind: ErrorKind) -> Option<Cause> {
+    Some(match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Cause::Full,
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Cause::Forbidden,
+        ErrorKind::NotFound | ErrorKind::NotADirectory => Cause::Missing,
+        ErrorKind::TimedOut => Cause::Slow,
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::HostUnreachable => Cause::Away,
+        ErrorKind::UnexpectedEof => Cause::Damaged,
+        _ => return None,
+    })
+}
+
+/// Servers have words for what the types do not tell.
+fn cause_in_text(text: &str) -> Cause {
+    const FULL: [&str; 5] = ["507", "StorageFull", "QuotaExceeded", "InsufficientStorage", "No space left"];
+    const SLOW: [&str; 4] = ["status code: 503", "status code: 429", "SlowDown", "RequestTimeout"];
+    const FORBIDDEN: [&str; 6] =
+        ["AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "redential", "InvalidToken"];
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if has(&FULL) {
+        Cause::Full
+    } else if has(&FORBIDDEN) {
+        Cause::Forbidden
+    } else if has(&SLOW) {
+        Cause::Slow
+    } else if text.contains("status code: 5") {
+        Cause::Away
+    } else {
+        Cause::Other
+    }
+}
+
+/// The text without what a URL's query may hold (Azure's signatures), and not without end.
+fn detail_of(error: &object_store::Error) -> String {
+    let text = error.to_string();
+    let mut words = Vec::new();
+    for word in text.split_whitespace() {
+        match word.split_once('?') {
+            Some((address, _)) if address.contains("://") => words.push(format!("{address}?***")),
+            _ => words.push(word.to_owned()),
+        }
+    }
+    let text = words.join(" ");
+    match text.char_indices().nth(DETAIL_CHARS_MAX) {
+        Some((at, _)) => format!("{}..", &text[..at]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generic(source: impl Error + Send + Sync + 'static) -> object_store::Error {
+        object_store::Error::Generic { store: "S3", source: Box::new(source) }
+    }
+
+    #[test]
+    fn what_servers_say_has_a_cause() {
+        for (error, cause) in [
+            (generic(std::io::Error::from(ErrorKind::StorageFull)), Cause::Full),
+            (generic(HttpError::new(HttpErrorKind::Timeout, std::fmt::Error)), Cause::Slow),
+            (generic(HttpError::new(HttpErrorKind::Connect, std::fmt::Error)), Cause::Away),
+            (generic(std::io::Error::other("Server returned non-2xx status code: 503 SlowDown")), Cause::Slow),
+            (generic(std::io::Error::other("Server returned non-2xx status code: 500: x")), Cause::Away),
+            (generic(std::io::Error::other("status code: 507")), Cause::Full),
+            (generic(std::io::Error::other("no credentials found")), Cause::Forbidden),
+            (generic(std::io::Error::other("what?")), Cause::Other),
+        ] {
+            assert_eq!(BucketError::new("writing", "m/1", &error).cause, cause, "{error}");
+        }
+    }
+
+    #[test]
+    fn the_signature_of_a_url_is_not_printed() {
+        let source = generic(std::io::Error::other("GET https://a.blob.core.windows.net/c/x?sig=geheim in 3 s"));
+        let text = BucketError::new("reading", "x", &source).to_string();
+        assert!(text.contains("windows.net/c/x?***") && !text.contains("geheim"), "{text}");
+    }
+}

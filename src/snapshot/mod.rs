@@ -1,0 +1,48 @@
+//! Snapshots: the store in a bucket.
+//!
+//! ```text
+//! Writer::acquire   waits for the lease, begins an epoch        -> Writer
+//! restore           into an empty directory, from a manifest    -> Restored
+//! Writer::attach    once the store is open                         (the directory knows where it stands)
+//! Snapshots::new    with the store as a Source                  -> Snapshots, its Handle
+//! Snapshots::run    until drain, then a last one, then the lease is released
+//! ```
+//!
+//! A snapshot exists once its manifest does, which is created only if absent, under the next number. Files are uploaded once
+//! and named by every manifest that needs them. ARCHITECTURE.md has what always holds, `layout.rs` the names of the objects.
+//!
+//! From the bottom up: error, hash, layout, manifest (what a snapshot is made of); catalog (which there are), data_dir (what a
+//! directory knows of them), writer (epoch and lease); upload, plan, take; fetch, restore, verify; collect; status, service.
+
+mod catalog;
+mod collect;
+mod data_dir;
+mod error;
+mod fetch;
+mod hash;
+mod layout;
+mod manifest;
+mod plan;
+mod restore;
+mod service;
+mod source;
+mod status;
+mod steps;
+mod take;
+#[cfg(test)]
+mod tests;
+mod upload;
+mod verify;
+mod writer;
+
+pub use catalog::{Catalog, Details, State, Summary, Which};
+pub use data_dir::{CHECKPOINT, Contents, MARK, RESTORING, contents};
+pub use error::SnapshotError;
+pub use layout::{FORMAT, STANDALONE};
+pub use manifest::{File, FileKind, KafkaFrontier, Manifest, Part};
+pub use restore::{OnProgress, Progress, RestoreOptions, Restored, restore};
+pub use service::{Handle, Now, Options, Snapshots};
+pub use source::{Checkpoint, CheckpointFile, Source};
+pub use status::{Figures, describe as describe_metrics};
+pub use verify::{OnVerified, Verified, verify};
+pub use writer::{Local, Newer, Waiting, Writer, WriterOptions};

@@ -1,0 +1,248 @@
+//! Brings a snapshot back into an empty directory.
+//!
+//! A marker stands in the directory from the first byte until everything is on disk: a directory with a marker is never opened.
+//! After a kill the same restore goes on: what is there already, by its hash, is not fetched again.
+
+use super::catalog::Catalog;
+use super::data_dir::{Contents, Mark, RESTORING, Restoring, contents, sync_dir};
+use super::error::{SnapshotError, disk};
+use super::fetch::{fetch, holds};
+use super::manifest::{Manifest, Part};
+use super::steps::{Step, Steps};
+use super::upload::blocking;
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Objects that are fetched at once. Each holds one piece of 4 MiB in memory.
+const FETCHES_AT_ONCE: usize = 16;
+
+/// How far a restore is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// The snapshot.
+    pub sequence: u64,
+    /// Objects that are on disk.
+    pub objects_done: u64,
+    /// All objects.
+    pub objects: u64,
+    /// Bytes that are on disk.
+    pub bytes_done: u64,
+    /// All bytes.
+    pub bytes: u64,
+}
+
+/// Is told how far a restore is, from several threads.
+pub type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// How a snapshot is restored.
+#[derive(Clone)]
+pub struct RestoreOptions {
+    /// Where to: empty, or what an interrupted restore left.
+    pub dir: PathBuf,
+    /// Takes the newest snapshot that is whole if the one that is asked for is damaged, and says so loudly.
+    pub fall_back: bool,
+    /// The epoch of the writer that restores; 0 if nobody is going to write there.
+    pub epoch: u64,
+    /// Is told how far it is.
+    pub progress: OnProgress,
+    pub(super) steps: Steps,
+}
+
+/// A snapshot that was restored.
+#[derive(Debug)]
+pub struct Restored {
+    /// The snapshot that the directory holds now.
+    pub manifest: Manifest,
+    /// Those that were asked for first and are damaged, and what is wrong with them.
+    pub passed_over: Vec<(u64, SnapshotError)>,
+}
+
+impl RestoreOptions {
+    /// Restores into `dir`, and nothing but the snapshot that is asked for.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, fall_back: false, epoch: 0, progress: Arc::new(|_| {}), steps: Steps::default() }
+    }
+}
+
+/// Restores a snapshot. The directory holds a store at the end, on disk, and knows where it stands; the store's side may have
+/// to prepare it before it is opened.
+pub async fn restore(
+    catalog: &Catalog,
+    manifest: Manifest,
+    options: &RestoreOptions,
+) -> Result<Restored, SnapshotError> {
+    let mut passed_over = Vec::new();
+    let mut next = manifest;
+    loop {
+        let sequence = next.sequence;
+        let error = match restore_one(catalog, &next, options).await {
+            Ok(()) => return Ok(Restored { manifest: next, passed_over }),
+            Err(error) if error.is_of_the_snapshot() => error,
+            Err(error) => return Err(error),
+        };
+        let older = catalog.before(sequence).await?;
+        match older {
+            Some(older) if options.fall_back => {
+                tracing::error!(%error, sequence, older = older.sequence, "a snapshot is damaged: the one before it is restored");
+                passed_over.push((sequence, error));
+                next = older;
+            }
+            Some(older) => {
+                let hint = format!("snapshot {} of {} ms since 1970 is before it", older.sequence, older.taken_ms);
+                return Err(SnapshotError::DamagedSnapshot { sequence, source: Box::new(error), hint });
+            }
+            None => {
+                let hint = "there is none before it that can be read".to_owned();
+                return Err(SnapshotError::DamagedSnapshot { sequence, source: Box::new(error), hint });
+            }
+        }
+    }
+}
+
+async fn restore_one(catalog: &Catalog, manifest: &Manifest, options: &RestoreOptions) -> Result<(), SnapshotError> {
+    let dir = options.dir.clone();
+    let restoring = Restoring { prefix: catalog.prefix(), sequence: manifest.sequence, nonce: manifest.nonce.clone() };
+    let names: HashSet<String> = manifest.files.iter().map(|file| file.name.clone()).collect();
+    let (marker, bytes) = (restoring.clone(), manifest.bytes());
+    let at = dir.clone();
+    blocking(move || {
+        prepare(&at, &marker, &names)?;
+        check_room(&at, bytes)
+    })
+    .await?;
+    options.steps.reached(Step::RestoreBegun)?;
+    fetch_all(catalog, manifest, options).await?;
+    options.steps.reached(Step::FilesRestored)?;
+    let mark = Mark {
+        prefix: restoring.prefix,
+        store_id: manifest.store_id.clone(),
+        epoch: manifest.epoch.max(options.epoch),
+        sequence: manifest.sequence,
+        nonce: manifest.nonce.clone(),
+        pending: Vec::new(),
+    };
+    let steps = options.steps.clone();
+    blocking(move || {
+        sync_dir(&dir)?;
+        mark.write(&dir)?;
+        steps.reached(Step::RestoreMarked)?;
+        Restoring::remove(&dir)
+    })
+    .await
+}
+
+/// Makes the directory ours, or goes on with what an earlier try left. Nothing that is not of a restore is removed.
+fn prepare(dir: &Path, restoring: &Restoring, names: &HashSet<String>) -> Result<(), SnapshotError> {
+    if let Contents::Something(found) = contents(dir)? {
+        return Err(SnapshotError::NotEmpty { dir: dir.to_owned(), found });
+    }
+    std::fs::create_dir_all(dir).map_err(disk("making", dir))?;
+    if let Some(above) = dir.canonicalize().map_err(disk("reading", dir))?.parent() {
+        sync_dir(above)?;
+    }
+    restoring.write(dir)?;
+    // What an earlier try of another snapshot left. The marker was there, so all of it came from a restore.
+    for entry in std::fs::read_dir(dir).map_err(disk("reading", dir))? {
+        let entry = entry.map_err(disk("reading", dir))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_file = entry.file_type().map_err(disk("reading", dir))?.is_file();
+        if is_file && name != RESTORING && name != "freqcap.lock" && !names.contains(&name) {
+            let path = entry.path();
+            std::fs::remove_file(&path).map_err(disk("removing", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// A disk that is too small is told before hours of fetching.
+fn check_room(dir: &Path, bytes: u64) -> Result<(), SnapshotError> {
+    let mut there = 0;
+    for entry in std::fs::read_dir(dir).map_err(disk("reading", dir))? {
+        let entry = entry.map_err(disk("reading", dir))?;
+        there += entry.metadata().map_err(disk("reading", dir))?.len();
+    }
+    let disk_space = rustix::fs::statvfs(dir).map_err(|error| disk("looking at", dir)(error.into()))?;
+    let free = disk_space.f_bavail.saturating_mul(disk_space.f_frsize);
+    if free.saturating_add(there) < bytes {
+        let text = format!("the snapshot has {bytes} bytes, and {free} are free");
+        return Err(disk("restoring into", dir)(std::io::Error::new(ErrorKind::StorageFull, text)));
+    }
+    Ok(())
+}
+
+/// Counts what is done, and tells.
+struct Counter {
+    whole: Progress,
+    objects_done: AtomicU64,
+    bytes_done: AtomicU64,
+    tell: OnProgress,
+}
+
+impl Counter {
+    fn add(&self, objects: u64, bytes: u64) {
+        let objects_done = self.objects_done.fetch_add(objects, Ordering::Relaxed) + objects;
+        let bytes_done = self.bytes_done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        (self.tell)(Progress { objects_done, bytes_done, ..self.whole });
+    }
+}
+
+async fn fetch_all(catalog: &Catalog, manifest: &Manifest, options: &RestoreOptions) -> Result<(), SnapshotError> {
+    let sequence = manifest.sequence;
+    let objects = manifest.objects().count() as u64;
+    let whole = Progress { sequence, objects, bytes: manifest.bytes(), ..Progress::default() };
+    let (objects_done, bytes_done) = (AtomicU64::new(0), AtomicU64::new(0));
+    let counter = Arc::new(Counter { whole, objects_done, bytes_done, tell: options.progress.clone() });
+    counter.add(0, 0);
+    let permits = Arc::new(Semaphore::new(FETCHES_AT_ONCE));
+    let mut fetches = JoinSet::new();
+    for file in &manifest.files {
+        let path = options.dir.join(&file.name);
+        set_length(&path, file.bytes).await?;
+        let mut at = 0;
+        for part in &file.parts {
+            let (bucket, permits) = (catalog.bucket.clone(), permits.clone());
+            let (path, part, counter) = (path.clone(), part.clone(), counter.clone());
+            let (steps, from) = (options.steps.clone(), at);
+            at += part.bytes;
+            fetches.spawn(async move {
+                let _permit = permits.acquire().await;
+                if has_part(&path, from, &part).await? {
+                    counter.add(1, part.bytes);
+                    return Ok(());
+                }
+                fetch(&bucket, &part, &path, from, sequence, &|bytes| counter.add(0, bytes)).await?;
+                counter.add(1, 0);
+                steps.reached(Step::PartRestored)
+            });
+        }
+    }
+    // Dropped with an error, the set ends the others.
+    while let Some(done) = fetches.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+/// A file may have been longer in an earlier try.
+async fn set_length(path: &Path, bytes: u64) -> Result<(), SnapshotError> {
+    let path = path.to_owned();
+    blocking(move || {
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).open(&path).map_err(disk("making", &path))?;
+        if file.metadata().map_err(disk("reading", &path))?.len() > bytes {
+            file.set_len(0).map_err(disk("cutting", &path))?;
+        }
+        file.sync_all().map_err(disk("syncing", &path))
+    })
+    .await
+}
+
+async fn has_part(path: &Path, from: u64, part: &Part) -> Result<bool, SnapshotError> {
+    let (path, part) = (path.to_owned(), part.clone());
+    blocking(move || holds(&path, from, &part)).await
+}

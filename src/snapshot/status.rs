@@ -1,0 +1,151 @@
+//! What is known from outside of how the snapshots are.
+
+use super::error::SnapshotError;
+use super::manifest::Manifest;
+use super::take::Taken;
+use crate::model::TsMs;
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// The figures of one instant, for `/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Figures {
+    /// The epoch of this process.
+    pub epoch: u64,
+    /// The newest snapshot; 0 where there is none.
+    pub sequence: u64,
+    /// When it was begun, in ms since 1970 by the service's clock.
+    pub taken_ms: Option<u64>,
+    /// The size of the data directory in it.
+    pub bytes: u64,
+    /// How many files it has.
+    pub files: usize,
+    /// Snapshots taken since the start.
+    pub taken: u64,
+    /// Snapshots that failed since the start.
+    pub failed: u64,
+    /// The code and text of the last failure, if the last try failed.
+    pub error: Option<(&'static str, String)>,
+    /// Bytes uploaded since the start.
+    pub uploaded_bytes: u64,
+    /// Bytes that needed no upload since the start.
+    pub spared_bytes: u64,
+    /// How long the last one took, in ms.
+    pub took_ms: u64,
+    /// Whether a snapshot is being taken.
+    pub is_taking: bool,
+    /// A newer epoch writes under the prefix.
+    pub is_superseded: bool,
+}
+
+/// The metrics, and the figures behind the handle.
+pub(super) struct Report {
+    figures: Mutex<Figures>,
+    age: Gauge,
+    superseded: Gauge,
+    uploaded: Counter,
+    spared: Counter,
+    collected: Counter,
+    seconds: Histogram,
+}
+
+impl Report {
+    pub(super) fn new(epoch: u64, newest: Option<&Manifest>) -> Self {
+        describe();
+        let mut figures = Figures { epoch, ..Figures::default() };
+        if let Some(newest) = newest {
+            set_newest(&mut figures, newest);
+        }
+        Self {
+            figures: Mutex::new(figures),
+            age: gauge!("freqcap_snapshot_age_seconds"),
+            superseded: gauge!("freqcap_snapshot_superseded"),
+            uploaded: counter!("freqcap_snapshot_uploaded_bytes_total"),
+            spared: counter!("freqcap_snapshot_spared_bytes_total"),
+            collected: counter!("freqcap_snapshot_collected_objects_total"),
+            seconds: histogram!("freqcap_snapshot_seconds"),
+        }
+    }
+
+    pub(super) fn figures(&self) -> Figures {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Figures)) {
+        change(&mut self.figures.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn begun(&self) {
+        self.change(|figures| figures.is_taking = true);
+    }
+
+    pub(super) fn taken(&self, taken: &Taken) {
+        self.uploaded.increment(taken.uploaded_bytes);
+        self.spared.increment(taken.spared_bytes);
+        self.seconds.record(taken.took.as_secs_f64());
+        counter!("freqcap_snapshots_total", "result" => "ok").increment(1);
+        self.change(|figures| {
+            set_newest(figures, &taken.manifest);
+            figures.taken += 1;
+            figures.error = None;
+            figures.uploaded_bytes += taken.uploaded_bytes;
+            figures.spared_bytes += taken.spared_bytes;
+            figures.took_ms = u64::try_from(taken.took.as_millis()).unwrap_or(u64::MAX);
+            figures.is_taking = false;
+        });
+    }
+
+    pub(super) fn failed(&self, error: &SnapshotError) {
+        counter!("freqcap_snapshots_total", "result" => error.code()).increment(1);
+        self.change(|figures| {
+            figures.failed += 1;
+            figures.error = Some((error.code(), error.to_string()));
+            figures.is_taking = false;
+        });
+    }
+
+    pub(super) fn set_superseded(&self) {
+        self.superseded.set(1.0);
+        self.change(|figures| figures.is_superseded = true);
+    }
+
+    pub(super) fn collected(&self, objects: usize) {
+        self.collected.increment(objects as u64);
+    }
+
+    /// The age of the newest snapshot, looked at once a second.
+    pub(super) fn age(&self, now: TsMs) {
+        if let Some(taken_ms) = self.figures().taken_ms {
+            self.age.set(Duration::from_millis(now.0.saturating_sub(taken_ms)).as_secs_f64());
+        }
+    }
+}
+
+fn set_newest(figures: &mut Figures, manifest: &Manifest) {
+    figures.sequence = manifest.sequence;
+    figures.taken_ms = Some(manifest.taken_ms);
+    figures.bytes = manifest.bytes();
+    figures.files = manifest.files.len();
+}
+
+/// Says what the metrics mean.
+pub fn describe() {
+    describe_gauge!("freqcap_snapshot_age_seconds", Unit::Seconds, "Age of the newest snapshot in the bucket");
+    describe_gauge!("freqcap_snapshot_superseded", "1 once a newer process writes under this process' prefix");
+    describe_counter!("freqcap_snapshots_total", "Snapshots, by result: ok, or the code of the error");
+    describe_counter!("freqcap_snapshot_uploaded_bytes_total", Unit::Bytes, "Bytes uploaded for snapshots");
+    describe_counter!(
+        "freqcap_snapshot_spared_bytes_total",
+        Unit::Bytes,
+        "Bytes of snapshots that were in the bucket already"
+    );
+    describe_counter!("freqcap_snapshot_collected_objects_total", "Objects of old snapshots that were removed");
+    describe_histogram!(
+        "freqcap_snapshot_seconds",
+        Unit::Seconds,
+        "How long a snapshot took, from its checkpoint to its manifest"
+    );
+}
