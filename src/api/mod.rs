@@ -8,6 +8,7 @@ mod event;
 pub(crate) mod fuzz;
 mod operation;
 mod rule;
+mod snapshot;
 mod text;
 mod user;
 mod verdict;
@@ -19,6 +20,7 @@ pub use decision_answer::{
 pub use event::{BatchAnswer, Capped, EventAnswer, EventBody, EventError, EventsAnswer};
 pub use operation::{ProbeAnswer, StatusAnswer, VersionAnswer};
 pub use rule::{Mirrored, RuleAnswer, RuleBody, RuleReject, RulesAnswer, Source, read_rule};
+pub use snapshot::{SnapshotAnswer, SnapshotUnderWay, SnapshotsAnswer};
 pub use text::{IdText, InstantText};
 pub use user::{
     CallAnswer, Events, HeldEvent, KindAnswer, LogAnswer, Logs, Receipt, RuleExit, UserAnswer, UserCap, UserCaps,

@@ -20,6 +20,7 @@ mod resource;
 mod route;
 mod routes;
 mod server;
+mod starting;
 mod stream;
 
 pub use app::App;
@@ -32,3 +33,4 @@ pub use pieces::answer_bytes;
 pub use route::Scope;
 pub use routes::openapi_json;
 pub use server::serve;
+pub use starting::{StartProgress, StartStep, serve_starting};

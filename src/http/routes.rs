@@ -2,7 +2,7 @@
 
 use super::app::App;
 use super::problem::Problem;
-use super::resource::{cap, check, events, metrics, probes, reserve, rules, status, users};
+use super::resource::{cap, check, events, metrics, probes, reserve, rules, snapshots, status, users};
 use super::route::Access::{Open, Scope as Needs};
 use super::route::Class::{BodyThenRead, Light, Operation, Read, Write};
 use super::route::{Answer, Call, FastRoute, Route, Scope};
@@ -65,6 +65,8 @@ routes! {
     GET    "/rules/{id}"        getRule       rules::get,         Needs(Scope::RulesRead),  Light,        None;
     PUT    "/rules/{id}"        putRule       rules::put,         Needs(Scope::RulesWrite), Write,        None;
     DELETE "/rules/{id}"        deleteRule    rules::delete,      Needs(Scope::RulesWrite), Write,        None;
+    GET    "/snapshots"         listSnapshots snapshots::list,    Needs(Scope::Admin),      Light,        None;
+    POST   "/snapshots"         takeSnapshot  snapshots::take,    Needs(Scope::Admin),      Light,        None;
     GET    "/healthz"           getHealth     probes::healthz,    Open,                     Operation,    None;
     GET    "/readyz"            getReadiness  probes::readyz,     Open,                     Operation,    None;
     GET    "/metrics"           getMetrics    metrics::metrics,   Needs(Scope::Metrics),    Operation,    None;

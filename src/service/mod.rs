@@ -7,6 +7,7 @@ mod operation;
 mod process;
 mod readiness;
 mod rules;
+mod snapshots;
 mod status_board;
 mod users;
 
@@ -17,6 +18,7 @@ pub use operation::{NotReady, Operation, Unhealthy};
 pub use process::metrics as process_metrics;
 pub use readiness::{BackFill, Readiness};
 pub use rules::{ChangeError, Rules};
+pub use snapshots::{Snapshots, SnapshotsError};
 pub use status_board::StatusBoard;
 pub use users::Users;
 
@@ -32,6 +34,7 @@ pub struct Services {
     pub users: Users,
     pub rules: Rules,
     pub operation: Operation,
+    pub snapshots: Snapshots,
 }
 
 /// What the use cases need besides the shards.
@@ -42,11 +45,12 @@ pub struct ServiceParts {
     pub max_batch: usize,
     pub readiness: Readiness,
     pub status: StatusBoard,
+    pub snapshots: Snapshots,
 }
 
 impl Services {
     pub fn new(shards: &Shards, parts: ServiceParts) -> Self {
-        let ServiceParts { store, events, max_batch, readiness, status } = parts;
+        let ServiceParts { store, events, max_batch, readiness, status, snapshots } = parts;
         let (router, reader) = (shards.router(), shards.reader());
         Self {
             counting: Counting::new(router.clone(), events, max_batch),
@@ -54,6 +58,7 @@ impl Services {
             users: Users::new(router.clone(), reader.clone()),
             rules: Rules::new(shards.rulebook().clone(), router.clone()),
             operation: Operation::new(router.clone(), reader.clone(), store, readiness, status),
+            snapshots,
         }
     }
 }

@@ -46,6 +46,8 @@ impl Unhealthy {
 #[derive(Debug, Clone, Copy)]
 pub enum NotReady {
     Stopping,
+    /// What this process has is not what is counted by now.
+    Superseded,
     CatchingUp(BackFill),
 }
 
@@ -78,6 +80,9 @@ impl Operation {
         if self.readiness.is_draining() {
             return Err(NotReady::Stopping);
         }
+        if self.router.health().is_superseded() {
+            return Err(NotReady::Superseded);
+        }
         if !with_back_fill {
             return Ok(());
         }
@@ -97,7 +102,7 @@ impl Operation {
             None => "ok",
         };
         let mut parts = self.board.tell();
-        for absent in ["kafka", "mirror"] {
+        for absent in ["kafka", "mirror", "snapshots"] {
             parts.entry(absent).or_insert(Value::Null);
         }
         let clock = self.reader.clock().state();

@@ -3,6 +3,9 @@
 /// The code of an event that is refused, for something that is held of its user cannot be read.
 pub const ROW_UNREADABLE: &str = "row_unreadable";
 
+/// The code of everything that would write, once another process has taken over the store.
+pub const SUPERSEDED: &str = "superseded";
+
 /// Why events are not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -23,6 +26,8 @@ pub enum Refusal {
         "something that is held of the user cannot be read; the log of this process says more, and DELETE /users/{{user}} erases it"
     )]
     RowUnreadable,
+    #[error("another process has taken over the store under this prefix of the bucket: this one must be stopped")]
+    Superseded,
     #[error("the service is stopping")]
     Stopping,
 }
@@ -37,6 +42,7 @@ impl Refusal {
             Self::RowUnreadable => ROW_UNREADABLE,
             Self::ReadFailed => "store_read_failed",
             Self::ClockNotBelieved => "clock_not_believed",
+            Self::Superseded => SUPERSEDED,
             Self::Stopping => "stopping",
         }
     }
