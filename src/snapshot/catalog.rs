@@ -7,7 +7,8 @@ use crate::bucket::{Bucket, BucketError, Cause, Created, Object};
 use crate::model::TsMs;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -22,6 +23,8 @@ const CLAIM_BYTES_MAX: usize = 64 << 10;
 pub struct Catalog {
     pub(super) bucket: Bucket,
     pub(super) layout: Layout,
+    /// What was read of manifests that are listed: they never change, so each is read once.
+    read: Arc<Mutex<HashMap<u64, (Object, Details)>>>,
 }
 
 /// Which snapshot is meant.
@@ -107,7 +110,7 @@ impl Details {
 impl Catalog {
     /// The snapshots of the unit `unit`.
     pub fn new(bucket: Bucket, unit: &str) -> Self {
-        Self { bucket, layout: Layout::new(unit) }
+        Self { bucket, layout: Layout::new(unit), read: Arc::default() }
     }
 
     /// How the prefix is called in messages.
@@ -125,7 +128,7 @@ impl Catalog {
         let claims = self.claims().await?;
         for (sequence, _) in self.numbered(&self.layout.manifests()).await?.into_iter().rev() {
             let manifest = self.read(sequence).await?;
-            if !is_void(&manifest, &claims) {
+            if !is_void(manifest.epoch, manifest.sequence, &claims) {
                 return Ok(Some(manifest));
             }
         }
@@ -159,7 +162,7 @@ impl Catalog {
         let listed = self.numbered(&self.layout.manifests()).await?;
         for (older, _) in listed.into_iter().rev().filter(|(older, _)| *older < sequence) {
             match self.read(older).await {
-                Ok(manifest) if !is_void(&manifest, &claims) => return Ok(Some(manifest)),
+                Ok(manifest) if !is_void(manifest.epoch, manifest.sequence, &claims) => return Ok(Some(manifest)),
                 Err(error) if !error.is_of_the_snapshot() => return Err(error),
                 Ok(_) | Err(_) => {}
             }
@@ -171,12 +174,15 @@ impl Catalog {
     pub async fn list(&self) -> Result<Vec<Summary>, SnapshotError> {
         let claims = self.claims().await?;
         let listed = self.numbered(&self.layout.manifests()).await?;
-        let manifests = self.read_all(listed.iter().map(|(sequence, _)| *sequence)).await;
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).retain(|sequence, (read, _)| {
+            listed.binary_search_by_key(sequence, |(listed, _)| *listed).is_ok_and(|at| listed[at].1 == *read)
+        });
+        let all_details = self.all_details(&listed).await;
         let mut summaries = Vec::new();
-        for ((sequence, object), manifest) in listed.into_iter().zip(manifests) {
-            let state = match manifest {
-                Ok(manifest) if is_void(&manifest, &claims) => State::Void(Details::of(&manifest)),
-                Ok(manifest) => State::Listed(Details::of(&manifest)),
+        for ((sequence, object), details) in listed.into_iter().zip(all_details) {
+            let state = match details {
+                Ok(details) if is_void(details.epoch, sequence, &claims) => State::Void(details),
+                Ok(details) => State::Listed(details),
                 // Removed since it was listed.
                 Err(SnapshotError::NoSnapshot(_)) => continue,
                 Err(error @ SnapshotError::Bucket(_)) => return Err(error),
@@ -197,20 +203,31 @@ impl Catalog {
         Manifest::decode(&object, sequence, &bytes)
     }
 
-    /// Several manifests, in the order asked for.
-    pub(super) async fn read_all(&self, sequences: impl Iterator<Item = u64>) -> Vec<Result<Manifest, SnapshotError>> {
+    /// What is in each of the snapshots, in their order. A manifest is let go of once it was read: together they are large.
+    async fn all_details(&self, listed: &[(u64, Object)]) -> Vec<Result<Details, SnapshotError>> {
         let permits = Arc::new(Semaphore::new(READS_AT_ONCE));
         let mut reads = JoinSet::new();
-        for (place, sequence) in sequences.enumerate() {
+        for (place, (sequence, object)) in listed.iter().cloned().enumerate() {
             let (catalog, permits) = (self.clone(), permits.clone());
             reads.spawn(async move {
                 let _permit = permits.acquire().await;
-                (place, catalog.read(sequence).await)
+                (place, catalog.details(sequence, object).await)
             });
         }
         let mut found = reads.join_all().await;
         found.sort_by_key(|(place, _)| *place);
-        found.into_iter().map(|(_, manifest)| manifest).collect()
+        found.into_iter().map(|(_, details)| details).collect()
+    }
+
+    async fn details(&self, sequence: u64, object: Object) -> Result<Details, SnapshotError> {
+        let known = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(&sequence).cloned();
+        if let Some((_, details)) = known.filter(|(read, _)| *read == object) {
+            return Ok(details);
+        }
+        let details = Details::of(&self.read(sequence).await?);
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.insert(sequence, (object, details.clone()));
+        Ok(details)
     }
 
     /// The numbered objects of a folder, in order.
@@ -265,14 +282,13 @@ impl Claim {
 }
 
 /// Whether a later epoch had begun, after an earlier snapshot, when this one was written.
-pub(super) fn is_void(manifest: &Manifest, claims: &[Claim]) -> bool {
-    claims.iter().any(|claim| claim.epoch > manifest.epoch && manifest.sequence > claim.after)
+pub(super) fn is_void(epoch: u64, sequence: u64, claims: &[Claim]) -> bool {
+    claims.iter().any(|claim| claim.epoch > epoch && sequence > claim.after)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::manifest::tests::manifest;
 
     #[test]
     fn what_an_older_epoch_writes_after_a_newer_began_is_void() {
@@ -287,8 +303,7 @@ mod tests {
             (3, 21, true),
             (4, 21, false),
         ] {
-            let manifest = Manifest { epoch, sequence, ..manifest() };
-            assert_eq!(is_void(&manifest, &claims), void, "epoch {epoch}, snapshot {sequence}");
+            assert_eq!(is_void(epoch, sequence, &claims), void, "epoch {epoch}, snapshot {sequence}");
         }
     }
 }

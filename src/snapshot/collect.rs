@@ -3,14 +3,14 @@
 //! Only the current epoch collects. Manifests go first, so that none ever names what is gone; then the objects that no manifest
 //! names, that no snapshot under way may name, and that are older than any upload under way. What is gone already is removed.
 
-use super::catalog::{Catalog, is_void};
+use super::catalog::is_void;
 use super::error::SnapshotError;
 use super::manifest::Manifest;
 use super::plan::Known;
 use super::steps::{Step, Steps};
 use super::writer::Writer;
-use crate::bucket::{BucketClock, Object};
-use std::collections::HashSet;
+use crate::bucket::Object;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +26,17 @@ pub(super) struct Collector {
     pub keep: Duration,
     /// How old an object must be that no manifest names: older than any upload under way.
     pub unnamed: Duration,
+    pub seen: tokio::sync::Mutex<Seen>,
     pub steps: Steps,
+}
+
+/// What stays of the manifests, and what goes.
+#[derive(Debug, Default)]
+struct Manifests {
+    kept: BTreeSet<u64>,
+    old: Vec<Object>,
+    /// One that stays cannot be read.
+    is_blind: bool,
 }
 
 /// What was removed.
@@ -37,65 +47,105 @@ pub(super) struct Collected {
     pub bytes: u64,
 }
 
+/// What manifests name, so that each is read once. They never change.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// By number: which epoch it is of.
+    epochs: BTreeMap<u64, u64>,
+    /// Of each object the last manifest that names it.
+    objects: HashMap<String, u64>,
+}
+
+impl Seen {
+    fn add(&mut self, manifest: &Manifest) {
+        self.epochs.insert(manifest.sequence, manifest.epoch);
+        for object in manifest.objects() {
+            let last = self.objects.entry(object.to_owned()).or_default();
+            *last = manifest.sequence.max(*last);
+        }
+    }
+
+    /// Forgets what only older manifests name.
+    fn keep(&mut self, kept: &BTreeSet<u64>) {
+        let oldest = kept.first().copied().unwrap_or(u64::MAX);
+        self.epochs.retain(|sequence, _| kept.contains(sequence));
+        self.objects.retain(|_, last| *last >= oldest);
+    }
+}
+
 impl Collector {
     pub(super) async fn collect(&self) -> Result<Collected, SnapshotError> {
         let writer = &self.writer;
-        let catalog = &writer.catalog;
         writer.check().await?;
-        let (kept, old) = self.manifests(catalog, &writer.clock).await?;
+        let mut seen = self.seen.lock().await;
+        let Manifests { kept, old, is_blind } = self.manifests(&mut seen).await?;
         let mut collected = Collected { snapshots: old.len(), ..Collected::default() };
         self.remove(old).await?;
         self.steps.reached(Step::ManifestsCollected)?;
-        let Some(kept) = kept else {
+        if is_blind {
             // What a manifest names that cannot be read is unknown: nothing is removed until it is too old itself.
             return Ok(collected);
-        };
-        let garbage = self.garbage(catalog, &kept).await?;
+        }
+        seen.keep(&kept);
+        let garbage = self.garbage(&seen).await?;
         collected.objects = garbage.len();
         collected.bytes = garbage.iter().map(|object| object.bytes).sum();
         self.remove(garbage).await?;
-        self.claims(catalog, &kept).await?;
+        self.claims(&seen).await?;
         Ok(collected)
     }
 
-    /// The manifests that stay, and the objects of those that go. `None` in place of the first if one that stays cannot be
-    /// read.
-    async fn manifests(
-        &self,
-        catalog: &Catalog,
-        clock: &BucketClock,
-    ) -> Result<(Option<Vec<Manifest>>, Vec<Object>), SnapshotError> {
+    /// Which manifests stay, and the objects of those that go.
+    async fn manifests(&self, seen: &mut Seen) -> Result<Manifests, SnapshotError> {
+        let catalog = &self.writer.catalog;
         let claims = catalog.claims().await?;
         let listed = catalog.numbered(&catalog.layout.manifests()).await?;
-        let read = catalog.read_all(listed.iter().map(|(sequence, _)| *sequence)).await;
-        let newest = read.iter().rposition(|manifest| matches!(manifest, Ok(manifest) if !is_void(manifest, &claims)));
-        let (mut kept, mut old, mut is_blind) = (Vec::new(), Vec::new(), false);
-        for (place, ((_, object), manifest)) in listed.into_iter().zip(read).enumerate() {
-            let is_old = clock.age(object.modified_ms) > self.keep && newest.is_some_and(|newest| place < newest);
-            match manifest {
-                // A try of a stale writer may be under way, but what it uploads is garbage in any case.
-                Ok(manifest) if is_old || is_void(&manifest, &claims) => old.push(object),
-                Ok(manifest) => kept.push(manifest),
-                Err(SnapshotError::NoSnapshot(_)) => {}
-                Err(SnapshotError::Damaged { .. }) if is_old => old.push(object),
-                Err(error @ SnapshotError::Damaged { .. }) => {
-                    tracing::warn!(%error, "no garbage is collected while a manifest cannot be read");
-                    is_blind = true;
+        let mut found = Manifests::default();
+        let mut newest_is_kept = false;
+        for (sequence, object) in listed.into_iter().rev() {
+            if !seen.epochs.contains_key(&sequence) {
+                match catalog.read(sequence).await {
+                    // What a stale writer uploads is garbage, whoever wants it.
+                    Ok(manifest) if is_void(manifest.epoch, sequence, &claims) => {
+                        found.old.push(object);
+                        continue;
+                    }
+                    Ok(manifest) => seen.add(&manifest),
+                    Err(SnapshotError::NoSnapshot(_)) => continue,
+                    Err(error @ SnapshotError::Damaged { .. }) if !self.is_old(&object) || !newest_is_kept => {
+                        tracing::warn!(%error, "no garbage is collected while a manifest cannot be read");
+                        found.is_blind = true;
+                        continue;
+                    }
+                    Err(SnapshotError::Damaged { .. }) => {}
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
+            }
+            if self.is_old(&object) && newest_is_kept {
+                found.old.push(object);
+            } else {
+                found.kept.insert(sequence);
+                newest_is_kept = true;
             }
         }
-        Ok(((!is_blind).then_some(kept), old))
+        Ok(found)
     }
 
-    async fn garbage(&self, catalog: &Catalog, kept: &[Manifest]) -> Result<Vec<Object>, SnapshotError> {
+    fn is_old(&self, manifest: &Object) -> bool {
+        self.writer.clock.age(manifest.modified_ms) > self.keep
+    }
+
+    async fn garbage(&self, seen: &Seen) -> Result<Vec<Object>, SnapshotError> {
+        let Writer { catalog, clock, .. } = &*self.writer;
         let mut listed = catalog.bucket.list(&catalog.layout.files()).await?;
         listed.extend(catalog.bucket.list(&catalog.layout.pieces()).await?);
-        let clock = &self.writer.clock;
         {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            let named: HashSet<&str> = kept.iter().flat_map(Manifest::objects).chain(known.objects()).collect();
-            listed.retain(|object| !named.contains(object.name.as_str()));
+            let known: HashSet<&str> = known.objects().collect();
+            listed.retain(|object| {
+                let name = object.name.as_str();
+                !seen.objects.contains_key(name) && !known.contains(name)
+            });
         }
         listed.extend(catalog.bucket.list("probe").await?);
         listed.retain(|object| clock.age(object.modified_ms) > self.unnamed);
@@ -103,8 +153,9 @@ impl Collector {
     }
 
     /// The claims and leases of epochs before the oldest manifest say nothing any more. The newest claim stays.
-    async fn claims(&self, catalog: &Catalog, kept: &[Manifest]) -> Result<(), SnapshotError> {
-        let oldest = kept.iter().map(|manifest| manifest.epoch).min().unwrap_or(0).min(self.writer.epoch);
+    async fn claims(&self, seen: &Seen) -> Result<(), SnapshotError> {
+        let catalog = &self.writer.catalog;
+        let oldest = seen.epochs.values().min().copied().unwrap_or(0).min(self.writer.epoch);
         let mut old = Vec::new();
         for folder in [catalog.layout.epochs(), catalog.layout.leases()] {
             let numbered = catalog.numbered(&folder).await?;

@@ -182,12 +182,15 @@ async fn take(
     stop: &CancellationToken,
 ) -> Result<Summary, Arc<SnapshotError>> {
     report.begun();
-    match taker.take((options.now)(), longest, stop).await {
+    let taken = taker.take((options.now)(), longest, stop).await;
+    let uploaded_bytes = taker.take_sent();
+    report.uploaded(uploaded_bytes);
+    match taken {
         Ok(taken) => {
             report.taken(&taken);
             report.age((options.now)());
             let (sequence, took) = (taken.manifest.sequence, taken.took);
-            tracing::debug!(sequence, uploaded_bytes = taken.uploaded_bytes, ?took, "took a snapshot");
+            tracing::debug!(sequence, uploaded_bytes, ?took, "took a snapshot");
             let state = State::Listed(Details::of(&taken.manifest));
             Ok(Summary { sequence, written_ms: taken.manifest.taken_ms, state })
         }
@@ -222,6 +225,7 @@ impl Collection {
             known: taker.known(),
             keep: options.keep,
             unnamed: options.unnamed,
+            seen: tokio::sync::Mutex::default(),
             steps: options.steps.clone(),
         };
         Self {

@@ -82,8 +82,13 @@ impl Report {
         self.change(|figures| figures.is_taking = true);
     }
 
+    /// Whatever became of the snapshot.
+    pub(super) fn uploaded(&self, bytes: u64) {
+        self.uploaded.increment(bytes);
+        self.change(|figures| figures.uploaded_bytes += bytes);
+    }
+
     pub(super) fn taken(&self, taken: &Taken) {
-        self.uploaded.increment(taken.uploaded_bytes);
         self.spared.increment(taken.spared_bytes);
         self.seconds.record(taken.took.as_secs_f64());
         counter!("freqcap_snapshots_total", "result" => "ok").increment(1);
@@ -91,7 +96,6 @@ impl Report {
             set_newest(figures, &taken.manifest);
             figures.taken += 1;
             figures.error = None;
-            figures.uploaded_bytes += taken.uploaded_bytes;
             figures.spared_bytes += taken.spared_bytes;
             figures.took_ms = u64::try_from(taken.took.as_millis()).unwrap_or(u64::MAX);
             figures.is_taking = false;

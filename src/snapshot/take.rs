@@ -18,6 +18,7 @@ use crate::random::random_id;
 use bytes::Bytes;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -35,6 +36,8 @@ pub(super) struct Taker {
     mark: Mark,
     known: Arc<Mutex<Known>>,
     has_base: bool,
+    /// Bytes that were uploaded and not yet reported, whatever became of their snapshot.
+    sent: Arc<AtomicU64>,
     steps: Steps,
 }
 
@@ -42,7 +45,6 @@ pub(super) struct Taker {
 #[derive(Debug, Clone)]
 pub(super) struct Taken {
     pub manifest: Manifest,
-    pub uploaded_bytes: u64,
     /// What was in the bucket already.
     pub spared_bytes: u64,
     pub took: Duration,
@@ -58,12 +60,17 @@ impl Taker {
     ) -> Result<Self, SnapshotError> {
         let missing = || SnapshotError::Internal("the data directory is not attached to its snapshots".to_owned());
         let mark = Mark::read(&dir)?.filter(|mark| mark.epoch == writer.epoch).ok_or_else(missing)?;
-        Ok(Self { writer, source, dir, mark, known: Arc::default(), has_base: false, steps })
+        Ok(Self { writer, source, dir, mark, known: Arc::default(), has_base: false, sent: Arc::default(), steps })
     }
 
     /// Objects that the next snapshot may name without uploading them.
     pub(super) fn known(&self) -> Arc<Mutex<Known>> {
         self.known.clone()
+    }
+
+    /// Bytes uploaded since this was last asked.
+    pub(super) fn take_sent(&self) -> u64 {
+        self.sent.swap(0, Ordering::Relaxed)
     }
 
     /// One snapshot, given up after `longest`.
@@ -104,8 +111,7 @@ impl Taker {
         self.steps.reached(Step::Uploaded)?;
         let manifest = self.publish(now, checkpoint, files).await?;
         self.known.lock().unwrap_or_else(PoisonError::into_inner).keep(&manifest);
-        let uploaded_bytes = manifest.bytes() - planned_bytes;
-        Ok(Taken { uploaded_bytes, spared_bytes: planned_bytes, took: begun.elapsed(), manifest })
+        Ok(Taken { spared_bytes: planned_bytes, took: begun.elapsed(), manifest })
     }
 
     /// The files of the snapshot that the directory stands at are in the bucket: they need not be uploaded again.
@@ -158,12 +164,14 @@ impl Taker {
             };
             let (bucket, permits) = (self.writer.catalog.bucket.clone(), permits.clone());
             let (known, stop, steps) = (self.known.clone(), stop.clone(), self.steps.clone());
+            let sent = self.sent.clone();
             uploads.spawn(async move {
                 let _permit = permits.acquire().await;
                 if stop.is_cancelled() {
                     return Err(SnapshotError::Stopped);
                 }
                 let part = upload(&bucket, &wanted, &stop).await?;
+                sent.fetch_add(part.bytes, Ordering::Relaxed);
                 file.bytes += part.bytes;
                 file.parts.push(part);
                 known.lock().unwrap_or_else(PoisonError::into_inner).add(file.clone());

@@ -112,9 +112,7 @@ impl Writer {
         let mut wait = Wait { since: Instant::now(), seen: None };
         loop {
             let error = match attempt(&catalog, options, local, &mut wait).await {
-                Ok(Attempt::Began(claim, after, clock)) => {
-                    return Self::begin(catalog, options, claim, after, clock).await;
-                }
+                Ok(Attempt::Began(begun)) => return Self::begin(catalog, options, *begun).await,
                 Ok(Attempt::Held(by, epoch)) => {
                     tell(Waiting::Lease { by: by.clone(), epoch });
                     SnapshotError::LeaseHeld { by, epoch }
@@ -137,14 +135,8 @@ impl Writer {
         }
     }
 
-    async fn begin(
-        catalog: Catalog,
-        options: &WriterOptions,
-        claim: Claim,
-        began_after: Option<Manifest>,
-        clock: BucketClock,
-    ) -> Result<Self, SnapshotError> {
-        let Claim { epoch, nonce, holder, after, .. } = claim;
+    async fn begin(catalog: Catalog, options: &WriterOptions, begun: Begun) -> Result<Self, SnapshotError> {
+        let Begun { claim: Claim { epoch, nonce, holder, after, .. }, after: began_after, clock } = begun;
         tracing::info!(epoch, after, prefix = catalog.prefix(), "began an epoch of snapshots");
         let lease = Lease { epoch, nonce, holder, released: false };
         // The claim is as good as a first renewal.
@@ -161,6 +153,11 @@ impl Writer {
     /// Our epoch.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// The snapshots of its prefix.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     /// The newest snapshot when the epoch began: what an empty data directory is restored from.
@@ -207,8 +204,15 @@ impl Writer {
     }
 }
 
+/// An epoch that was just begun.
+struct Begun {
+    claim: Claim,
+    after: Option<Manifest>,
+    clock: BucketClock,
+}
+
 enum Attempt {
-    Began(Claim, Option<Manifest>, BucketClock),
+    Began(Box<Begun>),
     Held(String, u64),
     Lost,
 }
@@ -248,7 +252,11 @@ async fn attempt(
         holder: options.holder.clone(),
         after: newest.as_ref().map_or(0, |newest| newest.sequence),
     };
-    Ok(if catalog.claim(&claim).await? { Attempt::Began(claim, newest, clock) } else { Attempt::Lost })
+    if catalog.claim(&claim).await? {
+        Ok(Attempt::Began(Box::new(Begun { claim, after: newest, clock })))
+    } else {
+        Ok(Attempt::Lost)
+    }
 }
 
 /// Whether the lease of a claim still holds: by the bucket's clock, or, should that clock jump, because it is seen to be

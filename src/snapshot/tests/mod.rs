@@ -1,6 +1,7 @@
 //! Tests of snapshots on stores in memory and in directories.
 
 mod collecting;
+mod failing;
 mod racing;
 mod restoring;
 mod store;
@@ -26,6 +27,9 @@ struct Place {
 
 impl Place {
     fn in_memory() -> Self {
+        if let Some(place) = Self::on_server() {
+            return place;
+        }
         Self::on(Arc::new(InMemory::new()))
     }
 
@@ -34,7 +38,18 @@ impl Place {
         Self { root: tempfile::tempdir().unwrap(), bucket: bucket.with_call_timeout(Duration::from_secs(2)) }
     }
 
+    /// `FREQCAP_TEST_BUCKET=s3://bucket` runs the same on a server, under a prefix of its own.
+    fn on_server() -> Option<Self> {
+        let url = std::env::var("FREQCAP_TEST_BUCKET").ok()?;
+        let url = format!("{url}/{}", crate::random::random_id()).parse().unwrap();
+        let bucket = crate::bucket::open(&url, crate::bucket::Access::Write).unwrap();
+        Some(Self { root: tempfile::tempdir().unwrap(), bucket })
+    }
+
     fn in_directory() -> Self {
+        if let Some(place) = Self::on_server() {
+            return place;
+        }
         let root = tempfile::tempdir().unwrap();
         let url = format!("file://{}/bucket", root.path().display()).parse().unwrap();
         let bucket = crate::bucket::open(&url, crate::bucket::Access::Write).unwrap();
@@ -62,7 +77,8 @@ impl Place {
         let id = store.id();
         let is_new = !options.dir.join(MARK).exists();
         let local = if is_new { Local::Nothing } else { Local::Store(&options.dir, &id) };
-        let writer = self.acquire(local).await?;
+        // The process before is dead, or has given way: its lease need not be waited for.
+        let writer = self.acquire_as(&WriterOptions { takeover: true, ..quick("one") }, local).await?;
         std::fs::create_dir_all(&options.dir).unwrap();
         writer.attach(&options.dir, &id)?;
         Snapshots::new(writer, Arc::new(store.clone()), options)
@@ -106,10 +122,11 @@ impl Running {
     }
 }
 
-/// A lease that a test can wait for.
+/// A lease that a test can wait for. Servers tell whole seconds only.
 fn quick(holder: &str) -> WriterOptions {
+    let is_server = std::env::var_os("FREQCAP_TEST_BUCKET").is_some();
     WriterOptions {
-        lease: Duration::from_millis(600),
+        lease: Duration::from_millis(if is_server { 3_000 } else { 600 }),
         renew: Duration::from_millis(100),
         wait_max: Some(Duration::from_secs(20)),
         ..WriterOptions::new(holder.to_owned())

@@ -46,7 +46,7 @@ async fn the_snapshot_that_is_asked_for_comes_back() {
     let restored = restore(&catalog, first.clone(), &into).await.unwrap();
     assert_eq!((restored.manifest, restored.passed_over.len()), (first.clone(), 0));
     assert_eq!(files_in(&place.dir("first")), states[0]);
-    let told = told.lock().unwrap();
+    let told = told.lock().unwrap().clone();
     let last = told.iter().max_by_key(|progress| (progress.bytes_done, progress.objects_done)).unwrap();
     assert_eq!((last.bytes_done, last.objects_done), (first.bytes(), first.objects().count() as u64));
     assert_eq!((last.bytes, last.objects), (last.bytes_done, last.objects_done));
