@@ -35,14 +35,26 @@ pub(super) struct Admin {
 }
 
 impl Admin {
-    pub(super) fn start(app: &Arc<App>, addr: SocketAddr, server: &ServerOptions) -> Result<Self, AdminError> {
+    /// On a listener that is bound already, or on the address.
+    pub(super) fn start(
+        app: &Arc<App>,
+        addr: SocketAddr,
+        bound: Option<std::net::TcpListener>,
+        server: &ServerOptions,
+    ) -> Result<Self, AdminError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .max_blocking_threads(4)
             .enable_all()
             .build()
             .map_err(AdminError::Runtime)?;
         let cannot_listen = |source| AdminError::Listen { addr, source };
-        let listener = runtime.block_on(TcpListener::bind(addr)).map_err(cannot_listen)?;
+        let listener = runtime.block_on(async {
+            match bound {
+                Some(bound) => TcpListener::from_std(bound),
+                None => TcpListener::bind(addr).await,
+            }
+        });
+        let listener = listener.map_err(cannot_listen)?;
         let addr = listener.local_addr().map_err(cannot_listen)?;
         tracing::info!("probes and metrics also at http://{addr}");
         let options = ServerOptions { max_connections: CONNECTIONS, header_memory: HEADER_MEMORY, ..server.clone() };

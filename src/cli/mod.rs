@@ -14,6 +14,9 @@ mod options;
 mod reference;
 mod replay;
 pub mod serve;
+mod signals;
+mod snapshots;
+mod starting;
 mod verify;
 
 use crate::config::{Config, ConfigError, Flags};
@@ -94,6 +97,7 @@ impl CliError {
             | Self::Telemetry(_)
             | Self::Backtest(BacktestError::Config(_) | BacktestError::Rules(_)) => 2,
             Self::Serve(serve::ServeError::Open(_)) | Self::Clock(_) => 2,
+            Self::Serve(serve::ServeError::Snapshots(why)) => why.exit_code(),
             Self::Compact(compact::CompactError::Config(_) | compact::CompactError::Open(_)) => 2,
             Self::Verify(_) => 2,
             Self::Replay(ReplayError::Config(_) | ReplayError::Url(_) | ReplayError::ShiftOfStdin) => 2,
@@ -130,7 +134,10 @@ impl Command {
             Self::Serve(flags) => {
                 let config = Config::load(&flags)?;
                 telemetry::install_log(&config.service.log, config.service.log_format)?;
-                serve::run(serve::ServeOptions::new(&config)?)?;
+                match serve::run(serve::ServeOptions::new(&config)?) {
+                    Err(serve::ServeError::Snapshots(snapshots::SnapshotsError::Stopped)) => {}
+                    served => served?,
+                }
             }
             Self::Replay(args) => return Ok(replay::run(&args)?),
             Self::Backtest(args) => return Ok(backtest::run(&args)?),

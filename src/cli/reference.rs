@@ -1,7 +1,7 @@
 //! `freqcap reference`: every setting, metric and error code as Markdown, made from the code. `docs/reference` holds what it
 //! prints; a test compares the two.
 
-use crate::{http, kafka, mirror, service, shard};
+use crate::{http, kafka, mirror, service, shard, snapshot};
 use clap::{Arg, Command};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use std::collections::BTreeMap;
@@ -89,6 +89,7 @@ fn metrics_by_name() -> BTreeMap<String, (&'static str, String)> {
         shard::describe_metrics();
         mirror::describe_metrics();
         kafka::describe_metrics();
+        snapshot::describe_metrics();
     });
     let mut said = said.0.into_inner().unwrap_or_else(PoisonError::into_inner);
     for (name, kind, help) in service::process_metrics() {
@@ -102,7 +103,7 @@ fn metrics_page() -> String {
         "# Metrics\n\n\
          Made from the code by `freqcap reference metrics`. `GET /metrics` has them in Prometheus' text form, each with its \
          help. A metric appears once there is something to tell: those of the mirror with `--redis`, those of Kafka with \
-         `--kafka-brokers`. Times are in seconds.\n\n\
+         `--kafka-brokers`, those of snapshots with `--snapshots`. Times are in seconds.\n\n\
          | metric | type | meaning |\n| --- | --- | --- |\n",
     );
     for (name, (kind, help)) in metrics_by_name() {

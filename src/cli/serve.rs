@@ -1,5 +1,8 @@
 //! `freqcap serve`: opens the store, starts the shards, the mirror, the Kafka adapter and the server, and ends them in order.
 
+use super::signals::Signals;
+use super::snapshots::{self, Before, SnapshotsError, Superseding};
+use super::starting::{Bound, Starting, StartingError};
 use super::{admin, memory};
 use crate::clock::Clock;
 use crate::config::MemoryPlan;
@@ -20,7 +23,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Threads that may wait for the disk beside those of reads: for a change of the rules, and for what is asked of the service.
@@ -47,6 +49,8 @@ pub struct ServeOptions {
     pub kafka: Option<kafka::Options>,
     /// `None`: nothing is told to Kafka.
     pub output: Option<kafka::OutputOptions>,
+    /// `None`: no snapshots.
+    pub snapshots: Option<snapshots::Options>,
     /// How long requests are still taken after SIGTERM, while `/readyz` says that they should go elsewhere.
     pub drain: Duration,
     /// Ends the process, with an error, once only a restart helps.
@@ -70,6 +74,10 @@ pub enum ServeError {
     Kafka(#[from] KafkaError),
     #[error(transparent)]
     Admin(#[from] admin::AdminError),
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotsError),
+    #[error(transparent)]
+    Starting(#[from] StartingError),
     #[error("{0}: this process has ended to be started again (--exit-when-poisoned)")]
     Poisoned(String),
     #[error("starting the service: {0}")]
@@ -82,7 +90,23 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     memory::announce(&options.memory);
     options.server.max_connections = options.server.max_connections.min(connections_that_fit());
     let metrics = telemetry::install_metrics()?;
+    let (before, starting) = match options.snapshots.take() {
+        Some(snapshots) => {
+            let starting = Starting::begin(options.listen, options.admin_listen, metrics.clone())?;
+            let before = Before::prepare(snapshots, starting.progress.clone(), CancellationToken::new());
+            (Some(before?), Some(starting))
+        }
+        None => (None, None),
+    };
     let store = Arc::new(Store::open(&options.store)?);
+    let snapshots = match before.map(|before| before.attach(&store)).transpose() {
+        Ok(snapshots) => snapshots,
+        Err(error) => {
+            store.close()?;
+            return Err(error.into());
+        }
+    };
+    let bound = starting.map(Starting::end);
     let clock = Clock::system();
     let shards = Shards::start(store.clone(), &options.policy, options.rules, clock.clone(), &options.shards)?;
     let mut readiness = Readiness::default();
@@ -138,18 +162,28 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     if let Some(mirror) = &mirror {
         status.add("mirror", mirror_status(mirror.handle()));
     }
+    let calls = snapshots.as_ref().map(|snapshots| snapshots.calls().clone()).unwrap_or_default();
     let parts = ServiceParts {
         store: store.clone(),
         events: options.events,
         max_batch: options.limits.max_batch,
         readiness: readiness.clone(),
         status: status.clone(),
+        snapshots: calls.clone(),
     };
+    status.add("snapshots", move || calls.status());
     let services = Services::new(&shards, parts);
     let app = Arc::new(App::new(services, options.limits, metrics.clone(), background.handle().clone()));
     memory::publish(options.memory, &status, &app, &store);
     drop(status);
-    let admin = options.admin_listen.map(|listen| admin::Admin::start(&app, listen, &options.server)).transpose()?;
+    let (listener, admin_listener) = match bound {
+        Some(Bound { listen, admin }) => (Some(listen), admin),
+        None => (None, None),
+    };
+    let admin = options
+        .admin_listen
+        .map(|listen| admin::Admin::start(&app, listen, admin_listener, &options.server))
+        .transpose()?;
     let served = runtime.block_on(async {
         tokio::spawn(drain_histograms(metrics.clone()));
         let stop_mirror = CancellationToken::new();
@@ -157,13 +191,22 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
             tokio::spawn(hear_redis(mirror.handle(), clock.clone()));
         }
         let mirror = mirror.map(|mirror| background.spawn(mirror.run(stop_mirror.clone())));
-        let ends = Ends::of(kafka.as_ref());
+        let ends = Ends::of(kafka.as_ref(), snapshots.as_ref().map(snapshots::Beside::stopped));
         let poisoned = Arc::new(OnceLock::new());
         if options.exit_when_poisoned {
             let health = shards.router().health().clone();
             tokio::spawn(end_when_poisoned(health, poisoned.clone(), ends.poisoned.clone()));
         }
-        let served = serve(app, readiness, options.listen, &options.server, options.drain, ends).await;
+        let taking = snapshots.map(|snapshots| {
+            let superseding = Superseding {
+                health: shards.router().health().clone(),
+                mirror: mirror.as_ref().map(tokio::task::JoinHandle::abort_handle),
+                kafka: ends.stop.clone(),
+            };
+            snapshots.begin(clock.clone(), superseding)
+        });
+        let place = Place { listen: options.listen, bound: listener, server: &options.server, drain: options.drain };
+        let (served, stopped_at) = serve(app, readiness, place, ends).await;
         // What it still counts is mirrored, too.
         let pulled = kafka.map_or(Ok(()), kafka::Running::stop);
         stop_mirror.cancel();
@@ -172,9 +215,14 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
             output.stop();
         }
         if let Some(mirror) = mirror
-            && mirror.await.is_err()
+            && mirror.await.is_err_and(|error| error.is_panic())
         {
             tracing::error!("the mirror ended by a panic");
+        }
+        // Everything that was acknowledged is in the store by now, and nothing more comes.
+        if let Some(taking) = taking {
+            let runtime = taking.end(stopped_at).await;
+            runtime.shutdown_background();
         }
         match poisoned.get() {
             Some(why) => Err(ServeError::Poisoned(String::clone(why))),
@@ -232,13 +280,15 @@ struct Ends {
     failed: CancellationToken,
     /// Cancelled where only a restart helps, and the process is to end then.
     poisoned: CancellationToken,
+    /// Cancelled by the first signal since the start, where that took long.
+    told: Option<CancellationToken>,
 }
 
 impl Ends {
-    fn of(kafka: Option<&kafka::Running>) -> Self {
+    fn of(kafka: Option<&kafka::Running>, told: Option<CancellationToken>) -> Self {
         let none = || (CancellationToken::new(), CancellationToken::new());
         let (stop, failed) = kafka.map_or_else(none, |kafka| (kafka.stop_token(), kafka.failed_token()));
-        Self { stop, failed, poisoned: CancellationToken::new() }
+        Self { stop, failed, poisoned: CancellationToken::new(), told }
     }
 }
 
@@ -291,22 +341,44 @@ async fn drain_histograms(metrics: PrometheusHandle) {
     }
 }
 
-async fn serve(
+/// Where and how requests are taken.
+struct Place<'a> {
+    listen: SocketAddr,
+    /// Listened on already, by who answered while the service started.
+    bound: Option<std::net::TcpListener>,
+    server: &'a ServerOptions,
+    drain: Duration,
+}
+
+/// Serves until the end. Also says since when no requests were taken.
+async fn serve(app: Arc<App>, readiness: Readiness, place: Place<'_>, ends: Ends) -> (Result<(), ServeError>, Instant) {
+    let stopped_at = OnceLock::new();
+    let served = serve_until(app, readiness, place, ends, &stopped_at).await;
+    (served, stopped_at.get().copied().unwrap_or_else(Instant::now))
+}
+
+async fn serve_until(
     app: Arc<App>,
     readiness: Readiness,
-    listen: SocketAddr,
-    server: &ServerOptions,
-    drain: Duration,
+    place: Place<'_>,
     ends: Ends,
+    stopped_at: &OnceLock<Instant>,
 ) -> Result<(), ServeError> {
+    let Place { listen, bound, server, drain } = place;
     let mut signals = Signals::new().map_err(ServeError::Runtime)?;
     let cannot_listen = |source| ServeError::Listen { addr: listen, source };
-    let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
+    let listener = match bound {
+        Some(bound) => TcpListener::from_std(bound),
+        None => TcpListener::bind(listen).await,
+    };
+    let listener = listener.map_err(cannot_listen)?;
     let addr = listener.local_addr().map_err(cannot_listen)?;
     tracing::info!("listening on http://{addr}");
+    let told = ends.told.unwrap_or_default();
     let stop = async {
         let drain = tokio::select! {
             () = signals.next() => drain,
+            () = told.cancelled() => drain,
             () = ends.failed.cancelled() => Duration::ZERO,
             () = ends.poisoned.cancelled() => Duration::ZERO,
         };
@@ -314,7 +386,10 @@ async fn serve(
         ends.stop.cancel();
         tracing::info!(?drain, "stopping");
         // Who asks again does not want to wait.
-        let _ = tokio::time::timeout(drain, signals.next()).await;
+        if let Ok(mut again) = Signals::new() {
+            let _ = tokio::time::timeout(drain, again.next()).await;
+        }
+        let _ = stopped_at.set(Instant::now());
     };
     let finished = http::serve(listener, HttpService::new(&app), server, stop).await;
     if !finished {
@@ -334,23 +409,4 @@ fn connections_that_fit() -> usize {
     let limit = if setrlimit(Resource::Nofile, raised).is_ok() { now.maximum } else { now.current };
     let fit = limit.unwrap_or(u64::MAX).saturating_sub(FOR_OTHERS).max(64);
     usize::try_from(fit).unwrap_or(usize::MAX)
-}
-
-/// SIGTERM and SIGINT, from now on.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The mark: which store it is, and where its last snapshot is.
@@ -36,6 +37,9 @@ pub(super) struct Mark {
     /// Nonces of manifests that were about to be written, and may have been.
     #[serde(default)]
     pub pending: Vec<String>,
+    /// The inode of the directory when this was written: a copy of the directory has another.
+    #[serde(default)]
+    pub inode: u64,
 }
 
 /// What is being restored.
@@ -52,7 +56,7 @@ impl Mark {
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<(), SnapshotError> {
-        write_json(dir, MARK, self)
+        write_json(dir, MARK, &Self { inode: inode(dir)?, ..self.clone() })
     }
 
     pub(super) fn add_pending(&mut self, nonce: &str) {
@@ -86,6 +90,11 @@ impl Restoring {
         std::fs::remove_file(&path).map_err(disk("removing", &path))?;
         sync_dir(dir)
     }
+}
+
+/// What a directory has and a copy of it has not.
+pub(super) fn inode(dir: &Path) -> Result<u64, SnapshotError> {
+    Ok(std::fs::metadata(dir).map_err(disk("looking at", dir))?.ino())
 }
 
 /// What is in a data directory.

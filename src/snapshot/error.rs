@@ -128,6 +128,9 @@ pub enum SnapshotError {
         /// What came of it.
         source: std::io::Error,
     },
+    /// The store does not take what was restored.
+    #[error("what was restored cannot be opened: {0}")]
+    Unusable(String),
     /// The store could not be copied.
     #[error("the store made no checkpoint: {0}")]
     Checkpoint(String),
@@ -147,7 +150,7 @@ pub enum SnapshotError {
 
 impl SnapshotError {
     /// Every code, for metrics and for the reference.
-    pub const CODES: [&str; 25] = [
+    pub const CODES: [&str; 26] = [
         "bucket_away",
         "bucket_slow",
         "bucket_forbidden",
@@ -170,6 +173,7 @@ impl SnapshotError {
         "no_snapshot",
         "disk_full",
         "disk_failed",
+        "restored_unusable",
         "checkpoint_failed",
         "snapshot_abandoned",
         "internal",
@@ -195,6 +199,7 @@ impl SnapshotError {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "disk_full",
                 _ => "disk_failed",
             },
+            Self::Unusable(_) => "restored_unusable",
             Self::Checkpoint(_) => "checkpoint_failed",
             Self::Abandoned(_) => "snapshot_abandoned",
             Self::Stopped => "stopping",

@@ -39,6 +39,9 @@ pub struct Progress {
 /// Is told how far a restore is, from several threads.
 pub type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
 
+/// Prepares the files of a snapshot for being opened. May block, and is done anew after a kill.
+pub type Finish = Arc<dyn Fn(&Path, &Manifest) -> Result<(), String> + Send + Sync>;
+
 /// How a snapshot is restored.
 #[derive(Clone)]
 pub struct RestoreOptions {
@@ -48,6 +51,12 @@ pub struct RestoreOptions {
     pub fall_back: bool,
     /// The epoch of the writer that restores; 0 if nobody is going to write there.
     pub epoch: u64,
+    /// The directory may hold a store, which the snapshot replaces.
+    pub replace: bool,
+    /// The copy gets an id of its own: it stands nowhere in the history of these snapshots.
+    pub as_new: bool,
+    /// Prepares the files for being opened, before the directory counts as restored.
+    pub finish: Finish,
     /// Is told how far it is.
     pub progress: OnProgress,
     pub(super) steps: Steps,
@@ -65,7 +74,16 @@ pub struct Restored {
 impl RestoreOptions {
     /// Restores into `dir`, and nothing but the snapshot that is asked for.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, fall_back: false, epoch: 0, progress: Arc::new(|_| {}), steps: Steps::default() }
+        Self {
+            dir,
+            fall_back: false,
+            epoch: 0,
+            replace: false,
+            as_new: false,
+            finish: Arc::new(|_, _| Ok(())),
+            progress: Arc::new(|_| {}),
+            steps: Steps::default(),
+        }
     }
 }
 
@@ -109,9 +127,9 @@ async fn restore_one(catalog: &Catalog, manifest: &Manifest, options: &RestoreOp
     let restoring = Restoring { prefix: catalog.prefix(), sequence: manifest.sequence, nonce: manifest.nonce.clone() };
     let names: HashSet<String> = manifest.files.iter().map(|file| file.name.clone()).collect();
     let (marker, bytes) = (restoring.clone(), manifest.bytes());
-    let at = dir.clone();
+    let (at, replace) = (dir.clone(), options.replace);
     blocking(move || {
-        prepare(&at, &marker, &names)?;
+        prepare(&at, &marker, &names, replace)?;
         check_room(&at, bytes)
     })
     .await?;
@@ -125,11 +143,16 @@ async fn restore_one(catalog: &Catalog, manifest: &Manifest, options: &RestoreOp
         sequence: manifest.sequence,
         nonce: manifest.nonce.clone(),
         pending: Vec::new(),
+        inode: 0,
     };
-    let steps = options.steps.clone();
+    let (steps, as_new) = (options.steps.clone(), options.as_new);
+    let (finish, manifest) = (options.finish.clone(), manifest.clone());
     blocking(move || {
+        finish(&dir, &manifest).map_err(SnapshotError::Unusable)?;
         sync_dir(&dir)?;
-        mark.write(&dir)?;
+        if !as_new {
+            mark.write(&dir)?;
+        }
         steps.reached(Step::RestoreMarked)?;
         Restoring::remove(&dir)
     })
@@ -137,8 +160,10 @@ async fn restore_one(catalog: &Catalog, manifest: &Manifest, options: &RestoreOp
 }
 
 /// Makes the directory ours, or goes on with what an earlier try left. Nothing that is not of a restore is removed.
-fn prepare(dir: &Path, restoring: &Restoring, names: &HashSet<String>) -> Result<(), SnapshotError> {
-    if let Contents::Something(found) = contents(dir)? {
+fn prepare(dir: &Path, restoring: &Restoring, names: &HashSet<String>, replace: bool) -> Result<(), SnapshotError> {
+    if let Contents::Something(found) = contents(dir)?
+        && !replace
+    {
         return Err(SnapshotError::NotEmpty { dir: dir.to_owned(), found });
     }
     std::fs::create_dir_all(dir).map_err(disk("making", dir))?;
@@ -146,7 +171,7 @@ fn prepare(dir: &Path, restoring: &Restoring, names: &HashSet<String>) -> Result
         sync_dir(above)?;
     }
     restoring.write(dir)?;
-    // What an earlier try of another snapshot left. The marker was there, so all of it came from a restore.
+    // What an earlier try of another snapshot left, or the store that is replaced: from the marker on, nobody opens it.
     for entry in std::fs::read_dir(dir).map_err(disk("reading", dir))? {
         let entry = entry.map_err(disk("reading", dir))?;
         let name = entry.file_name().to_string_lossy().into_owned();

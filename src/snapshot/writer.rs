@@ -6,7 +6,7 @@
 //! and again: nobody needs to compare and set it, and its age is told by the bucket's own clock on both sides.
 
 use super::catalog::{Catalog, Claim};
-use super::data_dir::Mark;
+use super::data_dir::{Mark, inode};
 use super::error::SnapshotError;
 use super::layout::FORMAT;
 use super::manifest::Manifest;
@@ -95,7 +95,7 @@ struct Lease {
 pub enum Local<'a> {
     /// It is empty, or is to be replaced: a snapshot is restored into it, or a new store begins.
     Nothing,
-    /// It has the store of this id. It must not be behind the bucket.
+    /// It has the store of this id, and its lock is held. It must not be behind the bucket.
     Store(&'a Path, &'a str),
 }
 
@@ -191,8 +191,19 @@ impl Writer {
             sequence: 0,
             nonce: String::new(),
             pending: Vec::new(),
+            inode: 0,
         };
         Mark { epoch: self.epoch, ..found.unwrap_or(new) }.write(dir)
+    }
+
+    /// Whether another process wrote to the bucket after the store in this directory did.
+    pub fn is_overtaking(&self, dir: &Path) -> Result<bool, SnapshotError> {
+        let prefix = self.catalog.prefix();
+        let Some(mark) = Mark::read(dir)?.filter(|mark| mark.prefix == prefix) else { return Ok(false) };
+        match check_local(&self.catalog, self.began_after.as_ref(), Some(&mark), dir, &mark.store_id) {
+            Err(SnapshotError::DataDirSuperseded { .. }) => Ok(true),
+            checked => checked.map(|()| false),
+        }
     }
 
     /// Gives the lease up: another process need not wait until it has run out.
@@ -235,6 +246,7 @@ async fn attempt(
     let last = held.as_ref().map_or(0, |(claim, _)| claim.epoch);
     if let Some((claim, object)) = held
         && !options.takeover
+        && !is_of_this(catalog, &claim, local)?
         && is_held(catalog, options, &clock, &claim, object.modified_ms, wait).await?
     {
         return Ok(Attempt::Held(claim.holder, claim.epoch));
@@ -257,6 +269,16 @@ async fn attempt(
     } else {
         Ok(Attempt::Lost)
     }
+}
+
+/// Whether a claim was that of the process that had this data directory before us: it has ended, for the directory is ours.
+fn is_of_this(catalog: &Catalog, claim: &Claim, local: Local<'_>) -> Result<bool, SnapshotError> {
+    let Local::Store(dir, store_id) = local else { return Ok(false) };
+    let mark = Mark::read(dir)?.filter(|mark| mark.prefix == catalog.prefix() && mark.store_id == store_id);
+    Ok(match mark {
+        Some(mark) => mark.epoch == claim.epoch && mark.inode == inode(dir)?,
+        None => false,
+    })
 }
 
 /// Whether the lease of a claim still holds: by the bucket's clock, or, should that clock jump, because it is seen to be
