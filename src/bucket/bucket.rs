@@ -8,7 +8,10 @@ use object_store::{
     GetOptions, GetRange, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
 use std::fmt;
+use std::io::ErrorKind;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +24,8 @@ pub struct Bucket {
     name: Arc<str>,
     /// What one call may take, with all its tries.
     call_timeout: Duration,
+    /// Where it is, if it is a directory.
+    dir: Option<PathBuf>,
 }
 
 /// An object as a list shows it.
@@ -52,7 +57,13 @@ const LISTED_MAX: usize = 2_000_000;
 impl Bucket {
     /// A prefix of a store.
     pub fn new(store: Arc<dyn ObjectStore>, prefix: &str, name: String) -> Self {
-        Self { store, root: Path::from(prefix), name: name.into(), call_timeout: Duration::from_secs(90) }
+        Self { store, root: Path::from(prefix), name: name.into(), call_timeout: Duration::from_secs(90), dir: None }
+    }
+
+    /// The same, in this directory.
+    pub(super) fn in_directory(mut self, dir: PathBuf) -> Self {
+        self.dir = Some(dir);
+        self
     }
 
     /// The same with another bound on a call.
@@ -201,6 +212,19 @@ impl Bucket {
         self.bounded("removing", &first, deleted.try_for_each(|_| async { Ok(()) })).await
     }
 
+    /// Removes what killed processes left half-written below a folder of a directory, where `is_old` says so of the time that
+    /// it was written, in ms. Elsewhere such parts are invisible, and a rule of the bucket removes them.
+    pub async fn remove_unfinished(
+        &self,
+        folder: &str,
+        is_old: impl Fn(u64) -> bool + Send + 'static,
+    ) -> Result<usize, BucketError> {
+        let Some(dir) = self.dir.as_ref().map(|dir| dir.join(folder)) else { return Ok(0) };
+        let removed = tokio::task::spawn_blocking(move || remove_unfinished(&dir, &is_old)).await;
+        let removed = removed.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        removed.map_err(|source| BucketError::io("removing what is unfinished in", folder, &source))
+    }
+
     /// Runs one call of the store within the bound, and says what was done to what if it fails.
     pub async fn bounded<T>(
         &self,
@@ -228,6 +252,36 @@ impl Bucket {
         let modified_ms = u64::try_from(meta.last_modified.timestamp_millis()).unwrap_or_default();
         Object { name: name.to_owned(), bytes: meta.size, modified_ms }
     }
+}
+
+/// The object store writes `<name>#<number>` and renames it once it is whole.
+fn remove_unfinished(dir: &std::path::Path, is_old: &dyn Fn(u64) -> bool) -> std::io::Result<usize> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    let mut removed = 0;
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            removed += remove_unfinished(&entry.path(), is_old)?;
+            continue;
+        }
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.rsplit_once('#')).map_or("", |(_, number)| number);
+        if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
+        match entry.metadata() {
+            Ok(metadata) if is_old(u64::try_from(metadata.mtime() * 1_000).unwrap_or_default()) => {
+                std::fs::remove_file(entry.path())?;
+                removed += 1;
+            }
+            // Young, or renamed since.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(removed)
 }
 
 impl fmt::Debug for Bucket {

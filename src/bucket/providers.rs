@@ -43,7 +43,8 @@ pub fn open(url: &BucketUrl, access: Access) -> Result<Bucket, BucketError> {
         Scheme::Azure => (Arc::new(azure(url).map_err(refused)?), &url.prefix),
         Scheme::Directory => (Arc::new(directory(url, access)?), ""),
     };
-    Ok(Bucket::new(store, prefix, name))
+    let bucket = Bucket::new(store, prefix, name);
+    Ok(if url.scheme == Scheme::Directory { bucket.in_directory(url.directory()) } else { bucket })
 }
 
 /// An answer that does not come is waited for, and asked for again, within what a lease allows.
@@ -92,6 +93,6 @@ fn directory(url: &BucketUrl, access: Access) -> Result<LocalFileSystem, BucketE
     std::fs::read_dir(&dir).map_err(|source| BucketError::io("opening", &url.to_string(), &source))?;
     let store = LocalFileSystem::new_with_prefix(&dir)
         .map_err(|source| BucketError::new("opening", &url.to_string(), &source))?;
-    // An object counts as durable once it is put, as it does elsewhere.
-    Ok(store.with_fsync(true))
+    // An object counts as durable once it is put, as it does elsewhere; and there are no folders without objects.
+    Ok(store.with_fsync(true).with_automatic_cleanup(true))
 }

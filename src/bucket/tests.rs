@@ -103,3 +103,18 @@ async fn a_bucket_that_passes_over_conditions_is_refused() {
     assert_eq!(clock.age(clock.now().0 + 10_000), Duration::ZERO);
     assert!(clock.age(clock.now().0 - 5_000) >= Duration::from_secs(5));
 }
+
+#[tokio::test]
+async fn what_a_killed_process_left_half_written_is_removed_once_it_is_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = open(&format!("file://{}", dir.path().display()).parse().unwrap(), Access::Write).unwrap();
+    bucket.put("p/f/1", Bytes::from_static(b"whole")).await.unwrap();
+    for name in ["p/f/2#1", "p/f/odd#x", "p/f/odd#"] {
+        std::fs::write(dir.path().join(name), "half").unwrap();
+    }
+    assert_eq!(bucket.remove_unfinished("p", |_| false).await.unwrap(), 0);
+    assert_eq!(bucket.remove_unfinished("p", |modified_ms| modified_ms > 1_600_000_000_000).await.unwrap(), 1);
+    assert_eq!(bucket.remove_unfinished("nothing", |_| true).await.unwrap(), 0);
+    assert!(!dir.path().join("p/f/2#1").exists() && dir.path().join("p/f/odd#x").exists());
+    assert_eq!(bucket.get("p/f/1", 10).await.unwrap(), "whole");
+}

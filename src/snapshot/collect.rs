@@ -92,6 +92,9 @@ impl Collector {
         collected.bytes = garbage.iter().map(|object| object.bytes).sum();
         self.remove(garbage).await?;
         self.claims(&seen).await?;
+        let (clock, unnamed) = (writer.clock, self.unnamed);
+        let is_old = move |modified_ms| clock.age(modified_ms) > unnamed;
+        collected.objects += writer.catalog.bucket.remove_unfinished(writer.catalog.layout.unit(), is_old).await?;
         Ok(collected)
     }
 

@@ -2,6 +2,7 @@
 
 use super::layout::FORMAT;
 use crate::bucket::{BucketError, Cause, ProbeError};
+use crate::store::OpenError;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
@@ -103,6 +104,9 @@ pub enum SnapshotError {
         /// Something in it.
         found: String,
     },
+    /// The directory cannot be had: another process has it, or it cannot be made.
+    #[error(transparent)]
+    Directory(#[from] OpenError),
     /// A restore was interrupted and must be finished.
     #[error(
         "the data directory {} has a restore of snapshot {sequence} that was not finished; let it finish (--restore), or \
@@ -169,6 +173,7 @@ impl SnapshotError {
         "data_dir_superseded",
         "lease_held",
         "directory_not_empty",
+        "data_dir_in_use",
         "restore_unfinished",
         "no_snapshot",
         "disk_full",
@@ -193,6 +198,8 @@ impl SnapshotError {
             Self::DataDirSuperseded { .. } => "data_dir_superseded",
             Self::LeaseHeld { .. } => "lease_held",
             Self::NotEmpty { .. } => "directory_not_empty",
+            Self::Directory(OpenError::InUse { .. }) => "data_dir_in_use",
+            Self::Directory(_) => "disk_failed",
             Self::Unfinished { .. } => "restore_unfinished",
             Self::NoSnapshot(_) => "no_snapshot",
             Self::Disk { source, .. } => match source.kind() {

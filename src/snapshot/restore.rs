@@ -10,6 +10,7 @@ use super::fetch::{fetch, holds};
 use super::manifest::{Manifest, Part};
 use super::steps::{Step, Steps};
 use super::upload::blocking;
+use crate::store::{DirLock, lock_dir};
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -94,6 +95,8 @@ pub async fn restore(
     manifest: Manifest,
     options: &RestoreOptions,
 ) -> Result<Restored, SnapshotError> {
+    let dir = options.dir.clone();
+    let _lock = blocking(move || lock(&dir)).await?;
     let mut passed_over = Vec::new();
     let mut next = manifest;
     loop {
@@ -159,16 +162,20 @@ async fn restore_one(catalog: &Catalog, manifest: &Manifest, options: &RestoreOp
     .await
 }
 
+/// Makes the directory, which nobody else may use meanwhile. One that has something in it is not touched.
+fn lock(dir: &Path) -> Result<DirLock, SnapshotError> {
+    if let Contents::Something(found) = contents(dir)? {
+        return Err(SnapshotError::NotEmpty { dir: dir.to_owned(), found });
+    }
+    Ok(lock_dir(dir)?)
+}
+
 /// Makes the directory ours, or goes on with what an earlier try left. Nothing that is not of a restore is removed.
 fn prepare(dir: &Path, restoring: &Restoring, names: &HashSet<String>, replace: bool) -> Result<(), SnapshotError> {
     if let Contents::Something(found) = contents(dir)?
         && !replace
     {
         return Err(SnapshotError::NotEmpty { dir: dir.to_owned(), found });
-    }
-    std::fs::create_dir_all(dir).map_err(disk("making", dir))?;
-    if let Some(above) = dir.canonicalize().map_err(disk("reading", dir))?.parent() {
-        sync_dir(above)?;
     }
     restoring.write(dir)?;
     // What an earlier try of another snapshot left, or the store that is replaced: from the marker on, nobody opens it.

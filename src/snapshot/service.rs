@@ -4,7 +4,7 @@ use super::catalog::{Catalog, Details, State, Summary};
 use super::collect::Collector;
 use super::error::SnapshotError;
 use super::source::Source;
-use super::status::{Figures, Report};
+use super::status::{Figures, Report, count_error};
 use super::steps::Steps;
 use super::take::Taker;
 use super::writer::{Newer, Writer};
@@ -251,7 +251,10 @@ impl Collection {
                     report.collected(collected.objects + collected.snapshots);
                     tracing::debug!(?collected, "collected what no snapshot needs");
                 }
-                Err(error) => tracing::warn!(%error, "old snapshots could not be removed; it is tried again"),
+                Err(error) => {
+                    count_error("collect", error.code());
+                    tracing::warn!(%error, code = error.code(), "old snapshots could not be removed; it is tried again");
+                }
             }
         }));
     }

@@ -91,7 +91,7 @@ impl Report {
     pub(super) fn taken(&self, taken: &Taken) {
         self.spared.increment(taken.spared_bytes);
         self.seconds.record(taken.took.as_secs_f64());
-        counter!("freqcap_snapshots_total", "result" => "ok").increment(1);
+        counter!("freqcap_snapshots_total").increment(1);
         self.change(|figures| {
             set_newest(figures, &taken.manifest);
             figures.taken += 1;
@@ -103,7 +103,7 @@ impl Report {
     }
 
     pub(super) fn failed(&self, error: &SnapshotError) {
-        counter!("freqcap_snapshots_total", "result" => error.code()).increment(1);
+        count_error("take", error.code());
         self.change(|figures| {
             figures.failed += 1;
             figures.error = Some((error.code(), error.to_string()));
@@ -128,6 +128,11 @@ impl Report {
     }
 }
 
+/// Something failed; `during` is `take` or `collect` (the writer counts what fails with its lease).
+pub(super) fn count_error(during: &'static str, code: &'static str) {
+    counter!("freqcap_snapshot_errors_total", "during" => during, "code" => code).increment(1);
+}
+
 fn set_newest(figures: &mut Figures, manifest: &Manifest) {
     figures.sequence = manifest.sequence;
     figures.taken_ms = Some(manifest.taken_ms);
@@ -139,7 +144,11 @@ fn set_newest(figures: &mut Figures, manifest: &Manifest) {
 pub fn describe() {
     describe_gauge!("freqcap_snapshot_age_seconds", Unit::Seconds, "Age of the newest snapshot in the bucket");
     describe_gauge!("freqcap_snapshot_superseded", "1 once a newer process writes under this process' prefix");
-    describe_counter!("freqcap_snapshots_total", "Snapshots, by result: ok, or the code of the error");
+    describe_counter!("freqcap_snapshots_total", "Snapshots taken");
+    describe_counter!(
+        "freqcap_snapshot_errors_total",
+        "What failed with the bucket of the snapshots: during take, lease or collect, by code"
+    );
     describe_counter!("freqcap_snapshot_uploaded_bytes_total", Unit::Bytes, "Bytes uploaded for snapshots");
     describe_counter!(
         "freqcap_snapshot_spared_bytes_total",

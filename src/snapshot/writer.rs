@@ -366,7 +366,12 @@ impl Renewing {
                     tracing::debug!(%error, "cannot look for a newer epoch");
                 }
             }
-            match write_lease(&self.catalog, &self.lease).await {
+            let renewed = write_lease(&self.catalog, &self.lease).await;
+            if let Err(error) = &renewed {
+                let code = error.cause.code();
+                metrics::counter!("freqcap_snapshot_errors_total", "during" => "lease", "code" => code).increment(1);
+            }
+            match renewed {
                 Ok(()) if is_away => {
                     is_away = false;
                     tracing::info!("the lease of the snapshots is renewed again");

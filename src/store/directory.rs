@@ -185,7 +185,8 @@ pub(super) fn last_sequence(dir: &Path, database: &Options) -> Result<u64, OpenE
     Ok(db.latest_sequence_number())
 }
 
-pub(super) fn lock_dir(dir: &Path) -> Result<DirLock, OpenError> {
+/// Makes a data directory where there is none, closes it to others, and takes it for this process.
+pub fn lock_dir(dir: &Path) -> Result<DirLock, OpenError> {
     let unusable = |source| OpenError::Directory { dir: dir.to_owned(), source };
     std::fs::create_dir_all(dir).map_err(unusable)?;
     // Who may read the files knows what was shown to whom.

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 /// Held as long as the store is open; the kernel gives it up when the process ends, however it ends.
-pub(super) struct DirLock {
+pub struct DirLock {
     _file: File,
 }
 

@@ -32,6 +32,14 @@ async fn a_directory_that_is_not_empty_is_left_alone() {
     assert_eq!(refused.code(), "directory_not_empty");
     assert!(refused.to_string().contains("precious"), "{refused}");
     assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
+    // Nor one that another restore is writing to.
+    let newest = place.catalog().newest().await.unwrap().unwrap();
+    let lock = crate::store::lock_dir(&place.dir("other")).unwrap();
+    let into = RestoreOptions::new(place.dir("other"));
+    let refused = restore(&place.catalog(), newest.clone(), &into).await.unwrap_err();
+    assert_eq!(refused.code(), "data_dir_in_use");
+    drop(lock);
+    restore(&place.catalog(), newest, &into).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
