@@ -15,6 +15,7 @@ mod reference;
 mod replay;
 pub mod serve;
 mod signals;
+mod snapshot;
 mod snapshots;
 mod starting;
 mod verify;
@@ -54,6 +55,7 @@ enum Command {
     Compact(compact::CompactArgs),
     Verify(verify::VerifyArgs),
     Repair(verify::RepairArgs),
+    Snapshot(snapshot::SnapshotArgs),
     Healthcheck(healthcheck::HealthcheckArgs),
 }
 
@@ -83,6 +85,8 @@ enum CliError {
     #[error(transparent)]
     Verify(#[from] verify::VerifyError),
     #[error(transparent)]
+    Snapshot(#[from] snapshot::SnapshotCliError),
+    #[error(transparent)]
     Healthcheck(#[from] healthcheck::HealthcheckError),
 }
 
@@ -100,6 +104,7 @@ impl CliError {
             Self::Serve(serve::ServeError::Snapshots(why)) => why.exit_code(),
             Self::Compact(compact::CompactError::Config(_) | compact::CompactError::Open(_)) => 2,
             Self::Verify(_) => 2,
+            Self::Snapshot(why) => why.exit_code(),
             Self::Replay(ReplayError::Config(_) | ReplayError::Url(_) | ReplayError::ShiftOfStdin) => 2,
             Self::Replay(ReplayError::File(why)) | Self::Backtest(BacktestError::File(why)) if why.is_usage() => 2,
             Self::Healthcheck(HealthcheckError::Config(_)) => 2,
@@ -147,6 +152,7 @@ impl Command {
             Self::Compact(args) => compact::run(&args)?,
             Self::Verify(args) => return Ok(verify::run(&args)?),
             Self::Repair(args) => return Ok(verify::run_repair(&args)?),
+            Self::Snapshot(args) => return Ok(snapshot::run(&args)?),
             Self::Healthcheck(args) => healthcheck::run(&args)?,
         }
         Ok(true)

@@ -5,8 +5,9 @@ mod before;
 mod beside;
 mod source;
 
-pub(super) use before::{Before, Options};
-pub(super) use beside::{Beside, Superseding, Taking};
+pub use before::Options;
+pub(super) use before::{Before, holder};
+pub(super) use beside::{Beside, Superseding};
 pub(super) use source::{StoreSource, finish_restore};
 
 use crate::model::TsMs;

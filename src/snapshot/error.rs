@@ -144,6 +144,14 @@ pub enum SnapshotError {
     /// The service stops, or does not run.
     #[error("snapshots are not taken any more: the service stops")]
     Stopped,
+    /// A snapshot that nobody waited for failed.
+    #[error("no snapshot was taken: {why}")]
+    NotTaken {
+        /// The code of the failure.
+        code: &'static str,
+        /// What it said.
+        why: String,
+    },
     /// Enough wait for a snapshot already.
     #[error("too many calls wait for a snapshot")]
     Busy,
@@ -154,7 +162,7 @@ pub enum SnapshotError {
 
 impl SnapshotError {
     /// Every code, for metrics and for the reference.
-    pub const CODES: [&str; 26] = [
+    pub const CODES: [&str; 27] = [
         "bucket_away",
         "bucket_slow",
         "bucket_forbidden",
@@ -209,6 +217,7 @@ impl SnapshotError {
             Self::Unusable(_) => "restored_unusable",
             Self::Checkpoint(_) => "checkpoint_failed",
             Self::Abandoned(_) => "snapshot_abandoned",
+            Self::NotTaken { code, .. } => code,
             Self::Stopped => "stopping",
             Self::Busy => "busy",
             Self::Internal(_) => "internal",

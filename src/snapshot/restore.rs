@@ -95,8 +95,8 @@ pub async fn restore(
     manifest: Manifest,
     options: &RestoreOptions,
 ) -> Result<Restored, SnapshotError> {
-    let dir = options.dir.clone();
-    let _lock = blocking(move || lock(&dir)).await?;
+    let (dir, replace) = (options.dir.clone(), options.replace);
+    let _lock = blocking(move || lock(&dir, replace)).await?;
     let mut passed_over = Vec::new();
     let mut next = manifest;
     loop {
@@ -163,8 +163,10 @@ async fn restore_one(catalog: &Catalog, manifest: &Manifest, options: &RestoreOp
 }
 
 /// Makes the directory, which nobody else may use meanwhile. One that has something in it is not touched.
-fn lock(dir: &Path) -> Result<DirLock, SnapshotError> {
-    if let Contents::Something(found) = contents(dir)? {
+fn lock(dir: &Path, replace: bool) -> Result<DirLock, SnapshotError> {
+    if let Contents::Something(found) = contents(dir)?
+        && !replace
+    {
         return Err(SnapshotError::NotEmpty { dir: dir.to_owned(), found });
     }
     Ok(lock_dir(dir)?)

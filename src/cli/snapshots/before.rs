@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What snapshots are set up with.
 #[derive(Debug, Clone)]
-pub(in crate::cli) struct Options {
+pub struct Options {
     pub(super) url: BucketUrl,
     pub(super) settings: Settings,
     pub(super) data_dir: PathBuf,
@@ -123,13 +123,13 @@ impl Before {
             self.catalog.prefix()
         );
         let told = self.progress.clone();
-        let options = RestoreOptions {
-            epoch: writer.epoch(),
-            replace,
-            finish: Arc::new(|dir, manifest| finish_restore(dir, manifest, false)),
-            progress: Arc::new(move |progress| drop(told.set(step_of(progress)))),
-            ..RestoreOptions::new(self.options.data_dir.clone())
-        };
+        let mut options = RestoreOptions::new(self.options.data_dir.clone());
+        options.epoch = writer.epoch();
+        options.replace = replace;
+        options.finish = Arc::new(|dir, manifest| finish_restore(dir, manifest, false));
+        options.progress = Arc::new(move |progress| {
+            told.set(step_of(progress));
+        });
         let begun = std::time::Instant::now();
         let restoring = restore(&self.catalog, manifest, &options);
         let restored = self.runtime.block_on(async {
@@ -247,7 +247,7 @@ pub(super) fn writer_options(options: &Options) -> WriterOptions {
 }
 
 /// Host and process, for people.
-fn holder() -> String {
+pub(in crate::cli) fn holder() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = if host.trim().is_empty() { "this machine" } else { host.trim() };
     format!("process {} on {host}", std::process::id())

@@ -1,7 +1,7 @@
 //! Beside the service: snapshots at their interval, the end of a process that was superseded, a last snapshot.
 
+use super::StoreSource;
 use super::before::{Before, Options, writer_options};
-use super::{SnapshotsError, StoreSource};
 use crate::clock::Clock;
 use crate::service::Snapshots as Calls;
 use crate::shard::Health;
@@ -141,12 +141,11 @@ impl Work {
 
     fn snapshot_options(&self, clock: Clock) -> snapshot::Options {
         let settings = &self.options.settings;
-        snapshot::Options {
-            every: settings.snapshot_every.as_duration(),
-            keep: settings.snapshots_keep.as_duration(),
-            last_longest: settings.snapshot_at_end.as_duration(),
-            ..snapshot::Options::new(self.options.data_dir.clone(), Arc::new(move || clock.now()))
-        }
+        let mut options = snapshot::Options::new(self.options.data_dir.clone(), Arc::new(move || clock.now()));
+        options.every = settings.snapshot_every.as_duration();
+        options.keep = settings.snapshots_keep.as_duration();
+        options.last_longest = settings.snapshot_at_end.as_duration();
+        options
     }
 }
 
