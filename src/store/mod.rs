@@ -57,6 +57,7 @@ mod position;
 mod repair;
 mod room;
 mod row;
+mod standin;
 mod step_over;
 #[expect(clippy::module_inception, reason = "the type that composes the rest has a file like the others")]
 mod store;

@@ -1,5 +1,6 @@
 //! A freqcap of one's own for a test: the real binary on a free port and a temporary directory, ended with the test.
 
+pub mod bucket_server;
 #[cfg(feature = "kafka")]
 pub mod kafka_broker;
 pub mod mirrored;
