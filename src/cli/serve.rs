@@ -160,7 +160,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         .build()
         .map_err(ServeError::Runtime)?;
     if let Some(mirror) = &mirror {
-        status.add("mirror", mirror_status(mirror.handle()));
+        status.add("mirror", mirror_status(mirror.handle(), shards.router().health().clone()));
     }
     let calls = snapshots.as_ref().map(|snapshots| snapshots.calls().clone()).unwrap_or_default();
     let parts = ServiceParts {
@@ -252,13 +252,15 @@ fn back_fill(kafka: kafka::Handle) -> impl Fn() -> service::BackFill + Send + Sy
 }
 
 /// What `/status` says of the mirror.
-fn mirror_status(mirror: mirror::Handle) -> impl Fn() -> Value + Send + Sync {
+fn mirror_status(mirror: mirror::Handle, health: shard::Health) -> impl Fn() -> Value + Send + Sync {
     move || {
         let now = mirror.snapshot();
+        // Ended where it stood.
+        let state = if health.is_superseded() { "off" } else { now.state.as_str() };
         let passes: serde_json::Map<_, _> =
             now.passes.iter().map(|(reason, count)| ((*reason).to_owned(), Value::from(*count))).collect();
         json!({
-            "state": now.state.as_str(), "pending": now.pending, "lag_ms": now.lag_ms, "full_passes": passes,
+            "state": state, "pending": now.pending, "lag_ms": now.lag_ms, "full_passes": passes,
             "sets": now.sets, "removes": now.removes, "errors": now.errors,
         })
     }

@@ -21,6 +21,7 @@ mod model;
 mod operation;
 mod rules;
 mod simulation;
+mod snapshots;
 mod support;
 mod users;
 mod whole;
