@@ -208,17 +208,22 @@ impl Inner {
     }
 }
 
+fn elapsed_ms(since: &Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Source {
     #[allow(clippy::disallowed_methods)]
     fn read(&self) -> Reading {
-        let passed = |since: &Instant| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         match self {
             Self::System(since) => {
                 let since_1970 = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
                 let wall = u64::try_from(since_1970.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
-                Reading { wall, mono: passed(since) }
+                Reading { wall, mono: elapsed_ms(since) }
             }
-            Self::Manual { wall_ms, since } => Reading { wall: wall_ms.load(Ordering::Relaxed), mono: passed(since) },
+            Self::Manual { wall_ms, since } => {
+                Reading { wall: wall_ms.load(Ordering::Relaxed), mono: elapsed_ms(since) }
+            }
             Self::Simulated { wall_ms, mono_ms } => {
                 Reading { wall: wall_ms.load(Ordering::Relaxed), mono: mono_ms.load(Ordering::Relaxed) }
             }

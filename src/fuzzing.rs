@@ -8,14 +8,15 @@ use crate::input::fuzz as input;
 use crate::model::{Log, RuleSet, TsMs};
 use crate::store::decode_log;
 use crate::store::fuzz as store;
-use crate::{cli, config, http, mirror, shard};
+use crate::{bucket, cli, config, http, mirror, shard, snapshot};
 use std::sync::LazyLock;
 
 /// Panics where something does not hold.
 pub type Target = fn(&[u8]);
 
 /// By name, as in `fuzz/fuzz_targets`.
-pub const TARGETS: [(&str, Target); 21] = [
+pub const TARGETS: [(&str, Target); 23] = [
+    ("bucket_url", bucket::fuzz::bucket_url),
     ("canonical", input::canonical),
     ("caps", store::caps),
     ("decisions", api::decisions),
@@ -26,6 +27,7 @@ pub const TARGETS: [(&str, Target); 21] = [
     ("judge", judged),
     ("log", store::log),
     ("log_written", store::log_written),
+    ("manifest", snapshot::fuzz::manifest),
     ("names", mirror::fuzz::names),
     ("pulled", store::pulled),
     ("query", http::fuzz::query),

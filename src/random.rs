@@ -7,9 +7,12 @@ pub fn random_id() -> String {
     secret_key().unwrap_or_else(|error| {
         // An id need not be secret, only unlike all others; the keys of the hash maps are.
         tracing::warn!(%error, "the system's random generator failed");
-        let half = || RandomState::new().build_hasher().finish();
-        format!("{:016x}{:016x}", half(), half())
+        format!("{:016x}{:016x}", random_half(), random_half())
     })
+}
+
+fn random_half() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// 32 hex digits, 128 bits, that nobody can guess.

@@ -33,8 +33,20 @@ pub trait Sources {
     /// Why a value cannot be read.
     type Error;
 
-    /// The value of the setting with this name.
-    fn value<T: Value>(&self, name: &str) -> Result<T, Self::Error>;
+    /// The value of a setting.
+    fn value<T: Value>(&self, setting: &Setting) -> Result<T, Self::Error>;
+}
+
+/// No source at all: every setting has its default.
+#[derive(Debug)]
+pub struct Defaults;
+
+impl Sources for Defaults {
+    type Error = String;
+
+    fn value<T: Value>(&self, setting: &Setting) -> Result<T, String> {
+        T::read(setting.default)
+    }
 }
 
 /// A setting whose value does not fit the others.
@@ -108,7 +120,12 @@ macro_rules! settings {
 
             /// Reads each setting from the sources.
             pub fn read<S: $crate::settings::Sources>(sources: &S) -> Result<Self, S::Error> {
-                Ok(Self { $($($name: sources.value(stringify!($name))?,)*)* })
+                Ok(Self {
+                    $($($name: sources.value(&$crate::settings::Setting {
+                        name: stringify!($name),
+                        default: $default,
+                    })?,)*)*
+                })
             }
         }
     };

@@ -1,5 +1,6 @@
 //! Logs to standard error, metrics in Prometheus' text form.
 
+use metrics::Label;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
@@ -58,4 +59,11 @@ pub fn install_metrics() -> Result<PrometheusHandle, TelemetryError> {
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::Installed)?;
     Ok(handle)
+}
+
+/// The labels of a gauge of one unit: what another unit of the process sets must not overwrite it. `unit` is `None` where
+/// there is only one.
+pub fn unit_labels(unit: Option<&str>, labels: &[(&'static str, String)]) -> Vec<Label> {
+    let labels = labels.iter().map(|(name, value)| Label::new(*name, value.clone()));
+    labels.chain(unit.map(|unit| Label::new("unit", unit.to_owned()))).collect()
 }

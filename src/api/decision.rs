@@ -22,13 +22,19 @@ pub enum CandidateBody {
     /// An ad alone.
     Ad(IdText),
     /// An ad with the keys that are judged besides its own: at most 16, each `<level>:<id>`.
-    WithKeys { da: IdText, keys: Vec<String> },
+    WithKeys {
+        /// The ad.
+        da: IdText,
+        /// Keys besides the ad's own
+        keys: Vec<String>,
+    },
 }
 
-// The body of `/check`: which of these ads may this user see?
+/// The body of `/check`: which of these ads may this user see?
 #[derive(Debug, Clone, PartialEq, utoipa::ToSchema)]
 #[schema(example = json!({"user": "u1", "candidates": ["77", {"da": "78", "keys": ["campaign:42"]}]}))]
 pub struct CheckBody<'a> {
+    /// The user.
     #[schema(value_type = IdText)]
     pub user: UserId<'a>,
     /// At most 1,000.
@@ -43,16 +49,18 @@ pub struct CheckBody<'a> {
 }
 
 impl CheckBody<'_> {
+    /// The same, independent of the text it was read from.
     pub fn into_owned(self) -> CheckBody<'static> {
         let candidates = self.candidates.into_iter().map(Candidate::into_owned).collect();
         CheckBody { user: self.user.into_owned(), candidates, kind: self.kind, at: self.at }
     }
 }
 
-// The body of `/reserve`: reserve the first of these ads that this user may see.
+/// The body of `/reserve`: reserve the first of these ads that this user may see.
 #[derive(Debug, Clone, PartialEq, utoipa::ToSchema)]
 #[schema(example = json!({"user": "u1", "candidates": ["77", {"da": "78", "keys": ["campaign:42"]}], "want": 1, "ttl": "60s", "id": "req-9"}))]
 pub struct ReserveBody<'a> {
+    /// The user.
     #[schema(value_type = IdText)]
     pub user: UserId<'a>,
     /// In the order of preference, at most 1,000. One named twice is judged twice.
@@ -76,6 +84,7 @@ pub struct ReserveBody<'a> {
 }
 
 impl ReserveBody<'_> {
+    /// The same, independent of the text it was read from.
     pub fn into_owned(self) -> ReserveBody<'static> {
         ReserveBody {
             user: self.user.into_owned(),
@@ -89,12 +98,14 @@ impl ReserveBody<'_> {
     }
 }
 
-// The body of `/release`: give back what is reserved under an id.
+/// The body of `/release`: give back what is reserved under an id.
 #[derive(Debug, Clone, PartialEq, utoipa::ToSchema)]
 #[schema(example = json!({"user": "u1", "id": "req-9"}))]
 pub struct ReleaseBody<'a> {
+    /// The user.
     #[schema(value_type = IdText)]
     pub user: UserId<'a>,
+    /// The id of the call of `/reserve`.
     #[schema(value_type = IdText)]
     pub id: EventId<'a>,
     /// Only what is reserved of this ad
@@ -103,6 +114,7 @@ pub struct ReleaseBody<'a> {
 }
 
 impl ReleaseBody<'_> {
+    /// The same, independent of the text it was read from.
     pub fn into_owned(self) -> ReleaseBody<'static> {
         ReleaseBody { user: self.user.into_owned(), id: self.id.into_owned(), da: self.da.map(DaId::into_owned) }
     }
@@ -176,8 +188,9 @@ impl<'a> Members<'a> {
     }
 
     fn candidates(&self) -> Result<Vec<Candidate<'a>>, Reject> {
-        let missing = || Reject::new(Reject::MISSING_CANDIDATES, "candidates is missing");
-        let raw = self.get(Field::Candidates).ok_or_else(missing)?;
+        let Some(raw) = self.get(Field::Candidates) else {
+            return Err(Reject::new(Reject::MISSING_CANDIDATES, "candidates is missing"));
+        };
         if !raw.source().starts_with('[') {
             let detail = format!("candidates must be an array, not {}", raw.name());
             return Err(Reject::new(Reject::INVALID_CANDIDATES, detail));
@@ -203,8 +216,8 @@ impl<'a> Members<'a> {
 
 /// A candidate: an ad's id alone, or an object with its keys.
 fn candidate(number: usize, raw: Raw<'_>) -> Result<Candidate<'_>, Reject> {
-    let place = |Reject { code, detail }: Reject| Reject { code, detail: format!("candidates[{number}]: {detail}") };
-    read_candidate(raw).map_err(place)
+    read_candidate(raw)
+        .map_err(|Reject { code, detail }| Reject { code, detail: format!("candidates[{number}]: {detail}") })
 }
 
 fn read_candidate(raw: Raw<'_>) -> Result<Candidate<'_>, Reject> {
@@ -212,11 +225,14 @@ fn read_candidate(raw: Raw<'_>) -> Result<Candidate<'_>, Reject> {
         return Ok(Candidate { da: id_of(raw, DaId::new, Reject::INVALID_DA, "da")?, keys: SmallVec::new() });
     }
     let (mut da, mut keys) = (None, None);
-    let named = |name: &str| matches!(name, "da" | "keys").then(|| name == "da");
-    members(raw.source(), named, |is_da, value| {
-        *(if is_da { &mut da } else { &mut keys }) = Some(value).filter(|value| !value.is_null());
-        Ok(())
-    })?;
+    members(
+        raw.source(),
+        |name| matches!(name, "da" | "keys").then(|| name == "da"),
+        |is_da, value| {
+            *(if is_da { &mut da } else { &mut keys }) = Some(value).filter(|value| !value.is_null());
+            Ok(())
+        },
+    )?;
     let da = da.ok_or_else(|| Reject::new(Reject::MISSING_DA, "da is missing"))?;
     let da = id_of(da, DaId::new, Reject::INVALID_DA, "da")?;
     let mut all = SmallVec::new();
@@ -279,8 +295,10 @@ fn want(raw: Raw<'_>) -> Result<usize, Reject> {
 
 fn ttl(raw: Raw<'_>) -> Result<u64, Reject> {
     let span = raw.text().and_then(|text| text.parse::<Span>().ok()).map(|span| span.as_millis());
-    let wrong = || Reject::new(Reject::INVALID_TTL, "ttl is neither a duration such as 60s, of at most 1h, nor null");
-    span.filter(|ms| *ms <= MAX_TTL_MS).ok_or_else(wrong)
+    match span {
+        Some(ms) if ms <= MAX_TTL_MS => Ok(ms),
+        _ => Err(Reject::new(Reject::INVALID_TTL, "ttl is neither a duration such as 60s, of at most 1h, nor null")),
+    }
 }
 
 impl<'a> ReleaseBody<'a> {
@@ -288,8 +306,9 @@ impl<'a> ReleaseBody<'a> {
     pub fn read(body: &'a str) -> Result<Self, Reject> {
         let found = Members::read(body)?;
         let da = found.get(Field::Da).map(|raw| id_of(raw, DaId::new, Reject::INVALID_DA, "da")).transpose()?;
-        let missing = || Reject::new(Reject::MISSING_ID, "id is missing");
-        Ok(Self { user: found.user()?, id: found.id()?.ok_or_else(missing)?, da })
+        let user = found.user()?;
+        let id = found.id()?.ok_or_else(|| Reject::new(Reject::MISSING_ID, "id is missing"))?;
+        Ok(Self { user, id, da })
     }
 }
 

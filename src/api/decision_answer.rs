@@ -12,7 +12,9 @@ use serde::{Serialize, Serializer};
     {"da": "78", "capped": false, "capped_until": null, "rule": "brand-x", "key": "campaign:42", "count": 1, "limit": 3, "remaining": 2}
 ]}))]
 pub struct CheckAnswer<'a> {
+    /// The user that was asked about.
     pub user: &'a str,
+    /// A verdict for each candidate, in the order asked.
     #[schema(value_type = Vec<CandidateVerdict>)]
     pub results: CandidateVerdicts<'a>,
 }
@@ -109,6 +111,7 @@ pub struct Refused {
     capped_until: u64,
 }
 
+/// How much was given back.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct ReleaseAnswer {
     /// Candidates given back; what is confirmed, lapsed or unknown is none.

@@ -5,6 +5,7 @@ use super::verdict::CapAnswer;
 use crate::shard::CappedKey;
 use serde::Serialize;
 
+/// What became of one event.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct EventAnswer<'a> {
     /// `counted`, `duplicate`, `late`, `erased` or `ignored`.
@@ -17,14 +18,19 @@ pub struct EventAnswer<'a> {
 /// What became of a batch.
 #[derive(Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct BatchAnswer {
+    /// Events that count.
     #[schema(example = 998)]
     pub counted: usize,
+    /// Events whose id was counted before.
     #[schema(example = 1)]
     pub duplicate: usize,
+    /// Events too old to count.
     pub late: usize,
+    /// Events from before their user's erasure.
     pub erased: usize,
     /// Of users that mean nobody (`null`, the all-zero advertising id, macros that nobody replaced): kept nowhere.
     pub ignored: usize,
+    /// Events that are invalid; `errors` says why.
     #[schema(example = 1)]
     pub rejected: usize,
     /// The first 100 rejected.
@@ -42,24 +48,33 @@ pub struct BatchAnswer {
 #[allow(dead_code)]
 #[serde(untagged)]
 pub enum EventsAnswer<'a> {
+    /// The answer to one event.
     One(EventAnswer<'a>),
+    /// The answer to a batch.
     Batch(BatchAnswer),
 }
 
+/// An event that was rejected.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct EventError {
     /// Which element, or line (blank ones are counted), from 0.
     pub index: usize,
+    /// Stable; programs go by it.
     #[schema(example = "ts_not_milliseconds")]
     pub code: &'static str,
+    /// For people; names the field.
     pub detail: String,
 }
 
+/// A key that became capped by the call.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Capped {
+    /// The user.
     pub user: String,
+    /// The key.
     #[schema(example = "da:77")]
     pub key: String,
+    /// When the cap ends, in ms since 1970.
     pub capped_until: u64,
 }
 

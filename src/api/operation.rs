@@ -3,8 +3,10 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+/// Whether the service is well.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ProbeAnswer {
+    /// `ok`, or what is wrong.
     #[schema(example = "ok")]
     pub status: &'static str,
 }
@@ -18,13 +20,16 @@ pub struct StatusAnswer {
     /// The code that events are refused with; null where they are taken.
     #[schema(example = "disk_full")]
     pub refused: Option<&'static str>,
+    /// The version of the program.
     #[schema(example = "0.1.0")]
     pub version: &'static str,
     /// Made with the data directory.
     pub store_id: String,
     /// ms since 1970.
     pub started_at: u64,
+    /// Milliseconds since the start.
     pub uptime_ms: u64,
+    /// Whether the service is stopping.
     pub draining: bool,
     /// How often something could not be read from disk since the start: its users are refused, all others are served.
     pub unreadable_rows: u64,
@@ -36,10 +41,13 @@ pub struct StatusAnswer {
     pub parts: Map<String, Value>,
 }
 
+/// Which program this is.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct VersionAnswer {
+    /// Always `freqcap`.
     #[schema(example = "freqcap")]
     pub name: &'static str,
+    /// The version of the program.
     #[schema(example = "0.1.0")]
     pub version: &'static str,
     /// Of what is on disk; a newer one is refused.

@@ -6,7 +6,7 @@ use crate::model::{self, KeyPattern, Kind, Limit, Rule, RuleError, RuleId, TsMs,
 use crate::shard::{self, RuleView};
 use serde::Serialize;
 
-// The body of `PUT /rules/{id}`.
+/// The body of `PUT /rules/{id}`: a rule as it is written.
 #[derive(Debug, Clone, PartialEq, utoipa::ToSchema)]
 #[schema(description = "A rule.", example = json!({"key": "campaign:42", "limit": 3, "window": "24h"}))]
 pub struct RuleBody {
@@ -16,6 +16,7 @@ pub struct RuleBody {
     /// A positive integer, at most `history_limit` unless the window is `lifetime`; null exempts. Must be there
     #[schema(value_type = Option<u64>, required = true, minimum = 1)]
     pub limit: Limit,
+    /// The window in which events count.
     #[schema(schema_with = window_of_rule)]
     pub window: Window,
     /// `impression` without it
@@ -28,6 +29,7 @@ pub struct RuleBody {
 
 /// Why a body is not a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum RuleReject {
     #[error(transparent)]
     Json(#[from] Reject),
@@ -85,9 +87,9 @@ fn present(raw: Option<Raw<'_>>) -> Option<Raw<'_>> {
 
 fn read_key(raw: Option<Raw<'_>>) -> Result<KeyPattern, Reject> {
     let raw = raw.ok_or_else(|| Reject::new("missing_key", "key is missing"))?;
-    let invalid = |why: String| Reject::new(Reject::INVALID_KEY, format!("key {why}"));
-    let text = raw.text().ok_or_else(|| invalid(format!("must be a string, not {}", raw.name())))?;
-    KeyPattern::new(&text).map_err(|why| invalid(why.to_string()))
+    let text = raw.text().ok_or_else(|| format!("must be a string, not {}", raw.name()));
+    let key = text.and_then(|text| KeyPattern::new(&text).map_err(|why| why.to_string()));
+    key.map_err(|why| Reject::new(Reject::INVALID_KEY, format!("key {why}")))
 }
 
 /// Null is a limit, too: it must be written out.
@@ -124,21 +126,26 @@ fn read_mode(raw: Raw<'_>) -> Result<model::Mode, Reject> {
     "source": "api", "mirror": {"done": 256, "total": 256}
 }))]
 pub struct RuleAnswer {
+    /// Name of the rule.
     #[schema(example = "brand-x")]
     pub id: String,
     /// One key, or `<level>:*`, every key of the level that has no rule of this kind of its own.
     #[schema(example = "campaign:42")]
     pub key: String,
+    /// The kind of events that it counts.
     #[schema(value_type = String, example = "impression")]
     pub kind: Kind,
     /// At most so many in the window; null exempts the key from every other rule of the kind.
     #[schema(value_type = Option<u64>)]
     pub limit: Limit,
+    /// The window in which events count.
     #[schema(schema_with = window_of_rule)]
     pub window: Window,
+    /// Whether it caps.
     pub mode: Mode,
     /// Who keeps it: only a rule of the `api` is changed here.
     pub source: Source,
+    /// How far caps were judged by it.
     pub mirror: Mirrored,
     /// The rule reaches further back than events were held when it came: from here on its counts are whole. Only until
     /// then.
@@ -153,10 +160,12 @@ pub struct Mirrored {
     /// Shards whose caps were judged since the rule changed, and what came of it told to Redis, where there is one.
     #[schema(example = 256)]
     pub done: usize,
+    /// Shards in all.
     #[schema(example = 256)]
     pub total: usize,
 }
 
+/// All rules.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct RulesAnswer {
     /// By id.
@@ -184,8 +193,11 @@ impl From<RuleView> for RuleAnswer {
 #[serde(rename_all = "lowercase")]
 #[schema(description = "Who made a rule, and alone may change it.")]
 pub enum Source {
+    /// Made by `--limit` and `--window`.
     Flags,
+    /// Made by the settings file.
     File,
+    /// Made by a call.
     Api,
 }
 

@@ -26,13 +26,16 @@ pub struct SnapshotAnswer {
     pub bytes: Option<u64>,
     /// How many files it has.
     pub files: Option<usize>,
+    /// The store that it is of.
     pub store_id: Option<String>,
+    /// The revision of the rules in it.
     pub rules_revision: Option<u64>,
     /// Why it is unreadable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
+/// The snapshots under the prefix.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct SnapshotsAnswer {
     /// The newest first.

@@ -8,7 +8,9 @@ use serde::Serialize;
 #[serde(untagged)]
 #[schema(example = "u1")]
 pub enum IdText {
+    /// Text.
     Text(String),
+    /// An integer, taken as its digits.
     Integer(i64),
 }
 
@@ -18,6 +20,8 @@ pub enum IdText {
 #[serde(untagged)]
 #[schema(example = 1732233600000u64)]
 pub enum InstantText {
+    /// Milliseconds since 1970.
     Integer(u64),
+    /// Milliseconds since 1970, or RFC 3339.
     Text(String),
 }

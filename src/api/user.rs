@@ -9,9 +9,11 @@ use serde::{Serialize, Serializer};
 use std::cell::RefCell;
 
 // The form of an answer that is written key by key.
+/// The caps of a user.
 #[derive(utoipa::ToSchema)]
 #[allow(dead_code)]
 pub struct UserCaps<'a> {
+    /// The user.
     #[schema(example = "u1")]
     pub user: &'a str,
     /// By key.
@@ -52,6 +54,7 @@ impl<'a> From<&'a model::UserCap> for UserCap<'a> {
     "cursor": null
 }))]
 pub struct UserAnswer<'a> {
+    /// The user.
     pub user: &'a str,
     /// By key, those of ads first.
     #[schema(value_type = Vec<LogAnswer>)]
@@ -62,10 +65,13 @@ pub struct UserAnswer<'a> {
     pub cursor: Option<String>,
 }
 
+/// A call of `/reserve` whose answer is kept.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct CallAnswer {
+    /// The id of the call.
     #[schema(example = "req-9")]
     pub id: String,
+    /// The kind of the confirming events.
     #[schema(value_type = String, example = "impression")]
     pub kind: Kind,
     /// The ads that it reserved.
@@ -85,6 +91,7 @@ impl From<UserCall> for CallAnswer {
 pub struct Logs<'a>(RefCell<&'a mut dyn Iterator<Item = UserLog>>);
 
 impl<'a> Logs<'a> {
+    /// Of the logs of a page.
     pub fn new(logs: &'a mut dyn Iterator<Item = UserLog>) -> Self {
         Self(RefCell::new(logs))
     }
@@ -105,15 +112,20 @@ impl Serialize for Logs<'_> {
     }
 }
 
+/// What is held under one key.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct LogAnswer<'a> {
+    /// The key.
     #[schema(example = "da:77")]
     pub key: &'a str,
+    /// By kind, in the order in which kinds came first.
     pub kinds: Vec<KindAnswer<'a>>,
 }
 
+/// The events of one kind.
 #[derive(Serialize, utoipa::ToSchema)]
 pub struct KindAnswer<'a> {
+    /// The kind.
     #[schema(value_type = String, example = "impression")]
     pub kind: Kind,
     /// Events counted since the log was made, kept or not.
@@ -125,7 +137,9 @@ pub struct KindAnswer<'a> {
 
 /// The events of a kind, each made and written after the other: with many rules they say much.
 pub struct Events<'a> {
+    /// The log.
     pub log: &'a UserLog,
+    /// The events of one kind in it.
     pub section: &'a Section,
 }
 
@@ -139,8 +153,10 @@ impl Serialize for Events<'_> {
     }
 }
 
+/// An event, or a reservation.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct HeldEvent<'a> {
+    /// When it happened or was reserved, in ms since 1970.
     #[schema(value_type = u64)]
     pub ts: TsMs,
     /// 64 bits, in hex, of the ad and the event's id: all that is held of an id. Null where it had none.
@@ -194,11 +210,13 @@ impl<'a> From<&'a engine::RuleExit> for RuleExit<'a> {
 /// What was held of a user, and is held no longer.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Receipt<'a> {
+    /// The user.
     #[schema(example = "u1")]
     pub user: &'a str,
     /// An event with a time up to here is answered `erased` from now on, for at least 35 days.
     #[schema(value_type = u64, example = 1732233600000u64)]
     pub erased_until: TsMs,
+    /// Logs that were removed.
     #[schema(example = 3)]
     pub logs: u64,
     /// In the logs of ads.
@@ -208,6 +226,7 @@ pub struct Receipt<'a> {
     pub reservations: u64,
     /// Answers of `/reserve` that were kept.
     pub calls: u64,
+    /// Caps that were removed.
     #[schema(example = 1)]
     pub caps: u64,
     /// How often something of the user could not be read: it was erased all the same, and is not in the counts. Only where it
@@ -217,6 +236,7 @@ pub struct Receipt<'a> {
 }
 
 impl<'a> Receipt<'a> {
+    /// Of what was erased of a user.
     pub fn new(user: &'a str, erasure: &Erasure) -> Self {
         Self {
             user,

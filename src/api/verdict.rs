@@ -34,6 +34,7 @@ fn window_of_verdict() -> utoipa::openapi::Schema {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
+    /// It caps.
     Enforce,
     /// Evaluated, reported and measured; never caps.
     Shadow,
@@ -161,8 +162,11 @@ impl<'a> From<&'a model::Verdict> for Verdict<'a> {
                "count": 5, "remaining": 0, "capped": true, "capped_until": 1732665600000u64}]
 }))]
 pub struct CapAnswer<'a> {
+    /// The user.
     pub user: &'a str,
+    /// The ad.
     pub da: &'a str,
+    /// The verdict.
     #[serde(flatten)]
     pub verdict: Verdict<'a>,
 }

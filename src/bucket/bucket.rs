@@ -129,7 +129,8 @@ impl Bucket {
             let found = self.store.get(&path).await?;
             if found.meta.size > limit as u64 { Ok(Err(found.meta.size)) } else { found.bytes().await.map(Ok) }
         };
-        let too_large = |bytes| BucketError::damaged(name, format!("it has {bytes} bytes, more than {limit}"));
+        let too_large =
+            |bytes| BucketError::damaged(&self.name, name, format!("it has {bytes} bytes, more than {limit}"));
         self.bounded("reading", name, read).await?.map_err(too_large)
     }
 
@@ -149,10 +150,15 @@ impl Bucket {
                 },
             }
         };
-        let wrong = |bytes| BucketError::damaged(name, format!("it has {bytes} bytes instead of {expected}"));
+        let wrong =
+            |bytes| BucketError::damaged(&self.name, name, format!("it has {bytes} bytes instead of {expected}"));
         let bytes = self.bounded("reading", name, read).await?.map_err(wrong)?;
         if bytes.len() as u64 != wanted {
-            return Err(BucketError::damaged(name, format!("{} bytes came instead of {wanted}", bytes.len())));
+            return Err(BucketError::damaged(
+                &self.name,
+                name,
+                format!("{} bytes came instead of {wanted}", bytes.len()),
+            ));
         }
         Ok(bytes)
     }
@@ -174,7 +180,7 @@ impl Bucket {
             let Some(meta) = self.bounded("listing", folder, next).await? else { break };
             objects.push(self.object(&meta));
             if objects.len() > LISTED_MAX {
-                return Err(BucketError::damaged(folder, format!("more than {LISTED_MAX} objects")));
+                return Err(BucketError::damaged(&self.name, folder, format!("more than {LISTED_MAX} objects")));
             }
         }
         objects.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -222,7 +228,7 @@ impl Bucket {
         let Some(dir) = self.dir.as_ref().map(|dir| dir.join(folder)) else { return Ok(0) };
         let removed = tokio::task::spawn_blocking(move || remove_unfinished(&dir, &is_old)).await;
         let removed = removed.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        removed.map_err(|source| BucketError::io("removing what is unfinished in", folder, &source))
+        removed.map_err(|source| BucketError::io("removing what is unfinished in", &self.name, folder, &source))
     }
 
     /// Runs one call of the store within the bound, and says what was done to what if it fails.
@@ -233,13 +239,9 @@ impl Bucket {
         call: impl Future<Output = Result<T, object_store::Error>>,
     ) -> Result<T, BucketError> {
         match tokio::time::timeout(self.call_timeout, call).await {
-            Ok(done) => done.map_err(|error| BucketError::new(doing, &self.called(name), &error)),
-            Err(_) => Err(BucketError::too_slow(doing, &self.called(name), self.call_timeout.as_secs())),
+            Ok(done) => done.map_err(|error| BucketError::new(doing, &self.name, name, &error)),
+            Err(_) => Err(BucketError::too_slow(doing, &self.name, name, self.call_timeout.as_secs())),
         }
-    }
-
-    fn called(&self, name: &str) -> String {
-        if name.is_empty() { self.name.to_string() } else { name.to_owned() }
     }
 
     fn path(&self, name: &str) -> Path {

@@ -72,8 +72,9 @@ impl Cause {
 pub struct BucketError {
     /// What went wrong, by what is to be done about it.
     pub cause: Cause,
-    /// The object's name under the root, or the root.
+    /// The object's name under the root; empty if it was about the bucket itself.
     pub object: String,
+    bucket: String,
     doing: &'static str,
     detail: String,
 }
@@ -82,35 +83,42 @@ pub struct BucketError {
 const DETAIL_CHARS_MAX: usize = 400;
 
 impl BucketError {
-    pub(super) fn new(doing: &'static str, object: &str, source: &object_store::Error) -> Self {
-        Self { cause: cause_of(source), object: object.to_owned(), doing, detail: detail_of(source) }
+    pub(super) fn new(doing: &'static str, bucket: &str, object: &str, source: &object_store::Error) -> Self {
+        Self::with(cause_of(source), doing, bucket, object, detail_of(source))
     }
 
-    pub(super) fn too_slow(doing: &'static str, object: &str, seconds: u64) -> Self {
-        let detail = format!("no answer within {seconds} s");
-        Self { cause: Cause::Slow, object: object.to_owned(), doing, detail }
+    pub(super) fn too_slow(doing: &'static str, bucket: &str, object: &str, seconds: u64) -> Self {
+        Self::with(Cause::Slow, doing, bucket, object, format!("no answer within {seconds} s"))
     }
 
     /// An object that is not what it must be.
-    pub fn damaged(object: &str, detail: String) -> Self {
-        Self { cause: Cause::Damaged, object: object.to_owned(), doing: "reading", detail }
+    pub(super) fn damaged(bucket: &str, object: &str, detail: String) -> Self {
+        Self::with(Cause::Damaged, "reading", bucket, object, detail)
+    }
+
+    pub(super) fn io(doing: &'static str, bucket: &str, object: &str, source: &std::io::Error) -> Self {
+        let cause = cause_of_io(source.kind()).unwrap_or(Cause::Other);
+        Self::with(cause, doing, bucket, object, source.to_string())
+    }
+
+    fn with(cause: Cause, doing: &'static str, bucket: &str, object: &str, detail: String) -> Self {
+        Self { cause, object: object.to_owned(), bucket: bucket.to_owned(), doing, detail }
     }
 
     /// The bucket's own words.
     pub fn detail(&self) -> &str {
         &self.detail
     }
-
-    pub(super) fn io(doing: &'static str, object: &str, source: &std::io::Error) -> Self {
-        let cause = cause_of_io(source.kind()).unwrap_or(Cause::Other);
-        Self { cause, object: object.to_owned(), doing, detail: source.to_string() }
-    }
 }
 
 impl fmt::Display for BucketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cause, object, doing, detail } = self;
-        write!(f, "{doing} {object:?} in the bucket: {detail} ({}: {})", cause.code(), cause.advice())
+        let Self { cause, object, bucket, doing, detail } = self;
+        match object.as_str() {
+            "" => write!(f, "{doing} {bucket}")?,
+            object => write!(f, "{doing} {object} in {bucket}")?,
+        }
+        write!(f, ": {detail} ({}: {})", cause.code(), cause.advice())
     }
 }
 
@@ -163,8 +171,18 @@ fn cause_of_io(kind: ErrorKind) -> Option<Cause> {
 fn cause_in_text(text: &str) -> Cause {
     const FULL: [&str; 5] = ["507", "StorageFull", "QuotaExceeded", "InsufficientStorage", "No space left"];
     const SLOW: [&str; 4] = ["status code: 503", "status code: 429", "SlowDown", "RequestTimeout"];
-    const FORBIDDEN: [&str; 6] =
-        ["AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "redential", "InvalidToken"];
+    // Without credentials the instance's own are asked for, at 169.254.169.254.
+    const FORBIDDEN: [&str; 9] = [
+        "AccessDenied",
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        "InvalidToken",
+        "redential",
+        "token request",
+        "169.254.169.254",
+        "Account must be specified",
+    ];
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if has(&FULL) {
         Cause::Full
@@ -179,9 +197,16 @@ fn cause_in_text(text: &str) -> Cause {
     }
 }
 
-/// The text without what a URL's query may hold (Azure's signatures), and not without end.
+/// What the server says, or the nearest text to it: without what a URL's query may hold (Azure's signatures), and not
+/// without end.
 fn detail_of(error: &object_store::Error) -> String {
     let text = error.to_string();
+    if let Some((_, answer)) = text.rsplit_once("Server returned non-2xx status code: ")
+        && let (Some(code), Some(message)) = (element(answer, "Code"), element(answer, "Message"))
+    {
+        let status = answer.split(':').next().unwrap_or_default();
+        return short(&format!("{status}: {code}: {message}"));
+    }
     let mut words = Vec::new();
     for word in text.split_whitespace() {
         match word.split_once('?') {
@@ -189,10 +214,24 @@ fn detail_of(error: &object_store::Error) -> String {
             _ => words.push(word.to_owned()),
         }
     }
-    let text = words.join(" ");
+    let mut text = short(&words.join(" "));
+    // reqwest has no other words for it.
+    if text.ends_with("builder error") && text.contains("http://") {
+        text.push_str(": an address without TLS must be allowed (AWS_ALLOW_HTTP=true)");
+    }
+    text
+}
+
+/// What stands between the tags of an element of XML.
+fn element<'t>(xml: &'t str, name: &str) -> Option<&'t str> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    Some(rest.split_once(&format!("</{name}>"))?.0)
+}
+
+fn short(text: &str) -> String {
     match text.char_indices().nth(DETAIL_CHARS_MAX) {
         Some((at, _)) => format!("{}..", &text[..at]),
-        None => text,
+        None => text.to_owned(),
     }
 }
 
@@ -216,14 +255,26 @@ mod tests {
             (generic(std::io::Error::other("no credentials found")), Cause::Forbidden),
             (generic(std::io::Error::other("what?")), Cause::Other),
         ] {
-            assert_eq!(BucketError::new("writing", "m/1", &error).cause, cause, "{error}");
+            assert_eq!(BucketError::new("writing", "s3://caps", "m/1", &error).cause, cause, "{error}");
         }
     }
 
     #[test]
     fn the_signature_of_a_url_is_not_printed() {
         let source = generic(std::io::Error::other("GET https://a.blob.core.windows.net/c/x?sig=geheim in 3 s"));
-        let text = BucketError::new("reading", "x", &source).to_string();
+        let text = BucketError::new("reading", "az://c", "x", &source).to_string();
         assert!(text.contains("windows.net/c/x?***") && !text.contains("geheim"), "{text}");
+    }
+
+    #[test]
+    fn a_servers_words_are_picked_out_of_its_answer() {
+        let answer = "Error performing PUT http://h/b/x in 3ms - Server returned non-2xx status code: 404 Not Found: <?xml \
+                      version=\"1.0\"?><Error><Code>NoSuchBucket</Code><Message>It does not exist.</Message></Error>";
+        let text = BucketError::new("writing", "s3://b", "x", &generic(std::io::Error::other(answer))).to_string();
+        assert!(text.starts_with("writing x in s3://b: 404 Not Found: NoSuchBucket: It does not exist. ("), "{text}");
+        let plain =
+            generic(std::io::Error::other("Error performing PUT http://h/b/x in 3us - HTTP error: builder error"));
+        let text = BucketError::new("writing", "s3://b", "x", &plain).to_string();
+        assert!(text.contains("AWS_ALLOW_HTTP=true"), "{text}");
     }
 }

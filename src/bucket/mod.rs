@@ -9,6 +9,8 @@ mod bucket;
 mod error;
 #[cfg(test)]
 pub(crate) mod faulty;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod probe;
 mod providers;
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub fn open(url: &BucketUrl, access: Access) -> Result<Bucket, BucketError> {
     // rustls asks for one provider for the whole process; somebody may have chosen one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let name = url.to_string();
-    let refused = |error: object_store::Error| BucketError::new("opening", &name, &error);
+    let refused = |error: object_store::Error| BucketError::new("opening", &name, "", &error);
     let (store, prefix): (Arc<dyn ObjectStore>, &str) = match url.scheme {
         Scheme::S3 => (Arc::new(s3(url).map_err(refused)?), &url.prefix),
         Scheme::Google => (Arc::new(google(url).map_err(refused)?), &url.prefix),
@@ -87,12 +87,12 @@ fn azure(url: &BucketUrl) -> Result<impl ObjectStore, object_store::Error> {
 fn directory(url: &BucketUrl, access: Access) -> Result<LocalFileSystem, BucketError> {
     let dir = url.directory();
     if access == Access::Write {
-        std::fs::create_dir_all(&dir).map_err(|source| BucketError::io("making", &url.to_string(), &source))?;
+        std::fs::create_dir_all(&dir).map_err(|source| BucketError::io("making", &url.to_string(), "", &source))?;
     }
     // What cannot be listed is never taken for empty.
-    std::fs::read_dir(&dir).map_err(|source| BucketError::io("opening", &url.to_string(), &source))?;
+    std::fs::read_dir(&dir).map_err(|source| BucketError::io("opening", &url.to_string(), "", &source))?;
     let store = LocalFileSystem::new_with_prefix(&dir)
-        .map_err(|source| BucketError::new("opening", &url.to_string(), &source))?;
+        .map_err(|source| BucketError::new("opening", &url.to_string(), "", &source))?;
     // An object counts as durable once it is put, as it does elsewhere; and there are no folders without objects.
     Ok(store.with_fsync(true).with_automatic_cleanup(true))
 }

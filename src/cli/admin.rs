@@ -60,15 +60,23 @@ impl Admin {
         let options = ServerOptions { max_connections: CONNECTIONS, header_memory: HEADER_MEMORY, ..server.clone() };
         let (service, stop) = (HttpService::admin(app), CancellationToken::new());
         let stopped = stop.clone();
-        let serve = move || {
+        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
             runtime.block_on(http::serve(listener, service, &options, stopped.cancelled_owned()));
-        };
-        let thread = std::thread::Builder::new().name("admin".to_owned()).spawn(serve).map_err(AdminError::Runtime)?;
+        });
+        let thread = thread.map_err(AdminError::Runtime)?;
         Ok(Self { stop, thread })
     }
 
+    /// Runs until `drain`, then ends.
+    pub(super) async fn run<E>(self, drain: CancellationToken) -> Result<(), E> {
+        drain.cancelled().await;
+        // It finishes its answers on a thread of its own.
+        let _ = tokio::task::spawn_blocking(|| self.stop()).await;
+        Ok(())
+    }
+
     /// Ends it, once everything else has ended.
-    pub(super) fn stop(self) {
+    fn stop(self) {
         self.stop.cancel();
         if self.thread.join().is_err() {
             tracing::error!("the listener for probes ended by a panic");

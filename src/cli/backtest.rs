@@ -3,12 +3,12 @@
 use super::files::{EventFile, FileError, Flow};
 use crate::config::{Config, ConfigError, Flags, RuleConfig};
 use crate::engine::{Ledger, Policy, Question};
-use crate::model::{CapKey, Event, Kind, Limit, Nobody, Rule, RuleSet, TsMs};
+use crate::model::{CapKey, Event, Kind, Nobody, Rule, RuleSet, TsMs};
 use hashbrown::{HashMap, HashSet};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Runs the capping engine over a file of events, in the order of their times
 ///
@@ -102,24 +102,26 @@ pub fn run(args: &BacktestArgs) -> Result<bool, BacktestError> {
 }
 
 fn rules(args: &BacktestArgs) -> Result<Vec<Rule>, BacktestError> {
-    let told = |why: String| BacktestError::Rules(why);
-    // A log is as long as the highest limit here: nothing is served from it.
-    let longest = |limits: &mut dyn Iterator<Item = Limit>| limits.flatten().max().unwrap_or(0).max(256) as usize;
-    let written: Vec<RuleConfig> = match &args.rules {
-        Some(path) => {
-            let at = |why: &dyn std::fmt::Display| told(format!("{}: {why}", path.display()));
-            let text = std::fs::read_to_string(path).map_err(|why| at(&format_args!("cannot be read: {why}")))?;
-            RuleConfig::list(&text).map_err(|why| at(&why))?
-        }
-        None => {
-            let kind = Kind::new(&args.kind).map_err(|why| told(format!("--kind: {:?} {why}", args.kind)))?;
-            let text = args.window.as_deref().unwrap_or_default();
-            let window = RuleConfig::read_window(text).map_err(|why| told(format!("--window: {text:?} {why}")))?;
-            vec![RuleConfig::default_rule(args.limit, window, kind)]
-        }
+    let written = match &args.rules {
+        Some(path) => rules_of_file(path).map_err(|why| format!("{}: {why}", path.display())),
+        None => rule_of_flags(args).map(|rule| vec![rule]),
     };
-    let history_limit = longest(&mut written.iter().map(|rule| rule.limit));
-    written.iter().map(|rule| rule.rule(history_limit).map_err(told)).collect()
+    let written = written.map_err(BacktestError::Rules)?;
+    // A log is as long as the highest limit here: nothing is served from it.
+    let history_limit = written.iter().filter_map(|rule| rule.limit).max().unwrap_or(0).max(256) as usize;
+    written.iter().map(|rule| rule.rule(history_limit).map_err(BacktestError::Rules)).collect()
+}
+
+fn rules_of_file(path: &Path) -> Result<Vec<RuleConfig>, String> {
+    let text = std::fs::read_to_string(path).map_err(|why| format!("cannot be read: {why}"))?;
+    RuleConfig::list(&text)
+}
+
+fn rule_of_flags(args: &BacktestArgs) -> Result<RuleConfig, String> {
+    let kind = Kind::new(&args.kind).map_err(|why| format!("--kind: {:?} {why}", args.kind))?;
+    let text = args.window.as_deref().unwrap_or_default();
+    let window = RuleConfig::read_window(text).map_err(|why| format!("--window: {text:?} {why}"))?;
+    Ok(RuleConfig::default_rule(args.limit, window, kind))
 }
 
 /// What a file has.
@@ -223,21 +225,17 @@ fn backtest(rules: Vec<Rule>, nobody: &Nobody, events: &[(TsMs, Event<'static>)]
 
 impl Outcome {
     fn table(&self) -> String {
-        let percent = |part: u64, whole: u64| 100.0 * part as f64 / whole.max(1) as f64;
-        let mut table = String::new();
-        let mut row = |name: &str, count: u64, note: String| {
-            let _ = writeln!(table, "{name:<24}{count:>14}{note}");
-        };
-        row("impressions", self.impressions, String::new());
-        row("  refused", self.refused, format!("  {:5.1} %", percent(self.refused, self.impressions)));
+        let mut table = Table::default();
+        table.row("impressions", self.impressions, String::new());
+        table.row("  refused", self.refused, percent(self.refused, self.impressions));
         let shown = self.impressions - self.refused;
-        row("  shown", shown, format!("  {:5.1} %", percent(shown, self.impressions)));
-        row("other events", self.others, String::new());
-        row("duplicates left out", self.duplicates, String::new());
-        row("ignored (no user)", self.ignored, String::new());
-        row("users", self.users, String::new());
-        row("  reached", self.reach, format!("  {:5.1} %", percent(self.reach, self.users)));
-        row("pairs (user, da)", self.pairs, String::new());
+        table.row("  shown", shown, percent(shown, self.impressions));
+        table.row("other events", self.others, String::new());
+        table.row("duplicates left out", self.duplicates, String::new());
+        table.row("ignored (no user)", self.ignored, String::new());
+        table.row("users", self.users, String::new());
+        table.row("  reached", self.reach, percent(self.reach, self.users));
+        table.row("pairs (user, da)", self.pairs, String::new());
         for (name, range) in [
             ("1", 1..=1),
             ("2", 2..=2),
@@ -248,8 +246,23 @@ impl Outcome {
             ("10+", 10..=u64::MAX),
         ] {
             let pairs = self.histogram.range(range).map(|(_, pairs)| pairs).sum();
-            row(&format!("  seen {name}"), pairs, format!("  {:5.1} %", percent(pairs, self.pairs)));
+            table.row(&format!("  seen {name}"), pairs, percent(pairs, self.pairs));
         }
-        table
+        table.0
     }
+}
+
+/// Rows of name, count and note.
+#[derive(Default)]
+struct Table(String);
+
+impl Table {
+    fn row(&mut self, name: &str, count: u64, note: String) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "{name:<24}{count:>14}{note}");
+    }
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    format!("  {:5.1} %", 100.0 * part as f64 / whole.max(1) as f64)
 }

@@ -87,11 +87,11 @@ impl EventFile<'_> {
         opened: impl Read,
         mut sink: impl FnMut(Place, Result<Event<'_>, Reject>) -> Flow<B>,
     ) -> Result<Flow<B>, FileError> {
-        let failed = |source| FileError::Read { path: self.path.to_owned(), source };
-        let (first, opened) = first_bytes::<2>(opened).map_err(failed)?;
+        let (first, opened) = first_bytes::<2>(opened).map_err(|source| self.failed(source))?;
         let plain: Box<dyn Read + '_> =
             if first == [0x1f, 0x8b] { Box::new(Gunzip::new(BufReader::new(opened))) } else { Box::new(opened) };
-        let (lines, first, text) = skip_blank(BufReader::with_capacity(1 << 18, plain)).map_err(failed)?;
+        let (lines, first, text) =
+            skip_blank(BufReader::with_capacity(1 << 18, plain)).map_err(|source| self.failed(source))?;
         match first {
             None => Ok(Flow::Continue(())),
             Some(b'{') => self.lines(text, lines, &mut sink),
@@ -100,17 +100,22 @@ impl EventFile<'_> {
         }
     }
 
+    fn failed(&self, source: io::Error) -> FileError {
+        FileError::Read { path: self.path.to_owned(), source }
+    }
+
     fn lines<B>(
         &self,
         mut text: impl BufRead,
         before: u64,
         sink: &mut impl FnMut(Place, Result<Event<'_>, Reject>) -> Flow<B>,
     ) -> Result<Flow<B>, FileError> {
-        let failed = |source| FileError::Read { path: self.path.to_owned(), source };
         let (mut line, mut number, mut hash) = (Vec::new(), before, Xxh3::new());
         loop {
             line.clear();
-            let taken = (&mut text).take(LINE_MAX + 1).read_until(b'\n', &mut line).map_err(failed)? as u64;
+            let taken =
+                (&mut text).take(LINE_MAX + 1).read_until(b'\n', &mut line).map_err(|source| self.failed(source))?
+                    as u64;
             if taken == 0 {
                 return Ok(Flow::Continue(()));
             }
@@ -125,7 +130,7 @@ impl EventFile<'_> {
             let event = if taken > LINE_MAX && !line.ends_with(b"\n") {
                 let rest = skip_line(&mut text);
                 let told = sink(place, Err(invalid_row(&RowError::TooLong)));
-                rest.map_err(failed)?;
+                rest.map_err(|source| self.failed(source))?;
                 told
             } else {
                 sink(place, self.reader.event(json))
@@ -142,14 +147,13 @@ impl EventFile<'_> {
         before: u64,
         sink: &mut impl FnMut(Place, Result<Event<'_>, Reject>) -> Flow<B>,
     ) -> Result<Flow<B>, FileError> {
-        let failed = |source| FileError::Read { path: self.path.to_owned(), source };
         let mut rows = CsvRows::new(text, before);
-        let Some(first) = rows.next_row().map_err(failed)? else { return Ok(Flow::Continue(())) };
+        let Some(first) = rows.next_row().map_err(|source| self.failed(source))? else { return Ok(Flow::Continue(())) };
         let header = first.row.map_err(|source| FileError::NoHeader { path: self.path.to_owned(), source })?;
         let header: Vec<String> = header.cells().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         let table = self.table(&header)?;
         let mut hash = Xxh3::new();
-        while let Some(line) = rows.next_row().map_err(failed)? {
+        while let Some(line) = rows.next_row().map_err(|source| self.failed(source))? {
             match line.row {
                 Ok(row) => row.cells().for_each(|cell| {
                     hash.update(cell);
@@ -194,11 +198,12 @@ fn cells<'r>(row: &'r Row, header: &[String], table: &TableReader<'_>) -> Result
         let name = header.get(*cell).map_or("", String::as_str);
         return Err(invalid_row(&format_args!("the cell under {name:?} has a quote, and does not begin with one")));
     }
-    let text = |(cell, name): (&'r [u8], &String)| {
-        let wrong = |_| invalid_row(&format_args!("the cell under {name:?} is not UTF-8"));
-        std::str::from_utf8(cell).map_err(wrong)
-    };
-    row.cells().zip(header).map(text).collect()
+    let mut texts = Vec::with_capacity(row.len());
+    for (cell, name) in row.cells().zip(header) {
+        let text = std::str::from_utf8(cell);
+        texts.push(text.map_err(|_| invalid_row(&format_args!("the cell under {name:?} is not UTF-8")))?);
+    }
+    Ok(texts)
 }
 
 fn invalid_row(why: &dyn std::fmt::Display) -> Reject {

@@ -51,14 +51,13 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 }
 
 fn ask(url: &str) -> Result<(), String> {
-    let told = |why: &dyn std::fmt::Display| why.to_string();
-    let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build().map_err(|why| told(&why))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|why| told(&why))?;
+    let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().build().map_err(|why| why.to_string())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|why| why.to_string())?;
     let status = runtime.block_on(async { client.get(url).send().await.map(|response| response.status()) });
     match status {
         Ok(status) if status.is_success() => Ok(()),
-        Ok(status) => Err(told(&status)),
-        Err(why) => Err(told(&why)),
+        Ok(status) => Err(status.to_string()),
+        Err(why) => Err(why.to_string()),
     }
 }
 

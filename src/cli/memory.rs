@@ -56,7 +56,7 @@ pub(super) fn publish(plan: MemoryPlan, board: &StatusBoard, app: &Arc<App>, sto
     let (app, store) = (Arc::downgrade(app), store.clone());
     board.add("memory", move || {
         let overlay = store.overlay_figures();
-        let used = |part: Part| match part {
+        told(&plan, |part| match part {
             Part::BlockCache => Some(store.cache_bytes()),
             Part::Overlay => Some((overlay.active_bytes + overlay.frozen_bytes) as u64),
             Part::ExistenceFilter => Some(overlay.filter_bytes as u64),
@@ -65,19 +65,18 @@ pub(super) fn publish(plan: MemoryPlan, board: &StatusBoard, app: &Arc<App>, sto
             Part::Mailboxes => app.upgrade().map(|app| app.mailbox_bytes()),
             Part::Reads => app.upgrade().map(|app| app.read_bytes()),
             Part::Connections => None,
-        };
-        told(&plan, used)
+        })
     });
 }
 
 /// The part `memory` of `/status`; who answers adds what the process has in use.
 fn told(plan: &MemoryPlan, used: impl Fn(Part) -> Option<u64>) -> Value {
-    let share = |share: &crate::config::Share| {
+    let mut shares = Map::new();
+    for share in plan.shares() {
         let set_by = share.set_by.as_deref().unwrap_or("budget");
         let told = json!({"bytes": share.bytes, "set_by": set_by, "used_bytes": used(share.part)});
-        (share.part.name().to_owned(), told)
-    };
-    let shares: Map<String, Value> = plan.shares().iter().map(share).collect();
+        shares.insert(share.part.name().to_owned(), told);
+    }
     let container =
         plan.container.as_ref().map(|limit| json!({"limit_bytes": limit.bytes, "file": limit.file.to_string_lossy()}));
     json!({

@@ -3,25 +3,29 @@
 use super::serve::ServeOptions;
 use super::snapshots;
 use crate::config::{Config, ConfigError, Part};
+use crate::shard::UnitOptions;
 
 impl ServeOptions {
+    /// Makes the options of all parts.
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
         let plan = &config.plan;
         Ok(Self {
             listen: config.service.listen,
             admin_listen: config.service.admin_listen,
-            store: config.store_options(),
+            unit: UnitOptions {
+                store: config.store_options(),
+                policy: config.policy()?,
+                rules: config.fixed_rules()?,
+                shards: config.shards.options(plan.bytes(Part::Mailboxes).as_usize()),
+            },
             memory: plan.clone(),
-            policy: config.policy()?,
-            rules: config.fixed_rules()?,
-            shards: config.shards.options(plan.bytes(Part::Mailboxes).as_usize()),
             events: config.event_reader(),
             limits: config.http.limits(plan.bytes(Part::Bodies).0, plan.bytes(Part::Reads).0),
             server: config.http.server_options(config.connections()),
             mirror: config.mirror.options(),
             kafka: config.kafka.options(config.shards.mailbox_events.get()),
             output: config.kafka.output_options(),
-            snapshots: snapshots::Options::new(&config.snapshots, &config.store.data_dir),
+            snapshots: snapshots::Options::new(&config.snapshots, config.store_options()),
             drain: config.service.drain,
             exit_when_poisoned: config.service.exit_when_poisoned,
         })

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT.
+//! The signals that end the service.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 

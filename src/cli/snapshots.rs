@@ -7,8 +7,8 @@ mod source;
 
 pub use before::Options;
 pub(super) use before::{Before, holder};
-pub(super) use beside::{Beside, Superseding};
-pub(super) use source::{StoreSource, finish_restore};
+pub(super) use beside::{Beside, Signalled, Superseding};
+pub(super) use source::{StoreSource, prepare};
 
 use crate::model::TsMs;
 use crate::snapshot::SnapshotError;

@@ -1,5 +1,5 @@
-//! The memory that a container lets this process have, as the kernel's control groups tell it: cgroup v2 (`memory.max`)
-//! and v1 (`memory.limit_in_bytes`), each of the process's own group and of all groups above it that can be seen.
+//! The memory limit of the container, from the kernel's control groups: cgroup v2 (`memory.max`) and v1
+//! (`memory.limit_in_bytes`), for the process's own group and all visible groups above it.
 //!
 //! Formats: cgroups(7) for `/proc/self/cgroup`, proc_pid_mountinfo(5) for `/proc/self/mountinfo`.
 
@@ -8,25 +8,25 @@ use std::path::{Component, Path, PathBuf};
 /// A limit, and the file that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerLimit {
-    /// Bytes that all processes of the group may have together.
+    /// Bytes that all processes of the group may use together.
     pub bytes: u64,
-    /// Where the kernel says so.
+    /// The kernel's file.
     pub file: PathBuf,
 }
 
-/// From here on a limit is none: v1 writes "no limit" as the largest number of pages that the kernel can count.
+/// A limit of this size or more means none: v1 writes "no limit" as the largest number of pages that the kernel can
+/// count.
 const NO_LIMIT: u64 = 1 << 50;
 
-/// The limit of this process; `None` where there is none or nothing can be read.
+/// The limit of this process; `None` if there is none, or nothing can be read.
 pub fn container_limit() -> Option<ContainerLimit> {
-    let read = |path: &Path| std::fs::read_to_string(path).ok();
-    let groups = read(Path::new("/proc/self/cgroup"))?;
-    let mounts = read(Path::new("/proc/self/mountinfo"))?;
-    limit_of(&groups, &mounts, &read)
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    limit_of(&groups, &mounts, &|path| std::fs::read_to_string(path).ok())
 }
 
-/// The least limit that holds for a process with this `/proc/self/cgroup` and `/proc/self/mountinfo`; `read` gives the text
-/// of a file, if it is there.
+/// The lowest limit for a process with this `/proc/self/cgroup` and `/proc/self/mountinfo`. `read` returns the text of
+/// a file, if it exists.
 fn limit_of(groups: &str, mounts: &str, read: &dyn Fn(&Path) -> Option<String>) -> Option<ContainerLimit> {
     let mut least: Option<ContainerLimit> = None;
     for mount in mounts.lines().filter_map(Mount::parse) {
@@ -42,7 +42,7 @@ fn limit_of(groups: &str, mounts: &str, read: &dyn Fn(&Path) -> Option<String>) 
     least
 }
 
-/// The limit that a file says; `max` is none.
+/// The limit in a file; `max` means none.
 fn limit_in(text: &str) -> Option<u64> {
     text.trim().parse().ok().filter(|bytes| (1..NO_LIMIT).contains(bytes))
 }
@@ -62,17 +62,17 @@ impl Version {
     }
 }
 
-/// Where the groups of a hierarchy that counts memory can be seen.
+/// Where a hierarchy that limits memory is mounted.
 struct Mount {
     version: Version,
-    /// The group that is seen at `point`.
+    /// The group at `point`.
     root: PathBuf,
     point: PathBuf,
 }
 
 impl Mount {
-    /// Reads a line of `mountinfo`: id, parent, device, root, mount point, options, optional fields, `-`, type, source,
-    /// options of the file system.
+    /// Parses a line of `mountinfo`: id, parent, device, root, mount point, options, optional fields, `-`, type,
+    /// source, options of the file system.
     fn parse(line: &str) -> Option<Self> {
         let (fields, rest) = line.split_once(" - ")?;
         let mut fields = fields.split(' ').skip(3);
@@ -86,7 +86,7 @@ impl Mount {
         Some(Self { version, root, point })
     }
 
-    /// The group that a line of `/proc/self/cgroup` names, if the line is of this hierarchy: `0::/path` or
+    /// The group in a line of `/proc/self/cgroup` that belongs to this hierarchy: `0::/path` or
     /// `4:memory,hugetlb:/path`.
     fn group<'a>(&self, line: &'a str) -> Option<&'a Path> {
         let mut parts = line.splitn(3, ':');
@@ -98,8 +98,8 @@ impl Mount {
         is_ours.then(|| Path::new(group))
     }
 
-    /// The directories of a group and of those above it, as far as they can be seen. A group outside of what is mounted
-    /// (`/../..` in a namespace of its own) is at most seen as the mount point.
+    /// The directories of a group and of the visible groups above it. Of a group outside the mount (`/../..` in another
+    /// namespace), only the mount point may be visible.
     fn dirs(&self, group: &Path) -> Vec<PathBuf> {
         let inside = group.strip_prefix(&self.root).unwrap_or(Path::new(""));
         let is_plain = inside.components().all(|part| matches!(part, Component::Normal(_)));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// What a settings file says, by the names of the settings.
+/// The content of a settings file, by the names of settings.
 #[derive(Debug, Default)]
 pub(super) struct File {
     pub path: PathBuf,
@@ -25,10 +25,10 @@ impl File {
     }
 
     pub(super) fn of_text(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let told = |why: String| ConfigError(format!("{}: {why}", path.display()));
         let text = json_text(text);
-        let table: Table = text.parse().map_err(|why| told(syntax_error(&why, text)))?;
-        Self::of_table(path, table).map_err(told)
+        let table = text.parse().map_err(|why| syntax_error(&why, text));
+        let file = table.and_then(|table| Self::of_table(path, table));
+        file.map_err(|why| ConfigError(format!("{}: {why}", path.display())))
     }
 
     fn of_table(path: &Path, table: Table) -> Result<Self, String> {
@@ -45,7 +45,7 @@ impl File {
                     }
                 }
                 ("rules", _) => return Err("rules: each one is a table of its own, headed [[rules]]".to_owned()),
-                // A window in its JSON form is a table, and no group of settings.
+                // A window in JSON form is a table, but not a group of settings.
                 (_, Value::Table(group)) if key != "window" => {
                     for (name, value) in group {
                         let url = key == "redis" && name == "url";
@@ -59,7 +59,7 @@ impl File {
         Ok(file)
     }
 
-    /// Takes a setting, written as `key`.
+    /// Stores a setting that is written as `key`.
     fn set(&mut self, key: &str, setting: &str, value: &Value) -> Result<(), String> {
         let setting = setting.replace('-', "_");
         if !known().any(|known| known.name == setting) {
@@ -84,11 +84,11 @@ impl File {
     }
 }
 
-/// Reads a part of the file, named as `whole`, or as `part` before the name of a member that is wrong.
+/// Parses a part of the file. Errors name it `whole`, or `part` before the name of an invalid member.
 fn read_value<T: serde::de::DeserializeOwned>(whole: &str, part: &str, value: Value) -> Result<T, String> {
     serde_path_to_error::deserialize(value).map_err(|why| {
         let (member, told) = (why.path().to_string(), one_line(why.inner()));
-        // The path of the part itself is a dot; an unknown member is named by the error already.
+        // The path of the part itself is a dot. An error about an unknown member names it already.
         if member == "." || told.contains(&format!("`{member}`")) {
             format!("{whole}: {told}")
         } else {
@@ -97,12 +97,12 @@ fn read_value<T: serde::de::DeserializeOwned>(whole: &str, part: &str, value: Va
     })
 }
 
-/// An error of `toml` without the excerpt that it has when it knows the place.
+/// The error without its excerpt of the file.
 fn one_line(why: &toml::de::Error) -> String {
     why.message().lines().collect::<Vec<_>>().join(" ")
 }
 
-/// An error of `toml` with its place, but without the line that it quotes: that may hold a password.
+/// The error with its place, but without the line that it quotes, which may hold a password.
 fn syntax_error(why: &toml::de::Error, text: &str) -> String {
     let Some(before) = why.span().and_then(|span| text.get(..span.start)) else { return one_line(why) };
     let (line, column) =

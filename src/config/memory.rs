@@ -1,13 +1,13 @@
-//! The memory budget: how much the process may take in all, and how its parts share it.
+//! The memory budget: how much the process may use, and how its parts share it.
 //!
-//! Every part has a weight: what it gets of a budget of 1 GiB. A budget is split in proportion to the weights, within the
-//! least and the most that a part can use; what a setting of its own says is taken as it is, and the others share what is
-//! left. Something is kept back for the process itself: code, threads, what the allocator cannot give back, compaction.
+//! Every part has a weight: its share of a budget of 1 GiB. A budget is split in proportion to the weights, within a
+//! minimum and maximum for each part. A part with a setting of its own gets exactly that, and the others share the
+//! rest. Some memory is kept for the process itself: code, threads, what the allocator cannot give back, compaction.
 
 use super::cgroup::ContainerLimit;
 use crate::store::ByteSize;
 
-/// The budget where nobody says otherwise.
+/// The budget without a setting and without a container limit.
 pub const DEFAULT_BUDGET: ByteSize = ByteSize::mib(1024);
 /// The smallest budget.
 pub const LEAST_BUDGET: ByteSize = ByteSize::mib(128);
@@ -15,10 +15,10 @@ pub const LEAST_BUDGET: ByteSize = ByteSize::mib(128);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-/// What has a share of the budget.
+/// A part of the process that has a share of the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// Blocks of files, as RocksDB read them.
+    /// Blocks of files, cached by RocksDB.
     BlockCache,
     /// Logs that changed and are not in a file yet.
     Overlay,
@@ -49,7 +49,7 @@ impl Part {
         Part::Connections,
     ];
 
-    /// As `/status` and the metrics call it.
+    /// The name in `/status` and in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Part::BlockCache => "block_cache",
@@ -63,7 +63,7 @@ impl Part {
         }
     }
 
-    /// The setting that it is set by.
+    /// The setting that sets its size.
     pub fn setting(self) -> &'static str {
         match self {
             Part::BlockCache => "block_cache",
@@ -77,7 +77,7 @@ impl Part {
         }
     }
 
-    /// What it gets of 1 GiB; the sum is what [`own`] leaves of that.
+    /// Its share of 1 GiB; the sum is what [`own`] leaves.
     fn weight(self) -> u64 {
         MIB * match self {
             Part::BlockCache => 384,
@@ -91,7 +91,7 @@ impl Part {
         }
     }
 
-    /// With less it does not work, or not well enough to be of use.
+    /// With less, the part does not work, or is of no use.
     pub(super) fn least(self) -> u64 {
         MIB * match self {
             Part::BlockCache => 12,
@@ -102,15 +102,15 @@ impl Part {
         }
     }
 
-    /// More would do no good.
+    /// With more, the part does not get better.
     fn most(self) -> u64 {
         MIB * match self {
-            // What is not used elsewhere is here.
+            // The cache may use whatever is left.
             Part::BlockCache => 1 << 24,
-            // The larger, the longer a start after a crash takes.
+            // The larger the overlay, the longer a start after a crash takes.
             Part::Overlay => 512,
             Part::ExistenceFilter => 4096,
-            // The write-ahead log is bounded by 128 MiB, and with it what the buffers can hold.
+            // The write-ahead log is limited to 128 MiB, which limits the buffers.
             Part::WriteBuffers => 96,
             Part::Bodies | Part::Reads => 256,
             Part::Mailboxes | Part::Connections => 128,
@@ -118,13 +118,13 @@ impl Part {
     }
 }
 
-/// Buffers of RocksDB for each byte of the setting `write_buffer`, which is that of the journal: up to two of it, and the
-/// smaller ones of the other tables.
+/// Bytes of RocksDB's write buffers for each byte of the setting `write_buffer`. That is the size of the journal's
+/// buffer; there are up to two of it, and smaller ones of the other tables.
 pub(super) const WRITE_BUFFERS: u64 = 3;
 
-/// What the buffers of a connection take that has nothing under way.
+/// Bytes of the buffers of an idle connection.
 const CONNECTION_BYTES: u64 = 16 * KIB;
-/// What headers that are not whole yet have together, at least.
+/// Minimum bytes for headers that are not whole yet, of all connections together.
 const HEADERS_LEAST: u64 = MIB;
 
 /// Where the budget comes from.
@@ -141,76 +141,85 @@ pub enum BudgetSource {
 /// One part's share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
-    /// Whose it is.
+    /// The part.
     pub part: Part,
-    /// The most that the part may take.
+    /// Maximum bytes that the part may use.
     pub bytes: u64,
-    /// The setting that says so, as its source writes it; `None` where it follows from the budget.
+    /// The setting that sets it, as its source writes it; `None` if it follows from the budget.
     pub set_by: Option<String>,
 }
 
 /// A budget and its shares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryPlan {
-    /// What the whole process is to keep to.
+    /// Maximum memory of the whole process.
     pub budget: ByteSize,
-    /// Who said so.
+    /// Where the budget comes from.
     pub source: BudgetSource,
-    /// The container's limit, where there is one.
+    /// The container's limit, if there is one.
     pub container: Option<ContainerLimit>,
     shares: [Share; Part::ALL.len()],
-    /// Somebody has said how many connections there may be: then it is not for the budget to say.
+    /// The number of connections is set, so it does not follow from the budget.
     pub(super) connections_are_set: bool,
 }
 
-/// What is asked for does not fit.
+/// The settings do not fit in the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLittle {
-    /// The least budget with which it would.
+    /// The smallest budget that fits.
     pub needed: ByteSize,
 }
 
-/// What is kept for the process itself.
+/// Bytes kept for the process itself.
 pub(super) fn own(budget: u64) -> u64 {
     48 * MIB + budget / 32
 }
 
-/// Splits a budget. `fixed` are the parts that are set, and `least` what others need more than they always do.
+/// Splits a budget. `fixed` returns the size of a part that is set, `least` a minimum that follows from other settings.
 pub(super) fn split(
     budget: u64,
     fixed: impl Fn(Part) -> Option<u64>,
     least: impl Fn(Part) -> u64,
 ) -> Result<[u64; Part::ALL.len()], TooLittle> {
-    let least = |part: Part| part.least().max(least(part));
-    let share = |part: Part, scale: u64| {
-        fixed(part).unwrap_or_else(|| {
-            let proportional = u64::try_from((u128::from(part.weight()) * u128::from(scale)) >> SCALE_BITS);
-            let wanted = proportional.unwrap_or(u64::MAX) / KIB * KIB;
-            wanted.min(part.most()).max(least(part))
-        })
-    };
-    let sum = |scale: u64| Part::ALL.into_iter().fold(0u64, |sum, part| sum.saturating_add(share(part, scale)));
-    let left = budget.saturating_sub(own(budget));
-    if sum(0) > left {
-        return Err(TooLittle { needed: needed_for(sum(0)) });
+    let available = budget.saturating_sub(own(budget));
+    let smallest = shares_at(0, &fixed, &least);
+    if sum(&smallest) > available {
+        return Err(TooLittle { needed: needed_for(sum(&smallest)) });
     }
-    // The largest scale whose shares fit: their sum never falls as it grows.
+    // Finds the largest scale whose shares fit. Their sum never falls as the scale grows.
     let (mut fits, mut exceeds) = (0, 1 << (SCALE_BITS + 14));
     while exceeds - fits > 1 {
         let middle = fits + (exceeds - fits) / 2;
-        if sum(middle) <= left { fits = middle } else { exceeds = middle }
+        if sum(&shares_at(middle, &fixed, &least)) <= available { fits = middle } else { exceeds = middle }
     }
-    Ok(Part::ALL.map(|part| share(part, fits)))
+    Ok(shares_at(fits, &fixed, &least))
 }
 
-/// Of the scale, which is 1 for a budget of 1 GiB.
+/// The scale of a 1 GiB budget, as a power of two.
 const SCALE_BITS: u32 = 20;
 
-/// The least budget, in whole MiB, that has room for shares of so many bytes.
+/// The share of each part at a scale: proportional to its weight, in whole KiB, within its minimum and maximum.
+fn shares_at(scale: u64, fixed: &impl Fn(Part) -> Option<u64>, least: &impl Fn(Part) -> u64) -> [u64; Part::ALL.len()] {
+    Part::ALL.map(|part| {
+        fixed(part).unwrap_or_else(|| {
+            let proportional = u64::try_from((u128::from(part.weight()) * u128::from(scale)) >> SCALE_BITS);
+            let wanted = proportional.unwrap_or(u64::MAX) / KIB * KIB;
+            wanted.min(part.most()).max(part.least()).max(least(part))
+        })
+    })
+}
+
+fn sum(shares: &[u64]) -> u64 {
+    shares.iter().fold(0, |sum, share| sum.saturating_add(*share))
+}
+
+/// The smallest budget in whole MiB with room for shares of this size.
 fn needed_for(shares: u64) -> ByteSize {
-    let mib = shares.saturating_add(48 * MIB).div_ceil(MIB).saturating_mul(32).div_ceil(31);
-    let fits = |mib: &u64| (*mib).checked_mul(MIB).is_none_or(|bytes| bytes - own(bytes) >= shares);
-    let needed = (mib..mib + 8).find(fits).unwrap_or(mib);
+    let first = shares.saturating_add(48 * MIB).div_ceil(MIB).saturating_mul(32).div_ceil(31);
+    let mut needed = first;
+    while needed < first + 8 && needed.checked_mul(MIB).is_some_and(|bytes| bytes - own(bytes) < shares) {
+        needed += 1;
+    }
     ByteSize(needed.saturating_mul(MIB)).max(LEAST_BUDGET)
 }
 
@@ -222,13 +231,14 @@ impl MemoryPlan {
         least: impl Fn(Part) -> u64,
     ) -> Result<Self, TooLittle> {
         let bytes = split(budget.0, |part| fixed(part).map(|(bytes, _)| bytes), least)?;
-        let share = |(part, bytes)| Share { part, bytes, set_by: fixed(part).map(|(_, by)| by) };
-        let mut shares = Part::ALL.into_iter().zip(bytes).map(share);
-        let shares = Part::ALL.map(|part| shares.next().unwrap_or(Share { part, bytes: 0, set_by: None }));
+        let mut shares = Part::ALL.map(|part| Share { part, bytes: 0, set_by: fixed(part).map(|(_, by)| by) });
+        for (share, bytes) in shares.iter_mut().zip(bytes) {
+            share.bytes = bytes;
+        }
         Ok(Self { budget, source, container, shares, connections_are_set: false })
     }
 
-    /// What each part may take.
+    /// The shares of all parts.
     pub fn shares(&self) -> &[Share] {
         &self.shares
     }
@@ -238,7 +248,7 @@ impl MemoryPlan {
         self.shares.iter().find(|share| share.part == part).map_or(ByteSize(0), |share| ByteSize(share.bytes))
     }
 
-    /// What is left for the process itself.
+    /// Bytes left for the process itself.
     pub fn process_bytes(&self) -> u64 {
         self.shares.iter().fold(self.budget.0, |left, share| left.saturating_sub(share.bytes))
     }
@@ -250,7 +260,7 @@ impl MemoryPlan {
 }
 
 impl Default for MemoryPlan {
-    /// The default budget, and nothing set.
+    /// The default budget, without settings.
     fn default() -> Self {
         let shares = Part::ALL.map(|part| Share { part, bytes: part.weight(), set_by: None });
         let (budget, source) = (DEFAULT_BUDGET, BudgetSource::Default);
@@ -275,7 +285,7 @@ impl MemoryPlan {
 }
 
 impl BudgetSource {
-    /// The setting to name where it is too little.
+    /// The setting to name if the budget is too small.
     pub(super) fn at(&self) -> &str {
         match self {
             Self::Setting(at) => at,
@@ -284,7 +294,7 @@ impl BudgetSource {
         }
     }
 
-    /// As `/status` calls it.
+    /// The name in `/status`.
     pub fn name(&self) -> &str {
         match self {
             Self::Setting(at) => at,

@@ -71,8 +71,7 @@ pub struct Config {
 impl Config {
     /// Gathers the settings from the flags, the process' environment and the file that either of them names.
     pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
-        let variable = |name: &str| std::env::var_os(name).map(|text| text.to_string_lossy().into_owned());
-        Self::from_sources(flags, &variable, container_limit())
+        Self::from_sources(flags, &environment_variable, container_limit())
     }
 
     /// As [`Config::load`], with the environment and the limit of the container's memory given.
@@ -168,4 +167,8 @@ impl Config {
         // Checked when the settings were read.
         EventReader::new(&self.fields).unwrap_or_default()
     }
+}
+
+fn environment_variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|text| text.to_string_lossy().into_owned())
 }

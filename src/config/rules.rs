@@ -1,11 +1,11 @@
-//! Rules as they are written in files.
+//! Rules in files.
 
 use crate::input::json_text;
 use crate::model::{KeyPattern, Kind, Limit, Mode, Rule, RuleId, Window};
 use crate::settings::Value;
 use serde::{Deserialize, Deserializer};
 
-/// A rule of a file: `[[rules]]` in TOML, an object in JSON.
+/// A rule in a file: `[[rules]]` in TOML, an object in JSON.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleConfig {
@@ -16,61 +16,65 @@ pub struct RuleConfig {
     /// The kind of event that is counted.
     #[serde(default)]
     pub kind: Kind,
-    /// A positive integer; `"none"`, or null in JSON, exempts. Must be written out.
+    /// A positive integer; `"none"`, or null in JSON, exempts. Required.
     #[serde(deserialize_with = "limit")]
     pub limit: Limit,
-    /// A duration, `lifetime`, or a calendar period with its time zone.
+    /// A duration, `lifetime`, or a calendar unit with a time zone.
     #[serde(deserialize_with = "window")]
     pub window: Window,
-    /// Whether the rule caps, or only tells what it would do.
+    /// Whether the rule caps, or only reports what it would do.
     #[serde(default)]
     pub mode: Mode,
 }
 
 impl RuleConfig {
-    /// The rule `default`: on every ad.
+    /// The rule `default`, for every ad.
     pub fn default_rule(limit: Limit, window: Window, kind: Kind) -> Self {
         let (id, key) = (RuleId::DEFAULT.to_owned(), "da:*".to_owned());
         Self { id, key, kind, limit, window, mode: Mode::Enforce }
     }
 
-    /// Reads a window as a flag has it; the error completes "`text` ...".
+    /// Parses a window as flags have it. The error completes "`text` ...".
     pub fn read_window(text: &str) -> Result<Window, String> {
         Window::read(text)
     }
 
-    /// Reads JSON: an array of rules, or an object with that array as `rules`.
+    /// Parses JSON: an array of rules, or an object with that array as `rules`.
     pub fn list(json: &str) -> Result<Vec<Self>, String> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Object {
             rules: Vec<RuleConfig>,
         }
-        let told = |why: serde_json::Error| why.to_string();
         let json = json_text(json);
-        if json.trim_start().starts_with('[') {
-            return serde_json::from_str(json).map_err(told);
-        }
-        serde_json::from_str(json).map(|Object { rules }| rules).map_err(told)
+        let rules = if json.trim_start().starts_with('[') {
+            serde_json::from_str(json)
+        } else {
+            serde_json::from_str(json).map(|Object { rules }| rules)
+        };
+        rules.map_err(|why| why.to_string())
     }
 
-    /// Checks the rule; the error begins with its id.
+    /// Checks the rule. The error begins with its id.
     pub fn rule(&self, history_limit: usize) -> Result<Rule, String> {
-        let told = |why: &dyn std::fmt::Display| format!("rule {:?}: {why}", self.id);
+        self.checked(history_limit).map_err(|why| format!("rule {:?}: {why}", self.id))
+    }
+
+    fn checked(&self, history_limit: usize) -> Result<Rule, String> {
         let rule = Rule {
-            id: RuleId::new(&self.id).map_err(|why| told(&why))?,
-            key: KeyPattern::new(&self.key).map_err(|why| told(&format_args!("key {:?} {why}", self.key)))?,
+            id: RuleId::new(&self.id).map_err(|why| why.to_string())?,
+            key: KeyPattern::new(&self.key).map_err(|why| format!("key {:?} {why}", self.key))?,
             kind: self.kind,
             limit: self.limit,
             window: self.window.clone(),
             mode: self.mode,
         };
-        rule.check(history_limit).map_err(|why| told(&why))?;
+        rule.check(history_limit).map_err(|why| why.to_string())?;
         Ok(rule)
     }
 }
 
-/// What may stand for a limit or a window.
+/// The JSON types of a limit.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Written {

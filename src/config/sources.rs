@@ -3,7 +3,7 @@
 use super::error::ConfigError;
 use super::file::File;
 use super::flags::{Flags, known};
-use crate::settings::{self, Invalid, Value};
+use crate::settings::{self, Invalid, Setting, Value};
 
 /// The sources, in the order in which they are asked.
 pub(super) struct Sources<'s> {
@@ -55,8 +55,8 @@ impl Sources<'_> {
 impl settings::Sources for Sources<'_> {
     type Error = ConfigError;
 
-    fn value<T: Value>(&self, name: &str) -> Result<T, ConfigError> {
-        let (text, origin) = self.text(name);
+    fn value<T: Value>(&self, setting: &Setting) -> Result<T, ConfigError> {
+        let (text, origin) = self.text(setting.name);
         T::read(&text).map_err(|why| match origin.as_str() {
             // Never a password on a terminal or in a log.
             _ if T::IS_SECRET => ConfigError(format!("{origin}: the value {why}")),

@@ -7,9 +7,11 @@ use smallvec::SmallVec;
 /// What became of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
+    /// It counts: it is in the logs of all its keys.
     Counted,
     /// Its id is already in the log of its ad: that of an event so far away.
     Duplicate {
+        /// Milliseconds between the two events.
         age_ms: u64,
     },
     /// At or before now - retention, or what a full log keeps.
@@ -24,6 +26,7 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("ts lies {ahead_ms} ms ahead of this server's clock")]
 pub struct TsInFuture {
+    /// Milliseconds from the latest possible time to the event's.
     pub ahead_ms: u64,
 }
 

@@ -11,7 +11,9 @@ use std::sync::Arc;
 /// A key asked about, with its log as reads see it (empty where there is none).
 #[derive(Debug, Clone, Copy)]
 pub struct KeyLog<'a> {
+    /// The key, `<level>:<id>`.
     pub key: &'a str,
+    /// Its log.
     pub log: &'a Log,
 }
 
@@ -27,8 +29,11 @@ pub struct Question {
 /// What one rule counts in one log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tally {
+    /// Events in the window, reservations among them.
     pub count: u64,
+    /// When the window has fewer events than the limit again; `None` if the rule does not cap.
     pub capped_until: Option<TsMs>,
+    /// Whether `count` is a lower bound: events in the window may have been given up.
     pub partial: bool,
 }
 
@@ -136,17 +141,21 @@ pub fn user_cap(policy: &Policy, key: &str, log: &Log, now: TsMs) -> Option<User
 /// The enforced rule that speaks for an ad, and what it counts.
 #[derive(Debug, Clone, Copy)]
 pub struct Bound<'p> {
+    /// The rule.
     pub rule: &'p Rule,
     /// Which of the keys it is about.
     pub key: usize,
+    /// What the rule counts in the log of the key.
     pub tally: Tally,
 }
 
 impl Bound<'_> {
+    /// Whether the rule caps the key.
     pub fn is_capped(&self) -> bool {
         self.tally.capped_until.is_some()
     }
 
+    /// Events that are left until the rule caps; `None` for an exemption.
     pub fn remaining(&self) -> Option<u64> {
         self.rule.limit.map(|limit| limit.saturating_sub(self.tally.count))
     }
@@ -163,7 +172,9 @@ impl Bound<'_> {
 /// A rule that speaks for one of the keys.
 #[derive(Debug, Clone, Copy)]
 pub enum Applied<'a> {
+    /// An enforced rule.
     Enforced(Tally),
+    /// A shadow rule.
     Shadow(Shadow<'a>),
 }
 

@@ -96,12 +96,17 @@ impl Logs for UserWorkingSet<'_> {
 /// A reservation to be made of one ad of a user.
 #[derive(Debug, Clone, Copy)]
 pub struct ReservationRequest<'a> {
+    /// The user.
     pub user: &'a UserId<'a>,
+    /// The ad.
     pub da: &'a DaId<'a>,
     /// Besides the ad's own.
     pub keys: &'a [CapKey<'a>],
+    /// The kind of the confirming event.
     pub kind: Kind,
+    /// The id of the confirming event.
     pub id: &'a EventId<'a>,
+    /// How long the reservation counts.
     pub term: ReservationTerm,
 }
 

@@ -7,6 +7,7 @@ pub trait Logs {
     /// Names a log.
     type At: Copy + PartialEq;
 
+    /// The log there; an empty one where there is none.
     fn log(&self, at: Self::At) -> &Log;
 
     /// Changes a log; what follows from it is judged anew.

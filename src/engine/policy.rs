@@ -73,6 +73,7 @@ impl Policy {
         self.revision
     }
 
+    /// The rules in force.
     pub fn rules(&self) -> &RuleSet {
         &self.rules
     }
@@ -108,6 +109,7 @@ impl Policy {
         self.lifetime_retention_ms
     }
 
+    /// How far ahead of the clock an event may be, in milliseconds.
     pub fn max_skew_ms(&self) -> u64 {
         self.max_skew_ms
     }

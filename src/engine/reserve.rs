@@ -6,6 +6,7 @@ use crate::model::{Entry, Kind, MAX_RESERVATION_BYTES, MAX_RESERVATIONS, Reserva
 /// Until when a reservation counts that nobody confirms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReservationTerm {
+    /// Until this instant.
     Until(TsMs),
     /// It is an event from the start.
     ForGood,
@@ -14,9 +15,12 @@ pub enum ReservationTerm {
 /// Whether a log has room for so many more reservations, with keys of so many bytes ([`Reservation::key_bytes`]). Where it has
 /// not, none may be made: a log that forgot one would let an ad through that is at its cap.
 pub fn has_room<L: Logs>(logs: &L, at: L::At, more: usize, more_bytes: usize) -> bool {
-    let held = || logs.log(at).sections.iter().flat_map(|section| &section.reservations);
-    let bytes = |held: &Reservation| Reservation::key_bytes(held.keys.iter().map(AsRef::as_ref));
-    held().count() + more <= MAX_RESERVATIONS && held().map(bytes).sum::<usize>() + more_bytes <= MAX_RESERVATION_BYTES
+    let (mut count, mut bytes) = (more, more_bytes);
+    for reservation in logs.log(at).sections.iter().flat_map(|section| &section.reservations) {
+        count += 1;
+        bytes += Reservation::key_bytes(reservation.keys.iter().map(AsRef::as_ref));
+    }
+    count <= MAX_RESERVATIONS && bytes <= MAX_RESERVATION_BYTES
 }
 
 /// Whether the event that would confirm a reservation of an ad is counted already, as things are: then it can neither be

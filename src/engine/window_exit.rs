@@ -46,7 +46,9 @@ impl<'r> WindowExit<'r> {
 /// When something held leaves a rule's window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleExit {
+    /// The rule.
     pub rule: RuleId,
+    /// The first instant at which its window no longer has the event.
     pub at: TsMs,
 }
 

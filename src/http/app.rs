@@ -24,6 +24,7 @@ pub struct App {
 }
 
 impl App {
+    /// Composes what handlers use. `background` runs what takes long, at a lower priority.
     pub fn new(services: Services, limits: Limits, metrics: PrometheusHandle, background: Handle) -> Self {
         describe_metrics();
         let admission = Admission::new(&limits);

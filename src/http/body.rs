@@ -54,11 +54,11 @@ impl ReadBody {
         app: &App,
         parse: impl FnOnce(&str) -> Result<T, E> + Send + 'static,
     ) -> Result<Parsed<T>, Problem> {
-        let parse = move || {
+        let parsed = app.background.spawn_blocking(move || {
             let value = parse(self.text()?).map_err(Into::into)?;
             Ok(Parsed { value, _budget: self.budget })
-        };
-        app.background.spawn_blocking(parse).await.map_err(|_| Problem::internal())?
+        });
+        parsed.await.map_err(|_| Problem::internal())?
     }
 
     pub(super) fn text(&self) -> Result<&str, Problem> {
@@ -110,12 +110,12 @@ pub(super) async fn read(app: &App, call: &mut Call, most: usize) -> Result<Read
     if encoding == Encoding::Identity {
         return Ok(ReadBody { bytes: packed, budget });
     }
-    let unpack = move || {
+    // On another thread: how long it takes is not known before.
+    let unpacked = app.background.spawn_blocking(move || {
         let bytes = unpack(encoding, &packed, most, &mut budget)?;
         Ok(ReadBody { bytes: bytes.into(), budget })
-    };
-    // How long this takes is not known before.
-    app.background.spawn_blocking(unpack).await.map_err(|_| Problem::internal())?
+    });
+    unpacked.await.map_err(|_| Problem::internal())?
 }
 
 /// Reads a body that is one JSON text.
@@ -297,17 +297,9 @@ pub(crate) fn unpacked(bytes: &[u8]) {
     const MOST: usize = 256 << 10;
     let Some((first, packed)) = bytes.split_first() else { return };
     let encoding = if first % 2 == 0 { Encoding::Gzip } else { Encoding::Zstd };
-    let limits = super::limits::Limits {
-        max_body: MOST,
-        min_body_rate: 1,
-        max_batch: 1,
-        max_header: 1 << 10,
-        request_timeout: std::time::Duration::from_secs(1),
-        max_reads: 1,
-        max_writes: 1,
-        max_bodies: 16 << 20,
-        max_read_memory: 1 << 20,
-    };
+    let settings = super::limits::Settings::read(&crate::settings::Defaults);
+    let Ok(settings) = settings else { panic!("the defaults can be read") };
+    let limits = settings.limits(16 << 20, 1 << 20);
     let admission = super::admission::Admission::new(&limits);
     let unpack = |packed: &[u8], most| unpack(encoding, packed, most, &mut admission.body_budget());
     let Ok(out) = unpack(packed, MOST) else { return };

@@ -204,8 +204,8 @@ impl Connections {
     pub(super) fn enter(&self) -> Option<Place> {
         let mut seats = self.seats();
         // Spare places count apart: a probe that has its answer must not turn its place into an ordinary one.
-        let staying = |seat: &&Arc<Seat>| !seat.is_spare && seat.phase() != Phase::Closing;
-        let is_full = seats.taken.values().filter(staying).count() >= self.0.max;
+        let staying = seats.taken.values().filter(|seat| !seat.is_spare && seat.phase() != Phase::Closing);
+        let is_full = staying.count() >= self.0.max;
         let is_spare = is_full && !close_idlest(&seats, |seat| !seat.is_spare);
         // Connections that were asked to close still hold a file descriptor each.
         if seats.taken.len() >= self.0.max + self.0.spare {

@@ -55,6 +55,7 @@ impl FastWay {
 }
 
 impl HttpService {
+    /// The service of the main listener.
     pub fn new(app: &Arc<App>) -> Self {
         let fast = Arc::new(FastRoute::ALL.map(FastWay::new));
         Self { app: app.clone(), fast, router: routes::router(app), is_admin: false }

@@ -11,8 +11,10 @@ use std::borrow::Cow;
 
 /// Decodes `%XX` of a path segment or a query part.
 fn decode(raw: &str) -> Result<Cow<'_, str>, Problem> {
-    let is_hex = |at: usize| raw.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
-    let whole = raw.match_indices('%').all(|(at, _)| is_hex(at + 1) && is_hex(at + 2));
+    let whole = raw.match_indices('%').all(|(at, _)| {
+        let digits = raw.as_bytes().get(at + 1..at + 3);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    });
     let text = percent_decode(raw.as_bytes()).decode_utf8().ok().filter(|_| whole);
     text.ok_or_else(|| {
         Problem::bad_request("invalid_percent_encoding", format!("{raw:?} is not percent-encoded UTF-8"))
@@ -26,11 +28,14 @@ pub(super) fn segments(path: &str) -> Result<Vec<String>, Problem> {
 
 /// The name-value pairs of a query string; `+` is a space, as HTML forms write it.
 fn pairs(query: &str) -> impl Iterator<Item = Result<(String, String), Problem>> + '_ {
-    let part = |raw: &str| decode(&raw.replace('+', " ")).map(Cow::into_owned);
-    query.split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        Ok((part(name)?, part(value)?))
+        Ok((decode_part(name)?, decode_part(value)?))
     })
+}
+
+fn decode_part(raw: &str) -> Result<String, Problem> {
+    decode(&raw.replace('+', " ")).map(Cow::into_owned)
 }
 
 /// The user that is the path's second segment.
@@ -66,10 +71,12 @@ pub(super) fn page(query: &str, most: usize) -> Result<(Option<PageStart>, usize
         let (name, value) = pair?;
         match name.as_str() {
             "cursor" => {
-                let wrong = |_| Problem::unprocessable("invalid_cursor", "cursor is none that an answer has had");
                 cursor = Some(match value.strip_prefix(CALL) {
                     Some(id) => PageStart::Call(id.to_owned()),
-                    None => PageStart::Log(CapKey::new(value.clone()).map(|_| value).map_err(wrong)?),
+                    None if CapKey::new(value.as_str()).is_ok() => PageStart::Log(value),
+                    None => {
+                        return Err(Problem::unprocessable("invalid_cursor", "cursor is none that an answer has had"));
+                    }
                 });
             }
             "limit" => {
@@ -148,16 +155,15 @@ pub(super) fn ad_query(path: Option<(String, String)>, query: &str) -> Result<Ad
             "key" => add_key(&mut keys, value)?,
             "at" => question.at = Some(at(&value)?),
             "kind" => {
-                let kind = Kind::new(&value);
-                let why = |why| Problem::unprocessable("invalid_kind", format!("kind {value:?} {why}"));
-                question.kind = Some(kind.map_err(why)?);
+                let kind = Kind::new(&value)
+                    .map_err(|why| Problem::unprocessable("invalid_kind", format!("kind {value:?} {why}")))?;
+                question.kind = Some(kind);
             }
             _ => {}
         }
     }
-    let missing = |code, name| move || Problem::unprocessable(code, format!("{name}= is missing"));
-    let user = user(user_text.ok_or_else(missing("missing_user", "user"))?)?;
-    let da = da(da_text.ok_or_else(missing("missing_da", "da"))?)?;
+    let user = user(user_text.ok_or_else(|| Problem::unprocessable("missing_user", "user= is missing"))?)?;
+    let da = da(da_text.ok_or_else(|| Problem::unprocessable("missing_da", "da= is missing"))?)?;
     Ok(AdQuery { user, candidate: Candidate { da, keys }, question })
 }
 

@@ -47,22 +47,36 @@ pub(super) enum Access {
 /// What a key allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
+    /// Send events.
     Events,
+    /// Ask for verdicts, reserve, release.
     Decide,
+    /// Read what is held of a user.
     UsersRead,
+    /// Erase a user.
     UsersErase,
+    /// Read rules.
     RulesRead,
+    /// Change rules.
     RulesWrite,
+    /// Read ads.
     AdsRead,
+    /// Change ads.
     AdsWrite,
+    /// Read reports.
     Reports,
+    /// Follow the stream of changes.
     Stream,
+    /// Sign URLs.
     Sign,
+    /// Read metrics and status.
     Metrics,
+    /// Everything else.
     Admin,
 }
 
 impl Scope {
+    /// Every scope.
     pub const ALL: [Self; 13] = [
         Self::Events,
         Self::Decide,

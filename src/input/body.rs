@@ -1,4 +1,4 @@
-//! Bodies that hold events: one object, an array, lines.
+//! Bodies of events: one object, an array, or lines.
 
 use super::field_lookup::{Found, find_fields};
 use super::fields::{FieldsConfig, FieldsError, Framing};
@@ -8,20 +8,24 @@ use super::parse_event::{Reject, parse_event};
 use super::raw::{NotJson, Raw};
 use crate::model::Event;
 
-/// What a JSON body holds, by its first byte; whether it is JSON at all shows only when it is read.
+/// The form of a JSON body, by its first byte. Whether it is valid JSON shows only when it is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Body {
+    /// It begins with `{`.
     Object,
+    /// It begins with `[`.
     Array,
+    /// Anything else.
     Scalar,
 }
 
 impl Body {
+    /// Looks at the first byte that is not white space.
     pub fn peek(body: &[u8]) -> Self {
         match body.trim_ascii_start().first() {
             Some(b'{') => Self::Object,
             Some(b'[') => Self::Array,
-            // Behind a byte order mark.
+            // After a byte order mark.
             Some(0xef) => match without_mark(body.trim_ascii_start()).trim_ascii_start().first() {
                 Some(b'{') => Self::Object,
                 Some(b'[') => Self::Array,
@@ -32,8 +36,9 @@ impl Body {
     }
 }
 
-/// Why a whole body is refused. Whatever of it was read before must not be counted.
+/// Why a whole body is refused. Events that were parsed before must not be counted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum BodyError {
     #[error("the body is {0}")]
     NotJson(#[from] NotJson),
@@ -43,7 +48,7 @@ pub enum BodyError {
     TooMany { max: usize },
 }
 
-/// Reads events. The default one knows the standard names and their aliases.
+/// Parses events. The default one knows the standard names and their aliases.
 #[derive(Debug, Clone, Default)]
 pub struct EventReader {
     pub(super) mapping: Option<Box<Mapping>>,
@@ -52,7 +57,7 @@ pub struct EventReader {
 }
 
 impl EventReader {
-    /// A reader that looks where `[fields]` say first, and then under the standard names.
+    /// A reader that looks fields up where `[fields]` say, then under the standard names.
     pub fn new(fields: &FieldsConfig) -> Result<Self, FieldsError> {
         if fields.framing != Framing::None && fields.skip_bytes > 0 {
             return Err(FieldsError::TwoFramings);
@@ -61,28 +66,27 @@ impl EventReader {
         Ok(Self { mapping, framing: fields.framing, skip_bytes: fields.skip_bytes.into() })
     }
 
-    /// Reads the value of a record: an event behind what `[fields]` say comes before it.
+    /// Parses a record's value: an event, after the framing or the bytes that `[fields]` name.
     pub fn record<'a>(&self, value: &'a [u8]) -> Result<Event<'a>, Reject> {
-        let invalid = |detail: String| Reject::new(Reject::INVALID_FRAMING, detail);
         let json = match (self.framing, value) {
             (Framing::None, _) => value.get(self.skip_bytes..).ok_or_else(|| {
-                invalid(format!("the value has {} bytes, and fields.skip_bytes is {}", value.len(), self.skip_bytes))
+                format!("the value has {} bytes, and fields.skip_bytes is {}", value.len(), self.skip_bytes)
             }),
             (Framing::Confluent, [0, _, _, _, _, json @ ..]) => Ok(json),
             (Framing::Confluent, _) => {
-                Err(invalid("the value does not begin with a zero byte and the four bytes of a schema id".to_owned()))
+                Err("the value does not begin with a zero byte and the four bytes of a schema id".to_owned())
             }
         };
-        self.event(json?)
+        self.event(json.map_err(|detail| Reject::new(Reject::INVALID_FRAMING, detail))?)
     }
 
-    /// Reads one event: a message, or a line.
+    /// Parses one event: a message, or a line.
     pub fn event<'a>(&self, json: &'a [u8]) -> Result<Event<'a>, Reject> {
         self.text(utf8(json)?, &mut self.found())
     }
 
-    /// Reads a body that is an array, giving each element's index and event to `sink`. An error makes void what
-    /// `sink` was given before. Says how many elements there were.
+    /// Parses a body that is an array and passes each element's index and event to `sink`. On an error, what `sink` got
+    /// is void. Returns how many elements there were.
     pub fn array<'a>(
         &self,
         body: &'a [u8],
@@ -104,15 +108,16 @@ impl EventReader {
         if count > max { Err(BodyError::TooMany { max }) } else { Ok(count) }
     }
 
-    /// Reads a body of lines, one event each, giving each line's index and event to `sink`. Blank lines are skipped
-    /// but counted in the index; every other is judged by itself. Says how many were not blank.
+    /// Parses a body of lines, one event each, and passes each line's index and event to `sink`. Blank lines are
+    /// skipped, but count in the index. An invalid line does not affect the others. Returns how many lines were not
+    /// blank.
     pub fn lines<'a>(
         &self,
         body: &'a [u8],
         max: usize,
         mut sink: impl FnMut(usize, Result<Event<'a>, Reject>),
     ) -> Result<usize, BodyError> {
-        // Checking the text as a whole is several times faster than line by line; bad UTF-8 condemns its line alone.
+        // Validating the whole text is several times faster than line by line. Invalid UTF-8 rejects its own line only.
         let whole = std::str::from_utf8(body).ok();
         let (mut start, mut index, mut count) = (0, 0, 0);
         let mut found = self.found();
@@ -138,7 +143,7 @@ impl EventReader {
         Found::new(self.mapping.as_deref())
     }
 
-    /// Reads a text that is one value, by way of `found`.
+    /// Parses a text that is one value; `found` is reused between calls.
     #[inline]
     fn text<'a>(&self, text: &'a str, found: &mut Found<'a>) -> Result<Event<'a>, Reject> {
         let text = json_text(text);
@@ -152,19 +157,22 @@ impl EventReader {
     }
 }
 
-/// Whether what lacks its user or ad is Debezium's record of a deleted row or an emptied table, in its envelope or without
-/// the schema around that.
+/// Whether a value without user or ad is Debezium's record of a deleted row or a truncated table, with or without the
+/// schema around it.
 #[cold]
 fn is_deletion(json: &str, reject: &Reject) -> bool {
     if !matches!(reject.code, Reject::MISSING_USER | Reject::MISSING_DA) {
         return false;
     }
     let (mut op, mut payload) = (None, None);
-    let look = |name: &str| matches!(name, "op" | "payload").then(|| name == "op");
-    let read = members(json, look, |is_op, value| {
-        *(if is_op { &mut op } else { &mut payload }) = Some(value);
-        Ok(())
-    });
+    let read = members(
+        json,
+        |name| matches!(name, "op" | "payload").then(|| name == "op"),
+        |is_op, value| {
+            *(if is_op { &mut op } else { &mut payload }) = Some(value);
+            Ok(())
+        },
+    );
     let inner = payload.map(Raw::source).filter(|payload| payload.starts_with('{'));
     if let Some(inner) = inner {
         let _ = members(
@@ -179,7 +187,7 @@ fn is_deletion(json: &str, reject: &Reject) -> bool {
     read.is_ok() && op.is_some_and(|op| matches!(op.text().as_deref(), Some("d" | "t")))
 }
 
-/// Whether a body is of several lines with an object on each, though it was called a JSON text.
+/// Whether a body called JSON has several lines with an object on each.
 pub fn looks_like_lines(body: &[u8]) -> bool {
     let lines = body.split(|byte| *byte == b'\n').map(|line| without_mark(line.trim_ascii()));
     let mut objects = lines.filter(|line| !line.is_empty()).map(|line| line.starts_with(b"{") && line.ends_with(b"}"));

@@ -1,14 +1,14 @@
-//! One text for each JSON value, however it is written: the order of members, white space and escapes make no difference.
-//! Numbers are kept as written, for an id of twenty digits is no floating-point number.
+//! A canonical text of a JSON value: the order of members, white space and escapes make no difference. Numbers stay as
+//! written: an id of twenty digits must not become a floating-point number.
 
 use super::json::{elements, members};
 use super::raw::{NotJson, Raw};
 use std::collections::BTreeMap;
 
-/// Objects and arrays may stand in one another this deep; what is deeper is compared as it is written.
+/// Maximum nesting of objects and arrays; deeper values are compared as they are written.
 pub(crate) const DEPTH: usize = 16;
 
-/// A hash of a JSON value (XXH3, 128 bits). Two texts have the same where they are the same value.
+/// A hash of a JSON value (XXH3, 128 bits). Equal values have equal hashes, however they are written.
 pub(crate) fn body_hash(json: &str) -> Result<u128, NotJson> {
     let mut text = String::with_capacity(json.len());
     write(&mut text, Raw::new(json)?, DEPTH)?;
@@ -20,7 +20,7 @@ fn write(out: &mut String, value: Raw<'_>, depth: usize) -> Result<(), NotJson> 
     match source.as_bytes().first() {
         Some(b'{') if depth > 0 => {
             let mut sorted = BTreeMap::new();
-            // Of two members of one name the last counts.
+            // Of two members with one name, the last counts.
             members(
                 source,
                 |name| Some(name.to_owned()),
@@ -57,7 +57,7 @@ fn write(out: &mut String, value: Raw<'_>, depth: usize) -> Result<(), NotJson> 
     Ok(())
 }
 
-/// A text led by its length, so that no two run into each other.
+/// Writes a text after its length, so that two texts cannot run together.
 fn text(out: &mut String, text: &str) {
     out.push_str(&text.len().to_string());
     out.push(':');

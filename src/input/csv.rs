@@ -14,6 +14,7 @@ pub const ROW_MAX: usize = 1 << 20;
 
 /// Why a line is no row. It does not concern its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum RowError {
     #[error("a quote is never closed")]
     Unclosed,
@@ -43,14 +44,17 @@ pub struct Row {
 }
 
 impl Row {
+    /// How many cells it has.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
+    /// Whether it has no cells.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
+    /// Its cells, without quotes.
     pub fn cells(&self) -> impl Iterator<Item = &[u8]> {
         self.ends.iter().scan(0, |start, &end| Some(&self.text[std::mem::replace(start, end)..end]))
     }
@@ -157,7 +161,9 @@ fn split(row: &mut Row, line: &[u8], mut place: Place) -> Result<Place, RowError
 /// What a line is, by its number from 1.
 #[derive(Debug)]
 pub struct Line<'r> {
+    /// The number of its first line, from 1.
     pub number: u64,
+    /// The row, or why the line is none.
     pub row: Result<&'r Row, RowError>,
     /// How many lines the row has; of what is none, its first one alone is passed over.
     pub lines: u64,

@@ -1,20 +1,21 @@
-//! Fast path of JSON: parses in one pass an object whose members are strings without escapes, integers, null, true, false, or
-//! arrays of such strings, as most events are. Everything else is left to the JSON library, and so are all error messages.
+//! Fast path of JSON: parses in one pass an object whose members are strings without escapes, integers, null, true,
+//! false, or arrays of such strings. Most events are such objects. The JSON library parses everything else, and makes
+//! all error messages.
 
 use super::raw::Raw;
 use smallvec::SmallVec;
 
-/// The wanted members, in their order.
+/// The wanted members, in order.
 pub(super) type Members<'a, T> = SmallVec<[(T, Raw<'a>); 8]>;
 
-/// The members of an object that `look` wants; `None` if the text is anything but such an object.
+/// The members of an object for which `look` returns a value; `None` if the text is not such an object.
 pub(super) fn members<'a, T>(json: &'a str, look: impl Fn(&str) -> Option<T>) -> Option<Members<'a, T>> {
     let mut wanted = Members::new();
     each(json, look, |meaning, value| wanted.push((meaning, value)))?;
     Some(wanted)
 }
 
-/// Gives those members to `keep` one by one. If the result is `None`, what `keep` was given is void.
+/// Passes those members to `keep` one by one. If the result is `None`, what `keep` got is void.
 #[inline]
 pub(super) fn each<'a, T>(
     json: &'a str,
@@ -49,7 +50,7 @@ struct Scan<'a> {
     at: usize,
 }
 
-/// The bytes at which a string ends, or is not plain.
+/// Bytes that end a string, or need the JSON library.
 const ENDS: [bool; 256] = {
     let mut ends = [false; 256];
     let mut byte = 0;
@@ -73,7 +74,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Passes over a byte, and white space before it, if it is there.
+    /// Skips white space, and the byte if it is next. Returns whether it was.
     fn take(&mut self, byte: u8) -> bool {
         self.space();
         let is_there = self.peek() == Some(byte);
@@ -119,7 +120,7 @@ impl<'a> Scan<'a> {
             self.at += 1;
         }
         let digits = &self.bytes[start..self.at];
-        // What goes on is a number of another sort, or none.
+        // The number continues, so it is not an integer.
         let goes_on = matches!(self.peek(), Some(b'.' | b'e' | b'E'));
         (!digits.is_empty() && (digits[0] != b'0' || digits.len() == 1) && !goes_on).then_some(())
     }
@@ -149,7 +150,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// As the JSON library has it: names and values as they are written.
+    /// The same by the JSON library: names and values as they are written.
     fn by_library(text: &str) -> Option<Vec<(String, String)>> {
         let mut members = Vec::new();
         let keep = |name: String, value: Raw<'_>| {
@@ -180,7 +181,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4_000))]
 
-        /// Pieces that come near to JSON, in any order and number.
+        /// Pieces of JSON in any order and number.
         #[test]
         fn what_is_found_in_one_pass_is_what_the_library_finds(
             pieces in prop::collection::vec(

@@ -27,24 +27,23 @@ impl<'a> Found<'a> {
         self.mapped.fill(None);
     }
 
-    /// The field's value under the first of its standard names that has one.
+    /// The value under the first of these standard names that has one.
     pub fn first(&self, names: std::ops::Range<usize>) -> Option<Raw<'a>> {
         self.standard[names].iter().copied().flatten().next()
     }
 }
 
-/// Reads an object and stores the values of known names in `found`, which is cleared first. If a name occurs twice the last
-/// value counts.
+/// Parses an object and stores the values of known names in `found`, which is cleared first. If a name occurs twice,
+/// the last value counts.
 #[inline]
 pub(super) fn find_fields<'a>(json: &'a str, mapping: Option<&Mapping>, found: &mut Found<'a>) -> Result<(), NotJson> {
     found.clear();
     let Some(mapping) = mapping else {
-        let look = |name: &str| slot(name.as_bytes());
-        if fast_json::each(json, look, |slot, value| found.standard[slot] = present(value)).is_some() {
+        if fast_json::each(json, slot_of, |slot, value| found.standard[slot] = present(value)).is_some() {
             return Ok(());
         }
         found.clear();
-        return members_by_library(json, look, |slot, value| {
+        return members_by_library(json, slot_of, |slot, value| {
             found.standard[slot] = present(value);
             Ok(())
         });
@@ -54,7 +53,8 @@ pub(super) fn find_fields<'a>(json: &'a str, mapping: Option<&Mapping>, found: &
         meaning => Some(meaning),
     };
     members(json, look, |(node, slot), value| {
-        // `user.id` may be mapped where some events have a plain `user`: an object is the former alone.
+        // `user.id` may be mapped while some events have a plain `user`. If `user` is an object, only the mapped path
+        // counts.
         let inside = node.map_or(Ok(false), |node| mapped(node, value, found))?;
         if let Some(slot) = slot {
             found.standard[slot] = present(value).filter(|_| !inside);
@@ -63,9 +63,13 @@ pub(super) fn find_fields<'a>(json: &'a str, mapping: Option<&Mapping>, found: &
     })
 }
 
-/// Stores the value of a member that a mapped path leads to or through. True if the path leads through it.
+fn slot_of(name: &str) -> Option<usize> {
+    slot(name.as_bytes())
+}
+
+/// Stores the value of a member that a mapped path leads to or through. Returns whether a path leads through it.
 fn mapped<'a>(node: &Node, value: Raw<'a>, found: &mut Found<'a>) -> Result<bool, NotJson> {
-    // A member named twice counts as its last value, with all that is in it.
+    // If a member occurs twice, the last value counts, with all that is in it.
     node.each_target(&mut |target| found.mapped[target] = None);
     for &target in &node.targets {
         found.mapped[target] = present(value);

@@ -1,42 +1,49 @@
-//! The `[fields]` of the configuration: payloads with other names than the standard ones.
+//! The `[fields]` of the settings file, for payloads with other names than the standard ones.
 
 use crate::model::Zone;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Where in a payload the fields of an event are: dotted paths into JSON objects, or names of columns.
+/// Where the fields of an event are: dotted paths into JSON objects, or names of columns.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FieldsConfig {
+    /// Where the user is.
     pub user: Option<String>,
+    /// Where the ad is.
     pub da: Option<String>,
+    /// Where the time is.
     pub ts: Option<String>,
+    /// Where the id is.
     pub id: Option<String>,
+    /// Where the kind is.
     pub kind: Option<String>,
-    /// By level: the value there makes the key `<level>:<value>`.
+    /// Paths by level: the value there makes the key `<level>:<value>`.
     pub keys: BTreeMap<String, String>,
-    /// Where a change-data record says that its row was deleted: `d`, `true` or true is there (`payload.op`, `__deleted`).
+    /// The path by which a change-data record says that its row was deleted: the value there is `d`, `true` or true
+    /// (`payload.op`, `__deleted`).
     pub deleted: Option<String>,
-    /// What the values of a topic have before the JSON.
+    /// What precedes the JSON in a record's value.
     pub framing: Framing,
-    /// Bytes before the JSON of a topic's values that are passed over unseen, instead of a framing.
+    /// Number of bytes before the JSON in a record's value, instead of a framing.
     pub skip_bytes: u16,
-    /// How the time is written where `ts` leads, or, without `ts`, under the standard names.
+    /// The unit of the time at `ts`, or, without `ts`, under the standard names.
     pub ts_unit: TsUnit,
 }
 
-/// What the values of a topic have before the JSON.
+/// What precedes the JSON in a record's value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Framing {
+    /// Nothing.
     #[default]
     None,
-    /// A zero byte and the four bytes of a schema's id, as serialisers that know a schema registry write them.
+    /// A zero byte and the four bytes of a schema id, as schema-registry serialisers write them.
     Confluent,
 }
 
-/// How a time is written. Numbers may stand in quotes, and RFC 3339 text is understood in every unit.
+/// The unit of a time. Numbers may be quoted. RFC 3339 text is accepted with every unit.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum TsUnit {
     /// Integer of milliseconds since 1970.
@@ -48,14 +55,15 @@ pub enum TsUnit {
     Us,
     /// Integer of nanoseconds since 1970.
     Ns,
-    /// Text of a date and a time of day with its offset; a number is milliseconds.
+    /// Text of date and time with an offset; numbers are milliseconds.
     Text,
-    /// Text without an offset is in this zone (`2024-11-22 10:00:00.123`).
+    /// Text without an offset, in this zone (`2024-11-22 10:00:00.123`).
     Civil(Zone),
 }
 
-/// Why `[fields]` make no mapping; the text begins with the setting's name.
+/// Why `[fields]` are invalid; the text begins with the setting's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum FieldsError {
     #[error("fields.{field}: {path:?} is no dotted path of at most {PATH_MAX} names (such as payload.user.id)")]
     Path { field: String, path: String },
@@ -65,7 +73,7 @@ pub enum FieldsError {
     Level(String),
 }
 
-/// Paths are walked by recursion.
+/// Paths are followed by recursion.
 pub(super) const PATH_MAX: usize = 16;
 
 impl fmt::Display for TsUnit {

@@ -1,4 +1,4 @@
-//! JSON taken apart one level at a time. What is in a value stays text until somebody asks for it.
+//! Takes JSON apart one level at a time. Values stay text until they are needed.
 
 use super::fast_json;
 use super::raw::{NotJson, Raw};
@@ -7,7 +7,7 @@ use serde_json::Deserializer;
 use serde_json::value::RawValue;
 use std::fmt;
 
-/// A text without the byte order mark that some editors and serialisers put before it.
+/// Removes the byte order mark that some editors and serialisers write.
 pub fn without_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
@@ -15,7 +15,7 @@ pub fn without_mark(text: &[u8]) -> &[u8] {
 /// The JSON text that a text holds: the same without a byte order mark, be it behind white space.
 #[inline]
 pub fn json_text(text: &str) -> &str {
-    // Nearly all begin with a bracket.
+    // Nearly all texts begin with a bracket.
     if !text.bytes().next().is_some_and(|byte| byte == 0xef || byte.is_ascii_whitespace()) {
         return text;
     }

@@ -20,6 +20,7 @@ pub struct Reject {
     pub detail: String,
 }
 
+#[allow(missing_docs, reason = "src/http/error_codes.rs says what each code means")]
 impl Reject {
     pub const INVALID_JSON: &'static str = "invalid_json";
     pub const NOT_AN_OBJECT: &'static str = "not_an_object";
@@ -75,32 +76,32 @@ type Wrong = Cow<'static, str>;
 
 /// Makes an event of the fields found. Of several faults, the first in the order user, da, ts, id, kind, keys is reported.
 pub(super) fn parse_event<'a>(found: &Found<'a>, mapping: Option<&Mapping>) -> Result<Event<'a>, Reject> {
-    let mapped = |target: Option<usize>| target.and_then(|target| found.mapped[target]);
-    let field = |target: fn(&Mapping) -> Option<usize>, names| {
-        mapping.and_then(|mapping| mapped(target(mapping))).or_else(|| found.first(names))
-    };
-    let reject = |code, field: &str, wrong: Wrong| Reject::new(code, format!("{field} {wrong}"));
-
-    if let Some(raw) = mapping.and_then(|mapping| mapped(mapping.deleted))
+    if let Some(raw) = mapping.and_then(|mapping| found.mapped[mapping.deleted?])
         && matches!(raw.text().as_deref().unwrap_or(raw.source()), "d" | "true")
     {
         return Err(Reject::deleted_row());
     }
-    let user = field(|mapping| mapping.user, standard_fields::USER)
+    let user = value_of(found, mapping.and_then(|mapping| mapping.user), standard_fields::USER)
         .ok_or_else(|| Reject::new(Reject::MISSING_USER, "user is missing"))
-        .and_then(|raw| id(raw, UserId::new).map_err(|wrong| reject(Reject::INVALID_USER, "user", wrong)))?;
-    let da = field(|mapping| mapping.da, standard_fields::DA)
+        .and_then(|raw| id_of(raw, UserId::new, Reject::INVALID_USER, "user"))?;
+    let da = value_of(found, mapping.and_then(|mapping| mapping.da), standard_fields::DA)
         .ok_or_else(|| Reject::new(Reject::MISSING_DA, "da is missing"))
-        .and_then(|raw| id(raw, DaId::new).map_err(|wrong| reject(Reject::INVALID_DA, "da", wrong)))?;
+        .and_then(|raw| id_of(raw, DaId::new, Reject::INVALID_DA, "da"))?;
     let ts = read_ts(found, mapping)?;
-    let event_id = field(|mapping| mapping.id, standard_fields::ID)
-        .map(|raw| id(raw, EventId::new).map_err(|wrong| reject(Reject::INVALID_ID, "id", wrong)))
+    let event_id = value_of(found, mapping.and_then(|mapping| mapping.id), standard_fields::ID)
+        .map(|raw| id_of(raw, EventId::new, Reject::INVALID_ID, "id"))
         .transpose()?;
-    let kind = match field(|mapping| mapping.kind, standard_fields::KIND..standard_fields::KIND + 1) {
-        Some(raw) => kind(raw).map_err(|wrong| reject(Reject::INVALID_KIND, "kind", wrong))?,
+    let kind_names = standard_fields::KIND..standard_fields::KIND + 1;
+    let kind = match value_of(found, mapping.and_then(|mapping| mapping.kind), kind_names) {
+        Some(raw) => kind_of(raw)?,
         None => Kind::IMPRESSION,
     };
     Ok(Event { user, da, ts, id: event_id, kind, keys: keys(found, mapping)? })
+}
+
+/// The value at a mapped path, else under the first of the standard names that has one.
+fn value_of<'a>(found: &Found<'a>, target: Option<usize>, names: std::ops::Range<usize>) -> Option<Raw<'a>> {
+    target.and_then(|target| found.mapped[target]).or_else(|| found.first(names))
 }
 
 fn read_ts(found: &Found<'_>, mapping: Option<&Mapping>) -> Result<Option<TsMs>, Reject> {

@@ -1,4 +1,4 @@
-//! A JSON value whose content stays text until somebody asks for it.
+//! A JSON value that stays text until it is needed.
 
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -7,8 +7,9 @@ use std::borrow::Cow;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not valid JSON at byte {at}: {why}")]
 pub struct NotJson {
-    /// Bytes before the spot.
+    /// Bytes before the error.
     pub at: usize,
+    /// What is wrong there.
     pub why: String,
 }
 
@@ -22,19 +23,19 @@ impl NotJson {
     }
 }
 
-/// A value found, not yet understood.
+/// A value that was found and not parsed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Raw<'a> {
     /// Valid JSON without white space around it.
     Json(&'a str),
-    /// The same of a string without escapes, with its quotes.
+    /// The same for a string without escapes, with its quotes.
     Plain(&'a str),
-    /// The cell of a table, which says nothing of types.
+    /// The cell of a table, which has no type.
     Cell(&'a str),
 }
 
 impl<'a> Raw<'a> {
-    /// Takes a text that is one value.
+    /// Takes a text that is exactly one value.
     pub fn new(json: &'a str) -> Result<Self, NotJson> {
         serde_json::from_str::<&RawValue>(json).map(Self::from).map_err(|error| NotJson::new(json, &error))
     }
@@ -45,7 +46,8 @@ impl<'a> Raw<'a> {
         }
     }
 
-    /// The text of a string or a cell; `None` of anything else, and of a string that is no text (a lone surrogate).
+    /// The text of a string or a cell; `None` for anything else, and for a string that is not valid text (a lone
+    /// surrogate).
     #[inline]
     pub fn text(self) -> Option<Cow<'a, str>> {
         match self {
@@ -67,7 +69,7 @@ impl<'a> Raw<'a> {
         matches!(self, Self::Json("null"))
     }
 
-    /// What it is, for people.
+    /// Its type, for people.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cell(_) | Self::Plain(_) => "a string",

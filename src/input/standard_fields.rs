@@ -1,7 +1,7 @@
 //! The standard names of an event's fields.
 
-/// The names of an event's fields, in the order in which the fields are validated: of each field its canonical name, then its
-/// aliases. The index of a name is its slot.
+/// The names of an event's fields, in the order in which fields are validated: for each field its canonical name, then
+/// its aliases. The index of a name is its slot.
 pub(super) const STANDARD: [&str; 14] = [
     "user",
     "user_no",

@@ -1,4 +1,4 @@
-//! Events from the rows of a table, whose header names the fields.
+//! Events from the rows of a table whose header names the fields.
 
 use super::body::EventReader;
 use super::field_lookup::Found;
@@ -7,17 +7,18 @@ use super::raw::Raw;
 use super::standard_fields::slot;
 use crate::model::{Event, Level};
 
-/// What a column is for.
+/// The meaning of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Column {
     Standard(usize),
     Mapped(usize),
-    /// Its value is the id of a key of this level.
+    /// Its values are ids of keys of this level.
     Key(Box<str>),
 }
 
-/// Why a header makes no table of events.
+/// Why a header does not make a table of events.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum TableError {
     #[error("no column is named {0:?}; there are {1}")]
     NoColumn(String, String),
@@ -25,16 +26,16 @@ pub enum TableError {
     Level(String),
 }
 
-/// Reads rows. Columns go by the same names as the fields of JSON events, and `ts_ms`; an empty cell is as absent.
+/// Parses rows. Columns have the names of the fields of JSON events, or `ts_ms`. An empty cell counts as absent.
 #[derive(Debug)]
 pub struct TableReader<'r> {
     reader: &'r EventReader,
-    /// Of each column, what it is for; most often one thing or none.
+    /// The meanings of each column; most have one or none.
     columns: Vec<Vec<Column>>,
 }
 
 impl<'r> TableReader<'r> {
-    /// `keys` are columns whose values are ids of keys: `campaign` makes `campaign:<value>`.
+    /// `keys` names columns whose values are ids of keys: `campaign` makes `campaign:<value>`.
     pub fn new<'h>(
         reader: &'r EventReader,
         header: impl IntoIterator<Item = &'h str>,
@@ -53,12 +54,12 @@ impl<'r> TableReader<'r> {
         Ok(Self { reader, columns })
     }
 
-    /// Whether what stands in a column means anything.
+    /// Whether a column has a meaning.
     pub fn uses(&self, column: usize) -> bool {
         self.columns.get(column).is_some_and(|purposes| !purposes.is_empty())
     }
 
-    /// Reads one row.
+    /// Parses one row.
     pub fn row<'a>(&self, cells: impl IntoIterator<Item = &'a str>) -> Result<Event<'a>, Reject> {
         let mapping = self.reader.mapping.as_deref();
         let mut found = Found::new(mapping);
@@ -85,7 +86,7 @@ fn purposes(reader: &EventReader, name: &str, keys: &[String]) -> Vec<Column> {
     let mapping = reader.mapping.as_deref();
     let mapped = mapping.into_iter().flat_map(|mapping| mapping.targets_at(name)).map(Column::Mapped);
     let standard = match (name, mapping) {
-        // A list has no place in a cell.
+        // A cell cannot hold a list.
         ("keys", _) => None,
         ("ts_ms", _) => slot(b"ts"),
         (_, Some(mapping)) => mapping.slot(name),

@@ -1,6 +1,5 @@
-//! Records that a writer could not count: something that is held of the user cannot be read, or a log has too many kinds
-//! already. They are set aside as dead letters. By the time that is known the record itself is gone from memory, so it is
-//! read once more.
+//! Sets aside, as dead letters, records that a writer could not count: a row of the user cannot be read, or a log has
+//! too many kinds. The record is no longer in memory when the writer answers, so it is read from Kafka again.
 
 use super::client::{Consumer, assign};
 use super::dead_letters::{DeadLetters, Letter};
@@ -10,14 +9,14 @@ use rdkafka::error::{KafkaError as ClientError, KafkaResult};
 use rdkafka::message::Message;
 use std::time::{Duration, Instant};
 
-/// How long in a row records are read once more, of all partitions together.
+/// Time budget of one call for reading such records again, over all partitions.
 pub(super) const READ_FOR: Duration = Duration::from_millis(200);
-/// What a letter says of a record that cannot be read once more.
+/// Added to the letter of a record that cannot be read again.
 const GONE: &str = " (and the record itself is no longer in its topic)";
-/// So many records are read past rather than sought past.
+/// Records up to this far ahead are read and skipped; further ones are reached by a seek.
 const READ_PAST: u64 = 1_000;
 
-/// Buries what a partition has to set aside, as far as there is room, until it is time. What is left is for the next time.
+/// Sends the dead letters of a partition until `until`, or until there is no room. The rest waits for the next call.
 pub(super) fn set_aside(
     asker: &Consumer,
     topic: &str,
@@ -26,7 +25,7 @@ pub(super) fn set_aside(
     until: Instant,
 ) -> KafkaResult<()> {
     let number = partition.number();
-    // What is there under its offsets may be another topic's records.
+    // If the topic was made anew, its offsets belong to other records.
     let is_there = !matches!(partition.phase, Phase::Changed(_) | Phase::Stopped);
     let mut position = None;
     let mut done = Ok(());
@@ -48,7 +47,7 @@ pub(super) fn set_aside(
             }
         }
         partition.left_out.pop_front();
-        if !dead.bury(letter, Instant::now()) {
+        if !dead.put(letter, Instant::now()) {
             partition.in_flight.done(chunk);
         }
     }
@@ -58,7 +57,7 @@ pub(super) fn set_aside(
     done
 }
 
-/// Reads a record into a letter; whether there was an answer. `position` is where the consumer is.
+/// Reads a record into a letter. Returns whether there was an answer. `position` is where the consumer stands.
 fn read(
     asker: &Consumer,
     (topic, partition, offset): (&str, u32, u64),
@@ -69,7 +68,7 @@ fn read(
         assign(asker, topic, partition, Some(offset))?;
     }
     *position = Some(offset);
-    // The one that is begun has all its time: an answer to a first read takes a while.
+    // Each record gets the full time, whatever is left until `until`: the first read after a seek is slow.
     let start = Instant::now();
     while start.elapsed() < READ_FOR {
         match asker.poll(READ_FOR) {

@@ -1,7 +1,8 @@
-//! Records as they are read, until there are enough of them for the writers.
+//! Collects the records of a partition into a chunk for the writers.
 
 use super::dead_letters::Letter;
 use super::left_out::detail;
+use crate::engine::TsInFuture;
 use crate::input::{EventReader, Reject};
 use crate::model::{EventId, ShardId, TsMs};
 use crate::shard::EventBatchBuilder;
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// What a record is known by.
+/// Identifies a record, to tell whether a topic was made anew.
 pub(super) fn check_of(message: &BorrowedMessage<'_>) -> RecordCheck {
     let seed = xxh3_64(message.key().unwrap_or_default());
     RecordCheck {
@@ -21,30 +22,30 @@ pub(super) fn check_of(message: &BorrowedMessage<'_>) -> RecordCheck {
     }
 }
 
-/// Why a record is not taken that may be, later.
+/// The code of a record that lies ahead of the clock: it may be counted later.
 pub(super) const EARLY: &str = "ts_in_future";
 
-/// How the records of a partition are read.
+/// Parses the records of one partition.
 pub(super) struct Reading {
     pub partition: u32,
     name: String,
-    /// What the ids of events begin with that have none of their own.
+    /// Prefix of the ids that are given to events without an id.
     prefix: String,
     id: String,
 }
 
-/// Records read and not yet handed over.
+/// Records that were read and not yet handed to the writers.
 pub(super) struct Chunk {
     pub events: EventBatchBuilder,
-    /// Of its records, in their order.
+    /// The offsets of its records, in order.
     pub offsets: Vec<u64>,
-    /// Up to the last record read.
+    /// The frontier after its last record.
     pub end: Frontier,
-    /// Letters that must be waited for.
+    /// Dead letters that it waits for.
     pub letters: usize,
     pub records: u64,
     pub skipped: u64,
-    /// Records without a value: a deletion, where a topic is compacted, and nothing that could be counted.
+    /// Records without a value: deletions in a compacted topic. They count nothing.
     pub tombstones: u64,
 }
 
@@ -58,7 +59,7 @@ impl Reading {
         reading
     }
 
-    /// Another topic under the same name has other events at the same offsets.
+    /// Offsets of a topic made anew are other events, so their ids need another prefix.
     pub(super) fn begin(&mut self, resets: u64) {
         let Self { name, partition, .. } = self;
         self.prefix = match resets {
@@ -67,8 +68,8 @@ impl Reading {
         };
     }
 
-    /// Adds a record to a chunk, unless its user's shard has it already. What cannot be used is returned, for chunk
-    /// number `number` to wait for.
+    /// Adds a record to a chunk, unless the writer of its user's shard has it already. Returns a letter, for which
+    /// chunk `number` waits, if the record cannot be used.
     pub(super) fn add(
         &mut self,
         chunk: &mut Chunk,
@@ -86,14 +87,13 @@ impl Reading {
             chunk.tombstones += 1;
             return None;
         };
-        let ahead = |why: crate::engine::TsInFuture| Reject { code: EARLY, detail: why.to_string() };
         let added = reader.record(value).and_then(|mut event| {
             if event.ts.is_none() {
-                // Never now: read again, it would be another event.
+                // Never the current time: read again, the record would be another event.
                 event.ts = Some(TsMs::from_millis(check.ts.into()).map_err(|_| no_time(check.ts))?);
             }
             if offset < taken[ShardId::of_user(event.user.as_str().as_bytes()).index()] {
-                // What was not counted is no writer's: whether its letter arrived is not known.
+                // The mark covers it, though no writer counted it, and its letter may not have arrived.
                 if early.contains(&offset) {
                     let detail = "ts lay ahead of this server's clock when the record was read".to_owned();
                     return Err(Reject { code: EARLY, detail });
@@ -101,7 +101,7 @@ impl Reading {
                 if let Some(&code) = left_out.get(&offset) {
                     return Err(Reject { code, detail: detail(code) });
                 }
-                chunk.events.admits(&event).map_err(ahead)?;
+                chunk.events.admits(&event).map_err(early_reject)?;
                 chunk.skipped += 1;
                 return Ok(());
             }
@@ -111,12 +111,17 @@ impl Reading {
                 let _ = write!(self.id, "{}{offset}", self.prefix);
                 event.id = EventId::new(self.id.as_str()).ok();
             }
-            // Counted from 0, as its offset stands.
-            chunk.events.push(chunk.records as usize - 1, &event).map_err(ahead)
+            // The index in the chunk is the index of its offset.
+            chunk.events.push(chunk.records as usize - 1, &event).map_err(early_reject)
         });
         let Reject { code, detail } = added.err()?;
         Some(Letter::of(message, number, code, detail))
     }
+}
+
+#[cold]
+fn early_reject(why: TsInFuture) -> Reject {
+    Reject { code: EARLY, detail: why.to_string() }
 }
 
 #[cold]

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long the brokers are given to answer one question: short, for whoever asks must also notice that it is to stop.
+/// Timeout of one request to the brokers. Short, since a thread that waits cannot stop.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// What clients tell us.
+/// What librdkafka reports in the background.
 #[derive(Clone, Default)]
 pub(super) struct Context {
     trouble: Arc<Mutex<String>>,
@@ -23,7 +23,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// The last that went wrong, in librdkafka's words: it knows more than the error of a call ("timed out").
+    /// The last error in librdkafka's words, which say more than the error of a call ("timed out").
     pub(super) fn trouble(&self) -> String {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -33,13 +33,13 @@ impl Context {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Commits answered so far.
+    /// Commits that were answered so far.
     pub(super) fn commits(&self) -> usize {
         self.commits.load(Ordering::Relaxed)
     }
 }
 
-/// Passes on what librdkafka logs. A broker that is away is told by us, once.
+/// Forwards librdkafka's log. That the brokers are away is logged once, elsewhere.
 pub(super) fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
@@ -74,7 +74,7 @@ impl ConsumerContext for Context {
 
 pub(super) type Consumer = BaseConsumer<Context>;
 
-/// What every client is set up with: `defaults`, unless `--kafka-set` says otherwise.
+/// The configuration of every client: `defaults`, overridden by `--kafka-set`.
 pub(super) fn config(cluster: &Cluster, defaults: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
     let common = [("client.id", "freqcap"), ("log.connection.close", "false"), ("reconnect.backoff.max.ms", "1000")];
@@ -91,18 +91,20 @@ pub(super) fn make<C: FromClientConfigAndContext<T>, T: ClientContext>(
     context: T,
 ) -> Result<C, KafkaError> {
     C::from_config_and_context(config, context).map_err(|error| match error {
-        // Its text would repeat the value, which may be a password.
+        // The error's text would repeat the value, which may be a password.
         ClientError::ClientConfig(_, _, key, _) => KafkaError::Setting { key },
         other => KafkaError::Client(other.to_string()),
     })
 }
 
-/// A consumer that is told what to read and from where. It never decides so itself.
+/// A consumer that reads what it is assigned, from where it is told. It never chooses an offset itself.
 pub(super) fn consumer(options: &Options) -> Result<Consumer, KafkaError> {
-    // Read ahead, by all consumers together. A record takes some hundred bytes beside its own, and what comes compressed
-    // is several times as much unpacked.
-    let share = |all: usize| (all / options.consumers.max(1)).to_string();
-    let (queued_kib, queued, fetched) = (share(16 << 10), share(40_000), share(8 << 20));
+    // The read-ahead of all consumers together. A record takes some hundred bytes on top of its own, and compressed
+    // ones grow when they are unpacked.
+    let consumers = options.consumers.max(1);
+    let queued_kib = ((16 << 10) / consumers).to_string();
+    let queued = (40_000 / consumers).to_string();
+    let fetched = ((8 << 20) / consumers).to_string();
     let mut config = config(
         &options.cluster,
         &[
@@ -110,7 +112,7 @@ pub(super) fn consumer(options: &Options) -> Result<Consumer, KafkaError> {
             ("queued.min.messages", &queued),
             ("fetch.max.bytes", &fetched),
             ("fetch.message.max.bytes", "1048576"),
-            // How soon reading goes on once the queue has room again; by default after a second.
+            // How soon fetching resumes once the queue has room. The default is a second.
             ("fetch.queue.backoff.ms", "5"),
             ("fetch.wait.max.ms", "200"),
             ("fetch.error.backoff.ms", "200"),
@@ -122,12 +124,22 @@ pub(super) fn consumer(options: &Options) -> Result<Consumer, KafkaError> {
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("enable.partition.eof", "true")
-        // An offset that is not there is looked into by us.
+        // An offset out of range is handled by the puller.
         .set("auto.offset.reset", "error");
     make(&config, Context::default())
 }
 
-/// Reads a partition from an offset on, or no longer.
+/// A consumer that is asked where partitions end, with what belongs to transactions that are open. It reads nothing.
+pub(super) fn end_asker(options: &Options) -> Result<Consumer, KafkaError> {
+    let mut config = config(&options.cluster, &[]);
+    config
+        .set("group.id", &options.group)
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_uncommitted");
+    make(&config, Context::default())
+}
+
+/// Assigns a partition from an offset on, or unassigns it.
 pub(super) fn assign(consumer: &Consumer, topic: &str, partition: u32, from: Option<u64>) -> KafkaResult<()> {
     let mut which = TopicPartitionList::with_capacity(1);
     which.add_partition(topic, partition as i32);

@@ -1,4 +1,5 @@
-//! What cannot be used: sent to the topic of dead letters and waited for, or counted and logged.
+//! Dead letters: records that cannot be used. They are sent to a topic and acknowledged, or, without one, counted and
+//! logged.
 
 use super::client::{config, log, make};
 use super::log_throttle::LogThrottle;
@@ -18,44 +19,44 @@ use std::time::{Duration, Instant};
 pub(super) struct Letter {
     pub partition: u32,
     pub offset: u64,
-    /// The chunk that waits for it.
+    /// The chunk that waits for the letter.
     pub chunk: u64,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
-    /// The record's own time, in ms; -1 where it has none.
+    /// The record's own timestamp, in ms; -1 if it has none.
     pub ts: i64,
     pub headers: Option<OwnedHeaders>,
-    /// Its batch was refused: it is sent in one of its own, which tells whether it is the one to blame.
+    /// The batch that it was in was refused. It is sent alone, to find out which letter is the cause.
     alone: bool,
-    /// The topic does not take its time.
+    /// The topic refuses its timestamp.
     timeless: bool,
     pub code: &'static str,
     pub detail: String,
 }
 
-/// From so many letters on their way on, nothing more is read.
+/// With this many letters unacknowledged, reading stops.
 const LETTERS_MAX: usize = 5_000;
-/// Or from so many bytes of them on.
+/// With this many bytes of letters unacknowledged, reading stops.
 const BYTES_MAX: usize = 32 << 20;
-/// How long a letter that was refused waits before it is sent again.
+/// Delay before a refused letter is sent again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// A letter, and what kept it from being taken.
+/// A letter, and the error if it was refused.
 type Outcome = (Letter, Option<ClientError>);
 
-/// What became of letters, told from within [`BaseProducer::poll`].
+/// The results of letters, collected from the callback in [`BaseProducer::poll`].
 #[derive(Clone, Default)]
 struct Outcomes(Arc<Mutex<Vec<Outcome>>>);
 
 impl Letter {
-    /// A whole record, and what is wrong with it.
+    /// The letter of a whole record, with what is wrong with it.
     pub(super) fn of(message: &BorrowedMessage<'_>, chunk: u64, code: &'static str, detail: String) -> Self {
         let mut letter = Self::unread((message.partition() as u32, message.offset() as u64), chunk, code, detail);
         letter.fill(message);
         letter
     }
 
-    /// What is wrong with the record of a partition and offset that is not at hand.
+    /// The letter of a record that is not in memory.
     pub(super) fn unread((partition, offset): (u32, u64), chunk: u64, code: &'static str, detail: String) -> Self {
         Self {
             partition,
@@ -72,7 +73,7 @@ impl Letter {
         }
     }
 
-    /// Takes what the record has: key, value, time and headers.
+    /// Copies key, value, timestamp and headers of the record.
     pub(super) fn fill(&mut self, message: &BorrowedMessage<'_>) {
         self.key = message.key().map(<[u8]>::to_vec);
         self.value = message.payload().map(<[u8]>::to_vec);
@@ -80,7 +81,7 @@ impl Letter {
         self.headers = message.headers().map(BorrowedHeaders::detach);
     }
 
-    /// Whether it can be sent with its own time: a zero would be taken for now.
+    /// Whether it can be sent with its own timestamp: a zero would mean the current time.
     fn has_time(&self) -> bool {
         self.ts > 0 && !self.timeless
     }
@@ -91,13 +92,14 @@ impl Letter {
         self.value.as_ref().map_or(0, Vec::len) + self.key.as_ref().map_or(0, Vec::len) + headers
     }
 
-    /// With our headers it is larger than it was: then they alone must do.
+    /// Drops key and value: with our headers the record is larger than the topic allows.
     fn cut(&mut self) {
         (self.value, self.key, self.headers) = (None, None, None);
         self.detail.push_str(" (the record itself was too large to be sent)");
     }
 
-    /// What the topic would refuse every time is left out, or it is found out what that is. Whether there was anything.
+    /// Drops what the topic refuses every time, or sends the letter alone to find out what that is. Returns whether
+    /// anything changed.
     fn leave_out_what_is_refused(&mut self, error: &ClientError) -> bool {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::MessageSizeTooLarge) if self.bytes() > 0 => self.cut(),
@@ -108,7 +110,7 @@ impl Letter {
                 self.timeless = true;
                 self.detail.push_str(" (the topic of dead letters does not take the record's time)");
             }
-            // A compacted topic takes nothing without a key.
+            // A compacted topic refuses records without a key.
             Some(RDKafkaErrorCode::InvalidRecord) if self.key.is_none() => {
                 self.key = Some(format!("{}-{}", self.partition, self.offset).into_bytes());
             }
@@ -118,7 +120,7 @@ impl Letter {
     }
 }
 
-/// How Kafka says that a record has no time.
+/// Kafka's timestamp for "none".
 const NO_TIME: i64 = -1;
 
 impl ClientContext for Outcomes {
@@ -140,26 +142,26 @@ impl ProducerContext for Outcomes {
     }
 }
 
-/// Where records go that cannot be used.
+/// The dead letters of one puller.
 pub(super) struct DeadLetters {
-    /// The topic read, for the headers.
+    /// The topic that is read, for the headers.
     source: String,
     post: Option<Post>,
     lines: LogThrottle,
 }
 
-/// The way to the topic of dead letters.
+/// The producer to the topic of dead letters.
 struct Post {
     topic: String,
     producer: BaseProducer<Outcomes>,
     outcomes: Outcomes,
     waiting: VecDeque<Letter>,
     again_at: Option<Instant>,
-    /// Whether those under way have a time.
+    /// Whether the letters under way have a timestamp.
     sends_timed: bool,
-    /// What is under way is a batch of its own.
+    /// Whether the letter under way is alone in its batch.
     sends_alone: bool,
-    /// Not yet acknowledged, those waiting included.
+    /// Letters not acknowledged yet, including those that wait.
     open: usize,
     open_bytes: usize,
 }
@@ -170,8 +172,8 @@ impl DeadLetters {
         Ok(Self { source: options.topic.clone(), post, lines: LogThrottle::default() })
     }
 
-    /// Takes a letter; whether it must be waited for.
-    pub(super) fn bury(&mut self, letter: Letter, now: Instant) -> bool {
+    /// Takes a letter. Returns whether its chunk must wait for it.
+    pub(super) fn put(&mut self, letter: Letter, now: Instant) -> bool {
         counter!("freqcap_kafka_dead_letters_total", "reason" => letter.code).increment(1);
         if let Some(others) = self.lines.say(now) {
             let Letter { partition, offset, code, detail, .. } = &letter;
@@ -185,7 +187,7 @@ impl DeadLetters {
         true
     }
 
-    /// Whether there is a topic for them.
+    /// Whether there is a topic of dead letters.
     pub(super) fn has_topic(&self) -> bool {
         self.post.is_some()
     }
@@ -194,7 +196,7 @@ impl DeadLetters {
         self.post.as_ref().is_some_and(|post| post.open >= LETTERS_MAX || post.open_bytes >= BYTES_MAX)
     }
 
-    /// Sends what waits, and tells `done` every letter that is acknowledged.
+    /// Sends the letters that wait, and calls `done` for each that is acknowledged.
     pub(super) fn drive(&mut self, now: Instant, mut done: impl FnMut(&Letter)) {
         let Some(post) = self.post.as_mut().filter(|post| post.open > 0) else { return };
         post.send(&self.source, now, &mut self.lines);
@@ -216,7 +218,7 @@ impl DeadLetters {
 impl Post {
     fn new(options: &Options, topic: &str) -> Result<Self, KafkaError> {
         let mut config = config(&options.cluster, &[("linger.ms", "5"), ("queue.buffering.max.kbytes", "32768")]);
-        // Nothing is given up: a topic that is away makes the reading wait.
+        // No letter is given up: while the topic is away, reading waits.
         config.set("message.timeout.ms", "0").set("acks", "all");
         let outcomes = Outcomes::default();
         let producer = make(&config, outcomes.clone())?;
@@ -240,7 +242,8 @@ impl Post {
         }
         self.again_at = None;
         while let Some(letter) = self.waiting.pop_front() {
-            // Of a batch whose first record has no time none has: those with and those without go in batches apart.
+            // In a batch whose first record has no timestamp, none has one. So letters with and without go in separate
+            // batches.
             if self.producer.in_flight_count() == 0 {
                 (self.sends_timed, self.sends_alone) = (letter.has_time(), letter.alone);
             } else if self.sends_alone || letter.alone || self.sends_timed != letter.has_time() {
@@ -249,7 +252,7 @@ impl Post {
             let (key, value) = (letter.key.clone(), letter.value.clone());
             let mut record = BaseRecord::with_opaque_to(&self.topic, Box::new(letter));
             record.headers = Some(headers(source, &record.delivery_opaque));
-            // Sent back, it must count as it would have.
+            // Sent back to the first topic, it must count as it would have.
             let letter = &record.delivery_opaque;
             record.timestamp = Some(if letter.has_time() { letter.ts } else { NO_TIME });
             record.key = key.as_deref();
@@ -289,7 +292,7 @@ impl Post {
     }
 }
 
-/// Those of the record, and ours. Of a letter that was sent back and is one again, only the new ones.
+/// The headers of the record, and ours. A letter that was sent back and failed again gets only the new ones.
 fn headers(source: &str, letter: &Letter) -> OwnedHeaders {
     let ours = [
         ("freqcap-reason", letter.code.to_owned()),

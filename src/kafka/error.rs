@@ -1,8 +1,10 @@
-//! Why the adapter does not start, or cannot go on. What passes by itself (a broker that is away) is no error.
+//! Why the adapter does not start, or cannot go on. A broker that is away is not an error: the adapter waits.
 
 use crate::store::StoreError;
 
+/// Why the adapter or the output did not start, or ended.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum KafkaError {
     #[error("this freqcap was built without Kafka (cargo feature `kafka`); leave out --kafka-brokers")]
     NotBuilt,

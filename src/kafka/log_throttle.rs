@@ -1,4 +1,4 @@
-//! A log line that is not to fill the log.
+//! Throttles a log line.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ pub(super) struct LogThrottle {
 const QUIET: Duration = Duration::from_secs(5);
 
 impl LogThrottle {
-    /// Whether to say it now, and if so how many were not said since.
+    /// Whether to log now; if so, how many lines were left out since the last one.
     pub(super) fn say(&mut self, now: Instant) -> Option<u64> {
         if self.quiet_until.is_some_and(|until| now < until) {
             self.held += 1;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! topic --> puller (a thread, some of the partitions): reads, checks, parses, cuts chunks
-//!              |  a chunk: one block a writer, in order (see `shard::PartitionSender`)       dead letters --> another topic
+//!              |  a chunk: one batch a writer, in order (see `shard::PartitionSender`)       dead letters --> another topic
 //!              v
 //!           writers: count, and store with it how far they are (table `pulled`)
 //!              |  answers, once durable
@@ -10,11 +10,12 @@
 //!           frontier: below it all is durable or dead-lettered; stored every second
 //! ```
 //!
-//! Reading starts at the frontier; what a writer already has above it is skipped, by offset. The record before the
-//! frontier is read again first, and must be the one that it was: else the topic is another one under the same name.
+//! Reading resumes at the frontier. What a writer already has above it is skipped, by offset. The record before the
+//! frontier is read again first and compared: if it differs, the topic was made anew under the same name.
 //!
-//! One process holds the counts, so one process reads all partitions: they are assigned, and the group id serves to tell
-//! others whose the topic is (the offsets committed carry the store's id) and lag tools how far it is.
+//! One process holds the counts, so one process reads all partitions. They are assigned, not balanced by the group. The
+//! group id serves others: the committed offsets carry the id of the store that owns the topic, and let lag tools
+//! follow.
 
 mod options;
 
@@ -46,6 +47,8 @@ mod resume;
 #[cfg(feature = "kafka")]
 mod service;
 mod status;
+#[cfg(feature = "kafka")]
+mod witness;
 
 #[cfg(not(feature = "kafka"))]
 pub use disabled::{start, start_output};
@@ -68,14 +71,18 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// What the adapter works on.
+/// What the adapter needs of the process.
 #[derive(Clone)]
 pub struct Parts {
+    /// Sends events to the writers.
     pub router: Router,
+    /// Stores how far the topic was read.
     pub store: Arc<Store>,
+    /// Parses records.
     pub events: EventReader,
+    /// Decides which events lie ahead.
     pub clock: Clock,
-    /// How far back it starts reading where nothing else is said.
+    /// How far back `--kafka-from retention` goes, in ms.
     pub retention_ms: u64,
 }
 
@@ -87,7 +94,13 @@ pub struct RunningOutput {
 }
 
 impl RunningOutput {
-    /// Sends what waits, two seconds at most, and ends.
+    /// Runs until `drain`, then ends as [`RunningOutput::stop`] does.
+    pub async fn run(self, drain: CancellationToken) -> Result<(), KafkaError> {
+        drain.cancelled().await;
+        tokio::task::spawn_blocking(|| self.stop()).await.map_err(|_| KafkaError::Panicked)
+    }
+
+    /// Sends the changes that wait, for two seconds at most, and ends.
     pub fn stop(self) {
         self.stop.cancel();
         self.signal.wake();
@@ -100,7 +113,7 @@ impl RunningOutput {
 /// The running adapter.
 pub struct Running {
     handle: Handle,
-    /// Cancelled, it begins to stop.
+    /// Cancelled to stop the adapter.
     stop: CancellationToken,
     /// Cancelled when it cannot go on.
     failed: CancellationToken,
@@ -108,20 +121,27 @@ pub struct Running {
 }
 
 impl Running {
+    /// Handle to its progress.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    pub fn stop_token(&self) -> CancellationToken {
-        self.stop.clone()
+    /// Runs until `drain` or until it cannot go on, then ends as [`Running::stop`] does.
+    pub async fn run(self, drain: CancellationToken) -> Result<(), KafkaError> {
+        tokio::select! {
+            () = drain.cancelled() => {}
+            () = self.failed.cancelled() => {}
+        }
+        tokio::task::spawn_blocking(|| self.stop()).await.unwrap_or(Err(KafkaError::Panicked))
     }
 
+    /// Cancelled when the adapter cannot go on.
     pub fn failed_token(&self) -> CancellationToken {
         self.failed.clone()
     }
 
-    /// Ends reading, waits until what was read is durable and its frontiers are stored, a few seconds at most, and says
-    /// whether it had failed before.
+    /// Stops reading and waits, a few seconds at most, until what was read is durable and the frontiers are stored.
+    /// Returns the error if the adapter had failed.
     pub fn stop(self) -> Result<(), KafkaError> {
         self.stop.cancel();
         self.thread.join().unwrap_or(Err(KafkaError::Panicked))

@@ -112,47 +112,56 @@ impl Settings {
 pub struct Cluster {
     /// Where to find it: `host:port`, several separated by commas.
     pub brokers: String,
+    /// Settings of librdkafka for every client.
     pub settings: ClientSettings,
 }
 
-/// What the output of cap changes is set up with.
+/// The options of the output of cap changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutputOptions {
+    /// The cluster.
     pub cluster: Cluster,
+    /// The topic that changes are written to.
     pub topic: String,
 }
 
-/// What the adapter is set up with.
+/// The options of the adapter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
+    /// The cluster.
     pub cluster: Cluster,
+    /// The topic that is read.
     pub topic: String,
     /// The consumer group that offsets are committed under.
     pub group: String,
+    /// Where to begin a topic that was never read.
     pub from: StartFrom,
-    /// The topic for what cannot be used.
+    /// The topic for dead letters.
     pub dead_letters: Option<String>,
     /// Threads that read and parse.
     pub consumers: usize,
+    /// What happens to a partition whose topic was made anew.
     pub on_change: OnChange,
     /// Takes the group from another store, once.
     pub takeover: bool,
-    /// Events read and not yet durable, in all.
+    /// Events that were read and are not durable yet, over all partitions.
     pub in_flight: usize,
 }
 
-/// Where a topic is read from that was never read before.
+/// Where to begin a topic that was never read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartFrom {
-    /// As far back as events can count.
+    /// As far back as events can count: the retention.
     Retention,
+    /// From the first record that Kafka has.
     Earliest,
     /// From the first record that Kafka has of this time or later.
     At(TsMs),
-    /// So far back, in ms.
+    /// This far back, in ms.
     Ago(u64),
 }
 
+/// The text is not one of the forms of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is none of `retention`, `earliest`, a duration (7d), a time in ms since 1970 or in RFC 3339")]
 pub struct StartFromError;
@@ -171,21 +180,23 @@ impl FromStr for StartFrom {
     }
 }
 
-/// What is done with a partition whose topic is another one than before.
+/// What happens to a partition whose topic was made anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum OnChange {
-    /// It is read no further.
+    /// Reading stops.
     #[default]
     Stop,
     /// It is read from its beginning, and everything in it is new.
     Earliest,
 }
 
-/// Settings of librdkafka, handed through. They may hold passwords: never printed.
+/// Settings that are passed to librdkafka. They may hold passwords, so values are never printed.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ClientSettings(Vec<(String, String)>);
 
+/// Why a text is not a list of librdkafka settings.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum ClientSettingsError {
     #[error("is not of the form key=value,key=value with the names of librdkafka's settings")]
     Form,
@@ -196,7 +207,7 @@ pub enum ClientSettingsError {
 }
 
 impl ClientSettings {
-    /// What exactly-once depends on.
+    /// Settings that exactly-once counting depends on.
     const OURS: [&str; 9] = [
         "auto.offset.reset",
         "bootstrap.servers",
@@ -209,8 +220,8 @@ impl ClientSettings {
         "metadata.broker.list",
     ];
 
-    /// Takes settings from the text of a file: `key=value` a line; empty lines and those that begin with `#` are none.
-    /// They come after those there are, and win.
+    /// Adds the settings of a file: one `key=value` per line; empty lines and comments (`#`) are skipped. Later
+    /// settings win.
     pub fn add_lines(&mut self, text: &str) -> Result<(), ClientSettingsError> {
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
             let (key, value) = line.split_once('=').ok_or(ClientSettingsError::Line)?;
@@ -224,6 +235,7 @@ impl ClientSettings {
         Ok(())
     }
 
+    /// Names and values, in the order given.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
@@ -232,7 +244,7 @@ impl ClientSettings {
 impl FromStr for ClientSettings {
     type Err = ClientSettingsError;
 
-    /// A part without `=` belongs to the value before: lists have commas, too.
+    /// A part without `=` belongs to the value before it: lists have commas, too.
     fn from_str(text: &str) -> Result<Self, ClientSettingsError> {
         let mut settings: Vec<(String, String)> = Vec::new();
         for part in text.split(',').filter(|_| text != "none") {

@@ -1,8 +1,8 @@
 //! The output: every change of a cap goes to a topic, at least once, in order for each user.
 //!
-//! It reads the table `changes` as the mirror does, from where it was; but it tells what each change says, not the state of
-//! now. Where changes are gone that it was not told (it was away for too long, or they were not kept), and at its very
-//! first start, it tells everything that is capped first.
+//! It reads the change log as the mirror does. But a record has what the change says, not the state of now. At its
+//! first start, and if changes are gone that it has not sent (it was away for too long, or they were not kept), it
+//! sends everything that is capped first.
 //!
 //! A record's key is the user, its value `{"user":..,"key":..,"change":"capped|extended|shortened|ended",
 //! "capped_until":MS|null,"at":MS|null}`, and its header `freqcap-seq` the shard and the sequence there (`240-17`): of two
@@ -13,6 +13,7 @@ use super::log_throttle::LogThrottle;
 use super::{KafkaError, OutputOptions, RunningOutput};
 use crate::model::{CapChange, SHARDS, ShardId, TsMs};
 use crate::store::{Bounds, ChangeCursor, Store, StoreError, Taken};
+use crate::telemetry::unit_labels;
 use metrics::{Counter, Gauge, counter, gauge};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -25,18 +26,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-/// So many records are sent and waited for at a time.
+/// Maximum records sent before their acknowledgements are awaited.
 const BATCH: usize = 10_000;
-/// How often it is stored how far the topic was told, and what may go is given to be trimmed.
+/// How often the position is stored and changes are acknowledged in the change log.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a batch that was not taken waits before it is sent again.
+/// Delay before a refused batch is sent again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// How long the last changes may take at the end.
+/// Time for the last changes at the end.
 const FINISH: Duration = Duration::from_secs(2);
-/// From so many waiting changes on they are given up, and all caps told instead.
+/// With more changes waiting, they are dropped and all caps are sent instead.
 const WAITING_MAX: u64 = 5_000_000;
 
-/// Why something was not delivered, the last time.
+/// The last delivery error.
 #[derive(Clone, Default)]
 struct Deliveries {
     failed: Arc<Mutex<Option<ClientError>>>,
@@ -62,14 +63,14 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// A change of a cap, as it is told.
+/// A record's value.
 #[derive(Serialize)]
 struct Told<'a> {
     user: &'a str,
     key: &'a str,
     change: CapChange,
     capped_until: Option<TsMs>,
-    /// When; null where that is not known.
+    /// When the change was made; null if that is not known.
     at: Option<TsMs>,
 }
 
@@ -79,21 +80,21 @@ struct Output {
     options: OutputOptions,
     producer: BaseProducer<Deliveries>,
     deliveries: Deliveries,
-    /// By shard, the last change that the topic was told.
+    /// By shard, the sequence of the last change sent.
     told: Box<Taken>,
-    /// Everything that is capped must be told first.
-    must_pass: bool,
+    /// All caps must be sent before changes.
+    must_send_all: bool,
     kept: Option<Box<Taken>>,
     kept_at: Instant,
     stop: CancellationToken,
-    /// Once it is to stop: when it gives up.
+    /// When to give up, once it is stopping.
     until: Cell<Option<Instant>>,
     trouble: LogThrottle,
     sent: Counter,
     waiting: Gauge,
 }
 
-/// Why something was not told.
+/// Why a batch was not sent.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
     #[error("the service stops")]
@@ -104,11 +105,11 @@ enum Trouble {
     Store(#[from] StoreError),
 }
 
-/// Starts the output. Brokers that are away are waited for, by its own thread.
+/// Starts the output. Its own thread waits for brokers that are away.
 pub fn start_output(options: OutputOptions, store: Arc<Store>) -> Result<RunningOutput, KafkaError> {
     super::status::describe();
     let mut config = config(&options.cluster, &[("linger.ms", "5"), ("queue.buffering.max.kbytes", "32768")]);
-    // In order for each user, without gaps, however often a broker fails; what does not get through is sent again by us.
+    // In order for each user and without gaps, whatever brokers do. What times out is sent again by us.
     config.set("enable.idempotence", "true").set("message.timeout.ms", "10000").set("partitioner", "murmur2_random");
     let deliveries = Deliveries::default();
     let producer = make(&config, deliveries.clone())?;
@@ -117,7 +118,7 @@ pub fn start_output(options: OutputOptions, store: Arc<Store>) -> Result<Running
     let changes = store.changes().subscribe("kafka-output", bounds);
     let (stop, signal) = (CancellationToken::new(), changes.signal());
     let output = Output {
-        must_pass: known.is_none(),
+        must_send_all: known.is_none(),
         told: known.unwrap_or_else(|| Box::new([0; SHARDS])),
         kept: None,
         kept_at: Instant::now(),
@@ -129,7 +130,7 @@ pub fn start_output(options: OutputOptions, store: Arc<Store>) -> Result<Running
         until: Cell::new(None),
         trouble: LogThrottle::default(),
         sent: counter!("freqcap_kafka_output_total"),
-        waiting: gauge!("freqcap_kafka_output_waiting"),
+        waiting: gauge!("freqcap_kafka_output_waiting", unit_labels(store.unit(), &[])),
         store,
     };
     output.acknowledge();
@@ -159,14 +160,14 @@ impl Output {
                 }
             }
         }
-        // Whoever starts next sends it again.
+        // The next run sends it again.
         self.producer.purge(PurgeConfig::default().queue().inflight());
-        if let Err(error) = self.keep() {
+        if let Err(error) = self.store_position() {
             tracing::error!(%error, "how far the output topic was told is not stored: some is told again");
         }
     }
 
-    /// Whether it is to stop, and the time for that is over.
+    /// Whether it is stopping and its time is over.
     fn gives_up(&self) -> bool {
         if !self.is_stopping() && self.stop.is_cancelled() {
             self.until.set(Some(Instant::now() + FINISH));
@@ -178,20 +179,20 @@ impl Output {
         self.until.get().is_some()
     }
 
-    /// Tells a batch; whether there was anything to tell, and there may be more.
+    /// Sends a batch. Returns whether there was anything to send, and so may be more.
     fn step(&mut self) -> Result<bool, Trouble> {
         let of_shard =
             |shard: ShardId| self.store.changes().durable_seq(shard).saturating_sub(self.told[shard.index()]);
-        let waiting: u64 = ShardId::all().map(of_shard).sum();
+        let waiting: u64 = self.store.shards().iter().map(of_shard).sum();
         self.waiting.set(waiting as f64);
-        ShardId::all().for_each(|shard| self.changes.advance(shard, self.told[shard.index()]));
+        self.store.shards().iter().for_each(|shard| self.changes.advance(shard, self.told[shard.index()]));
         if self.kept_at.elapsed() >= CHECKPOINT_INTERVAL {
-            self.keep()?;
+            self.store_position()?;
         }
-        let lags = ShardId::all().any(|shard| self.changes.trimmed_to(shard) > self.told[shard.index()]);
-        if self.must_pass || lags {
-            // One that cannot end is not begun.
-            return if self.is_stopping() { Ok(false) } else { self.pass() };
+        let lags = self.store.shards().iter().any(|shard| self.changes.trimmed_to(shard) > self.told[shard.index()]);
+        if self.must_send_all || lags {
+            // A full send that cannot finish is not begun.
+            return if self.is_stopping() { Ok(false) } else { self.send_all() };
         }
         self.tell_changes()
     }
@@ -199,7 +200,11 @@ impl Output {
     fn tell_changes(&mut self) -> Result<bool, Trouble> {
         let mut told = self.told.clone();
         let mut sent = 0;
-        for shard in ShardId::all().filter(|&shard| self.store.changes().durable_seq(shard) > self.told[shard.index()])
+        for shard in self
+            .store
+            .shards()
+            .iter()
+            .filter(|&shard| self.store.changes().durable_seq(shard) > self.told[shard.index()])
         {
             let changes = self.store.changes().after(shard, self.told[shard.index()], BATCH - sent)?;
             for change in &changes {
@@ -220,14 +225,15 @@ impl Output {
         Ok(sent > 0)
     }
 
-    /// Tells everything that is capped, and goes on with the changes from where that began. Whether it came to its end.
-    fn pass(&mut self) -> Result<bool, Trouble> {
-        // Until it is over nothing is waited for: what is capped by then is in it, or a change after its beginning.
+    /// Sends everything that is capped, then resumes with the changes from where that began. Returns whether it
+    /// finished.
+    fn send_all(&mut self) -> Result<bool, Trouble> {
+        // Nothing is kept back meanwhile: a cap is either in it, or in a change after its beginning.
         let begin: Vec<u64> = ShardId::all().map(|shard| self.store.changes().durable_seq(shard)).collect();
         self.told.copy_from_slice(&begin);
-        self.must_pass = true;
-        // They must not pile up while the topic takes nothing. What is stored of how far it was told is older by now: a
-        // start before the end of this passes again.
+        self.must_send_all = true;
+        // Changes must not pile up while the topic refuses records. The stored position is older, so a start before the
+        // end of this sends everything again.
         self.acknowledge();
         self.changes.log().trim()?;
         let mut after: Option<Vec<u8>> = None;
@@ -247,13 +253,13 @@ impl Output {
                 None => break,
             }
         }
-        self.must_pass = false;
-        self.keep()?;
+        self.must_send_all = false;
+        self.store_position()?;
         Ok(true)
     }
 
     fn send(&self, told: &Told<'_>, shard: ShardId, seq: u64) -> Result<(), Trouble> {
-        // Writing plain structs to memory cannot fail.
+        // Serializing plain structs to memory cannot fail.
         let value = serde_json::to_vec(told).unwrap_or_default();
         let seq = format!("{}-{seq}", shard.0);
         let headers = OwnedHeaders::new().insert(Header { key: "freqcap-seq", value: Some(&seq) });
@@ -273,7 +279,7 @@ impl Output {
         }
     }
 
-    /// Waits until everything sent is acknowledged, or something is not.
+    /// Waits until everything sent is acknowledged, or one record is refused.
     fn acknowledged(&self) -> Result<(), Trouble> {
         while self.producer.in_flight_count() > 0 {
             self.producer.poll(Duration::from_millis(10));
@@ -287,19 +293,19 @@ impl Output {
         }
     }
 
-    /// Gives up the changes that were told.
+    /// Acknowledges the changes that were sent.
     fn acknowledge(&self) {
-        for shard in ShardId::all() {
+        for shard in self.store.shards().iter() {
             self.changes.advance(shard, self.told[shard.index()]);
             self.changes.ack(shard, self.told[shard.index()]);
         }
     }
 
-    /// Stores how far the topic was told.
-    fn keep(&mut self) -> Result<(), StoreError> {
+    /// Stores the position, then acknowledges.
+    fn store_position(&mut self) -> Result<(), StoreError> {
         self.kept_at = Instant::now();
-        if !self.must_pass && self.kept.as_ref() != Some(&self.told) {
-            // First it is stored, then they may go: after a crash the topic is told again from where this says.
+        if !self.must_send_all && self.kept.as_ref() != Some(&self.told) {
+            // In this order: after a crash, the output resumes from the stored position and needs the changes above it.
             self.store.kafka_offsets().put_output_seqs(&self.options.topic, &self.told)?;
             self.acknowledge();
             self.kept = Some(self.told.clone());

@@ -1,28 +1,29 @@
-//! One partition: where it is, and what of it is under way.
+//! One partition: its phase, its position, and its chunks under way.
 
 use super::chunk::{Chunk, EARLY, Reading, check_of};
 use super::dead_letters::DeadLetters;
 use super::frontier::InFlight;
 use super::left_out::{LeftOut, known_code};
 use super::status::{Handle, State};
+use super::witness::Witness;
 use crate::clock::Clock;
 use crate::input::EventReader;
-use crate::model::{SHARDS, TsMs};
+use crate::model::SHARDS;
 use crate::shard::{PartitionSender, Refusal, Router};
 use crate::store::{Frontier, PulledPartition, RecordCheck, Store, StoreError, Taken};
-use rdkafka::message::{BorrowedMessage, Message, Timestamp};
+use rdkafka::message::{BorrowedMessage, Message};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-/// What is done with a partition.
+/// What happens with a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Kafka is to be asked what it has of it. Nothing is read.
+    /// Its offsets must be asked for before it is read.
     Ask,
-    /// The first record that comes must be this one.
+    /// The first record read must be this one.
     Check(RecordCheck),
     Read,
-    /// The topic is another one, as this says.
+    /// The topic was made anew, for this reason.
     Changed(String),
     Stopped,
 }
@@ -34,44 +35,41 @@ pub(super) struct Partition {
     taken: Box<Taken>,
     sender: PartitionSender,
     chunk: Option<Chunk>,
-    /// The next offset to take: what comes below it was taken.
+    /// The next offset to take; records below were taken.
     position: u64,
-    /// Where it ends was reached, and nothing came since.
+    /// The end was reached, and no record came since.
     pub at_end: bool,
-    /// It is read again from the position, to see whether anything can be read below this end.
+    /// The partition is read again from the position, to see whether there is a record below this end.
     stepping_to: Option<u64>,
-    /// There was nothing, as of this offset.
+    /// There was no record below this offset.
     stepped_to: Option<u64>,
-    /// Since when nothing came.
+    /// Since when no record came.
     quiet_since: Instant,
-    /// There was nothing more at some time after this. `None` where the next record may have lain there for long.
-    none_since: Option<Instant>,
-    /// The frontier last stored.
+    /// The frontier that was stored last.
     pub stored: Option<Frontier>,
-    /// How often it turned out to be another topic's.
+    /// How often the topic was made anew.
     resets: u64,
-    /// Records that lay too far ahead, whose letters are open; and whether that is stored as it is.
+    /// Offsets of records that lay ahead and whose letters are not acknowledged; and whether the stored list is
+    /// current.
     early: BTreeSet<u64>,
     early_is_stored: bool,
     /// Records that were not counted and are to be set aside.
     pub left_out: VecDeque<LeftOut>,
-    /// Those of an earlier run, by their offsets, with the reasons.
+    /// Those of an earlier run: offset and reason.
     left_out_before: BTreeMap<u64, &'static str>,
-    /// Up to which record the store is to forget them once all below is done; and the last one that it knows of.
+    /// Up to which offset the store may forget records set aside, once all below is done; and the last such offset.
     forget_to: Option<u64>,
     last_left_out: u64,
-    /// Kafka is not asked before.
+    /// Offsets are not asked for before this.
     pub ask_at: Option<Instant>,
 }
 
-/// A record that came so soon after there was nothing says what the broker's clock shows.
-const LATELY: Duration = Duration::from_secs(10);
-
-/// What a record needs to be taken.
+/// What is needed to take a record.
 pub(super) struct Taking<'t> {
     pub router: &'t Router,
     pub reader: &'t EventReader,
     pub clock: &'t Clock,
+    pub witness: &'t Witness,
     pub dead: &'t mut DeadLetters,
     pub now: Instant,
 }
@@ -93,7 +91,6 @@ impl Partition {
             stepping_to: None,
             stepped_to: None,
             quiet_since: Instant::now(),
-            none_since: None,
             stored: None,
             resets: known.resets,
             early: known.early,
@@ -110,23 +107,22 @@ impl Partition {
         self.reading.partition
     }
 
-    /// Begins to read anew, with nothing under way: at `frontier`, and what is above it was never taken.
+    /// Begins to read at `frontier`, with nothing under way. What is above it was never taken.
     pub(super) fn begin(&mut self, frontier: Frontier, phase: Phase) {
         self.in_flight = InFlight::new(frontier);
         self.position = frontier.next;
         self.at_end = false;
         (self.stepping_to, self.stepped_to) = (None, None);
-        self.none_since = None;
         self.phase = phase;
     }
 
-    /// Where to read again from, if below where the partition ends there may be nothing that can be read: markers of
-    /// transactions, aborted records and what compaction took away have offsets, too.
+    /// Where to read again from, if the end may be beyond the last record: transaction markers, aborted records and
+    /// compacted records have offsets, too.
     ///
-    /// That its end was reached says only that there was nothing more *then*. So it is read from the position once more,
-    /// after its end was asked for: if the end is reached again, and no record came, there is nothing in between.
+    /// Reaching the end once says only that there was no record *then*. So the partition is read from its position
+    /// again, after its end was asked for. If the end is reached again and no record came, there is none in between.
     pub(super) fn step_from(&mut self, end: u64, now: Instant) -> Option<u64> {
-        /// Records that are on their way come by themselves.
+        /// Records under way arrive by themselves within this time.
         const QUIET: Duration = Duration::from_millis(300);
         let steps = self.phase == Phase::Read
             && self.at_end
@@ -139,8 +135,8 @@ impl Partition {
         })
     }
 
-    /// Takes note that Kafka had nothing more at some time after `since`.
-    pub(super) fn reached_end(&mut self, since: Instant, now: Instant) {
+    /// Kafka had no further record.
+    pub(super) fn reached_end(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Check(_)) {
             self.phase = Phase::Read;
         }
@@ -148,16 +144,15 @@ impl Partition {
             return;
         }
         self.at_end = true;
-        self.none_since = Some(since);
         self.quiet_since = now;
         if let Some(end) = self.stepping_to.take().filter(|end| *end > self.position) {
-            // With the next cut: what was read before it comes first.
+            // At the next cut: records read before come first.
             self.stepped_to = Some(end);
             self.position = end;
         }
     }
 
-    /// Forgets what was taken: it was another topic's. Says how often that was so by now.
+    /// Forgets what was taken, since the topic was made anew. Returns how often that was.
     pub(super) fn forget(&mut self) -> u64 {
         *self.taken = [0; SHARDS];
         self.early.clear();
@@ -168,7 +163,7 @@ impl Partition {
         self.resets
     }
 
-    /// Takes a record.
+    /// Takes a record, as its phase demands.
     pub(super) fn take(&mut self, message: &BorrowedMessage<'_>, with: &mut Taking<'_>) {
         match &self.phase {
             Phase::Read => {}
@@ -190,14 +185,7 @@ impl Partition {
         if (message.offset() as u64) < self.position {
             return;
         }
-        if let Some(since) = self.none_since.take()
-            && since.elapsed() <= LATELY
-            && let Timestamp::LogAppendTime(ms) = message.timestamp()
-            && let Ok(ts) = TsMs::from_millis(ms.into())
-        {
-            // It was appended since, by the broker's clock: that shows this or a little more.
-            with.clock.confirm(ts);
-        }
+        with.witness.saw(self.number(), message, with.clock);
         (self.at_end, self.stepping_to, self.stepped_to) = (false, None, None);
         let (number, end) = (self.in_flight.next_chunk(), self.in_flight.frontier());
         let chunk = self.chunk.get_or_insert_with(|| Chunk {
@@ -214,7 +202,7 @@ impl Partition {
         self.position = chunk.end.next;
         if let Some(letter) = letter {
             let (offset, is_early) = (letter.offset, letter.code == EARLY);
-            if with.dead.bury(letter, with.now) {
+            if with.dead.put(letter, with.now) {
                 chunk.letters += 1;
                 if is_early {
                     self.early.insert(offset);
@@ -224,14 +212,14 @@ impl Partition {
         }
     }
 
-    /// Says that a letter has arrived.
-    pub(super) fn buried(&mut self, chunk: u64, offset: u64) {
+    /// A letter was acknowledged.
+    pub(super) fn letter_acknowledged(&mut self, chunk: u64, offset: u64) {
         self.in_flight.done(chunk);
         self.early_is_stored &= !self.early.remove(&offset);
     }
 
-    /// Stores which letters are open of records that lay too far ahead.
-    pub(super) fn keep_early(&mut self, store: &Store, topic: &str) -> Result<(), StoreError> {
+    /// Stores the offsets of records that lay ahead, if they changed.
+    pub(super) fn store_early(&mut self, store: &Store, topic: &str) -> Result<(), StoreError> {
         if !self.early_is_stored {
             store.kafka_offsets().put_early(topic, self.number(), &self.early)?;
             self.early_is_stored = true;
@@ -239,7 +227,7 @@ impl Partition {
         Ok(())
     }
 
-    /// Has the store forget what was set aside below the frontier that it knows.
+    /// Makes the store forget what was set aside below the stored frontier.
     pub(super) fn forget_left_out(&mut self, store: &Store, topic: &str) -> Result<(), StoreError> {
         let below = self.stored.map_or(0, |frontier| frontier.next);
         if self.forget_to.is_some_and(|last| last < below) {
@@ -250,7 +238,7 @@ impl Partition {
         Ok(())
     }
 
-    /// Hands over what was read since the last time.
+    /// Hands the records read since the last cut to the writers.
     pub(super) fn cut(&mut self, status: &Handle) {
         let stepped_to = self.stepped_to.take();
         let Some(chunk) = self.chunk.take() else {
@@ -271,7 +259,7 @@ impl Partition {
         }
     }
 
-    /// Sends on, and takes note of what is durable.
+    /// Sends waiting batches again, and records what became durable.
     pub(super) fn drive(&mut self) -> Option<Refusal> {
         let (in_flight, left_out) = (&mut self.in_flight, &mut self.left_out);
         let (forget_to, last) = (&mut self.forget_to, &mut self.last_left_out);
@@ -291,7 +279,7 @@ impl Partition {
         self.sender.events()
     }
 
-    pub(super) fn tell(&mut self, status: &Handle) {
+    pub(super) fn report(&mut self, status: &Handle) {
         let number = self.number();
         status.frontier(number, self.in_flight.frontier());
         status.state(

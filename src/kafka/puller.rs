@@ -8,6 +8,7 @@ use super::options::OnChange;
 use super::partition::{Partition, Phase, Taking};
 use super::resume::{ResumeFrom, resume_from};
 use super::status::{Handle, State};
+use super::witness::Witness;
 use super::{KafkaError, Options, Parts};
 use crate::store::{Frontier, PulledPartition};
 use crossbeam_channel::Receiver;
@@ -18,25 +19,25 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-/// The most records and bytes of values between two looks at everything else.
+/// Maximum records, and bytes of values, of one round of reading.
 const PULL_RECORDS: usize = 8_192;
 const PULL_BYTES: usize = 8 << 20;
 /// How often frontiers are stored.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a partition of which nothing could be found out waits.
+/// Delay before a partition's offsets are asked for again.
 const REFETCH_DELAY: Duration = Duration::from_millis(500);
-/// How long in a row is asked what Kafka has of partitions.
+/// Time budget of one round for asking for offsets.
 const REFETCH_BUDGET: Duration = Duration::from_millis(100);
-/// How long what was read may take to become durable once the adapter is to stop.
+/// How long what was read may take to become durable once the adapter stops.
 const FINISH: Duration = Duration::from_secs(3);
 
-/// What a puller is told of a partition.
+/// A change of a partition that a puller reads.
 pub(super) enum Command {
-    /// It is to be read.
+    /// The puller is to read it.
     Read(u32, PulledPartition),
-    /// It is no longer there.
+    /// The partition was deleted.
     Gone(u32),
-    /// It is there again, as another one.
+    /// The partition was deleted and made again.
     Back(u32),
 }
 
@@ -44,20 +45,19 @@ pub(super) struct Puller {
     options: Options,
     parts: Parts,
     consumer: Consumer,
-    /// Asks what Kafka has: on the connections of the one that reads, an answer would wait for the read under way.
+    /// Asks for offsets. On the connections of `consumer` an answer would wait for the fetch under way.
     asker: Consumer,
-    /// What becomes of partitions.
+    /// Changes of partitions.
     commands: Receiver<Command>,
     partitions: BTreeMap<u32, Partition>,
     dead: DeadLetters,
-    /// The partition whose records were set aside first, the last time: at the next it is another's turn.
+    /// The partition whose records were set aside first last time; the next call begins after it.
     aside_first: u32,
     status: Handle,
     stop: CancellationToken,
-    kept_at: Instant,
-    /// When nothing lay ready to be read, the last time.
-    dry_at: Instant,
-    /// How often the topic was doubted that this puller knows of.
+    stored_at: Instant,
+    witness: Witness,
+    /// How many revalidations of the topic this puller has done.
     revalidations: u64,
     refusals: LogThrottle,
     errors: LogThrottle,
@@ -84,8 +84,8 @@ impl Puller {
             aside_first: 0,
             status,
             stop,
-            kept_at: now,
-            dry_at: now,
+            stored_at: now,
+            witness: Witness::default(),
             revalidations: 0,
             refusals: LogThrottle::default(),
             errors: LogThrottle::default(),
@@ -102,9 +102,10 @@ impl Puller {
                 self.revalidate();
             }
             let refused = self.drive();
+            self.witness.ask(&self.options, self.partitions.keys().copied(), &self.parts.clock);
             self.begin()?;
             self.step();
-            self.keep(CHECKPOINT_INTERVAL)?;
+            self.store_frontiers(CHECKPOINT_INTERVAL)?;
             let events: usize = self.partitions.values().map(Partition::events).sum();
             if refused {
                 std::thread::park_timeout(Duration::from_millis(20));
@@ -137,13 +138,13 @@ impl Puller {
         }
     }
 
-    /// Collects what is durable and sends what waits; whether the writers refused anything.
+    /// Records what is durable and sends what waits. Returns whether the writers refused a batch.
     fn drive(&mut self) -> bool {
         let now = Instant::now();
         let partitions = &mut self.partitions;
         self.dead.drive(now, |letter| {
             if let Some(partition) = partitions.get_mut(&letter.partition) {
-                partition.buried(letter.chunk, letter.offset);
+                partition.letter_acknowledged(letter.chunk, letter.offset);
             }
         });
         let mut refused = None;
@@ -152,7 +153,7 @@ impl Puller {
         }
         self.set_aside(now);
         for partition in self.partitions.values_mut() {
-            partition.tell(&self.status);
+            partition.report(&self.status);
         }
         if let Some(why) = refused
             && let Some(others) = self.refusals.say(now)
@@ -162,7 +163,7 @@ impl Puller {
         refused.is_some()
     }
 
-    /// Sets aside what the writers could not count, of one partition after another.
+    /// Sets aside records that the writers could not count, partition by partition.
     fn set_aside(&mut self, now: Instant) {
         let until = Instant::now() + READ_FOR;
         let numbers = self.partitions.iter().filter(|(_, it)| !it.left_out.is_empty()).map(|(number, _)| *number);
@@ -180,11 +181,11 @@ impl Puller {
         }
     }
 
-    /// Finds out where to begin, for partitions with nothing under way of which that is not known.
+    /// Finds where to begin, for partitions that have nothing under way and need it.
     fn begin(&mut self) -> Result<(), KafkaError> {
         let now = Instant::now();
         for partition in self.partitions.values_mut().filter(|partition| partition.in_flight.is_empty()) {
-            // The others at the next turn: what is read already must not wait for them.
+            // The others in the next round: records already read must not wait.
             if self.stop.is_cancelled() || now.elapsed() >= REFETCH_BUDGET {
                 break;
             }
@@ -217,7 +218,7 @@ impl Puller {
                         self.parts.store.kafka_offsets().reset(topic, number, &frontier, resets)?;
                         self.status.reset(number);
                         partition.begin(frontier, Phase::Ask);
-                        // What a topic's beginning lacks is no loss of this one.
+                        // What is missing at the beginning of a new topic is not a loss.
                         partition.stored = Some(frontier);
                     }
                 }
@@ -237,7 +238,7 @@ impl Puller {
         Ok(())
     }
 
-    /// Has partitions whose end has offsets without records step over them.
+    /// Makes partitions step over offsets without records at their end.
     fn step(&mut self) {
         let now = Instant::now();
         for partition in self.partitions.values_mut() {
@@ -253,12 +254,12 @@ impl Puller {
     }
 
     /// Stores the frontiers that changed, if it is time.
-    fn keep(&mut self, every: Duration) -> Result<(), KafkaError> {
-        if self.kept_at.elapsed() < every {
+    fn store_frontiers(&mut self, every: Duration) -> Result<(), KafkaError> {
+        if self.stored_at.elapsed() < every {
             return Ok(());
         }
-        self.kept_at = Instant::now();
-        self.keep_early()?;
+        self.stored_at = Instant::now();
+        self.store_early()?;
         let changed = self.partitions.values_mut().filter_map(|partition| {
             let frontier = partition.in_flight.frontier();
             (partition.stored.replace(frontier) != Some(frontier)).then(|| (partition.number(), frontier))
@@ -266,11 +267,11 @@ impl Puller {
         let changed: Vec<_> = changed.collect();
         let rows = changed.iter().map(|(number, frontier)| (*number, frontier));
         match self.parts.store.kafka_offsets().put_frontiers(&self.options.topic, rows) {
-            // The process asks to be restarted; until then it reads no further, and others do.
+            // The process asks to be restarted. Reading stops, reads go on.
             Err(_) if self.parts.store.is_poisoned() => return Ok(()),
             result => result?,
         }
-        // Not before the frontiers: what was set aside is above those that were stored before.
+        // After the frontiers: what was set aside may be above the frontier stored before.
         for partition in self.partitions.values_mut() {
             match partition.forget_left_out(&self.parts.store, &self.options.topic) {
                 Err(_) if self.parts.store.is_poisoned() => {}
@@ -280,7 +281,7 @@ impl Puller {
         Ok(())
     }
 
-    /// Reads what there is, but not too much at once.
+    /// Reads available records, within the limits of one round.
     fn pull(&mut self) -> Result<(), KafkaError> {
         let busy = self.partitions.values().any(|partition| !partition.in_flight.is_empty());
         let mut wait = Duration::from_millis(if busy { 2 } else { 50 });
@@ -289,16 +290,14 @@ impl Puller {
             router: &self.parts.router,
             reader: &self.parts.events,
             clock: &self.parts.clock,
+            witness: &self.witness,
             dead: &mut self.dead,
             now: Instant::now(),
         };
         let mut trouble = None;
         while records < PULL_RECORDS && bytes < PULL_BYTES {
             match self.consumer.poll(wait) {
-                None => {
-                    self.dry_at = Instant::now();
-                    break;
-                }
+                None => break,
                 Some(Ok(message)) => {
                     records += 1;
                     bytes += message.payload_len();
@@ -311,7 +310,7 @@ impl Puller {
                 }
                 Some(Err(ClientError::PartitionEOF(number))) => {
                     if let Some(partition) = self.partitions.get_mut(&(number as u32)) {
-                        partition.reached_end(self.dry_at, with.now);
+                        partition.reached_end(with.now);
                     }
                 }
                 Some(Err(error)) => {
@@ -321,20 +320,20 @@ impl Puller {
             }
             wait = Duration::ZERO;
         }
-        // Before any mark of a writer goes beyond them.
-        self.keep_early()?;
+        // Before a writer's mark covers them.
+        self.store_early()?;
         for partition in self.partitions.values_mut() {
             partition.cut(&self.status);
         }
         if let Some(error) = trouble {
-            self.look_into(&error);
+            self.handle_error(&error);
         }
         Ok(())
     }
 
-    fn keep_early(&mut self) -> Result<(), KafkaError> {
+    fn store_early(&mut self) -> Result<(), KafkaError> {
         for partition in self.partitions.values_mut() {
-            match partition.keep_early(&self.parts.store, &self.options.topic) {
+            match partition.store_early(&self.parts.store, &self.options.topic) {
                 Err(_) if self.parts.store.is_poisoned() => {}
                 result => result?,
             }
@@ -342,12 +341,12 @@ impl Puller {
         Ok(())
     }
 
-    /// Says what went wrong; where the topic may not be what it was, it is looked at anew.
-    fn look_into(&mut self, error: &ClientError) {
+    /// Logs an error. If the topic may have been made anew, revalidates.
+    fn handle_error(&mut self, error: &ClientError) {
         use RDKafkaErrorCode as Code;
         let code = error.rdkafka_error_code();
         if matches!(code, Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve)) {
-            // That the brokers are away is told by who asks them every second.
+            // The service logs once that the brokers are away.
             return;
         }
         if let Some(others) = self.errors.say(Instant::now()) {
@@ -366,7 +365,7 @@ impl Puller {
         }
     }
 
-    /// Has every partition begin anew: with a look at what Kafka has of it, and at the record before.
+    /// Makes every partition ask for its offsets and check the record before.
     fn revalidate(&mut self) {
         for partition in self.partitions.values_mut() {
             if matches!(partition.phase, Phase::Read | Phase::Check(_)) {
@@ -376,21 +375,21 @@ impl Puller {
         }
     }
 
-    /// Waits for what was read, and stores how far that is.
+    /// Waits for what was read to become durable, and stores the frontiers.
     fn finish(mut self) -> Result<(), KafkaError> {
         let until = Instant::now() + FINISH;
         while self.partitions.values().any(|partition| !partition.in_flight.is_empty()) && Instant::now() < until {
-            // What is refused for good now is read again by whoever starts next.
+            // What is refused for good is read again after the next start.
             if self.drive() && self.parts.router.health().refusal().is_some() {
                 break;
             }
             std::thread::park_timeout(Duration::from_millis(1));
         }
-        self.keep(Duration::ZERO)
+        self.store_frontiers(Duration::ZERO)
     }
 }
 
-/// Asks what Kafka has of a partition, and begins to read it accordingly.
+/// Asks for a partition's offsets and begins to read accordingly.
 fn begin(
     (asker, consumer): (&Consumer, &Consumer),
     topic: &str,
@@ -413,13 +412,13 @@ fn begin(
                 Some(check) => partition.begin(frontier, Phase::Check(check)),
                 None => partition.begin(Frontier { next: at, last: None }, Phase::Read),
             }
-            // A topic that was never read has lost nothing of ours.
+            // A topic that was never read has lost nothing.
             if lost > 0 && frontier != Frontier::default() {
                 status.counters().lost.increment(lost);
                 tracing::warn!(topic, partition = number, lost, "records were deleted before they were read");
             }
         }
     }
-    partition.tell(status);
+    partition.report(status);
     Ok(())
 }

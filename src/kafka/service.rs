@@ -1,5 +1,5 @@
-//! Starts the adapter, and while it runs looks after what concerns the whole topic: whose it is, how many partitions it
-//! has, where they end, what others are told.
+//! Starts the adapter and looks after the topic as a whole: who owns it, how many partitions it has, where they end,
+//! and which offsets are committed.
 
 use super::client::{Consumer, REQUEST_TIMEOUT, consumer};
 use super::log_throttle::LogThrottle;
@@ -17,18 +17,18 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-/// How often partitions are looked for and asked where they end.
+/// How often partitions and their ends are asked for.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
-/// How often others are told how far it is, and it is made sure that nobody else has the topic.
+/// How often offsets are committed and the ownership of the group is checked.
 const CLAIM: Duration = Duration::from_secs(2);
-/// How long the last of it may take.
+/// Timeout of the last commit.
 const LAST_COMMIT: Duration = Duration::from_secs(1);
 
-/// Starts the adapter. Brokers that are away are waited for, by its own thread.
+/// Starts the adapter. Its own thread waits for brokers that are away.
 pub fn start(options: Options, parts: Parts) -> Result<Running, KafkaError> {
     let (stop, failed) = (CancellationToken::new(), CancellationToken::new());
     let handle = Handle::new();
-    // Made here, so that settings that will not do are told at once.
+    // Made here, so that invalid settings are reported at once.
     let client = consumer(&options)?;
     let topic = Topic {
         client,
@@ -37,7 +37,7 @@ pub fn start(options: Options, parts: Parts) -> Result<Running, KafkaError> {
         halt: stop.child_token(),
         gone: BTreeSet::new(),
         left: BTreeMap::new(),
-        look_from: 0,
+        refresh_from: 0,
         uncommitted: LogThrottle::default(),
         taken_over: false,
         options,
@@ -50,7 +50,7 @@ pub fn start(options: Options, parts: Parts) -> Result<Running, KafkaError> {
         let result = topic.run();
         match &result {
             Ok(()) => {}
-            // What becomes of the process then is for others to say: it asks to be restarted.
+            // The process asks to be restarted; what follows is decided there.
             Err(KafkaError::Panicked) => tracing::error!("reading from Kafka has ended by a panic"),
             Err(error) => {
                 tracing::error!(%error, "reading from Kafka has ended");
@@ -70,21 +70,21 @@ struct Topic {
     parts: Parts,
     client: Consumer,
     partitions: BTreeSet<u32>,
-    /// Those that were there once: in this run, and in an earlier one.
+    /// Partitions that were deleted, in this run or an earlier one.
     gone: BTreeSet<u32>,
     left: BTreeMap<u32, PulledPartition>,
-    /// Whose end is asked for first, the next time.
-    look_from: u32,
+    /// The partition whose end is asked for first next time.
+    refresh_from: u32,
     pullers: Vec<(Sender<Command>, PullerThread)>,
     uncommitted: LogThrottle,
-    /// Ends the pullers.
+    /// Stops the pullers.
     halt: CancellationToken,
-    /// The group was taken from another store: that is done once.
+    /// The group was taken from another store. That happens once.
     taken_over: bool,
     status: Handle,
 }
 
-/// Why a question to Kafka has no answer yet.
+/// Why a request to Kafka has no answer yet.
 enum Trouble {
     Away(String),
     Fatal(KafkaError),
@@ -124,13 +124,12 @@ impl Topic {
             let puller =
                 Puller::new(&self.options, &self.parts, consumer(&self.options)?, commands, status, halt.clone())?;
             let watched = self.parts.store.alarm().watch(format!("kafka-{number}"));
-            let run = move || {
+            let thread = std::thread::Builder::new().name(format!("kafka-{number}")).spawn(move || {
                 let _watched = watched;
-                // However it ends, the others end, too.
+                // However this thread ends, the pullers end, too.
                 let _halt = halt.drop_guard();
                 puller.run()
-            };
-            let thread = std::thread::Builder::new().name(format!("kafka-{number}")).spawn(run);
+            });
             self.pullers.push((sender, thread.map_err(|error| KafkaError::Client(error.to_string()))?));
         }
         if !self.until_done(Self::begin)? {
@@ -138,18 +137,18 @@ impl Topic {
         }
         let (mut looked, mut claimed) = (Instant::now(), Instant::now());
         while !self.halt.is_cancelled() {
-            // Serves what the client has to tell.
+            // Runs librdkafka's callbacks.
             let _ = self.client.poll(Duration::from_millis(50));
             let look = looked.elapsed() >= REFRESH_INTERVAL;
             let claim = claimed.elapsed() >= CLAIM;
             let mut told = Ok(());
             if look {
                 looked = Instant::now();
-                told = self.look();
+                told = self.refresh();
             }
             if claim && !matches!(told, Err(Trouble::Fatal(_))) {
                 claimed = Instant::now();
-                // That one partition has no leader is no reason to say nothing of the others.
+                // A partition without a leader must not keep the others from being committed.
                 told = told.and(self.claim(self.status.frontiers()));
             }
             match told {
@@ -162,7 +161,7 @@ impl Topic {
         Ok(())
     }
 
-    /// Does it again until it is done; false where the adapter is to stop instead.
+    /// Repeats `work` until it succeeds. Returns false if the adapter is to stop.
     fn until_done(&mut self, mut work: impl FnMut(&mut Self) -> Result<(), Trouble>) -> Result<bool, KafkaError> {
         while !self.halt.is_cancelled() {
             match work(self) {
@@ -184,7 +183,7 @@ impl Topic {
         self.status.connected(Some(&why));
     }
 
-    /// Finds the topic, makes sure that it is nobody else's, and begins to read.
+    /// Finds the topic, makes sure that no other store owns it, and begins to read.
     fn begin(&mut self) -> Result<(), Trouble> {
         let numbers = self.numbers()?;
         self.check_owner(&numbers)?;
@@ -195,7 +194,7 @@ impl Topic {
             true => numbers.iter().copied().collect(),
             false => numbers.iter().copied().filter(|number| !known.contains_key(number)).collect(),
         };
-        // A partition that came later is read from its beginning, like all that a new one brings.
+        // A partition added later is read from its beginning: all its records are new.
         let starts = if is_new { self.first_offsets(&fresh)? } else { BTreeMap::new() };
         let mut rows = Vec::new();
         for number in fresh {
@@ -230,14 +229,14 @@ impl Topic {
         self.tell(number, Command::Read(number, known));
     }
 
-    /// Tells the puller of a partition.
+    /// Sends a command to the partition's puller.
     fn tell(&self, number: u32, command: Command) {
         let puller = number as usize % self.pullers.len();
-        // It is gone only where everything ends.
+        // The puller is gone only if the adapter ends.
         let _ = self.pullers[puller].0.send(command);
     }
 
-    /// The topic's partitions.
+    /// The numbers of the topic's partitions.
     fn numbers(&self) -> Result<BTreeSet<u32>, Trouble> {
         let topic = &self.options.topic;
         let metadata = self.client.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
@@ -248,14 +247,14 @@ impl Topic {
         }
         let partitions = found.filter(|found| found.error().is_none()).map(|found| found.partitions());
         let Some(partitions) = partitions.filter(|partitions| !partitions.is_empty()) else {
-            // Deleted; and should it come back, it is another one.
+            // It was deleted. If it comes back, it is another topic.
             self.status.revalidate();
             return Err(Trouble::Away(format!("there is no topic {topic:?}")));
         };
         Ok(partitions.iter().filter_map(|partition| u32::try_from(partition.id()).ok()).collect())
     }
 
-    /// Where partitions are read from that were never read.
+    /// The first offsets of partitions that were never read.
     fn first_offsets(&self, numbers: &[u32]) -> Result<BTreeMap<u32, u64>, Trouble> {
         let now = self.parts.clock.now();
         let from = match self.options.from {
@@ -275,7 +274,7 @@ impl Topic {
             partition.error()?;
             let offset = match partition.offset() {
                 Offset::Offset(offset) => offset,
-                // Nothing of that time or later.
+                // There is no record of that time or later.
                 _ => self.client.fetch_watermarks(topic, partition.partition(), REQUEST_TIMEOUT)?.1,
             };
             offsets.insert(partition.partition() as u32, offset.max(0) as u64);
@@ -283,8 +282,8 @@ impl Topic {
         Ok(offsets)
     }
 
-    /// Looks for new partitions, and where all of them end.
-    fn look(&mut self) -> Result<(), Trouble> {
+    /// Asks for new partitions and for the ends of all.
+    fn refresh(&mut self) -> Result<(), Trouble> {
         let numbers = self.numbers()?;
         for &number in self.partitions.difference(&numbers) {
             let topic = &self.options.topic;
@@ -299,7 +298,7 @@ impl Topic {
                 self.partitions.insert(number);
                 self.tell(number, Command::Back(number));
             } else if let Some(known) = self.left.remove(&number) {
-                // Whether it is the one that it was is found out as at every start.
+                // Whether it is the same partition is found out as at every start.
                 self.add(number, known);
             } else if !self.partitions.contains(&number) {
                 let (topic, frontier) = (&self.options.topic, Frontier::default());
@@ -309,17 +308,17 @@ impl Topic {
                 self.add(number, PulledPartition { frontier: Some(frontier), ..PulledPartition::default() });
             }
         }
-        self.look_for_ends()
+        self.refresh_ends()
     }
 
-    /// Asks where the partitions end; not for too long, and the next time from where it was. The first trouble is returned.
-    fn look_for_ends(&mut self) -> Result<(), Trouble> {
+    /// Asks for the ends of partitions, within a time budget; the next call continues there. Returns the first error.
+    fn refresh_ends(&mut self) -> Result<(), Trouble> {
         let (started, mut trouble) = (Instant::now(), Ok(()));
-        let from = self.look_from;
+        let from = self.refresh_from;
         let in_turn = self.partitions.range(from..).chain(self.partitions.range(..from));
         for &number in in_turn {
             if self.halt.is_cancelled() || started.elapsed() >= REQUEST_TIMEOUT {
-                self.look_from = number;
+                self.refresh_from = number;
                 break;
             }
             match self.client.fetch_watermarks(&self.options.topic, number as i32, REQUEST_TIMEOUT) {
@@ -331,7 +330,7 @@ impl Topic {
         trouble
     }
 
-    /// Makes sure that no other store has the group.
+    /// Checks that no other store owns the group.
     fn check_owner(&mut self, numbers: &BTreeSet<u32>) -> Result<(), Trouble> {
         let mut asked = TopicPartitionList::with_capacity(numbers.len());
         for &number in numbers {
@@ -342,7 +341,7 @@ impl Topic {
         let elements = committed.elements();
         let mut owners = elements.iter().filter_map(|partition| partition.metadata().strip_prefix(OWNER));
         let Some(other) = owners.find(|owner| owner != ours) else { return Ok(()) };
-        // A store in memory is another one after every start: it is nobody's rival.
+        // A store in memory has a new id after every start, so it may take the group.
         let may_take = self.options.takeover || self.parts.store.dir().is_none();
         if may_take && !self.taken_over {
             return Ok(());
@@ -351,7 +350,7 @@ impl Topic {
         Err(KafkaError::GroupInUse { group, owner }.into())
     }
 
-    /// Tells others how far it is and whose it is, unless it has become another's.
+    /// Commits the frontiers with the store's id, unless another store owns the group by now.
     fn claim(&mut self, frontiers: Vec<(u32, Frontier)>) -> Result<(), Trouble> {
         let numbers: BTreeSet<u32> = frontiers.iter().map(|(number, _)| *number).collect();
         if numbers.is_empty() {
@@ -370,7 +369,7 @@ impl Topic {
         let before = self.client.context().commits();
         self.client.commit(&told, CommitMode::Async)?;
         if !self.taken_over {
-            // The first time it is waited for: from then on the group is ours.
+            // The first commit is awaited: from then on the group is ours.
             let until = Instant::now() + REQUEST_TIMEOUT;
             while self.client.context().commits() == before && Instant::now() < until {
                 let _ = self.client.poll(Duration::from_millis(20));
@@ -403,5 +402,5 @@ impl Topic {
     }
 }
 
-/// What the metadata of committed offsets begins with; the store's id follows.
+/// Prefix of the metadata of committed offsets; the store's id follows.
 const OWNER: &str = "freqcap:";

@@ -1,4 +1,4 @@
-//! What is known from outside of how the adapter is.
+//! The adapter's progress, as others see it.
 
 use crate::store::Frontier;
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
@@ -6,25 +6,25 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How a partition is.
+/// The state of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum State {
-    /// It is being found out where to begin.
+    /// Where to begin is not known yet.
     #[default]
     Starting,
     Reading,
-    /// Its topic is another one than before: it is left alone.
+    /// Its topic was made anew: reading has stopped.
     Stopped,
 }
 
-/// What is known of a partition.
+/// The figures of a partition.
 #[derive(Debug, Clone, Default)]
 struct Figures {
     state: State,
     frontier: Frontier,
     /// The offset that the next record will get.
     end: u64,
-    /// Where it ended when it was first looked at; once it was read to there it has caught up.
+    /// Its end when it was first asked for. Once read to there, it has caught up.
     goal: Option<u64>,
     caught_up: bool,
 }
@@ -35,7 +35,7 @@ impl Figures {
     }
 }
 
-/// How far the back-fill is.
+/// The progress of the back-fill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// Whether every partition was read to where it ended at the start.
@@ -46,7 +46,7 @@ pub struct Progress {
     pub stopped: usize,
 }
 
-/// Tells how the adapter is; cheap to clone.
+/// Handle to the adapter's progress; cheap to clone.
 #[derive(Clone)]
 pub struct Handle(Arc<Status>);
 
@@ -62,7 +62,7 @@ struct Gauges {
     state: Gauge,
 }
 
-/// Handles made once.
+/// Counters that are registered once.
 #[derive(Clone)]
 #[cfg_attr(not(feature = "kafka"), allow(dead_code))]
 pub(super) struct Counters {
@@ -97,15 +97,16 @@ impl Handle {
         }))
     }
 
-    /// How far the back-fill is.
+    /// The progress of the back-fill.
     pub fn progress(&self) -> Progress {
         let partitions = locked(&self.0.partitions);
-        let all = || partitions.values().map(|(figures, _)| figures);
-        Progress {
-            caught_up: !partitions.is_empty() && all().all(|figures| figures.caught_up),
-            lag: all().map(Figures::lag).sum(),
-            stopped: all().filter(|figures| figures.state == State::Stopped).count(),
+        let mut progress = Progress { caught_up: !partitions.is_empty(), lag: 0, stopped: 0 };
+        for (figures, _) in partitions.values() {
+            progress.caught_up &= figures.caught_up;
+            progress.lag += figures.lag();
+            progress.stopped += usize::from(figures.state == State::Stopped);
         }
+        progress
     }
 
     pub(super) fn counters(&self) -> &Counters {
@@ -135,12 +136,12 @@ impl Handle {
         self.change(partition, |figures| figures.frontier = frontier);
     }
 
-    /// Nothing is known of the partition any more: it is another topic's.
+    /// Forgets the partition's figures: the topic was made anew.
     pub(super) fn reset(&self, partition: u32) {
         self.change(partition, |figures| *figures = Figures::default());
     }
 
-    /// The partition's end, as the broker tells it. One that is less than before is no end of the same topic.
+    /// Sets the partition's end. An end that is lower than before means that the topic was made anew.
     pub(super) fn end(&self, partition: u32, end: u64) {
         let mut before = 0;
         self.change(partition, |figures| {
@@ -152,34 +153,34 @@ impl Handle {
         }
     }
 
-    /// The topic may have been made anew: every partition is to be looked at again.
+    /// Asks for a revalidation: the topic may have been made anew.
     pub(super) fn revalidate(&self) {
         self.0.revalidations.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often that was.
+    /// How many revalidations were asked for.
     pub(super) fn revalidations(&self) -> u64 {
         self.0.revalidations.load(Ordering::Relaxed)
     }
 
-    /// Everything that there was is read and durable.
+    /// Every record up to the end is read and durable.
     pub(super) fn at_end(&self, partition: u32) {
         self.change(partition, |figures| figures.caught_up = true);
     }
 
-    /// Where a partition ended when it was last asked for.
+    /// The partition's end when it was last asked for.
     pub(super) fn end_of(&self, partition: u32) -> u64 {
         locked(&self.0.partitions).get(&partition).map_or(0, |(figures, _)| figures.end)
     }
 
-    /// The partitions known, with their frontiers; without those that were stopped.
+    /// The frontiers of all partitions that were not stopped.
     pub(super) fn frontiers(&self) -> Vec<(u32, Frontier)> {
         let partitions = locked(&self.0.partitions);
         let going = partitions.iter().filter(|(_, (figures, _))| figures.state == State::Reading);
         going.map(|(partition, (figures, _))| (*partition, figures.frontier)).collect()
     }
 
-    /// The brokers answer, or do not: said once.
+    /// Whether the brokers answer; a change is logged once.
     pub(super) fn connected(&self, trouble: Option<&str>) {
         let mut connection = locked(&self.0.connection);
         let up = trouble.is_none();
@@ -194,7 +195,7 @@ impl Handle {
     }
 }
 
-/// Says what the metrics of the adapter and of the output are.
+/// Describes the metrics of the adapter and of the output.
 pub fn describe() {
     describe_gauge!("freqcap_kafka_lag", "Records of a partition that are not yet counted");
     describe_gauge!(

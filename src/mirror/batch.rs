@@ -1,4 +1,4 @@
-//! Reading what is to be told next.
+//! Reads the next batch of changes to send.
 
 use super::error::MirrorError;
 use super::layout::{CommandBatch, CommandBuilder, Pair};
@@ -6,17 +6,17 @@ use super::marker::Seqs;
 use crate::model::{ShardId, TsMs};
 use crate::store::{Change, RowKey, Store};
 
-/// Some changes, as the state that they led to.
+/// Some changes, as the current state of their keys.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub batch: CommandBatch,
-    /// How far Redis is told once these are acknowledged.
+    /// By shard, the last change that the batch covers.
     pub told: Vec<(ShardId, u64)>,
-    /// When they were made, and how many then.
+    /// When the changes were made, and how many at each time.
     pub made: Vec<(TsMs, usize)>,
 }
 
-/// Reads up to `max` changes after `told`, beginning at a shard. Blocks on disk.
+/// Reads up to `max` changes after `told`, starting with shard `first`. Blocks on disk.
 pub(super) fn read(
     store: &Store,
     builder: &CommandBuilder,
@@ -27,7 +27,8 @@ pub(super) fn read(
     let mut batch = Batch::default();
     let mut row_keys: Vec<Vec<u8>> = Vec::new();
     let mut left = max;
-    for shard in ShardId::all().map(|shard| ShardId(shard.0.wrapping_add(first.0))) {
+    let shards = store.shards();
+    for shard in shards.iter().filter(|shard| *shard >= first).chain(shards.iter().filter(|shard| *shard < first)) {
         let durable = store.changes().durable_seq(shard);
         if durable <= told.get(shard) {
             continue;
@@ -36,7 +37,7 @@ pub(super) fn read(
             break;
         }
         let changes = store.changes().after(shard, told.get(shard), left)?;
-        // A sequence that was given out and then not written has no change.
+        // A sequence that was given out and never written has no change.
         let up_to = changes.last().map_or(0, |change| change.seq);
         let up_to = if changes.len() < left { up_to.max(durable) } else { up_to };
         left -= changes.len();
@@ -49,22 +50,24 @@ pub(super) fn read(
             row_keys.push(row_key);
         }
     }
-    // A key that changed more than once is told once, and those of a user stand together.
+    // A key that changed more than once is sent once, and the keys of a user are adjacent.
     row_keys.sort_unstable();
     row_keys.dedup();
     batch.batch = builder.pack(&states(store, &row_keys)?);
     Ok(batch)
 }
 
-/// The states of sorted row keys of `caps`, but for those that cannot be read. Blocks on disk.
+/// The states of sorted row keys of `caps`, without those that cannot be read. Blocks on disk.
 pub(super) fn states(store: &Store, row_keys: &[Vec<u8>]) -> Result<Vec<Pair>, MirrorError> {
     let mut unreadable = Vec::new();
     let rows = store.caps().get_many(row_keys.iter().map(|key| &key[..]), &mut unreadable);
-    let is_known = |number: &usize| unreadable.binary_search(number).is_err();
-    let pair = |(row_key, row): (&Vec<u8>, Option<crate::model::CapRow>)| {
-        let (user, key) = RowKey::parse(row_key)?;
-        Some(Pair { user: user.to_owned(), key: key.into_owned(), until: row.map(|row| row.until) })
-    };
-    let known = row_keys.iter().zip(rows).enumerate().filter(|(number, _)| is_known(number));
-    Ok(known.filter_map(|(_, row)| pair(row)).collect())
+    let mut pairs = Vec::with_capacity(row_keys.len());
+    for (number, (row_key, row)) in row_keys.iter().zip(rows).enumerate() {
+        if unreadable.binary_search(&number).is_err()
+            && let Some((user, key)) = RowKey::parse(row_key)
+        {
+            pairs.push(Pair { user: user.to_owned(), key: key.into_owned(), until: row.map(|row| row.until) });
+        }
+    }
+    Ok(pairs)
 }

@@ -1,12 +1,13 @@
-//! What can go wrong between the store and Redis.
+//! Errors between the store and Redis.
 
 use crate::store::StoreError;
 use redis::{RedisError, ServerError};
 
-/// Why something was not told to Redis. It is told again.
+/// Why something was not sent to Redis. It is sent again.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum MirrorError {
-    /// In text, for a server may repeat what it was sent, a password among it.
+    /// As text: a server may repeat what it was sent, a password among it.
     #[error("connecting to Redis at {addr}: {why}")]
     Connect { addr: String, why: String },
     #[error("{doing}: the connection to Redis at {addr} failed: {source}")]
@@ -77,7 +78,7 @@ impl MirrorError {
         }
     }
 
-    /// Whether the connection is as good as before: all replies were read, and who answers is who should.
+    /// Whether the connection can still be used: all replies were read, and the right server answers.
     pub(super) fn keeps_link(&self) -> bool {
         match self {
             Self::Refused { code, .. } => matches!(&code[..], "OOM" | "MISCONF" | "NOREPLICAS" | "BUSY" | "TRYAGAIN"),

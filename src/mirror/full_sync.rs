@@ -1,4 +1,4 @@
-//! The full pass: all of `caps` is sent, then the prefix is scanned and what is not in `caps` is removed.
+//! The full sync: sends all rows of `caps`, then scans the prefix and removes what is not in `caps`.
 
 use super::batch::states;
 use super::error::MirrorError;
@@ -11,14 +11,14 @@ use crate::store::{RowKey, Store};
 use redis::{Pipeline, Value};
 use std::sync::Arc;
 
-/// How many names SCAN looks at in one call.
+/// The COUNT of a SCAN: how many names Redis visits in one call.
 const SCAN_COUNT: usize = 1_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Stage {
-    /// Sends `caps` after this row.
+    /// Sends the rows of `caps` after this one.
     Send(Option<Vec<u8>>),
-    /// Scans the names of a master.
+    /// Scans the names on a master.
     Scan {
         node: usize,
         cursor: Vec<u8>,
@@ -26,17 +26,17 @@ enum Stage {
     Done,
 }
 
-/// A full pass under way.
+/// A full sync under way.
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(super) struct FullSync {
     stage: Stage,
     expected: u64,
     sent: u64,
     removed: u64,
 }
 
-impl Pass {
-    /// A pass from the beginning; `expected` is about how many caps there are.
+impl FullSync {
+    /// Begins at the first row. `expected` is an estimate of the number of caps.
     pub fn new(expected: u64) -> Self {
         Self { stage: Stage::Send(None), expected, sent: 0, removed: 0 }
     }
@@ -50,7 +50,7 @@ impl Pass {
         self.stage == Stage::Done
     }
 
-    /// How far it is, from 0 to 1: one half is sending, one half scanning.
+    /// Progress from 0 to 1: the first half is sending, the second scanning.
     pub fn progress(&self, nodes: usize) -> f64 {
         match &self.stage {
             Stage::Send(_) => 0.5 * (self.sent as f64 / self.expected.max(1) as f64).min(1.0),
@@ -59,7 +59,7 @@ impl Pass {
         }
     }
 
-    /// Sends the next page of what is to be set or removed. Where that fails the same page is next again.
+    /// Sends the next page of sets or removals. After an error, the same page is sent again.
     pub async fn step(
         &mut self,
         link: &mut Link,
@@ -118,19 +118,19 @@ async fn send_page(
     .await
 }
 
-/// What a scan found.
+/// The result of a scan.
 #[derive(Debug, Default)]
 struct Found {
     pairs: Vec<(String, String)>,
-    /// Members of our sets that we would not have written, with the user.
+    /// Members of our sets that this version would not have written, with the user.
     strange: Vec<(String, Vec<u8>)>,
     /// Names of the other layout.
     other_layout: Vec<Vec<u8>>,
-    /// Users whose name holds no sorted set.
+    /// Users whose name does not hold a sorted set.
     wrong_type: Vec<String>,
 }
 
-/// Scans on, and reads what the names found hold.
+/// Continues a scan, and reads what the found names hold.
 async fn scan(
     link: &mut Link,
     builder: &CommandBuilder,
@@ -148,7 +148,7 @@ async fn scan(
     let mut users = Vec::new();
     for name in names {
         let Value::BulkString(name) = name else { continue };
-        // A name that this master does not serve is on its way elsewhere, and found there.
+        // The slot of this name is moving to another master, where the name is found, too.
         if std::str::from_utf8(name).is_ok_and(|name| builder.topology.node_of(name) != index) {
             continue;
         }
@@ -189,12 +189,12 @@ async fn scan(
 async fn surplus(store: &Arc<Store>, builder: &CommandBuilder, found: Found) -> Result<CommandBatch, MirrorError> {
     let (store, builder) = (Arc::clone(store), builder.clone());
     blocking(move || {
-        let row_key = |(user, key): &(String, String)| {
+        let mut row_keys = Vec::with_capacity(found.pairs.len());
+        for (user, key) in &found.pairs {
             let mut row_key = Vec::with_capacity(user.len() + key.len() + 2);
             RowKey::write(&mut row_key, user, key);
-            row_key
-        };
-        let mut row_keys: Vec<Vec<u8>> = found.pairs.iter().map(row_key).collect();
+            row_keys.push(row_key);
+        }
         row_keys.sort_unstable();
         let mut pairs = states(&store, &row_keys)?;
         pairs.retain(|pair| pair.until.is_none());
@@ -210,7 +210,7 @@ async fn surplus(store: &Arc<Store>, builder: &CommandBuilder, found: Found) -> 
             batch.removes += 1;
         }
         for name in found.other_layout {
-            // What parsed is UTF-8.
+            // Names that parsed are UTF-8.
             let Ok(name) = String::from_utf8(name) else { continue };
             batch.users.push(String::new());
             batch.push(builder.topology.node_of(&name), unlink(&name));

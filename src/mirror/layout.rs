@@ -1,4 +1,4 @@
-//! The commands that make Redis hold a state.
+//! Commands that put a state into Redis.
 
 use super::names::{Layout, Names, member};
 use super::topology::Topology;
@@ -6,7 +6,7 @@ use crate::model::TsMs;
 use redis::{Cmd, Pipeline};
 use std::sync::Arc;
 
-/// A key of a user as it is to be in Redis: capped until then, or not there.
+/// A key of a user and when its cap ends; `None` if it is not capped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pair {
     pub user: String,
@@ -14,15 +14,15 @@ pub(super) struct Pair {
     pub until: Option<TsMs>,
 }
 
-/// What goes to one master in one pipeline.
+/// The commands of one pipeline to one master.
 #[derive(Debug, Default)]
 pub(super) struct NodeCommands {
     pub commands: Pipeline,
-    /// Which of [`CommandBatch::users`] a command is about.
+    /// For each command, the index of its user in [`CommandBatch::users`].
     pub user_of: Vec<u32>,
 }
 
-/// Commands by master, and the users that they are about.
+/// Commands by master, and the users that they concern.
 #[derive(Debug, Default)]
 pub(super) struct CommandBatch {
     pub users: Vec<String>,
@@ -39,14 +39,14 @@ impl CommandBatch {
     }
 }
 
-/// A sorted set expires with its last member. The clock that decides is that of Redis, which its readers share.
+/// A sorted set expires with its last member, by the clock of Redis, which its readers share.
 const EXPIRE_WITH_LAST: &str = "\
 local last = redis.pcall('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
 if last.err then return last end
 if last[2] then return redis.call('PEXPIREAT', KEYS[1], last[2]) end
 return 0";
 
-/// Turns states into commands, for one layout and one topology.
+/// Makes commands for one layout and one topology.
 #[derive(Debug, Clone)]
 pub(super) struct CommandBuilder {
     pub names: Arc<Names>,
@@ -61,7 +61,7 @@ impl CommandBuilder {
         batch
     }
 
-    /// The commands that bring these pairs about. The pairs of a user must stand together.
+    /// The commands for these pairs. The pairs of a user must be adjacent.
     pub fn pack(&self, pairs: &[Pair]) -> CommandBatch {
         let mut batch = self.batch();
         for pairs in pairs.chunk_by(|a, b| a.user == b.user) {
@@ -70,7 +70,7 @@ impl CommandBuilder {
         batch
     }
 
-    /// As [`CommandBuilder::pack`] for the pairs of one user.
+    /// As [`CommandBuilder::pack`], for the pairs of one user.
     pub fn pack_user(&self, batch: &mut CommandBatch, user: &str, pairs: &[Pair]) {
         let name = self.names.user(user);
         let node = self.topology.node_of(&name);
@@ -120,7 +120,8 @@ impl CommandBuilder {
                 Some(until) => {
                     let (mut set, mut expire) = (redis::cmd("SET"), redis::cmd("PEXPIREAT"));
                     set.arg(&name).arg(until.0);
-                    // Two commands, for SET knows PXAT only from Redis 6.2 on. A cap that is over goes at once.
+                    // Two commands, since SET takes PXAT only from Redis 6.2 on. A cap that has ended is removed at
+                    // once.
                     expire.arg(&name).arg(until.0);
                     batch.push(node, set);
                     batch.push(node, expire);

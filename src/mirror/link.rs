@@ -1,7 +1,7 @@
-//! The connections to Redis: one server, or every master of a cluster, through the same code.
+//! The connections to Redis: to one server, or to every master of a cluster, by the same code.
 //!
-//! Each master has a plain connection of its own. A client that follows redirections and retries by itself would hide
-//! the very thing that the marker is there to notice: that whoever answers now is not who was told.
+//! Each master has a plain connection. A client that follows redirections and retries by itself would hide what the
+//! marker detects: that another server answers than the one that was sent the changes.
 
 use super::error::MirrorError;
 use super::marker::{self, Marker, MirrorIdentity, Seqs};
@@ -15,23 +15,23 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A master of Redis, and what we know of its marker.
+/// A master, and the state of its marker.
 pub(super) struct Node {
     pub addr: String,
     connection: MultiplexedConnection,
     timeout: Duration,
-    /// The name of its marker; empty where it can hold nothing of ours.
+    /// The name of its marker; empty if none of our names can be on it.
     pub marker: String,
-    /// The numbers that its marker holds; `None` while it holds none.
+    /// The sequences in its marker; `None` if it has none.
     pub seqs: Option<Seqs>,
-    /// The last pipeline that it acknowledged.
+    /// The name of the last pipeline that it acknowledged.
     pub sent: String,
-    /// The pipeline that is under way.
+    /// The name of the pipeline under way.
     pub sending: Option<String>,
 }
 
 impl Node {
-    /// Sends commands and reads every reply; an error among the replies is a value.
+    /// Sends commands and reads all replies. An error among the replies is a value.
     pub async fn exchange(&mut self, doing: &'static str, commands: &Pipeline) -> Result<Vec<Value>, MirrorError> {
         let replies = self.connection.send_packed_commands(commands, 0, commands.len());
         match tokio::time::timeout(self.timeout, replies).await {
@@ -43,7 +43,7 @@ impl Node {
         }
     }
 
-    /// As [`Node::exchange`], where any error among the replies is one.
+    /// As [`Node::exchange`], but an error among the replies is an error.
     pub async fn ask(&mut self, doing: &'static str, commands: &Pipeline) -> Result<Vec<Value>, MirrorError> {
         let replies = self.exchange(doing, commands).await?;
         match replies.iter().find_map(|reply| if let Value::ServerError(error) = reply { Some(error) } else { None }) {
@@ -52,7 +52,7 @@ impl Node {
         }
     }
 
-    /// As [`Node::ask`], of one command.
+    /// As [`Node::ask`], for one command.
     pub async fn ask_one(&mut self, doing: &'static str, command: redis::Cmd) -> Result<Value, MirrorError> {
         let mut commands = Pipeline::with_capacity(1);
         commands.add_command(command);
@@ -69,39 +69,39 @@ impl Node {
     }
 }
 
-/// The last pipeline that each master acknowledged, and one that it may have carried out besides.
+/// By master, the last pipeline that was acknowledged, and one that may have been carried out as well.
 #[derive(Debug, Clone)]
 pub(super) struct Chain(Vec<(String, Option<String>)>);
 
 impl Chain {
-    /// Whether these markers still know everything that was acknowledged.
+    /// Whether these markers have everything that was acknowledged.
     pub fn holds(&self, markers: &[Marker]) -> bool {
-        let known = |((sent, sending), marker): (&(String, Option<String>), &Marker)| {
-            marker.seqs.is_none()
-                && marker.sent.is_some()
-                && (marker.sent.as_ref() == Some(sent) || marker.sent == *sending)
-        };
-        self.0.len() == markers.len() && self.0.iter().zip(markers).all(known)
+        self.0.len() == markers.len()
+            && self.0.iter().zip(markers).all(|((sent, sending), marker)| {
+                marker.seqs.is_none()
+                    && marker.sent.is_some()
+                    && (marker.sent.as_ref() == Some(sent) || marker.sent == *sending)
+            })
     }
 }
 
-/// Every connection there is, and how names are spread over them.
+/// All connections, and how names are distributed over them.
 pub(super) struct Link {
     pub nodes: Vec<Node>,
     pub topology: Arc<Topology>,
-    pub line: MirrorIdentity,
+    pub identity: MirrorIdentity,
     pub names: Arc<Names>,
-    /// The node that holds the owner.
+    /// The node with the owner's name.
     pub owner: usize,
-    /// Which server of the options was asked.
+    /// The server of the options that was connected to first.
     seed: ConnectionInfo,
-    /// Makes the names of pipelines: 64 random bits, and a count.
+    /// The prefix of pipeline names: 64 random bits.
     session: u64,
     count: u64,
 }
 
 impl Link {
-    /// Connects to one server, that of the options or the known master whose turn it is, and, if it is of a cluster, to
+    /// Connects to one server: of the options, or a known master, in turn. If it belongs to a cluster, connects to
     /// every master.
     pub async fn connect(
         options: &Options,
@@ -112,11 +112,10 @@ impl Link {
     ) -> Result<Link, MirrorError> {
         let seeds = options.servers.seeds.len();
         let turn = turn % (seeds + known.len());
-        let at = || options.servers.to_string();
-        let failed = |source| MirrorError::Connect { addr: at(), why: options.servers.redact(&source) };
-        let info = options.servers.connection(turn).map_err(failed)?;
+        let info = options.servers.connection(turn);
+        let info = info.map_err(|source| failed(&options.servers.to_string(), options, &source))?;
         let info = match turn.checked_sub(seeds) {
-            Some(known_one) => beside(&info, &known[known_one].host, known[known_one].port),
+            Some(known_one) => at_address(&info, &known[known_one].host, known[known_one].port),
             None => info,
         };
         let mut first = connect(&info, options).await?;
@@ -128,32 +127,32 @@ impl Link {
         } else {
             drop(first);
             let infos: Vec<_> =
-                topology.masters.iter().map(|master| beside(&info, &master.host, master.port)).collect();
+                topology.masters.iter().map(|master| at_address(&info, &master.host, master.port)).collect();
             for node in join_all(infos.iter().map(|info| connect(info, options))).await {
                 nodes.push(node?);
             }
         }
         for (node, marker) in nodes.iter_mut().zip(markers) {
-            // A master without one can hold nothing of ours, and is left alone.
+            // A master without a marker cannot have names of ours, and gets no commands.
             node.marker = marker.unwrap_or_default();
         }
         let owner = topology.node_of(names.owner());
         let session = std::collections::hash_map::RandomState::new().build_hasher().finish();
         let layout = options.layout.as_str();
-        let line = MirrorIdentity { store: store_id.to_owned(), layout, topology: topology.id.clone() };
+        let identity = MirrorIdentity { store: store_id.to_owned(), layout, topology: topology.id.clone() };
         let (topology, names) = (Arc::new(topology), Arc::clone(names));
-        Ok(Link { nodes, topology, line, names, owner, seed: info, session, count: 0 })
+        Ok(Link { nodes, topology, identity, names, owner, seed: info, session, count: 0 })
     }
 
-    /// The masters that can hold names of ours.
+    /// The masters that can have names of ours.
     pub fn ours(&mut self) -> impl Iterator<Item = &mut Node> {
         self.nodes.iter_mut().filter(|node| !node.marker.is_empty())
     }
 
-    /// A name for the next pipeline, never used before.
+    /// A name for the next pipeline; no two are the same.
     pub fn next_name(&mut self) -> String {
         self.count += 1;
-        self.line.name(self.session, self.count)
+        self.identity.name(self.session, self.count)
     }
 
     pub async fn read_markers(&mut self) -> Result<Vec<Marker>, MirrorError> {
@@ -173,7 +172,7 @@ impl Link {
         .collect()
     }
 
-    /// Takes markers as they were read for the beginning of the chain.
+    /// Continues the chain from markers as they were read.
     pub async fn adopt(&mut self, markers: Vec<Marker>) -> Result<(), MirrorError> {
         let this = self.next_name();
         let adopted = join_all(self.ours().zip(markers).map(async |(node, marker)| {
@@ -188,37 +187,43 @@ impl Link {
         adopted.await.into_iter().collect()
     }
 
-    /// Begins a full pass on every master.
+    /// Clears the markers for a full sync, on every master.
     pub async fn begin(&mut self) -> Result<(), MirrorError> {
         let this = self.next_name();
         let begun = join_all(self.ours().map(async |node| {
-            node.ask_one("beginning a full pass", marker::begin(&node.marker, &this)).await?;
+            node.ask_one("beginning a full sync", marker::begin(&node.marker, &this)).await?;
             (node.sent, node.seqs, node.sending) = (this.clone(), None, None);
             Ok(())
         }));
         begun.await.into_iter().collect()
     }
 
-    /// Whether these markers stand where the chain of this link stands.
+    /// Whether these markers continue the chain of this link.
     pub fn is_intact(&mut self, markers: &[Marker]) -> bool {
         self.ours()
             .zip(markers)
             .all(|(node, marker)| marker.sent.as_ref() == Some(&node.sent) && marker.seqs == node.seqs)
     }
 
-    /// How the chain stands; `None` before it was begun or adopted.
+    /// The state of the chain; `None` before it was begun or adopted.
     pub fn chain(&mut self) -> Option<Chain> {
-        let of_node = |node: &mut Node| (!node.sent.is_empty()).then(|| (node.sent.clone(), node.sending.clone()));
-        self.ours().map(of_node).collect::<Option<Vec<_>>>().map(Chain)
+        let mut pipelines = Vec::new();
+        for node in self.ours() {
+            if node.sent.is_empty() {
+                return None;
+            }
+            pipelines.push((node.sent.clone(), node.sending.clone()));
+        }
+        Some(Chain(pipelines))
     }
 
-    /// Asks who serves what; whether that is as before.
+    /// Asks for the topology. Returns whether it is unchanged.
     pub async fn is_topology_current(&mut self, turn: usize) -> Result<bool, MirrorError> {
         if self.topology.masters.is_empty() {
             return Ok(true);
         }
         let index = turn % self.nodes.len();
-        let host = host_of(&beside(&self.seed, &self.topology.masters[index].host, 0));
+        let host = host_of(&at_address(&self.seed, &self.topology.masters[index].host, 0));
         let mut cmd = redis::cmd("CLUSTER");
         cmd.arg("SLOTS");
         let reply = self.nodes[index].ask_one("asking for the cluster's topology", cmd).await?;
@@ -234,8 +239,8 @@ fn host_of(info: &ConnectionInfo) -> String {
     }
 }
 
-/// The same credentials and TLS at another address.
-fn beside(info: &ConnectionInfo, new_host: &str, new_port: u16) -> ConnectionInfo {
+/// The same credentials and TLS settings for another address.
+fn at_address(info: &ConnectionInfo, new_host: &str, new_port: u16) -> ConnectionInfo {
     let addr = match info.addr() {
         ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
             host: new_host.to_owned(),
@@ -250,16 +255,16 @@ fn beside(info: &ConnectionInfo, new_host: &str, new_port: u16) -> ConnectionInf
 
 async fn connect(info: &ConnectionInfo, options: &Options) -> Result<Node, MirrorError> {
     let addr = address(info.addr());
-    let failed = |source| MirrorError::Connect { addr: addr.clone(), why: options.servers.redact(&source) };
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(options.connect_timeout))
         .set_response_timeout(Some(options.response_timeout));
-    let client = Client::open(info.clone()).map_err(failed)?;
+    let client = Client::open(info.clone()).map_err(|source| failed(&addr, options, &source))?;
     let connecting = client.get_multiplexed_async_connection_with_config(&config);
-    // A server that accepts and then says nothing is as good as none.
+    // A server that accepts the connection and does not answer counts as unreachable.
     let limit = options.connect_timeout + options.response_timeout;
     let connection = tokio::time::timeout(limit, connecting).await;
-    let connection = connection.map_err(|_| failed(timed_out()))?.map_err(failed)?;
+    let connection = connection.unwrap_or_else(|_| Err(timed_out()));
+    let connection = connection.map_err(|source| failed(&addr, options, &source))?;
     Ok(Node {
         addr,
         connection,
@@ -271,6 +276,10 @@ async fn connect(info: &ConnectionInfo, options: &Options) -> Result<Node, Mirro
     })
 }
 
+fn failed(addr: &str, options: &Options, source: &redis::RedisError) -> MirrorError {
+    MirrorError::Connect { addr: addr.to_owned(), why: options.servers.redact(source) }
+}
+
 fn timed_out() -> redis::RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
@@ -280,7 +289,7 @@ async fn discover(node: &mut Node, info: &ConnectionInfo, must_be: bool) -> Resu
     cmd.arg("SLOTS");
     match node.ask_one("asking for the cluster's topology", cmd).await {
         Ok(reply) => Topology::parse(&reply, &host_of(info)).ok_or(MirrorError::Incomplete),
-        // "This instance has cluster support disabled", or a server that does not know the command.
+        // "This instance has cluster support disabled", or the server does not know the command.
         Err(MirrorError::Refused { code, .. }) if !must_be && matches!(&code[..], "ERR" | "NOPERM") => {
             Ok(Topology::single())
         }

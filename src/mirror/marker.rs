@@ -1,19 +1,19 @@
-//! The marker: how far a master of Redis was told, and whether it still knows.
+//! The marker: how far a master was sent changes, and whether it still has them.
 //!
-//! It is a hash: field `0`..`255` = the last sequence of that shard whose change, and all before it, Redis has
-//! acknowledged; field `sent` = the name of the last pipeline. Every pipeline ends by a script that goes on only if
-//! `sent` is still the name of the pipeline before it. So `sent` is a chain: while it holds, everything that was sent
-//! is in this very data set; a FLUSHALL, a restart from an older dump or a failover that lost writes breaks it, and
-//! no later pipeline can cover that up, not even if freqcap is killed right after it was sent.
+//! It is a hash. Field `0`..`255` is the sequence of a shard up to which Redis has acknowledged all changes. Field
+//! `sent` is the name of the last pipeline. Every pipeline ends with a script that continues only if `sent` is still
+//! the name of the pipeline before. So `sent` is a chain: while it holds, everything that was sent is in this very data
+//! set. A FLUSHALL, a restart from an older dump or a failover that lost writes breaks it. No later pipeline can hide
+//! that, even if freqcap is killed right after sending one.
 //!
-//! A pipeline records what the ones *before* it achieved, never its own: only when all its replies were read is it
-//! known that none was an error. A full pass begins by removing the numbers, so that whoever comes upon a marker
-//! without them knows that a pass did not end.
+//! A pipeline records what the pipelines *before* it achieved, never its own effect: that none of its commands failed
+//! is known only once all its replies are read. A full sync begins by removing the sequences, so a marker without them
+//! means that a full sync did not finish.
 
 use crate::model::{SHARDS, ShardId};
 use redis::{Cmd, Value};
 
-/// A number for each shard.
+/// A sequence for each shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seqs(Box<[u64]>);
 
@@ -35,10 +35,10 @@ impl Seqs {
     }
 }
 
-/// What a master's marker says.
+/// The content of a master's marker.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Marker {
-    /// `None` unless every shard has a number.
+    /// `None` unless every shard has a sequence.
     pub seqs: Option<Seqs>,
     pub sent: Option<String>,
 }
@@ -53,7 +53,7 @@ impl Marker {
         cmd
     }
 
-    /// Takes the reply to [`Marker::read`]. What is no number is as good as missing.
+    /// Parses the reply to [`Marker::read`]. A field that is not a number counts as missing.
     pub fn parse(reply: &Value) -> Marker {
         let Value::Array(fields) = reply else { return Marker::default() };
         let mut fields = fields.iter().map(|field| match field {
@@ -66,7 +66,8 @@ impl Marker {
     }
 }
 
-/// KEYS[1] the marker; ARGV[1] the pipeline before, ARGV[2] this one, then shard, number expected ("" if none), new.
+/// KEYS[1] the marker; ARGV[1] the pipeline before, ARGV[2] this one; then for each shard: number, expected sequence
+/// ("" if none), new sequence.
 const ADVANCE: &str = "\
 local m = KEYS[1]
 if redis.call('HGET', m, 'sent') ~= ARGV[1] then return 0 end
@@ -77,8 +78,8 @@ for i = 3, #ARGV, 3 do redis.call('HSET', m, ARGV[i], ARGV[i + 2]) end
 redis.call('HSET', m, 'sent', ARGV[2])
 return 1";
 
-/// Adds a pipeline to the chain and records what was acknowledged before. Answers 1, or 0 where the chain is broken.
-/// `from` is what the marker holds, `None` while it holds no numbers.
+/// Appends a pipeline to the chain and records what was acknowledged before. The script returns 1, or 0 if the chain is
+/// broken. `from` is what the marker has; `None` if it has no sequences.
 pub(super) fn advance(name: &str, before: &str, this: &str, from: Option<&Seqs>, to: Option<&Seqs>) -> Cmd {
     let mut cmd = redis::cmd("EVAL");
     cmd.arg(ADVANCE).arg(1).arg(name).arg(before).arg(this);
@@ -93,7 +94,7 @@ pub(super) fn advance(name: &str, before: &str, this: &str, from: Option<&Seqs>,
     cmd
 }
 
-/// Begins a full pass: no numbers, and a new chain.
+/// Begins a full sync: no sequences, and a new chain.
 pub(super) fn begin(name: &str, sent: &str) -> Cmd {
     const BEGIN: &str = "\
 redis.call('DEL', KEYS[1])
@@ -104,28 +105,28 @@ return 1";
     cmd
 }
 
-/// Why a full pass runs.
+/// Why a full sync runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// Redis holds no marker: it is new or empty, or an earlier pass did not end.
+    /// Redis has no marker: it is new or empty, or an earlier full sync did not finish.
     Missing,
-    /// It lost its marker while it was watched.
+    /// The marker disappeared while the mirror was running.
     Flushed,
-    /// It was told less than `changes` still holds.
+    /// Redis was sent less than the change log still has.
     Behind,
-    /// It was told more than there is.
+    /// Redis was sent more than there is.
     Ahead,
-    /// The masters of the cluster, or who serves which slot, changed.
+    /// The masters of the cluster, or the slots that they serve, changed.
     Topology,
-    /// It is time.
+    /// The interval of `--redis-sweep` has passed.
     Sweep,
-    /// The prefix was another store's.
+    /// The prefix belonged to another store.
     Takeover,
-    /// What is there was laid out otherwise.
+    /// The names there have the other layout.
     Layout,
-    /// A connection that was lost may still be read by Redis, and could not be ended.
+    /// An old connection may still deliver commands, and could not be closed.
     Stray,
-    /// Redis removed keys for want of memory.
+    /// Redis evicted keys.
     Evicted,
     /// Another process with a copy of the data directory mirrored here.
     Copied,
@@ -146,6 +147,7 @@ impl Reason {
         Reason::Copied,
     ];
 
+    /// The name in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::Missing => "missing",
@@ -163,16 +165,16 @@ impl Reason {
     }
 }
 
-/// What the markers of all masters mean.
+/// What follows from the markers of all masters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Resume {
-    /// Every master knows everything up to here.
+    /// Every master has everything up to these sequences.
     From(Seqs),
     FullSync(Reason),
 }
 
-/// Who sends what to whom: the store, the layout and the topology. Every name of a pipeline begins with it, so that a marker that was
-/// meant for others is never believed.
+/// Identifies the sender: store, layout and topology. Every pipeline name begins with it, so a marker of another sender
+/// is never trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct MirrorIdentity {
     pub store: String,
@@ -187,18 +189,18 @@ impl MirrorIdentity {
     }
 }
 
-/// Judges the markers of all masters against what the store holds.
-pub(super) fn judge(markers: &[Marker], line: &MirrorIdentity, durable: &Seqs, trimmed: &Seqs) -> Resume {
+/// Compares the markers of all masters with the store.
+pub(super) fn judge(markers: &[Marker], identity: &MirrorIdentity, durable: &Seqs, trimmed: &Seqs) -> Resume {
     let mut told: Option<Seqs> = None;
     for marker in markers {
         let (Some(seqs), Some(sent)) = (&marker.seqs, &marker.sent) else {
             return Resume::FullSync(Reason::Missing);
         };
-        let of_store = sent.split_once('.').filter(|(store, _)| *store == line.store);
+        let of_store = sent.split_once('.').filter(|(store, _)| *store == identity.store);
         let Some((_, rest)) = of_store else { return Resume::FullSync(Reason::Takeover) };
-        let of_layout = rest.split_once('.').filter(|(layout, _)| *layout == line.layout);
+        let of_layout = rest.split_once('.').filter(|(layout, _)| *layout == identity.layout);
         let Some((_, rest)) = of_layout else { return Resume::FullSync(Reason::Layout) };
-        if rest.split_once('-').is_none_or(|(topology, _)| topology != line.topology) {
+        if rest.split_once('-').is_none_or(|(topology, _)| topology != identity.topology) {
             return Resume::FullSync(Reason::Topology);
         }
         if ShardId::all().any(|shard| seqs.get(shard) > durable.get(shard)) {
@@ -221,15 +223,15 @@ mod tests {
     }
 
     fn marker(seq: u64) -> Marker {
-        Marker { seqs: Some(all(seq)), sent: Some(line().name(1, 1)) }
+        Marker { seqs: Some(all(seq)), sent: Some(identity().name(1, 1)) }
     }
 
-    fn line() -> MirrorIdentity {
+    fn identity() -> MirrorIdentity {
         MirrorIdentity { store: "s".to_owned(), layout: "zset", topology: "t".to_owned() }
     }
 
     fn judged(markers: &[Marker]) -> Resume {
-        judge(markers, &line(), &all(10), &all(4))
+        judge(markers, &identity(), &all(10), &all(4))
     }
 
     #[test]
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn any_other_marker_asks_for_a_full_pass() {
+    fn any_other_marker_asks_for_a_full_sync() {
         assert_eq!(judged(&[marker(3)]), Resume::FullSync(Reason::Behind));
         assert_eq!(judged(&[marker(11)]), Resume::FullSync(Reason::Ahead));
         assert_eq!(judged(&[marker(7), Marker::default()]), Resume::FullSync(Reason::Missing));
@@ -264,7 +266,7 @@ mod tests {
     #[test]
     fn a_marker_with_a_field_missing_or_no_number_has_none() {
         let field = |text: &str| Value::BulkString(text.as_bytes().to_vec());
-        let mut fields = vec![field(&line().name(1, 1))];
+        let mut fields = vec![field(&identity().name(1, 1))];
         fields.extend((0..256).map(|_| field("7")));
         assert_eq!(Marker::parse(&Value::Array(fields.clone())), marker(7));
         for damage in [Value::Nil, field("x"), field("-1")] {

@@ -9,9 +9,9 @@
 //!     owner    freqcap:<prefix>:owner = the store and its run                still knows (see `marker`)
 //! ```
 //!
-//! What is sent is always a state, never a step, so that telling a thing twice, or late, is never wrong. What makes
-//! Redis forget (FLUSHALL, a restart, an older dump, a failover) shows in its marker, which lives and dies with the
-//! data: then the relay goes on from where the marker stands, or sends everything and removes the rest (see `pass`).
+//! A record in Redis is always a state, never a step, so sending it twice or late is never wrong. If Redis loses data
+//! (FLUSHALL, a restart, an older dump, a failover), its marker shows that, since it is part of the same data. Then the
+//! relay resumes from the marker, or runs a full sync (see `full_sync`).
 
 mod batch;
 mod batch_size;
@@ -45,27 +45,29 @@ use crate::store::Store;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// Keeps one Redis, or one Redis Cluster, in line with a store.
+/// Keeps one Redis, or one Redis Cluster, in step with a store.
 pub struct Mirror {
     relay: relay::Relay,
 }
 
 impl Mirror {
-    /// A mirror that does nothing before [`Mirror::run`]. The store must keep changes.
+    /// A mirror that is idle until [`Mirror::run`]. The store must keep changes.
     pub fn new(store: Arc<Store>, options: Options, now: Now) -> Self {
-        // rustls asks for one provider for the whole process; somebody may have chosen one already.
+        // rustls needs one provider per process. If one is installed already, it will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { relay: relay::Relay::new(store, options, now, status::Report::new()) }
+        let report = status::Report::new(store.unit());
+        Self { relay: relay::Relay::new(store, options, now, report) }
     }
 
+    /// Handle to its figures.
     pub fn handle(&self) -> Handle {
         self.relay.report.handle.clone()
     }
 
-    /// Runs until `stop`, then until Redis has what waits, at most two seconds. Redis being away is no error: it is
-    /// waited for.
+    /// Runs until `stop`, then until Redis has the changes that wait, for two seconds at most. Waits for a Redis that
+    /// is away.
     pub async fn run(self, stop: CancellationToken) {
-        // A panic is seen at once, not only where somebody waits for the end.
+        // A panic is noticed at once, not only when the task is joined.
         let _watched = self.relay.store.alarm().watch("mirror");
         self.relay.run(stop).await;
     }

@@ -1,18 +1,18 @@
 //! The names of the mirror in Redis, and which names are ours.
 //!
-//! `%`, `{` and `}` of ids are percent-encoded, so that the first brace of a name opens the hash tag and the next one
-//! closes it: all names of a user are in one slot of a Redis Cluster.
+//! `%`, `{` and `}` in ids are percent-encoded. So the first brace of a name opens the hash tag and the next one closes
+//! it, and all names of a user are in one slot of a Redis Cluster.
 
 use crate::model::{CapKey, UserId};
 use std::borrow::Cow;
 
-/// How capped keys are laid out in Redis.
+/// How caps are stored in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Layout {
-    /// `<prefix>{<user>}` is a sorted set: member = key, score = capped until.
+    /// `<prefix>{<user>}` is a sorted set: member = key, score = end of the cap in ms.
     #[default]
     Zset,
-    /// `<prefix>{<user>}:<key>` holds capped until.
+    /// `<prefix>{<user>}:<key>` is a string: the end of the cap in ms.
     String,
 }
 
@@ -25,7 +25,7 @@ pub(super) enum Named {
     Pair(String, String),
 }
 
-/// Makes and reads the names under one prefix.
+/// Makes and parses the names under one prefix.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     prefix: String,
@@ -55,12 +55,12 @@ impl Names {
         &self.prefix
     }
 
-    /// The marker: how far Redis was told.
+    /// The name of the marker.
     pub fn marker(&self) -> &str {
         &self.marker
     }
 
-    /// Holds the id of the store that this prefix mirrors.
+    /// The name that holds the id of the store that owns the prefix.
     pub fn owner(&self) -> &str {
         &self.owner
     }
@@ -73,7 +73,7 @@ impl Names {
         format!("{}{{{}}}:{}", self.prefix, encode(user), encode(key))
     }
 
-    /// A glob for SCAN that finds at least every name of ours.
+    /// A glob for SCAN that matches at least every name of ours.
     pub fn pattern(&self) -> String {
         let mut pattern = String::with_capacity(self.prefix.len() + 2);
         for c in self.prefix.chars() {
@@ -86,7 +86,7 @@ impl Names {
         pattern
     }
 
-    /// What a name stands for; `None` where we would not have made it: it is somebody else's and stays.
+    /// What a name stands for; `None` if we would not have made it. Such a name is left alone.
     pub fn parse(&self, name: &[u8]) -> Option<Named> {
         let name = std::str::from_utf8(name).ok()?;
         if name.starts_with(&self.marker) || name == self.owner {
@@ -107,7 +107,7 @@ pub(super) fn member(key: &str) -> Cow<'_, str> {
     encode(key)
 }
 
-/// The key that a member stands for; `None` where we would not have made it.
+/// The key of a member; `None` if we would not have made it.
 pub(super) fn parse_member(member: &[u8]) -> Option<String> {
     let key = decode(std::str::from_utf8(member).ok()?)?;
     CapKey::new(key).ok().map(|key| key.as_str().to_owned())
@@ -129,7 +129,7 @@ fn encode(text: &str) -> Cow<'_, str> {
     Cow::Owned(encoded)
 }
 
-/// The reverse of [`encode`], of exactly what that makes.
+/// Reverses [`encode`], for exactly what it makes.
 fn decode(text: &str) -> Option<String> {
     let mut decoded = String::with_capacity(text.len());
     let mut rest = text;

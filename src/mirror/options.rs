@@ -82,34 +82,39 @@ impl Settings {
     }
 }
 
-/// What the mirror is set up with.
+/// The options of the mirror.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Where Redis is.
     pub servers: Servers,
-    /// What every name of the mirror begins with, taken as it is.
+    /// Prefix of every name of the mirror, used as it is.
     pub prefix: String,
+    /// How caps are stored there.
     pub layout: Layout,
-    /// How often a full pass runs though nothing asks for it: it mends eviction and deletion by hand.
+    /// Interval of full syncs that nothing else asks for. They repair evictions and changes made by hand.
     pub sweep: Duration,
     /// Takes the prefix from another store, once.
     pub takeover: bool,
+    /// Timeout for connecting.
     pub connect_timeout: Duration,
-    /// How long one pipeline may take.
+    /// Timeout of one pipeline.
     pub response_timeout: Duration,
-    /// The most changes in one pipeline.
+    /// Maximum changes in one pipeline.
     pub batch: usize,
-    /// How long changes are kept after Redis acknowledged them: a failover may lose what it acknowledged.
+    /// How long changes are kept after Redis acknowledged them: a failover may lose acknowledged writes.
     pub keep_told: Duration,
-    /// With more changes waiting than this, in all or in one shard, they are dropped: a full pass is cheaper then.
+    /// With more changes waiting, they are dropped and a full sync runs, which is cheaper then.
     pub max_waiting: u64,
+    /// The same, for one shard.
     pub max_waiting_of_shard: u64,
-    /// How often a quiet Redis is asked whether it still knows what it was told.
+    /// How often the marker is checked while nothing is sent.
     pub probe: Duration,
-    /// How often the owner is asked for while another store has the prefix.
+    /// How often the owner is checked while another store has the prefix.
     pub recheck_owner: Duration,
 }
 
 impl Options {
+    /// The default options for these servers.
     pub fn new(servers: Servers) -> Self {
         Self {
             servers,
@@ -129,8 +134,9 @@ impl Options {
     }
 }
 
-/// Why a text names no Redis.
+/// Why a text does not name servers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum ServersError {
     #[error("names no server")]
     Empty,
@@ -143,14 +149,14 @@ pub enum ServersError {
     Database(i64),
 }
 
-/// Where Redis is: one URL, or several separated by commas that are tried in turn. Any one node of a cluster will do.
-/// Whether it is a cluster is found out from the server, unless the scheme says so.
+/// Where Redis is: one URL, or several that are tried in turn, separated by commas. Any node of a cluster will do. The
+/// server says whether it is a cluster, unless the scheme does.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Servers {
     pub(super) seeds: Vec<String>,
-    /// The scheme says that this is a cluster.
+    /// The scheme says that it is a cluster.
     pub(super) is_cluster: bool,
-    /// In place of those that the URLs name.
+    /// Overrides the user of the URLs.
     username: Option<String>,
     password: Option<String>,
 }
@@ -159,7 +165,7 @@ impl Servers {
     pub(super) fn connection(&self, seed: usize) -> Result<ConnectionInfo, redis::RedisError> {
         let info = self.seeds[seed % self.seeds.len()].as_str().into_connection_info()?;
         let tcp = info.tcp_settings().clone().set_nodelay(true);
-        // One right less that a user of Redis needs.
+        // Spares the Redis user one permission.
         let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
         if let Some(username) = &self.username {
             settings = settings.set_username(username);
@@ -170,13 +176,13 @@ impl Servers {
         Ok(info.set_tcp_settings(tcp).set_redis_settings(settings))
     }
 
-    /// Signs in as this user, with this password, whatever the URLs say.
+    /// Overrides user and password of the URLs.
     pub fn set_credentials(&mut self, username: Option<String>, password: Option<String>) {
         self.username = username.or(self.username.take());
         self.password = password.or(self.password.take());
     }
 
-    /// An error's text without passwords: a server that does not know AUTH repeats what it was sent.
+    /// An error's text without passwords: a server that does not know AUTH repeats its arguments.
     pub(super) fn redact(&self, error: &redis::RedisError) -> String {
         let mut text = error.to_string();
         for seed in 0..self.seeds.len() {
@@ -217,7 +223,7 @@ impl FromStr for Servers {
 }
 
 impl fmt::Display for Servers {
-    /// Hosts and ports; users and passwords are left out.
+    /// Hosts and ports, without users and passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for i in 0..self.seeds.len() {
             let comma = if i == 0 { "" } else { "," };
@@ -261,7 +267,7 @@ mod tests {
         assert_eq!(info.redis_settings().username(), Some("me"));
         assert_eq!(info.redis_settings().password(), Some("of-the-file"));
         assert_eq!(format!("{servers} {servers:?}"), "a:1 a:1");
-        // A server that does not know AUTH repeats what it was sent.
+        // A server that does not know AUTH repeats its arguments.
         let repeated = std::io::Error::other("unknown command 'AUTH', with args: 'me' 'of-the-file'").into();
         let told = servers.redact(&repeated);
         assert!(told.contains("unknown command") && told.contains("***") && !told.contains("of-the-file"), "{told}");

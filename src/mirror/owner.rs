@@ -1,72 +1,73 @@
-//! Who mirrors to a prefix: the run of a store whose mark `freqcap:<prefix>:owner` holds, and of it one connection only.
+//! Ownership of a prefix: one run of one store may send, over one set of connections. Its mark is in
+//! `freqcap:<prefix>:owner`.
 //!
-//! A mark is `<store id>:<generation>-<nonce>`. A new run takes the prefix from every other run of its store, with a
-//! higher generation than the one that it finds; so a restart needs to wait for nobody. A run that finds a newer one in
-//! its place knows that another process has a copy of its data directory, and stops mirroring. Earlier versions wrote
-//! the store id alone.
+//! A mark is `<store id>:<generation>-<nonce>`. A new run takes the prefix from any other run of its store, with a
+//! higher generation than the one it finds, so a restart waits for nobody. A run that finds a newer mark in its place
+//! knows that another process has a copy of its data directory, and stops mirroring. Earlier versions wrote the store
+//! id alone.
 //!
-//! What was written to a connection that then failed may still lie in Redis's buffers, to be carried out after what a
-//! newer connection sends. So before anything is sent, Redis is asked to close every older connection of this store;
-//! they are known by their name, also those that a killed process left behind. The prefix is only ever taken by a
-//! script that says from whom, so that none of those late bytes can take it back.
+//! Commands written to a connection that then failed may still be in Redis's buffers, and be carried out after those of
+//! a newer connection. So before anything is sent, Redis is asked to close every older connection of this store. They
+//! are found by their name, also those that a killed process left behind. A script that names the previous owner takes
+//! the prefix, so that late commands cannot take it back.
 
 use super::error::MirrorError;
 use super::link::{Link, Node};
 use redis::{Pipeline, Value};
 use std::time::Duration;
 
-/// How often it is looked whether connections are gone, and how long between two looks.
+/// How often to check whether connections are closed, and the pause between two checks.
 const LOOKS: usize = 10;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
-/// Whether older connections are certainly closed.
+/// Whether older connections are known to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fence {
     Closed,
-    /// They are, and one of another run was open for longer than a process that ended leaves one behind.
+    /// They are, and one of another run stayed open longer than one left behind by an ended process would.
     ClosedLive,
-    /// Redis did not let us.
+    /// Redis refused.
     Denied,
 }
 
-/// Whose the prefix was.
+/// Who owned the prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Claim {
-    /// Ours, that of the run of this data directory before this one, or nobody's.
+    /// This run, the run of this data directory before it, or nobody.
     Ours,
-    /// That of a run of this store that this data directory knows nothing of.
+    /// A run of this store that this data directory does not know.
     OfCopy,
-    /// Another store's, and that store's connections were closed, or not.
+    /// Another store; its connections were closed, or not.
     Taken(Fence),
 }
 
-/// One run of one store, as it signs.
+/// One run of a store, as its mark has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Run {
     store: String,
     nonce: String,
     generation: u64,
-    /// The highest generation that any run of this store was seen with.
+    /// The highest generation of any run of this store that was seen.
     highest: u64,
-    /// The mark of the run of this data directory before this one.
+    /// The mark of the previous run of this data directory.
     before: Option<String>,
-    /// This run had the prefix once.
+    /// This run has owned the prefix before.
     had: bool,
 }
 
-/// What a mark says to a run.
+/// Whose mark was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Nobody,
     This,
-    /// The store id alone, as earlier versions wrote it.
+    /// This store, without a run, as earlier versions wrote it.
     Unnamed,
     Run(u64),
     OtherStore,
 }
 
 impl Run {
-    /// `before` is the mark that the data directory remembers.
+    /// `before` is the mark of the previous run, as the store has it.
     pub fn new(store: &str, nonce: &str, before: Option<String>) -> Self {
         let mut run = Self {
             store: store.to_owned(),
@@ -87,7 +88,7 @@ impl Run {
         format!("{}:{}-{}", self.store, self.generation, self.nonce)
     }
 
-    /// What our connections are called.
+    /// The name of our connections.
     fn connection(&self) -> String {
         format!("freqcap-{}-{}", self.store, self.nonce)
     }
@@ -105,18 +106,18 @@ impl Run {
             Some((generation, nonce)) if nonce == self.nonce && generation == self.generation.to_string() => {
                 Found::This
             }
-            // What cannot be read is of a version to come: of a run, at least.
+            // A mark of a later version that cannot be parsed is still the mark of a run.
             Some((generation, _)) => Found::Run(generation.parse().unwrap_or(0)),
             None => Found::Run(0),
         }
     }
 
-    /// Whether this run may take the prefix from this mark, and whether what Redis holds is then to be believed.
-    /// `None`: it may not.
+    /// Whether this run may take the prefix from this mark; `None` if not. The claim says whether the content of Redis
+    /// can be trusted.
     fn may_take(&mut self, mark: &str) -> Option<Claim> {
         let before = self.before.as_deref() == Some(mark);
         match self.read(mark) {
-            // Somebody took it away who had taken the place of this run.
+            // The mark was removed by a run that had replaced this one.
             Found::Nobody if self.had && self.highest > self.generation => Some(Claim::OfCopy),
             Found::Nobody | Found::This | Found::Unnamed => Some(Claim::Ours),
             Found::Run(generation) => {
@@ -125,7 +126,7 @@ impl Run {
                 match (self.had, before) {
                     (false, true) => Some(Claim::Ours),
                     (false, false) => Some(Claim::OfCopy),
-                    // Redis went back to what it held before, or a run that was to stop has not noticed it yet.
+                    // Redis went back to an older state, or an older run has not noticed yet that it was replaced.
                     (true, _) if newest && generation < self.generation => Some(Claim::OfCopy),
                     (true, _) => None,
                 }
@@ -134,7 +135,7 @@ impl Run {
         }
     }
 
-    /// Signs as the newest run of all that were seen.
+    /// Takes a higher generation than all that were seen.
     fn sign(&mut self) {
         if !self.had {
             self.generation = self.highest + 1;
@@ -143,7 +144,7 @@ impl Run {
     }
 }
 
-/// Names our connections and closes every older one of this store.
+/// Names our connections and closes all older ones of this store.
 pub(super) async fn fence(link: &mut Link, run: &Run) -> Result<Fence, MirrorError> {
     let mut fence = Fence::Closed;
     for node in &mut link.nodes {
@@ -154,7 +155,7 @@ pub(super) async fn fence(link: &mut Link, run: &Run) -> Result<Fence, MirrorErr
             if matches!(error.code(), "LOADING" | "NOAUTH" | "MASTERDOWN") {
                 return Err(MirrorError::refused("naming the connection", &node.addr, error));
             }
-            // Then those before it had no name either, and no list tells which they are.
+            // Older connections had no name either, so they cannot be found.
             fence = Fence::Denied;
             continue;
         }
@@ -167,13 +168,14 @@ pub(super) async fn fence(link: &mut Link, run: &Run) -> Result<Fence, MirrorErr
     Ok(fence)
 }
 
-/// Another connection of a store.
+/// Another connection of the same store.
 struct Other {
     id: String,
     is_of_run: bool,
 }
 
-/// The connections of a store but this one; `None` where the server does not say. `name` is that of this run.
+/// The other connections of a store; `None` if the server does not list them. `name` is the name of this run's
+/// connections.
 async fn others(node: &mut Node, store: &str, name: Option<&str>) -> Result<Option<Vec<Other>>, MirrorError> {
     let mut list = Pipeline::with_capacity(2);
     list.cmd("CLIENT").arg("ID");
@@ -188,24 +190,28 @@ async fn others(node: &mut Node, store: &str, name: Option<&str>) -> Result<Opti
     let (own, plain) = (own.to_string(), format!("freqcap-{store}"));
     let (mut found, mut lists_us) = (Vec::new(), false);
     for client in clients.lines() {
-        let field = |wanted: &str| client.split(' ').find_map(|field| field.strip_prefix(wanted)?.strip_prefix('='));
-        let (Some(id), Some(of)) = (field("id"), field("name")) else { continue };
+        let (Some(id), Some(of)) = (field(client, "id"), field(client, "name")) else { continue };
         lists_us |= id == own;
         let is_ours = of.strip_prefix(&plain).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
         if is_ours && id != own {
             found.push(Other { id: id.to_owned(), is_of_run: name == Some(of) });
         }
     }
-    // A list without the one who asks for it is not a list of everybody.
+    // A list without the asking connection is not complete.
     Ok(lists_us.then_some(found))
+}
+
+/// A field of a line of CLIENT LIST.
+fn field<'c>(client: &'c str, name: &str) -> Option<&'c str> {
+    client.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
 }
 
 const CLOSING: &str = "closing older connections";
 
-/// Closes every connection of a store but this one. `name` is what those of this run are called, if it is our store.
+/// Closes every other connection of a store. `name` is the name of this run's connections, if it is our store.
 async fn close_others(node: &mut Node, store: &str, name: Option<&str>) -> Result<Fence, MirrorError> {
     let Some(mut open) = others(node, store, name).await? else { return Ok(Fence::Denied) };
-    // A process that ended leaves its connections for as long as Redis takes to notice: who stays is alive.
+    // Redis notices after a while that a process ended. A connection that stays belongs to a live process.
     for _ in 0..LOOKS {
         if name.is_none() || open.iter().all(|other| other.is_of_run) {
             break;
@@ -223,15 +229,7 @@ async fn close_others(node: &mut Node, store: &str, name: Option<&str>) -> Resul
     for other in &open {
         kill.cmd("CLIENT").arg("KILL").arg("ID").arg(&other.id);
     }
-    // Whatever else it says, in whichever words, it has not closed them for certain.
-    let closed = |reply: &Value| match reply {
-        Value::ServerError(error) => {
-            let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
-            text.to_ascii_lowercase().contains("no such client")
-        }
-        _ => true,
-    };
-    if !node.exchange(CLOSING, &kill).await?.iter().all(closed) {
+    if !node.exchange(CLOSING, &kill).await?.iter().all(is_closed) {
         return Ok(Fence::Denied);
     }
     for _ in 0..LOOKS {
@@ -247,7 +245,19 @@ async fn close_others(node: &mut Node, store: &str, name: Option<&str>) -> Resul
     Ok(Fence::Denied)
 }
 
-/// KEYS[1] the owner; ARGV[1] the mark expected ("" if none, or of another type), ARGV[2] ours.
+/// Whether the reply to CLIENT KILL means that the connection is closed. Any other error, whatever its text, means that it
+/// may still be open.
+fn is_closed(reply: &Value) -> bool {
+    match reply {
+        Value::ServerError(error) => {
+            let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
+            text.to_ascii_lowercase().contains("no such client")
+        }
+        _ => true,
+    }
+}
+
+/// KEYS[1] the owner's name; ARGV[1] the expected mark ("" if none, or a value of another type), ARGV[2] ours.
 const TAKE: &str = "\
 local o = redis.pcall('GET', KEYS[1])
 if not o or type(o) == 'table' then o = '' end
@@ -255,12 +265,12 @@ if o ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1";
 
-/// Makes the prefix ours if that may be: nobody has it, or another run of our store that has no more right to it, or
-/// another store, and `takeover` is set.
+/// Takes the prefix if this run may: nobody owns it, or a run of our store that has been replaced, or, with `takeover`,
+/// another store.
 pub(super) async fn claim(link: &mut Link, run: &mut Run, takeover: bool) -> Result<Claim, MirrorError> {
     const DOING: &str = "claiming the prefix";
     let name = link.names.owner().to_owned();
-    let prefix = || link.names.prefix().to_owned();
+    let prefix = link.names.prefix().to_owned();
     let node = &mut link.nodes[link.owner];
     let mut ask = Pipeline::with_capacity(1);
     ask.cmd("GET").arg(&name);
@@ -268,7 +278,7 @@ pub(super) async fn claim(link: &mut Link, run: &mut Run, takeover: bool) -> Res
     let found = match &replies[0] {
         Value::BulkString(owner) => String::from_utf8_lossy(owner).into_owned(),
         Value::Nil => String::new(),
-        // No id can be of another type: it is nobody's.
+        // Our marks are strings, so a value of another type is nobody's.
         Value::ServerError(error) if error.code() == "WRONGTYPE" => String::new(),
         Value::ServerError(error) => return Err(MirrorError::refused(DOING, &node.addr, error)),
         _ => return Err(node.unexpected(DOING)),
@@ -277,8 +287,8 @@ pub(super) async fn claim(link: &mut Link, run: &mut Run, takeover: bool) -> Res
     let claim = match run.may_take(&found) {
         Some(claim) => claim,
         None if is_others && takeover => Claim::Taken(Fence::Closed),
-        None if is_others => return Err(MirrorError::Foreign { prefix: prefix(), owner: found }),
-        None => return Err(MirrorError::Copied { prefix: prefix(), store: run.store.clone() }),
+        None if is_others => return Err(MirrorError::Foreign { prefix, owner: found }),
+        None => return Err(MirrorError::Copied { prefix, store: run.store.clone() }),
     };
     if run.read(&found) == Found::This {
         return Ok(Claim::Ours);
@@ -287,7 +297,7 @@ pub(super) async fn claim(link: &mut Link, run: &mut Run, takeover: bool) -> Res
     let mut take = redis::cmd("EVAL");
     take.arg(TAKE).arg(1).arg(&name).arg(&found).arg(run.mark());
     if node.ask_one(DOING, take).await? != Value::Int(1) {
-        // Somebody was faster: it is looked at again.
+        // Another process was faster: the mark is read again.
         return Err(MirrorError::Broken);
     }
     run.had = true;
@@ -304,7 +314,7 @@ pub(super) async fn claim(link: &mut Link, run: &mut Run, takeover: bool) -> Res
         }
         Claim::Taken(_) => {}
     }
-    // From here on whoever connects for the other store finds that the prefix is no longer its own.
+    // From now on, the other store finds that it has lost the prefix when it connects.
     let other = found.split_once(':').map_or(&found[..], |(store, _)| store).to_owned();
     let mut fence = Fence::Closed;
     for node in &mut link.nodes {
@@ -316,7 +326,7 @@ pub(super) async fn claim(link: &mut Link, run: &mut Run, takeover: bool) -> Res
     Ok(Claim::Taken(fence))
 }
 
-/// Asks whether the prefix is still ours.
+/// Checks that the prefix is still ours.
 pub(super) async fn ask(link: &mut Link, run: &Run) -> Result<(), MirrorError> {
     let mut get = Pipeline::with_capacity(1);
     get.cmd("GET").arg(link.names.owner());
@@ -330,15 +340,15 @@ pub(super) async fn ask(link: &mut Link, run: &Run) -> Result<(), MirrorError> {
     }
 }
 
-/// Judges the reply to GET of the owner.
+/// Judges the reply to GET of the owner's name.
 pub(super) fn check(reply: &Value, run: &Run, prefix: &str) -> Result<(), MirrorError> {
-    // Gone, or of a wrong type: it is claimed anew.
+    // Missing, or of another type: it must be claimed again.
     let Value::BulkString(mark) = reply else { return Err(MirrorError::Broken) };
     let mark = String::from_utf8_lossy(mark);
     match run.read(&mark) {
         Found::This => Ok(()),
         Found::OtherStore => Err(MirrorError::Foreign { prefix: prefix.to_owned(), owner: mark.into_owned() }),
-        // Whose it is to be is decided when it is claimed.
+        // Claiming it decides who owns it.
         Found::Nobody | Found::Unnamed | Found::Run(_) => Err(MirrorError::Broken),
     }
 }
@@ -351,7 +361,7 @@ mod tests {
         Run::new("s", nonce, before.map(str::to_owned))
     }
 
-    /// As [`claim`] does with what it found.
+    /// As [`claim`], without Redis.
     fn take(run: &mut Run, owner: &mut String) -> Option<Claim> {
         let claim = run.may_take(owner)?;
         if run.read(owner) != Found::This {
@@ -370,7 +380,7 @@ mod tests {
             assert_eq!(take(&mut run(nonce, before.as_deref()), &mut owner), Some(Claim::Ours));
             assert_eq!(owner, mark);
         }
-        // One of an earlier version.
+        // The mark of an earlier version.
         let mut owner = "s".to_owned();
         assert_eq!(take(&mut run("a", None), &mut owner), Some(Claim::Ours));
         assert_eq!(owner, "s:1-a");
@@ -385,12 +395,12 @@ mod tests {
         assert_eq!(owner, "s:7-b");
         assert_eq!(take(&mut a, &mut owner), None);
         assert_eq!(take(&mut b, &mut owner), Some(Claim::Ours));
-        // Redis went back to an older state: the newest run takes it again, and nobody else.
+        // Redis went back to an older state: only the newest run takes the prefix again.
         owner = "s:5-p".to_owned();
         assert_eq!(take(&mut a, &mut owner), None);
         assert_eq!(take(&mut b, &mut owner), Some(Claim::OfCopy));
         assert_eq!(owner, "s:7-b");
-        // After a FLUSHALL whoever comes first has it, until the newest asks.
+        // After a FLUSHALL any run may take it first, until the newest one asks.
         owner.clear();
         assert_eq!(take(&mut a, &mut owner), Some(Claim::OfCopy));
         assert_eq!(take(&mut b, &mut owner), Some(Claim::OfCopy));

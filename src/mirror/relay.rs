@@ -1,15 +1,14 @@
-//! The relay: one loop that alone tells Redis anything, so that what is told stays in order.
+//! The relay: the one loop that sends to Redis, so everything arrives in order.
 //!
-//! A turn sends waiting changes first, then a page of a full pass if one is under way. Nothing that writes events ever
-//! waits for it: it reads `changes` and `caps` on its own, and when too much waits there it drops the changes for a
-//! full pass.
+//! A round sends waiting changes first, then a page of the full sync, if one is under way. Writers never wait for the
+//! relay. It reads `changes` and `caps` by itself. If too many changes wait, it drops them and runs a full sync.
 
 use super::batch;
 use super::batch_size::BatchSize;
 use super::error::MirrorError;
 use super::error_log::ErrorLog;
 use super::eviction::Evictions;
-use super::full_sync::Pass;
+use super::full_sync::FullSync;
 use super::layout::CommandBuilder;
 use super::link::{Chain, Link};
 use super::marker::{Reason, Resume, Seqs, judge};
@@ -33,9 +32,9 @@ use tokio_util::sync::CancellationToken;
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How long the last changes may take at the end.
+/// Time for the last changes at the end.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How long commands of a connection that could not be closed may still be on their way.
+/// How long commands of a connection that could not be closed may still arrive.
 const STRAY: Duration = Duration::from_secs(2);
 
 /// Reads the wall clock.
@@ -47,25 +46,25 @@ pub(super) struct Relay {
     now: Now,
     pub report: Report,
     names: Arc<Names>,
-    /// Holds the changes that Redis may still want.
+    /// Its position in the change log. Changes that Redis may need again are kept.
     cursor: ChangeCursor,
-    /// How far Redis has acknowledged changes.
+    /// The sequences that Redis has acknowledged.
     told: Seqs,
     builder: CommandBuilder,
-    pass: Option<Pass>,
-    /// Whether the pass under way is the only one to know what Redis holds: the markers have no numbers.
-    pass_is_full: bool,
-    /// How the chain stood when the last connection was given up.
+    full_sync: Option<FullSync>,
+    /// The markers have no sequences: until the full sync ends, nothing else tells what Redis has.
+    markers_cleared: bool,
+    /// The chain of the last connection.
     chain: Option<Chain>,
-    /// Whether the prefix is known to be ours and the chain to be whole.
+    /// Whether the prefix is known to be ours and the chain unbroken.
     is_open: bool,
     was_live: bool,
-    /// What the next opening must do whatever the markers say.
-    must_pass: Option<Reason>,
+    /// The next opening runs a full sync for this reason, whatever the markers say.
+    forced_sync: Option<Reason>,
     run: Run,
     takeover: bool,
     evictions: Evictions,
-    /// The masters that were last known: the cluster may well outlive the node that the URL names.
+    /// The masters known last: a cluster may outlive the node in the URL.
     masters: Vec<Master>,
     seed: usize,
     batch_size: BatchSize,
@@ -101,12 +100,12 @@ impl Relay {
             cursor,
             builder: CommandBuilder { names: Arc::clone(&names), layout: options.layout, topology },
             names,
-            pass: None,
-            pass_is_full: false,
+            full_sync: None,
+            markers_cleared: false,
             chain: None,
             is_open: false,
             was_live: false,
-            must_pass: None,
+            forced_sync: None,
             run,
             takeover: options.takeover,
             evictions: Evictions::new(soon),
@@ -128,7 +127,7 @@ impl Relay {
         }
     }
 
-    /// Runs until told to stop, and then until nothing waits, but not for long.
+    /// Runs until `stop`, then until nothing waits, within a time limit.
     pub async fn run(mut self, stop: CancellationToken) {
         self.report.state(State::Connecting);
         while let Err(error) = self.session(&stop).await {
@@ -136,14 +135,14 @@ impl Relay {
             if let Err(error) = self.upkeep().await {
                 self.failed(&error);
             }
-            if self.rest(&error, &stop).await {
+            if self.back_off(&error, &stop).await {
                 break;
             }
         }
         self.report.state(State::Off);
     }
 
-    /// One connection, from its making to its end. Ends without an error only when told to stop.
+    /// One connection, from connecting to its end. Returns without an error only on `stop`.
     async fn session(&mut self, stop: &CancellationToken) -> Result<(), MirrorError> {
         let connecting = Link::connect(&self.options, &self.names, &self.store.info().id, &self.masters, self.seed);
         let mut link = tokio::select! {
@@ -153,15 +152,15 @@ impl Relay {
         self.masters.clone_from(&link.topology.masters);
         self.builder.topology = Arc::clone(&link.topology);
         self.is_open = false;
-        self.look(&mut link).await?;
-        // First: who has to stand back must close no connection of who has the prefix.
+        self.check_servers(&mut link).await?;
+        // First of all: a run that does not own the prefix must not close the owner's connections.
         self.claim(&mut link).await?;
         match owner::fence(&mut link, &self.run).await? {
             Fence::Closed => {}
-            Fence::ClosedLive => self.must_pass = self.must_pass.or(Some(Reason::Copied)),
+            Fence::ClosedLive => self.forced_sync = self.forced_sync.or(Some(Reason::Copied)),
             Fence::Denied => {
                 tokio::time::sleep(STRAY).await;
-                self.must_pass = self.must_pass.or(Some(Reason::Stray));
+                self.forced_sync = self.forced_sync.or(Some(Reason::Stray));
             }
         }
         let done = self.work(&mut link, stop).await;
@@ -185,7 +184,7 @@ impl Relay {
                 Err(error) if error.keeps_link() => {
                     self.is_open &= !matches!(error, MirrorError::Broken);
                     self.failed(&error);
-                    if self.rest(&error, stop).await {
+                    if self.back_off(&error, stop).await {
                         return Ok(());
                     }
                 }
@@ -204,8 +203,8 @@ impl Relay {
         }
     }
 
-    /// Waits before the next try; whether it is time to stop.
-    async fn rest(&mut self, error: &MirrorError, stop: &CancellationToken) -> bool {
+    /// Waits before the next attempt. Returns whether to stop.
+    async fn back_off(&mut self, error: &MirrorError, stop: &CancellationToken) -> bool {
         let pause = match error {
             MirrorError::Foreign { .. } | MirrorError::Copied { .. } => self.options.recheck_owner,
             MirrorError::Broken | MirrorError::Moved => FIRST_PAUSE,
@@ -229,26 +228,26 @@ impl Relay {
         if Instant::now() >= self.next_probe {
             self.probe(link).await?;
         }
-        if ShardId::all().any(|shard| self.cursor.trimmed_to(shard) > self.told.get(shard)) {
-            self.begin_pass(link, Reason::Behind).await?;
+        if self.store.shards().iter().any(|shard| self.cursor.trimmed_to(shard) > self.told.get(shard)) {
+            self.begin_full_sync(link, Reason::Behind).await?;
         }
-        if self.pass.is_none() && !stopping {
-            self.begin_due_pass();
+        if self.full_sync.is_none() && !stopping {
+            self.begin_due_sync();
         }
         let waiting = self.waiting();
         self.report.pending(waiting);
         let told_some = waiting > 0;
         if told_some {
-            self.tell(link).await?;
+            self.send_changes(link).await?;
         }
-        if self.pass.is_some() && !stopping {
-            self.pass_on(link).await?;
+        if self.full_sync.is_some() && !stopping {
+            self.continue_sync(link).await?;
             return Ok(Round::Busy);
         }
         if told_some {
             return Ok(Round::Busy);
         }
-        if !self.pass_is_full {
+        if !self.markers_cleared {
             self.confirm(link).await?;
         }
         self.report.lag(0);
@@ -258,7 +257,7 @@ impl Relay {
     /// Acknowledges old changes, removes what all consumers have acknowledged, and updates the lag.
     async fn upkeep(&mut self) -> Result<(), MirrorError> {
         self.next_upkeep = Instant::now() + UPKEEP_INTERVAL.min(self.options.keep_told / 4);
-        ShardId::all().for_each(|shard| self.cursor.advance(shard, self.told.get(shard)));
+        self.store.shards().iter().for_each(|shard| self.cursor.advance(shard, self.told.get(shard)));
         if self.is_live() {
             self.trimmer.acknowledge(&self.cursor, &self.told, self.options.keep_told);
         }
@@ -272,140 +271,143 @@ impl Relay {
 
     /// Changes that Redis has not acknowledged.
     fn waiting(&self) -> u64 {
-        let of_shard = |shard| self.store.changes().durable_seq(shard).saturating_sub(self.told.get(shard));
-        ShardId::all().map(of_shard).sum()
+        let changes = self.store.changes();
+        self.store.shards().iter().map(|shard| changes.durable_seq(shard).saturating_sub(self.told.get(shard))).sum()
     }
 
-    /// Makes sure that the prefix is ours, as far as it may be.
+    /// Claims the prefix, if this run may.
     async fn claim(&mut self, link: &mut Link) -> Result<(), MirrorError> {
         let before = self.run.mark();
         let claim = owner::claim(link, &mut self.run, self.takeover).await?;
-        // Once only: two stores that both may take the prefix do not take it in turns for ever.
+        // Only once: two stores with `--redis-takeover` must not take it from each other for ever.
         self.takeover = false;
         match claim {
             Claim::Ours => {}
-            Claim::OfCopy => self.must_pass = Some(Reason::Copied),
+            Claim::OfCopy => self.forced_sync = Some(Reason::Copied),
             Claim::Taken(fence) => {
                 if fence == Fence::Denied {
                     tokio::time::sleep(STRAY).await;
                 }
-                self.must_pass = Some(Reason::Takeover);
+                self.forced_sync = Some(Reason::Takeover);
             }
         }
         if self.run.mark() != before && !self.store.is_poisoned() {
-            // Before anything is sent: so the next run knows whom it follows.
+            // Before anything is sent, so that the next run knows its predecessor.
             let (store, mark) = (Arc::clone(&self.store), self.run.mark());
             blocking(move || Ok(store.meta().put_mirror_run(&mark)?)).await?;
         }
         Ok(())
     }
 
-    /// Makes sure that the prefix is ours, and finds where to go on.
+    /// Claims the prefix and finds where to resume.
     async fn open(&mut self, link: &mut Link) -> Result<(), MirrorError> {
         self.claim(link).await?;
         let chain = link.chain().or(self.chain.take());
         let markers = link.read_markers().await?;
         let durable = Seqs::of(|shard| self.store.changes().durable_seq(shard));
         let trimmed = Seqs::of(|shard| self.cursor.trimmed_to(shard));
-        let verdict = match self.must_pass {
+        let verdict = match self.forced_sync {
             Some(reason) => Resume::FullSync(reason),
-            None => judge(&markers, &link.line, &durable, &trimmed),
+            None => judge(&markers, &link.identity, &durable, &trimmed),
         };
         match verdict {
             Resume::From(told) => {
                 link.adopt(markers).await?;
-                if self.pass.take().is_some() {
+                if self.full_sync.take().is_some() {
                     self.next_sweep = Instant::now();
                 }
                 self.told = told;
-                self.pass_is_full = false;
+                self.markers_cleared = false;
                 self.live();
             }
             Resume::FullSync(Reason::Missing)
-                if self.pass_is_full && self.pass.is_some() && chain.is_some_and(|chain| chain.holds(&markers)) =>
+                if self.markers_cleared
+                    && self.full_sync.is_some()
+                    && chain.is_some_and(|chain| chain.holds(&markers)) =>
             {
                 link.adopt(markers).await?;
             }
-            Resume::FullSync(Reason::Missing) if self.was_live => self.begin_pass(link, Reason::Flushed).await?,
-            Resume::FullSync(reason) => self.begin_pass(link, reason).await?,
+            Resume::FullSync(Reason::Missing) if self.was_live => self.begin_full_sync(link, Reason::Flushed).await?,
+            Resume::FullSync(reason) => self.begin_full_sync(link, reason).await?,
         }
         self.is_open = true;
-        self.must_pass = None;
+        self.forced_sync = None;
         self.pause = FIRST_PAUSE;
         Ok(())
     }
 
-    fn new_pass(&self, reason: Reason) -> Pass {
-        self.report.pass_begun(reason);
-        tracing::info!(reason = reason.as_str(), "a full pass of the Redis mirror begins");
+    fn new_full_sync(&self, reason: Reason) -> FullSync {
+        self.report.full_sync_begun(reason);
+        tracing::info!(reason = reason.as_str(), "a full sync of the Redis mirror begins");
         let caps = self.store.table_figures("rocksdb.estimate-num-keys");
-        Pass::new(caps.iter().find(|(table, _)| *table == "caps").map_or(0, |(_, rows)| *rows))
+        FullSync::new(caps.iter().find(|(table, _)| *table == "caps").map_or(0, |(_, rows)| *rows))
     }
 
-    async fn begin_pass(&mut self, link: &mut Link, reason: Reason) -> Result<(), MirrorError> {
-        // What is durable by now is in every page that is read from here on.
+    async fn begin_full_sync(&mut self, link: &mut Link, reason: Reason) -> Result<(), MirrorError> {
+        // All changes up to here are in the pages that will be read.
         self.told = Seqs::of(|shard| self.store.changes().durable_seq(shard));
-        self.pass_is_full = true;
-        self.pass = None;
+        self.markers_cleared = true;
+        self.full_sync = None;
         link.begin().await?;
-        self.pass = Some(self.new_pass(reason));
-        self.report.state(State::FullPass);
+        self.full_sync = Some(self.new_full_sync(reason));
+        self.report.state(State::FullSync);
         Ok(())
     }
 
-    /// Whether the markers hold numbers, and so say how far Redis was told.
+    /// Whether the markers have sequences.
     fn is_live(&self) -> bool {
-        self.is_open && !self.pass_is_full
+        self.is_open && !self.markers_cleared
     }
 
     fn live(&mut self) {
-        ShardId::all().for_each(|shard| self.cursor.confirm(shard, self.told.get(shard)));
+        self.store.shards().iter().for_each(|shard| self.cursor.confirm(shard, self.told.get(shard)));
         self.was_live = true;
         self.error_log.forget();
         self.report.state(State::Live);
     }
 
-    /// One page of the pass under way.
-    async fn pass_on(&mut self, link: &mut Link) -> Result<(), MirrorError> {
-        let Some(pass) = &mut self.pass else { return Ok(()) };
-        let before = pass.figures();
-        pass.step(link, (&self.store, &self.run), &self.builder, self.batch_size.get())
+    /// Sends one page of the full sync.
+    async fn continue_sync(&mut self, link: &mut Link) -> Result<(), MirrorError> {
+        let Some(full_sync) = &mut self.full_sync else { return Ok(()) };
+        let before = full_sync.figures();
+        full_sync
+            .step(link, (&self.store, &self.run), &self.builder, self.batch_size.get())
             .await
             .inspect_err(|error| self.batch_size.failed(error))?;
-        let after = pass.figures();
+        let after = full_sync.figures();
         self.report.sent(after.0 - before.0, after.1 - before.1);
-        self.report.progress(pass.progress(link.nodes.len()));
-        let is_done = pass.is_done();
+        self.report.progress(full_sync.progress(link.nodes.len()));
+        let is_done = full_sync.is_done();
         self.batch_size.succeeded();
         self.pause = FIRST_PAUSE;
         if !is_done {
             return Ok(());
         }
-        if self.pass_is_full {
+        if self.markers_cleared {
             link.deliver((&self.store, &self.run), &self.builder, self.builder.batch(), Some(&self.told)).await?;
         }
         let (sent, removed) = after;
-        tracing::info!(sent, removed, "the full pass of the Redis mirror is done");
-        self.pass = None;
-        self.pass_is_full = false;
+        tracing::info!(sent, removed, "the full sync of the Redis mirror is done");
+        self.full_sync = None;
+        self.markers_cleared = false;
         self.next_sweep = Instant::now() + self.options.sweep;
         self.live();
         Ok(())
     }
 
-    /// Sends a batch of waiting changes.
-    async fn tell(&mut self, link: &mut Link) -> Result<(), MirrorError> {
+    /// Sends a batch of changes.
+    async fn send_changes(&mut self, link: &mut Link) -> Result<(), MirrorError> {
         let (store, builder, told) = (Arc::clone(&self.store), self.builder.clone(), self.told.clone());
         let (first, max) = (self.next_shard, self.batch_size.get());
         let batch = blocking(move || batch::read(&store, &builder, &told, first, max)).await?;
         let (sets, removes) = (batch.batch.sets, batch.batch.removes);
-        let record = (!self.pass_is_full).then_some(&self.told);
+        let record = (!self.markers_cleared).then_some(&self.told);
         let sent = link.deliver((&self.store, &self.run), &self.builder, batch.batch, record).await;
         sent.inspect_err(|error| self.batch_size.failed(error))?;
         for (shard, seq) in batch.told {
             self.told.set(shard, seq);
-            // In a full pass Redis may know the change, and yet not what came before.
-            if !self.pass_is_full {
+            // During a full sync, Redis may have this change and lack earlier ones.
+            if !self.markers_cleared {
                 self.cursor.confirm(shard, seq);
             }
             self.next_shard = shard;
@@ -428,14 +430,14 @@ impl Relay {
         link.deliver((&self.store, &self.run), &self.builder, self.builder.batch(), Some(&self.told)).await
     }
 
-    /// Asks Redis whether it still knows what it was told.
+    /// Checks that Redis still has what it was sent.
     async fn probe(&mut self, link: &mut Link) -> Result<(), MirrorError> {
         self.probes += 1;
         if !link.is_topology_current(self.probes).await? {
             return Err(MirrorError::Moved);
         }
         owner::ask(link, &self.run).await?;
-        self.look(link).await?;
+        self.check_servers(link).await?;
         let markers = link.read_markers().await?;
         if !link.is_intact(&markers) {
             return Err(MirrorError::Broken);
@@ -444,8 +446,8 @@ impl Relay {
         Ok(())
     }
 
-    /// Asks the servers how they are: what time it is there, and whether they evict keys.
-    async fn look(&mut self, link: &mut Link) -> Result<(), MirrorError> {
+    /// Asks the servers for their time and their evictions.
+    async fn check_servers(&mut self, link: &mut Link) -> Result<(), MirrorError> {
         let owner = link.owner;
         let asked = link.nodes.iter_mut().map(async |node| (node.addr.clone(), server::ask(node).await));
         for (index, (addr, told)) in join_all(asked).await.into_iter().enumerate() {
@@ -459,19 +461,19 @@ impl Relay {
         Ok(())
     }
 
-    /// Begins a pass beside the changes, if it is time for one.
-    fn begin_due_pass(&mut self) {
+    /// Begins a full sync beside the changes, if one is due.
+    fn begin_due_sync(&mut self) {
         let now = Instant::now();
         if self.evictions.due_at().is_some_and(|due| now >= due) {
-            self.evictions.pass_begun(now);
+            self.evictions.full_sync_begun(now);
             tracing::warn!(
                 evicted = self.report.handle.snapshot().evicted,
                 "Redis is full and evicts keys, caps among them: all are sent again; give it more memory, or the \
                  maxmemory-policy noeviction"
             );
-            self.pass = Some(self.new_pass(Reason::Evicted));
+            self.full_sync = Some(self.new_full_sync(Reason::Evicted));
         } else if now >= self.next_sweep {
-            self.pass = Some(self.new_pass(Reason::Sweep));
+            self.full_sync = Some(self.new_full_sync(Reason::Sweep));
         }
     }
 

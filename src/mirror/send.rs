@@ -1,4 +1,4 @@
-//! Sending commands as one link of the chain, and what to do with those that were refused.
+//! Sends pipelines as links of the chain, and repairs what Redis refused.
 
 use super::error::MirrorError;
 use super::layout::{CommandBatch, CommandBuilder, Pair, unlink};
@@ -11,21 +11,21 @@ use redis::{Cmd, Pipeline, Value};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// A command that was refused, where something can be done about it.
+/// A refused command that can be repaired.
 enum Refused {
-    /// The name of this user holds something that is none of ours.
+    /// The name of this user holds a value of another type.
     WrongType(String),
-    /// The slot is on its way to another master, and this name is there already.
+    /// The slot is moving to another master, which has this name already.
     Ask(String, Cmd),
 }
 
 const SENDING: &str = "telling Redis";
 
-/// How often refused commands are mended before the whole is told again later.
+/// Maximum repairs before the batch is sent again later.
 const MENDS: usize = 3;
 
 impl Link {
-    /// Sends commands to the masters, and returns once each was carried out. `record` is what is now known to be told.
+    /// Sends commands to the masters and returns once all were carried out. `record` is what Redis is known to have.
     pub async fn deliver(
         &mut self,
         (store, run): (&Arc<Store>, &Run),
@@ -74,7 +74,7 @@ impl Link {
                 node.sending = Some(this.clone());
                 let replies = node.exchange(SENDING, &commands).await?;
                 let (last, before) = replies.split_last().ok_or_else(|| node.unexpected(SENDING))?;
-                // First of all: what the marker is now, whatever else there is.
+                // First: the new state of the marker, whatever else failed.
                 match last {
                     Value::Int(1) => {
                         node.sent.clone_from(&this);
@@ -100,7 +100,7 @@ impl Link {
                             _ => return Err(MirrorError::refused(SENDING, &node.addr, error)),
                         },
                         "WRONGTYPE" => Refused::WrongType(user),
-                        // As Redis 6 puts it where a script met it.
+                        // Redis 6 reports an error inside a script like this.
                         _ if error.details().is_some_and(|text| text.contains("WRONGTYPE")) => Refused::WrongType(user),
                         _ => return Err(MirrorError::refused(SENDING, &node.addr, error)),
                     });
@@ -114,7 +114,8 @@ impl Link {
         Ok(refused)
     }
 
-    /// Makes way for what was refused. What it returns is still to be sent, if only to extend the chain past the mending.
+    /// Removes or moves what was in the way. The returned commands must be sent, if only to extend the chain beyond the
+    /// repair.
     async fn mend(
         &mut self,
         store: &Arc<Store>,
@@ -151,7 +152,7 @@ impl Link {
     }
 }
 
-/// Writes a user's sorted set anew, whatever was in its place.
+/// Replaces a user's sorted set, whatever was under its name.
 pub(super) fn whole_user(
     store: &Store,
     builder: &CommandBuilder,
@@ -173,13 +174,13 @@ fn ask_target(details: Option<&str>) -> Option<String> {
     details?.split_whitespace().nth(1).map(str::to_owned)
 }
 
-/// Reads the store where that may block.
+/// Runs a read of the store on a thread that may block.
 pub(super) async fn blocking<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, MirrorError> + Send + 'static,
 ) -> Result<T, MirrorError> {
     match tokio::task::spawn_blocking(read).await {
         Ok(read) => read,
-        // A panic there is one here.
+        // A panic there is a panic here.
         Err(ended) => match ended.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(MirrorError::Task),

@@ -1,4 +1,4 @@
-//! What a server tells of itself: its time of day, and whether it had to evict keys.
+//! Asks a server for its time of day and its evictions.
 
 use super::error::MirrorError;
 use super::link::Node;
@@ -6,27 +6,27 @@ use crate::model::TsMs;
 use redis::{Pipeline, Value};
 use std::time::Instant;
 
-/// What a server tells of itself, as far as it lets us ask.
+/// A server's answer, as far as its permissions allow.
 #[derive(Debug, Default)]
-pub(super) struct Told {
-    /// The time of day, and when it was that.
+pub(super) struct ServerInfo {
+    /// Its time of day, and when it had that time.
     pub time: Option<(TsMs, Instant)>,
-    /// Keys that it removed for want of memory since it was started.
+    /// Keys evicted since it started.
     pub evicted: Option<u64>,
 }
 
-pub(super) async fn ask(node: &mut Node) -> Result<Told, MirrorError> {
+pub(super) async fn ask(node: &mut Node) -> Result<ServerInfo, MirrorError> {
     let mut ask = Pipeline::with_capacity(2);
     ask.cmd("TIME");
     ask.cmd("INFO").arg("stats");
     let asked = Instant::now();
     let replies = node.exchange("asking the server how it is", &ask).await?;
-    // It looked at its clock somewhere between the question and the answer.
+    // It read its clock at some moment between request and reply.
     let at = asked + asked.elapsed() / 2;
-    Ok(Told { time: parse_time(&replies[0]).map(|time| (time, at)), evicted: parse_evicted(&replies[1]) })
+    Ok(ServerInfo { time: parse_time(&replies[0]).map(|time| (time, at)), evicted: parse_evicted(&replies[1]) })
 }
 
-/// Takes the reply to INFO.
+/// Parses the reply to INFO.
 fn parse_evicted(reply: &Value) -> Option<u64> {
     let text = match reply {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?,
@@ -36,7 +36,7 @@ fn parse_evicted(reply: &Value) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("evicted_keys:")?.trim().parse().ok())
 }
 
-/// Takes the reply to TIME: seconds and microseconds.
+/// Parses the reply to TIME: seconds and microseconds.
 fn parse_time(reply: &Value) -> Option<TsMs> {
     let Value::Array(parts) = reply else { return None };
     let [seconds, micros] = &parts[..] else { return None };

@@ -1,8 +1,9 @@
-//! What is known from outside of how the mirror is.
+//! The mirror's state and figures, as others see them.
 
 use super::error::MirrorError;
 use super::marker::Reason;
 use crate::model::TsMs;
+use crate::telemetry::unit_labels;
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -10,18 +11,18 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// How the mirror is.
+/// The state of the mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Not running.
     Off,
-    /// Another store has the prefix: nothing is sent.
+    /// Another store owns the prefix: nothing is sent.
     Foreign,
-    /// Redis is away, or not yet reached.
+    /// Redis is away, or not reached yet.
     Connecting,
-    /// Everything is being sent and compared.
-    FullPass,
-    /// Redis is told changes as they come.
+    /// A full sync is under way.
+    FullSync,
+    /// Redis gets changes as they come.
     Live,
     /// Another process with a copy of the data directory mirrors: nothing is sent.
     Copied,
@@ -29,14 +30,15 @@ pub enum State {
 
 impl State {
     const ALL: [State; 6] =
-        [State::Off, State::Foreign, State::Connecting, State::FullPass, State::Live, State::Copied];
+        [State::Off, State::Foreign, State::Connecting, State::FullSync, State::Live, State::Copied];
 
+    /// The name in `/status` and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             State::Off => "off",
             State::Foreign => "foreign",
             State::Connecting => "connecting",
-            State::FullPass => "full_pass",
+            State::FullSync => "full_pass",
             State::Live => "live",
             State::Copied => "copied",
         }
@@ -46,28 +48,32 @@ impl State {
 /// The figures of one instant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
+    /// What the mirror is doing.
     pub state: State,
     /// Changes that Redis has not acknowledged.
     pub pending: u64,
-    /// The age of the oldest of them.
+    /// The age of the oldest of them, in ms.
     pub lag_ms: u64,
-    /// Full passes begun, by reason.
+    /// Full syncs begun, by reason.
     pub passes: Vec<(&'static str, u64)>,
-    /// Caps set and removed in Redis since the start.
+    /// Caps written to Redis since the start.
     pub sets: u64,
+    /// Caps removed from Redis since the start.
     pub removes: u64,
+    /// Errors since the start.
     pub errors: u64,
-    /// Keys of whichever kind that Redis was found to have evicted.
+    /// Keys that Redis evicted, ours or not.
     pub evicted: u64,
 }
 
 impl Snapshot {
+    /// Full syncs begun, whatever the reason.
     pub fn full_passes(&self) -> u64 {
         self.passes.iter().map(|(_, count)| count).sum()
     }
 }
 
-/// Tells how the mirror is; cheap to clone.
+/// Handle to the mirror's state; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Handle(Arc<Figures>);
 
@@ -85,31 +91,36 @@ struct Figures {
 }
 
 impl Handle {
-    /// What Redis said the time of day was, the last time that it was asked, and when that was on the monotonic clock:
-    /// another clock than this machine's. It is asked whenever a connection is made and about once a second from then on.
+    /// The time of day of Redis, and when that was on the monotonic clock: a second opinion on this machine's clock. It
+    /// is asked for at each connection and about once a second after that.
     pub fn server_time(&self) -> Option<(TsMs, Instant)> {
         *self.0.server_time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The state of the mirror.
     pub fn state(&self) -> State {
         let state = usize::from(self.0.state.load(Ordering::Relaxed));
         State::ALL.get(state).copied().unwrap_or(State::Off)
     }
 
+    /// The figures now.
     pub fn snapshot(&self) -> Snapshot {
-        let get = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
         let passes = Reason::ALL.iter().zip(&self.0.passes);
         Snapshot {
             state: self.state(),
-            pending: get(&self.0.pending),
-            lag_ms: get(&self.0.lag_ms),
-            passes: passes.map(|(reason, count)| (reason.as_str(), get(count))).collect(),
-            sets: get(&self.0.sets),
-            removes: get(&self.0.removes),
-            errors: get(&self.0.errors),
-            evicted: get(&self.0.evicted),
+            pending: load(&self.0.pending),
+            lag_ms: load(&self.0.lag_ms),
+            passes: passes.map(|(reason, count)| (reason.as_str(), load(count))).collect(),
+            sets: load(&self.0.sets),
+            removes: load(&self.0.removes),
+            errors: load(&self.0.errors),
+            evicted: load(&self.0.evicted),
         }
     }
+}
+
+fn load(figure: &AtomicU64) -> u64 {
+    figure.load(Ordering::Relaxed)
 }
 
 /// The metrics of the mirror, and the figures behind [`Handle`].
@@ -127,14 +138,15 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub fn new() -> Self {
+    pub fn new(unit: Option<&str>) -> Self {
         describe();
+        let labels = || unit_labels(unit, &[]);
         Self {
             handle: Handle(Arc::default()),
-            state: gauge!("freqcap_mirror_state"),
-            pending: gauge!("freqcap_mirror_pending_changes"),
-            lag: gauge!("freqcap_mirror_lag_seconds"),
-            progress: gauge!("freqcap_mirror_pass_progress"),
+            state: gauge!("freqcap_mirror_state", labels()),
+            pending: gauge!("freqcap_mirror_pending_changes", labels()),
+            lag: gauge!("freqcap_mirror_lag_seconds", labels()),
+            progress: gauge!("freqcap_mirror_pass_progress", labels()),
             passes: Reason::ALL.map(|reason| counter!("freqcap_mirror_full_passes_total", "reason" => reason.as_str())),
             sets: counter!("freqcap_mirror_sent_total", "op" => "set"),
             removes: counter!("freqcap_mirror_sent_total", "op" => "remove"),
@@ -166,7 +178,7 @@ impl Report {
         self.progress.set(part);
     }
 
-    pub fn pass_begun(&self, reason: Reason) {
+    pub fn full_sync_begun(&self, reason: Reason) {
         let index = Reason::ALL.iter().position(|known| *known == reason).unwrap_or(0);
         self.handle.0.passes[index].fetch_add(1, Ordering::Relaxed);
         self.passes[index].increment(1);
@@ -194,11 +206,11 @@ impl Report {
     }
 }
 
-/// Says what the metrics of the mirror are.
+/// Describes the metrics of the mirror.
 pub fn describe() {
     describe_gauge!(
         "freqcap_mirror_state",
-        "What the Redis mirror does: 0 off, 1 another store has the prefix, 2 connecting, 3 full pass, 4 live, 5 another \
+        "What the Redis mirror does: 0 off, 1 another store has the prefix, 2 connecting, 3 full sync, 4 live, 5 another \
          process with a copy of the data directory mirrors"
     );
     describe_gauge!("freqcap_mirror_pending_changes", "Changes of caps that Redis has not acknowledged");
@@ -207,8 +219,8 @@ pub fn describe() {
         Unit::Seconds,
         "Age of the oldest change that Redis has not acknowledged"
     );
-    describe_gauge!("freqcap_mirror_pass_progress", "How far the full pass under way is, from 0 to 1");
-    describe_counter!("freqcap_mirror_full_passes_total", "Full passes begun, by what asked for them");
+    describe_gauge!("freqcap_mirror_pass_progress", "How far the full sync under way is, from 0 to 1");
+    describe_counter!("freqcap_mirror_full_passes_total", "Full syncs begun, by reason");
     describe_counter!("freqcap_mirror_sent_total", "Caps set in and removed from Redis");
     describe_counter!("freqcap_mirror_errors_total", "Failures of the mirror, all of them tried again, by kind");
     describe_counter!(

@@ -1,4 +1,4 @@
-//! Who serves which name: one server, or the masters of a Redis Cluster.
+//! Which server has which name: one server, or the masters of a Redis Cluster.
 
 use super::names::Names;
 use redis::Value;
@@ -9,7 +9,7 @@ const SLOTS: usize = 16_384;
 /// The id where there is no cluster.
 const SINGLE: &str = "single";
 
-/// A master and where it is.
+/// A master and its address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Master {
     pub host: String,
@@ -20,11 +20,11 @@ pub(super) struct Master {
 /// The masters of a cluster, or one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Topology {
-    /// Changes with the masters and with who serves which slot.
+    /// Changes with the masters and with the slots that they serve.
     pub id: String,
-    /// Empty where there is no cluster.
+    /// Empty if there is no cluster.
     pub masters: Vec<Master>,
-    /// The index of the master by slot; empty where there is no cluster.
+    /// By slot, the index of its master; empty if there is no cluster.
     by_slot: Arc<[u16]>,
 }
 
@@ -33,7 +33,7 @@ impl Topology {
         Self { id: SINGLE.to_owned(), masters: Vec::new(), by_slot: Arc::new([]) }
     }
 
-    /// Takes the reply to CLUSTER SLOTS; `None` while a slot has no master. `host` is who was asked.
+    /// Parses the reply to CLUSTER SLOTS; `None` while a slot has no master. `host` is the server that replied.
     pub fn parse(reply: &Value, host: &str) -> Option<Self> {
         let Value::Array(ranges) = reply else { return None };
         let mut masters: Vec<Master> = Vec::new();
@@ -65,7 +65,7 @@ impl Topology {
         Some(Self { id, masters, by_slot: by_slot.into() })
     }
 
-    /// The index of the master that serves a name.
+    /// The index of the master that has a name.
     pub fn node_of(&self, name: &str) -> usize {
         if self.by_slot.is_empty() {
             return 0;
@@ -73,8 +73,8 @@ impl Topology {
         usize::from(self.by_slot[slot_of(name)])
     }
 
-    /// The name of the marker on each master: that of the contract where it is served, and one with a hash tag that
-    /// is served there on every other. A master has none only if no name of ours can be on it.
+    /// The marker's name on each master. The master that serves the documented name uses it; any other gets a name with
+    /// a hash tag that it serves. A master gets none only if none of our names can be on it.
     pub fn markers(&self, names: &Names) -> Vec<Option<String>> {
         let nodes = self.masters.len().max(1);
         let mut markers = vec![None; nodes];
@@ -98,14 +98,17 @@ impl Topology {
 
 fn master(node: &[Value], asked: &str) -> Option<Master> {
     let [host, Value::Int(port), id, ..] = node else { return None };
-    let text = |value: &Value| match value {
+    // Nil, empty and "?" mean the host that replied.
+    let host = text(host).filter(|host| !host.is_empty() && host != "?").unwrap_or_else(|| asked.to_owned());
+    Some(Master { host, port: u16::try_from(*port).ok()?, id: text(id)? })
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
         Value::BulkString(bytes) => String::from_utf8(bytes.clone()).ok(),
         Value::SimpleString(text) => Some(text.clone()),
         _ => None,
-    };
-    // Nil, empty and "?" mean: the host that was asked.
-    let host = text(host).filter(|host| !host.is_empty() && host != "?").unwrap_or_else(|| asked.to_owned());
-    Some(Master { host, port: u16::try_from(*port).ok()?, id: text(id)? })
+    }
 }
 
 /// The slot of a name, as the Redis Cluster specification defines it.

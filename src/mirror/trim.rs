@@ -3,7 +3,7 @@
 use super::error::MirrorError;
 use super::marker::Seqs;
 use super::send::blocking;
-use crate::model::{ShardId, TsMs};
+use crate::model::TsMs;
 use crate::store::{ChangeCursor, Store};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl Trimmer {
     /// acknowledged. While the changes are kept, the mirror then resumes from them and needs no full sync.
     pub fn acknowledge(&mut self, cursor: &ChangeCursor, told: &Seqs, keep: Duration) {
         if let Some(old) = self.note(told, Instant::now(), keep) {
-            ShardId::all().for_each(|shard| cursor.ack(shard, old.get(shard)));
+            cursor.log().shards().iter().for_each(|shard| cursor.ack(shard, old.get(shard)));
         }
     }
 }
@@ -53,15 +53,15 @@ pub(super) async fn trim(cursor: &ChangeCursor) -> Result<(), MirrorError> {
 /// When the oldest change was made that Redis was not told; `None` if it was told all.
 pub(super) async fn oldest_untold(store: &Arc<Store>, told: &Seqs) -> Result<Option<TsMs>, MirrorError> {
     let (store, told) = (Arc::clone(store), told.clone());
-    let read = move || {
+    blocking(move || {
         let mut oldest = None;
-        for shard in ShardId::all().filter(|&shard| store.changes().durable_seq(shard) > told.get(shard)) {
+        for shard in store.shards().iter().filter(|&shard| store.changes().durable_seq(shard) > told.get(shard)) {
             let first = store.changes().after(shard, told.get(shard), 1)?;
             oldest = first.first().map(|change| change.at).into_iter().chain(oldest).min();
         }
         Ok(oldest)
-    };
-    blocking(read).await
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@ use super::TsMs;
 /// extended, so `due` may be the earlier; it is never the later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CapRow {
+    /// When the cap ends.
     pub until: TsMs,
+    /// When the timer fires.
     pub due: TsMs,
 }
 
@@ -15,8 +17,11 @@ pub struct CapRow {
 pub struct CapPlan {
     /// The row to write; `None` removes it.
     pub row: Option<CapRow>,
+    /// Whether the row differs from the one that is stored.
     pub row_changes: bool,
+    /// The timer to set.
     pub timer_add: Option<TsMs>,
+    /// The timer to remove.
     pub timer_remove: Option<TsMs>,
     /// Whether those outside must be notified.
     pub notify: bool,
@@ -28,11 +33,13 @@ pub struct CapPlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CapChange {
+    /// The key was not capped before.
     Capped,
     /// It lasts longer than before.
     Extended,
     /// It lasts, but not as long as before.
     Shortened,
+    /// The key is no longer capped.
     Ended,
 }
 

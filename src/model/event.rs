@@ -9,11 +9,15 @@ pub const MAX_KEYS: usize = 16;
 /// An event whose every part is valid by itself; whether its time is too far ahead is judged by who has the clock.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event<'a> {
+    /// Who saw the ad.
     pub user: UserId<'a>,
+    /// The ad.
     pub da: DaId<'a>,
     /// The log time; `None` is "now".
     pub ts: Option<TsMs>,
+    /// Tells retries apart from other events.
     pub id: Option<EventId<'a>>,
+    /// What the user did.
     pub kind: Kind,
     /// Keys besides `da:<da>`: at most [`MAX_KEYS`], each once.
     pub keys: SmallVec<[CapKey<'a>; 2]>,
@@ -29,12 +33,14 @@ impl Event<'_> {
 /// An ad that may be shown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate<'a> {
+    /// The ad.
     pub da: DaId<'a>,
     /// Keys besides `da:<da>`: at most [`MAX_KEYS`], each once, in the order in which they were named.
     pub keys: SmallVec<[CapKey<'a>; 2]>,
 }
 
 impl Candidate<'_> {
+    /// The same, independent of the text it was read from.
     pub fn into_owned(self) -> Candidate<'static> {
         Candidate { da: self.da.into_owned(), keys: self.keys.into_iter().map(CapKey::into_owned).collect() }
     }

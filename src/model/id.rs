@@ -8,6 +8,7 @@ pub const MAX_ID_BYTES: usize = 256;
 
 /// Why a text is no id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum IdError {
     #[error("is empty")]
     Empty,
@@ -54,10 +55,12 @@ macro_rules! id_type {
                 Ok(Self(text))
             }
 
+            /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
+            /// The same, independent of the text it was read from.
             pub fn into_owned(self) -> $name<'static> {
                 $name(Cow::Owned(self.0.into_owned()))
             }

@@ -3,12 +3,19 @@
 /// A date and time of day, as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DateTime {
+    /// The year; may be before Christ.
     pub year: i16,
+    /// 1 to 12.
     pub month: i8,
+    /// 1 to 31.
     pub day: i8,
+    /// 0 to 23.
     pub hour: i8,
+    /// 0 to 59.
     pub minute: i8,
+    /// 0 to 59.
     pub second: i8,
+    /// 0 to 999.
     pub millisecond: i16,
     /// Minutes ahead of UTC; `None` where the text does not say.
     pub offset: Option<i16>,

@@ -7,6 +7,7 @@ use std::fmt;
 
 /// Why a text is no cap key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum KeyError {
     #[error("has no `:` between level and id")]
     NoColon,
@@ -23,12 +24,15 @@ pub enum KeyError {
 pub struct Level(Box<str>);
 
 impl Level {
+    /// The level of ads.
     pub const DA: &'static str = "da";
 
+    /// Checks a level: `[a-z][a-z0-9_]{0,31}`.
     pub fn new(text: &str) -> Result<Self, KeyError> {
         if is_name(text.as_bytes()) { Ok(Self(text.into())) } else { Err(KeyError::Level) }
     }
 
+    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -67,18 +71,22 @@ impl<'a> CapKey<'a> {
         CapKey(Cow::Owned(text))
     }
 
+    /// The text, `<level>:<id>`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
+    /// What stands before the colon.
     pub fn level(&self) -> &str {
         self.0.split_once(':').map_or("", |(level, _)| level)
     }
 
+    /// What stands after the colon.
     pub fn id(&self) -> &str {
         self.0.split_once(':').map_or("", |(_, id)| id)
     }
 
+    /// The same, independent of the text it was read from.
     pub fn into_owned(self) -> CapKey<'static> {
         CapKey(Cow::Owned(self.0.into_owned()))
     }
@@ -99,11 +107,14 @@ impl fmt::Display for CapKey<'_> {
 /// What a rule is about: one key, or every key of a level (`campaign:*`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyPattern {
+    /// One key.
     Exact(CapKey<'static>),
+    /// Every key of a level.
     Level(Level),
 }
 
 impl KeyPattern {
+    /// Reads `<level>:<id>` or `<level>:*`.
     pub fn new(text: &str) -> Result<Self, KeyError> {
         match text.split_once(':').ok_or(KeyError::NoColon)? {
             (level, "*") => Ok(Self::Level(Level::new(level)?)),
@@ -111,6 +122,7 @@ impl KeyPattern {
         }
     }
 
+    /// The level of the keys.
     pub fn level(&self) -> &str {
         match self {
             Self::Exact(key) => key.level(),

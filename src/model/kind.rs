@@ -5,6 +5,7 @@ use std::fmt;
 /// The longest kind or level name: a letter and up to 31 of `[a-z0-9_]`.
 pub const NAME_MAX: usize = 32;
 
+/// The text is no kind of event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is not of the form [a-z][a-z0-9_]{{0,31}}")]
 pub struct KindError;
@@ -33,8 +34,11 @@ pub(super) const fn is_name(text: &[u8]) -> bool {
 }
 
 impl Kind {
+    /// The ad was shown.
     pub const IMPRESSION: Kind = Kind::known("impression");
+    /// The ad was clicked.
     pub const CLICK: Kind = Kind::known("click");
+    /// The user did what the ad is for.
     pub const CONVERSION: Kind = Kind::known("conversion");
 
     const fn known(name: &str) -> Kind {
@@ -62,6 +66,7 @@ impl Kind {
         Kind::from_bytes(text.as_bytes()).ok_or(KindError)
     }
 
+    /// The text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.name[..usize::from(self.len)]).unwrap_or_default()
     }

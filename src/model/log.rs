@@ -15,6 +15,7 @@ pub const MAX_ROW_BYTES: usize = 1 << 20;
 /// One counted event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
+    /// When it happened.
     pub ts: TsMs,
     /// [`super::Event::hash`]; 0 where the event had no id.
     pub hash: u64,
@@ -23,9 +24,11 @@ pub struct Entry {
 /// The counted events of one kind, oldest first; of one instant, in the order in which they were counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
+    /// The kind.
     pub kind: Kind,
     /// How many events were counted besides those kept.
     pub trimmed: u64,
+    /// The events that are kept, oldest first.
     pub entries: SmallVec<[Entry; 2]>,
     /// Reservations that no event has confirmed, in the order in which they were made: beside the entries, not among
     /// them, so that one that lapses has pushed nothing out.
@@ -47,6 +50,7 @@ impl Section {
         &self.entries[self.entries.len().saturating_sub(history_limit)..]
     }
 
+    /// Whether another event would push one out.
     pub fn is_full(&self, history_limit: usize) -> bool {
         self.entries.len() >= history_limit
     }
@@ -55,6 +59,7 @@ impl Section {
 /// What became of an entry given to a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inserted {
+    /// It is in the log.
     Kept,
     /// The log is full of newer events: only the lifetime count rose.
     OnlyCounted,
@@ -68,10 +73,12 @@ pub struct Log {
 }
 
 impl Log {
+    /// A log without events.
     pub const fn empty() -> Self {
         Self { sections: SmallVec::new_const() }
     }
 
+    /// The events of a kind; `None` if there are none.
     pub fn section(&self, kind: Kind) -> Option<&Section> {
         self.sections.iter().find(|section| section.kind == kind)
     }
@@ -81,6 +88,7 @@ impl Log {
         self.sections.iter().filter_map(|section| section.entries.last()).map(|entry| entry.ts).max()
     }
 
+    /// Whether there are no events and no reservations.
     pub fn is_empty(&self) -> bool {
         self.sections.is_empty()
     }
@@ -91,8 +99,9 @@ impl Log {
         if hash == 0 {
             return None;
         }
-        let is_same = |entry: &&Entry| entry.hash == hash && entry.ts.0.abs_diff(ts.0) <= window_ms;
-        self.section(kind)?.entries.iter().find(is_same).map(|entry| entry.ts)
+        let mut entries = self.section(kind)?.entries.iter();
+        let seen = entries.find(|entry| entry.hash == hash && entry.ts.0.abs_diff(ts.0) <= window_ms);
+        seen.map(|entry| entry.ts)
     }
 
     /// Whether an event of this kind can be added where a log holds at most `max_kinds`. A log that holds more, from a
@@ -138,8 +147,8 @@ impl Log {
 
     /// Forgets the reservations that have lapsed at `now`.
     pub fn drop_lapsed(&mut self, now: TsMs) {
-        let lapsed = |section: &Section| section.reservations.iter().any(|held| held.expires_at <= now);
-        if self.sections.iter().any(lapsed) {
+        let mut reservations = self.sections.iter().flat_map(|section| &section.reservations);
+        if reservations.any(|reservation| reservation.expires_at <= now) {
             self.sections.iter_mut().for_each(|section| section.reservations.retain(|held| held.expires_at > now));
             self.drop_empty();
         }

@@ -33,6 +33,7 @@ enum Pattern {
 
 /// Why a text is no list of patterns.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum NobodyError {
     #[error("has an empty pattern")]
     Empty,

@@ -12,6 +12,7 @@ pub type Limit = Option<u64>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
+    /// It caps.
     #[default]
     Enforce,
     /// Evaluated, reported and measured; never caps.
@@ -24,14 +25,17 @@ pub enum Mode {
 pub struct RuleId(Arc<str>);
 
 impl RuleId {
+    /// The id of the rule that the flags make.
     pub const DEFAULT: &'static str = "default";
 
+    /// Checks an id.
     pub fn new(text: &str) -> Result<Self, RuleError> {
         let fits = (1..=64).contains(&text.len())
             && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-'));
         if fits { Ok(Self(text.into())) } else { Err(RuleError::Id) }
     }
 
+    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -39,6 +43,7 @@ impl RuleId {
 
 /// Why a rule is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum RuleError {
     #[error("a rule id is 1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`")]
     Id,
@@ -51,11 +56,17 @@ pub enum RuleError {
 /// At most `limit` events of `kind` per user in `window`, for the keys that `key` names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rule {
+    /// Its name.
     pub id: RuleId,
+    /// The keys whose events it counts.
     pub key: KeyPattern,
+    /// The kind of events that it counts.
     pub kind: Kind,
+    /// At most this many events in the window.
     pub limit: Limit,
+    /// The window.
     pub window: Window,
+    /// Whether it caps.
     pub mode: Mode,
 }
 
@@ -68,6 +79,11 @@ impl Rule {
             Some(limit) if !(1..=most).contains(&limit) => Err(RuleError::LimitOutOfRange(most)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether it caps by events of this kind.
+    fn enforces(&self, kind: Kind) -> bool {
+        self.mode == Mode::Enforce && self.kind == kind
     }
 }
 
@@ -129,16 +145,23 @@ impl RuleSet {
 
 /// Of the rules on one key and of those on its level, which speak for it.
 fn resolve(exact: &[&Arc<Rule>], level: &[&Arc<Rule>]) -> Vec<Arc<Rule>> {
-    let enforced = |rule: &Rule, kind| rule.mode == Mode::Enforce && rule.kind == kind;
-    let displaced = |rule: &Rule| rule.mode == Mode::Enforce && exact.iter().any(|other| enforced(other, rule.kind));
     let mut candidates: Vec<&Arc<Rule>> = exact.to_vec();
-    candidates.extend(level.iter().filter(|rule| !displaced(rule)));
+    for rule in level {
+        let is_displaced = rule.mode == Mode::Enforce && exact.iter().any(|other| other.enforces(rule.kind));
+        if !is_displaced {
+            candidates.push(rule);
+        }
+    }
     candidates.sort_by(|a, b| a.id.cmp(&b.id));
-    let exempting = |kind| candidates.iter().find(|rule| enforced(rule, kind) && rule.limit.is_none());
-    let stands = |rule: &Arc<Rule>| {
-        rule.mode == Mode::Shadow || exempting(rule.kind).is_none_or(|exempting| Arc::ptr_eq(exempting, rule))
-    };
-    candidates.iter().filter(|rule| stands(rule)).map(|&rule| rule.clone()).collect()
+    let mut applied = Vec::with_capacity(candidates.len());
+    for &rule in &candidates {
+        // An exemption silences every other enforced rule of its kind.
+        let exemption = candidates.iter().find(|other| other.enforces(rule.kind) && other.limit.is_none());
+        if rule.mode == Mode::Shadow || exemption.is_none_or(|exemption| Arc::ptr_eq(exemption, rule)) {
+            applied.push(rule.clone());
+        }
+    }
+    applied
 }
 
 #[cfg(test)]

@@ -14,10 +14,12 @@ impl ShardId {
         Self(((murmur2(user) & 0x7fff_ffff) % SHARDS as u32) as u8)
     }
 
+    /// All shards, in order.
     pub fn all() -> impl Iterator<Item = ShardId> {
         (0..=u8::MAX).map(ShardId)
     }
 
+    /// The number as an index.
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
@@ -28,27 +30,55 @@ impl ShardId {
 pub struct ShardSet([u64; SHARDS / 64]);
 
 impl ShardSet {
+    /// No shard.
     pub const NONE: ShardSet = ShardSet([0; SHARDS / 64]);
+    /// All 256 shards.
     pub const ALL: ShardSet = ShardSet([u64::MAX; SHARDS / 64]);
 
+    /// Whether the shard is in the set.
     pub fn contains(&self, shard: ShardId) -> bool {
         self.0[shard.index() / 64] >> (shard.index() % 64) & 1 == 1
     }
 
+    /// Adds a shard.
     pub fn insert(&mut self, shard: ShardId) {
         self.0[shard.index() / 64] |= 1 << (shard.index() % 64);
     }
 
+    /// Removes a shard.
     pub fn remove(&mut self, shard: ShardId) {
         self.0[shard.index() / 64] &= !(1 << (shard.index() % 64));
     }
 
+    /// How many shards are in the set.
     pub fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
+    /// Whether no shard is in the set.
     pub fn is_empty(&self) -> bool {
         *self == Self::NONE
+    }
+
+    /// The shards of one of `partitions` partitions of a topic keyed by user; 2^k of them, 256 at most.
+    pub fn of_partition(partition: usize, partitions: usize) -> Self {
+        ShardId::all().filter(|shard| shard.index() % partitions == partition).collect()
+    }
+
+    /// All shards that are not in this set.
+    pub fn complement(&self) -> Self {
+        Self(self.0.map(|word| !word))
+    }
+
+    /// How many shards of this set come before one: of all shards it is the shard's number.
+    pub fn position(&self, shard: ShardId) -> usize {
+        self.iter().take_while(|&other| other < shard).count()
+    }
+
+    /// Those that the writer number `writer` of `writers` has: the shards are dealt out in turn. Part of the format on
+    /// disk, where a writer's mark says how far it is.
+    pub fn of_writer(&self, writer: usize, writers: usize) -> Self {
+        self.iter().enumerate().filter(|(position, _)| position % writers == writer).map(|(_, shard)| shard).collect()
     }
 
     /// The shards in ascending order.
@@ -117,6 +147,21 @@ mod tests {
         shards.into_iter().for_each(|shard| set.remove(shard));
         assert_eq!(set, ShardSet::NONE);
         assert!(ShardSet::ALL.iter().eq(ShardId::all()) && ShardSet::ALL.len() == SHARDS);
+    }
+
+    #[test]
+    fn the_shards_of_all_partitions_and_those_of_all_writers_are_each_shard_once() {
+        for partitions in [1, 2, 32, 256] {
+            let sets: Vec<_> = (0..partitions).map(|partition| ShardSet::of_partition(partition, partitions)).collect();
+            let shards: ShardSet = sets.iter().flat_map(ShardSet::iter).collect();
+            assert_eq!((shards, sets.iter().map(ShardSet::len).sum::<usize>()), (ShardSet::ALL, SHARDS));
+            let of_writers = (0..3).map(|writer| sets[0].of_writer(writer, 3));
+            assert_eq!(of_writers.clone().flat_map(|shards| shards.iter()).collect::<ShardSet>(), sets[0]);
+            assert_eq!(of_writers.map(|shards| shards.len()).sum::<usize>(), SHARDS / partitions);
+            assert_eq!(sets[0].complement().len(), SHARDS - SHARDS / partitions);
+        }
+        assert!(ShardSet::ALL.of_writer(1, 3).iter().all(|shard| shard.index() % 3 == 1));
+        assert_eq!(ShardSet::of_partition(1, 2).position(ShardId(5)), 2);
     }
 
     /// The values that Kafka's own UtilsTest publishes.

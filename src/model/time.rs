@@ -12,6 +12,7 @@ pub struct TsMs(pub u64);
 
 /// Why a number or a text is no log time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum TsError {
     #[error("is not between 10^11 and 10^14, so it is not in milliseconds since 1970")]
     NotMilliseconds,
@@ -46,10 +47,12 @@ impl TsMs {
         text.parse().map_or(Err(TsError::NotMilliseconds), |ms: i64| Self::from_millis(ms.into()))
     }
 
+    /// Later by `ms`; at most the last instant.
     pub fn saturating_add(self, ms: u64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
+    /// Earlier by `ms`; 1970 at the earliest.
     pub fn saturating_sub(self, ms: u64) -> Self {
         Self(self.0.saturating_sub(ms))
     }
@@ -93,6 +96,7 @@ impl Unit {
 
 /// Why a text is no span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum SpanError {
     #[error("is not one positive integer followed by one of ms, s, m, h, d (such as 90s or 5d)")]
     Form,
@@ -104,26 +108,32 @@ impl Span {
     /// The longest span: a hundred years, so that no sum with a log time overflows.
     pub const MAX_MS: u64 = 36_500 * 86_400_000;
 
+    /// So many days of 24 hours.
     pub const fn days(count: u64) -> Self {
         Self { count, unit: Unit::D }
     }
 
+    /// So many hours.
     pub const fn hours(count: u64) -> Self {
         Self { count, unit: Unit::H }
     }
 
+    /// So many seconds.
     pub const fn seconds(count: u64) -> Self {
         Self { count, unit: Unit::S }
     }
 
+    /// So many milliseconds.
     pub const fn millis(count: u64) -> Self {
         Self { count, unit: Unit::Ms }
     }
 
+    /// Its length in milliseconds.
     pub fn as_millis(&self) -> u64 {
         self.count.saturating_mul(self.unit.row().2)
     }
 
+    /// Its length as a standard duration.
     pub fn as_duration(&self) -> std::time::Duration {
         std::time::Duration::from_millis(self.as_millis())
     }

@@ -12,11 +12,14 @@ use std::sync::Arc;
 /// A run of instants, `start <= t < end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Period {
+    /// The first instant.
     pub start: TsMs,
+    /// The instant after the last.
     pub end: TsMs,
 }
 
 impl Period {
+    /// Whether an instant lies in it.
     pub fn holds(&self, t: TsMs) -> bool {
         self.start <= t && t < self.end
     }
@@ -26,8 +29,11 @@ impl Period {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CalendarUnit {
+    /// From midnight to midnight.
     Day,
+    /// From Monday to Sunday.
     Week,
+    /// From the first to the last of a month.
     Month,
 }
 
@@ -40,6 +46,7 @@ pub struct Zone {
 
 /// Why a window is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum WindowError {
     #[error("time zone {0:?} is not in the IANA database")]
     UnknownZone(String),
@@ -64,15 +71,18 @@ impl WindowError {
 }
 
 impl Zone {
+    /// Finds a zone by its IANA name.
     pub fn new(name: &str) -> Result<Self, WindowError> {
         let tz = jiff::tz::db().get(name).map_err(|_| WindowError::UnknownZone(name.to_owned()))?;
         Ok(Self { name: name.into(), tz })
     }
 
+    /// The IANA name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
+    /// The rules of the zone.
     pub fn tz(&self) -> &TimeZone {
         &self.tz
     }
@@ -99,10 +109,12 @@ pub struct Calendar {
 }
 
 impl Calendar {
+    /// The unit.
     pub fn unit(&self) -> CalendarUnit {
         self.unit
     }
 
+    /// The zone in which days begin.
     pub fn zone(&self) -> &Zone {
         &self.zone
     }
@@ -211,6 +223,7 @@ pub enum Window {
 }
 
 impl Window {
+    /// The calendar window of a unit in a zone.
     pub fn calendar(unit: CalendarUnit, zone: Zone) -> Self {
         Self::Calendar(Arc::new(Calendar { unit, zone, last: ArcSwapOption::empty() }))
     }

@@ -27,6 +27,7 @@ pub struct Counting {
 
 /// Why one event was not counted.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum CountError {
     #[error(transparent)]
     Rejected(#[from] Reject),
@@ -36,6 +37,7 @@ pub enum CountError {
 
 /// Why a batch was not parsed.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum BatchError {
     #[error(transparent)]
     Body(#[from] BodyError),
@@ -64,11 +66,14 @@ pub struct SingleEvent<'a> {
 pub struct CountedEvent<'a> {
     /// `counted`, `duplicate`, `late`, `erased` or `ignored`.
     pub result: &'static str,
+    /// The user of the event.
     pub user: UserId<'a>,
+    /// Its ad and keys.
     pub candidate: Candidate<'a>,
 }
 
 impl SingleEvent<'_> {
+    /// The same, independent of the text it was read from.
     pub fn into_owned(self) -> SingleEvent<'static> {
         let (user, candidate) = (self.user.into_owned(), self.candidate.into_owned());
         SingleEvent { builder: self.builder, user, candidate }

@@ -15,6 +15,7 @@ pub struct Decisions {
 
 /// Why nothing was reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum ReserveError {
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -2,6 +2,7 @@
 
 use crate::shard::Router;
 use crate::store::Store;
+use crate::telemetry::unit_labels;
 use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
 
 /// RocksDB's own main figures, by table where it has them so.
@@ -59,24 +60,28 @@ pub fn describe() {
 
 /// Reads the metrics of the store and the mailboxes.
 pub(super) fn refresh(store: &Store, router: &Router) {
+    let unit = store.unit();
+    let none = || unit_labels(unit, &[]);
     for (property, name, _) in TABLE_FIGURES {
         for (table, value) in store.table_figures(property) {
-            gauge!(name, "table" => table).set(value as f64);
+            gauge!(name, unit_labels(unit, &[("table", table.to_owned())])).set(value as f64);
         }
     }
     for (property, name, _) in DATABASE_FIGURES {
         if let Some(value) = store.figure(property) {
-            gauge!(name).set(value as f64);
+            gauge!(name, none()).set(value as f64);
         }
     }
     gauge!("freqcap_rocksdb_block_cache_bytes").set(store.cache_bytes() as f64);
     let overlay = store.overlay_figures();
-    gauge!("freqcap_overlay_bytes", "rows" => "active").set(overlay.active_bytes as f64);
-    gauge!("freqcap_overlay_bytes", "rows" => "frozen").set(overlay.frozen_bytes as f64);
-    gauge!("freqcap_known_logs_filter_bytes").set(overlay.filter_bytes as f64);
-    gauge!("freqcap_logs_reclaimed").set(store.compaction_filter().reclaimed() as f64);
-    gauge!("freqcap_store_poisoned").set(f64::from(u8::from(store.is_poisoned())));
+    gauge!("freqcap_overlay_bytes", unit_labels(unit, &[("rows", "active".to_owned())]))
+        .set(overlay.active_bytes as f64);
+    gauge!("freqcap_overlay_bytes", unit_labels(unit, &[("rows", "frozen".to_owned())]))
+        .set(overlay.frozen_bytes as f64);
+    gauge!("freqcap_known_logs_filter_bytes", none()).set(overlay.filter_bytes as f64);
+    gauge!("freqcap_logs_reclaimed", none()).set(store.compaction_filter().reclaimed() as f64);
+    gauge!("freqcap_store_poisoned", none()).set(f64::from(u8::from(store.is_poisoned())));
     for (writer, depth) in router.mailbox_depths().enumerate() {
-        gauge!("freqcap_mailbox_events", "writer" => writer.to_string()).set(depth as f64);
+        gauge!("freqcap_mailbox_events", unit_labels(unit, &[("writer", writer.to_string())])).set(depth as f64);
     }
 }

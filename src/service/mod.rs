@@ -9,6 +9,7 @@ mod readiness;
 mod rules;
 mod snapshots;
 mod status_board;
+mod supervisor;
 mod users;
 
 pub use counting::{Batch, BatchError, CountError, CountedEvent, Counting, SingleEvent, TOO_MANY_KINDS_DETAIL};
@@ -20,44 +21,53 @@ pub use readiness::{BackFill, Readiness};
 pub use rules::{ChangeError, Rules};
 pub use snapshots::{Snapshots, SnapshotsError};
 pub use status_board::StatusBoard;
+pub use supervisor::{Failure, Supervisor, Why};
 pub use users::Users;
 
 use crate::input::EventReader;
-use crate::shard::Shards;
-use crate::store::Store;
-use std::sync::Arc;
+use crate::shard::UnitHandle;
 
 /// All use cases of a process.
 pub struct Services {
+    /// Events.
     pub counting: Counting,
+    /// Checks and reservations.
     pub decisions: Decisions,
+    /// What is held of users.
     pub users: Users,
+    /// Rules.
     pub rules: Rules,
+    /// Health, readiness, status.
     pub operation: Operation,
+    /// Snapshots.
     pub snapshots: Snapshots,
 }
 
-/// What the use cases need besides the shards.
+/// What the use cases need besides the unit.
 pub struct ServiceParts {
-    pub store: Arc<Store>,
+    /// Parses events.
     pub events: EventReader,
     /// Maximum events of a batch.
     pub max_batch: usize,
+    /// Whether the process takes requests.
     pub readiness: Readiness,
+    /// What the parts of the service say of themselves.
     pub status: StatusBoard,
+    /// The snapshots, if any are taken.
     pub snapshots: Snapshots,
 }
 
 impl Services {
-    pub fn new(shards: &Shards, parts: ServiceParts) -> Self {
-        let ServiceParts { store, events, max_batch, readiness, status, snapshots } = parts;
-        let (router, reader) = (shards.router(), shards.reader());
+    /// The use cases over a unit.
+    pub fn new(unit: &UnitHandle, parts: ServiceParts) -> Self {
+        let ServiceParts { events, max_batch, readiness, status, snapshots } = parts;
+        let UnitHandle { router, reader, rulebook, store } = unit;
         Self {
             counting: Counting::new(router.clone(), events, max_batch),
             decisions: Decisions::new(router.clone(), reader.clone()),
             users: Users::new(router.clone(), reader.clone()),
-            rules: Rules::new(shards.rulebook().clone(), router.clone()),
-            operation: Operation::new(router.clone(), reader.clone(), store, readiness, status),
+            rules: Rules::new(rulebook.clone(), router.clone()),
+            operation: Operation::new(router.clone(), reader.clone(), store.clone(), readiness, status),
             snapshots,
         }
     }

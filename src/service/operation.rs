@@ -22,6 +22,7 @@ pub struct Operation {
 
 /// Why only a restart helps.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum Unhealthy {
     #[error("an earlier write failed: this process must be restarted")]
     WriteFailed,
@@ -45,9 +46,11 @@ impl Unhealthy {
 /// Why requests should go elsewhere.
 #[derive(Debug, Clone, Copy)]
 pub enum NotReady {
+    /// The process is stopping.
     Stopping,
     /// What this process has is not what is counted by now.
     Superseded,
+    /// Events from before the start are not counted yet.
     CatchingUp(BackFill),
 }
 

@@ -16,6 +16,7 @@ pub struct Rules {
 
 /// Why a rule was not changed.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum ChangeError {
     #[error(transparent)]
     Rulebook(#[from] RulebookError),
@@ -28,14 +29,17 @@ impl Rules {
         Self { rulebook, router, changing: Arc::default() }
     }
 
+    /// All rules, by id.
     pub fn list(&self) -> Vec<RuleView> {
         self.rulebook.list()
     }
 
+    /// How many rules there are.
     pub fn count(&self) -> usize {
         self.rulebook.count()
     }
 
+    /// A rule by its id.
     pub fn get(&self, id: &str) -> Result<RuleView, RulebookError> {
         self.rulebook.get(id)
     }
@@ -50,6 +54,7 @@ impl Rules {
         self.change(move |rules| rules.rulebook.put(rule, &expect, &rules.router)).await
     }
 
+    /// Removes a rule. Its caps are judged anew.
     pub async fn delete(&self, id: String, expect: Precondition) -> Result<(), ChangeError> {
         self.change(move |rules| rules.rulebook.delete(&id, &expect, &rules.router).map(drop)).await
     }

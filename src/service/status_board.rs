@@ -22,6 +22,7 @@ impl StatusBoard {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Asks every part.
     pub fn tell(&self) -> Map<String, Value> {
         // Asked outside of the lock: who is asked may want to add something.
         let parts: Vec<_> = self.parts().iter().map(|(name, part)| (*name, part.clone())).collect();

@@ -1,9 +1,10 @@
-//! Keeps the last believed time of day over restarts, and brings caps in line once a clock that was wrong is right again.
+//! Stores the last believed time of day, and has caps judged again once a wrong clock is right again.
 
 use super::options::Options;
 use crate::clock::{Clock, ClockState};
 use crate::model::TsMs;
 use crate::store::{Store, StoreError};
+use crate::telemetry::unit_labels;
 use metrics::{Counter, Gauge};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// How often the believed time is stored.
 const STORE_INTERVAL: Duration = Duration::from_secs(10);
-/// Made by `freqcap clock accept` in the data directory: the service that finds it believes its clock.
+/// The file that `freqcap clock accept` writes in the data directory. The service that finds it believes its clock.
 const ACCEPT_FILE: &str = "clock.accept";
 
 /// Asks the service of a data directory, or the next one there, to believe its clock.
@@ -19,7 +20,7 @@ pub fn ask_to_accept_clock(data_dir: &Path) -> std::io::Result<()> {
     std::fs::File::create(data_dir.join(ACCEPT_FILE))?.sync_all()
 }
 
-/// Whether a service is yet to hear of [`ask_to_accept_clock`].
+/// Whether no service has handled [`ask_to_accept_clock`] yet.
 pub fn is_asked_to_accept_clock(data_dir: &Path) -> bool {
     data_dir.join(ACCEPT_FILE).exists()
 }
@@ -30,9 +31,9 @@ pub(super) struct ClockWatch {
     steps: Counter,
     believed: Gauge,
     stored: Option<Instant>,
-    /// As it was at the last look.
+    /// Whether the clock was believed when it was last checked.
     before: ClockState,
-    /// Whether caps must be judged anew once the time of day is believed.
+    /// Whether caps must be judged again once the time of day is believed.
     doubted: bool,
 }
 
@@ -50,7 +51,7 @@ impl ClockWatch {
             store: store.clone(),
             clock: clock.clone(),
             steps: metrics::counter!("freqcap_clock_steps_total"),
-            believed: metrics::gauge!("freqcap_clock_believed"),
+            believed: metrics::gauge!("freqcap_clock_believed", unit_labels(store.unit(), &[])),
             stored: None,
             before: clock.state(),
             doubted: store.meta().is_clock_doubted()?,
@@ -65,7 +66,7 @@ impl ClockWatch {
         Ok(watch)
     }
 
-    /// Whether somebody asked to believe the clock, who then is heard.
+    /// Whether an operator asked to believe the clock. The request is removed.
     fn is_accepted(&self) -> bool {
         self.store.dir().is_some_and(|dir| std::fs::remove_file(dir.join(ACCEPT_FILE)).is_ok())
     }
@@ -88,7 +89,7 @@ impl ClockWatch {
         self.store.meta().put_clock_doubted(true)
     }
 
-    /// Looks at the clock; `judge_anew` has every cap judged anew, over restarts. Blocks on disk.
+    /// Checks the clock. `judge_anew` has every cap judged again, also after a restart. Blocks on disk.
     pub(super) fn look(&mut self, judge_anew: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
         if self.is_accepted() {
             self.accept();

@@ -1,5 +1,5 @@
-//! What a writer can be asked to do. Each command is a struct that knows its weight, the rows it touches, how it runs
-//! and who waits for its answer.
+//! The commands of a writer. Each is a struct that knows its weight, the rows it touches, how it runs and where its
+//! answer goes.
 
 use super::refusal::Refusal;
 use super::tally::Tally;
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 /// Where an answer is awaited.
 pub(super) type Awaited<T> = oneshot::Receiver<Result<T, Refusal>>;
 
-/// Who waits for a command, and what it is told once the command is durable.
+/// The receiver of a command's answer, and the answer, which is sent once the command is durable.
 pub(super) struct Reply<T> {
     sender: oneshot::Sender<Result<T, Refusal>>,
     output: Cell<Option<Result<T, Refusal>>>,
@@ -33,12 +33,12 @@ impl<T> Reply<T> {
         self.output.set(Some(Ok(output)));
     }
 
-    /// The command itself is refused; the rest of its turn goes on.
+    /// Refuses this command. The rest of its turn goes on.
     pub(super) fn set_refused(&self, refusal: Refusal) {
         self.output.set(Some(Err(refusal)));
     }
 
-    /// Looks at an output that was set.
+    /// Reads an output that was set.
     pub(super) fn read<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
         let output = self.output.take();
         let result = output.as_ref().and_then(|output| output.as_ref().ok()).map(look);
@@ -55,7 +55,7 @@ impl<T> Reply<T> {
         self.output.set(output);
     }
 
-    /// Who asked may be gone: what was done is done all the same.
+    /// The receiver may be gone. What was done stays done.
     pub(super) fn send(self) {
         if let Some(output) = self.output.into_inner() {
             let _ = self.sender.send(output);
@@ -67,10 +67,10 @@ impl<T> Reply<T> {
     }
 }
 
-/// The calls of a turn that are known, by their rows in `reservations`.
+/// The known calls of a turn, by their rows in `reservations`.
 pub(super) type Calls = HashMap<Vec<u8>, ReservationRow>;
 
-/// What a turn goes by.
+/// The inputs of a turn.
 #[derive(Clone, Copy)]
 pub(super) struct TurnContext<'b> {
     pub store: &'b Store,
@@ -81,7 +81,7 @@ pub(super) struct TurnContext<'b> {
     pub duplicate_age: &'b Histogram,
 }
 
-/// What commands of one turn share while they run.
+/// The state that commands of one turn share.
 pub(super) struct TurnState<'t, 'b, 's> {
     pub context: TurnContext<'b>,
     pub set: &'t mut WorkingSet<'b>,
@@ -90,31 +90,31 @@ pub(super) struct TurnState<'t, 'b, 's> {
     pub commit: &'t mut Commit<'s>,
 }
 
-/// One thing to do for one user or, for a batch of events, for several.
+/// One command for one user or, as a batch of events, for several.
 pub(super) trait Command {
     type Output;
 
     fn into_reply(self) -> Reply<Self::Output>;
 
-    /// Frees what it no longer needs once its turn has run; the reply may wait for the disk.
+    /// Frees what is not needed after its turn has run, while the reply waits for the disk.
     fn drop_input(&mut self) {}
 
-    /// Events that it counts for in a mailbox and in a turn.
+    /// Its weight in events, in a mailbox and in a turn.
     fn weight(&self) -> usize {
         1
     }
 
-    /// Rows that it reads, at least.
+    /// The minimum number of rows that it reads.
     fn row_count(&self) -> usize {
         1
     }
 
-    /// Approximate bytes that it holds while it waits.
+    /// Approximate bytes that it takes while it waits.
     fn bytes(&self) -> usize {
         0
     }
 
-    /// Its row in `reservations`, where it has one.
+    /// Its row in `reservations`, if it has one.
     fn call_row(&self) -> Option<&[u8]> {
         None
     }
@@ -128,7 +128,7 @@ pub(super) trait Command {
     /// Runs the engine; `slots` are those that [`Command::gather`] added. Sets the reply.
     fn run(&self, slots: &[u32], state: &mut TurnState<'_, '_, '_>);
 
-    /// How many events became what, once it has run.
+    /// How many events had which result, once it has run.
     fn tally(&self) -> Option<Tally> {
         None
     }

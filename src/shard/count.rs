@@ -11,25 +11,25 @@ use crate::model::TsMs;
 use hashbrown::HashSet;
 use std::sync::Arc;
 
-/// The code of an event that is rejected for its kind: one of its logs has as many as a log may.
+/// The code of an event that is rejected for its kind: one of its logs has the maximum number of kinds.
 pub const TOO_MANY_KINDS: &str = "too_many_kinds";
 
-/// What a writer made of a batch.
+/// The result of a batch.
 #[derive(Debug, Default)]
 pub(super) struct BatchOutcome {
     pub counted: usize,
     pub duplicate: usize,
     pub late: usize,
     pub erased: usize,
-    /// The indices of those that were rejected for their kind.
+    /// The indices of events that were rejected for their kind.
     pub too_many_kinds: Vec<u32>,
     /// Row keys that went from not capped to capped, and until when.
     pub capped: Vec<(Box<[u8]>, TsMs)>,
-    /// The numbers of the events that were refused, for something of their users cannot be read.
+    /// The numbers of events that were refused, since a row of their user cannot be read.
     pub unreadable: Vec<u32>,
 }
 
-/// A number of an event that was pulled and not counted, and the code that says why.
+/// The number of a record's event that was not counted, and the code that says why.
 pub(super) type LeftOut = (u32, &'static str);
 
 impl BatchOutcome {
@@ -38,7 +38,7 @@ impl BatchOutcome {
         Tally { counted, duplicate, late, erased, too_many_kinds: too_many_kinds.len() }
     }
 
-    /// What was not counted and never will be.
+    /// The events that were not counted and never will be.
     pub(super) fn left_out(&self) -> impl Iterator<Item = LeftOut> {
         let kinds = self.too_many_kinds.iter().map(|&number| (number, TOO_MANY_KINDS));
         kinds.chain(self.unreadable.iter().map(|&number| (number, ROW_UNREADABLE)))
@@ -51,9 +51,9 @@ pub(super) struct CountEvents {
     pub reply: Reply<BatchOutcome>,
 }
 
-/// Counts the events of a chunk of a Kafka partition, and notes how far the partition is taken.
+/// Counts the events of a chunk of a Kafka partition, and records how far the partition is taken.
 pub(super) struct CountKafkaEvents {
-    /// Shared, for whoever sent it sends it again where it is refused.
+    /// Shared with the sender, which sends it again if it is refused.
     pub batch: Arc<KafkaBatch>,
     pub reply: Reply<BatchOutcome>,
 }
@@ -169,8 +169,7 @@ fn count_batch(context: TurnContext<'_>, batch: &EventBatch, slots: &[u32], set:
     outcome
 }
 
-/// Row keys and ends of the caps as they stand after the turn: a later event may have extended one, or a release have
-/// ended it.
+/// Row keys and ends of caps after the turn: a later event may have extended one, or a release ended it.
 fn caps_of(mut newly_capped: Vec<u32>, set: &WorkingSet<'_>) -> Vec<(Box<[u8]>, TsMs)> {
     newly_capped.sort_unstable();
     newly_capped.dedup();

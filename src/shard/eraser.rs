@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::store::Store;
+use crate::telemetry::unit_labels;
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use metrics::{Gauge, Histogram};
 use std::sync::Arc;
@@ -18,12 +19,13 @@ pub(super) struct Eraser {
 
 impl Eraser {
     pub(super) fn new(store: Arc<Store>, clock: Clock, within: Duration) -> Self {
+        let labels = unit_labels(store.unit(), &[]);
         Self {
             store,
             clock,
             within,
-            pending: metrics::gauge!("freqcap_erasures_pending_shards"),
-            age_seconds: metrics::gauge!("freqcap_erasures_pending_seconds"),
+            pending: metrics::gauge!("freqcap_erasures_pending_shards", labels.clone()),
+            age_seconds: metrics::gauge!("freqcap_erasures_pending_seconds", labels),
             round_seconds: metrics::histogram!("freqcap_erasure_round_seconds"),
         }
     }

@@ -1,20 +1,20 @@
-//! Events on their way to a writer: packed into one piece of memory, with the row keys they touch.
+//! Events on their way to a writer, packed in one buffer with the row keys that they touch.
 
 use crate::clock::Clock;
 use crate::engine::{Policy, TsInFuture, admit};
-use crate::model::{Entry, Event, Kind, ShardId, TsMs};
+use crate::model::{Entry, Event, Kind, SHARDS, ShardId, ShardSet, TsMs};
 use crate::store::RowKeys;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// One event of a block.
+/// One event of a batch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BatchEvent {
     pub entry: Entry,
     pub kind: Kind,
-    /// Which event it is to who sent it.
+    /// The event's index for its sender.
     pub index: u32,
-    /// Where its row keys stand in [`EventBatch::keys`]; the first is its ad's.
+    /// The range of its row keys in [`EventBatch::keys`]. The first is its ad's.
     keys: (u32, u32),
 }
 
@@ -26,15 +26,17 @@ pub struct EventBatch {
 }
 
 impl EventBatch {
+    /// How many events it has.
     pub fn len(&self) -> usize {
         self.events.len()
     }
 
+    /// Whether it has no events.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// Bytes that it holds.
+    /// Bytes that it takes.
     pub(super) fn bytes(&self) -> usize {
         self.keys.bytes() + self.events.capacity() * size_of::<BatchEvent>()
     }
@@ -53,36 +55,39 @@ impl EventBatch {
     }
 }
 
-/// Sorts events into a block a writer.
+/// Sorts events into a batch for each writer.
 #[derive(Debug)]
 pub struct EventBatchBuilder {
     batches: Vec<EventBatch>,
     policy: Arc<Policy>,
-    /// The time of receipt, for events without one; and the latest that it may be.
+    /// The time of receipt, for events without a time; and the latest time allowed.
     now: TsMs,
     latest: TsMs,
     clock_believed: bool,
     without_time: usize,
-    /// Events of users that mean nobody: they are for no writer.
+    /// Events of users that mean nobody, which go to no writer.
     ignored: usize,
+    /// Events of users of another unit.
+    elsewhere: usize,
+    writers: WriterMap,
 }
 
 impl EventBatchBuilder {
-    pub(super) fn new(writers: usize, policy: Arc<Policy>, clock: &Clock) -> Self {
-        let batches = std::iter::repeat_with(EventBatch::default).take(writers).collect();
+    pub(super) fn new(writers: WriterMap, policy: Arc<Policy>, clock: &Clock) -> Self {
+        let batches = std::iter::repeat_with(EventBatch::default).take(writers.writers()).collect();
         let (now, clock_believed) = (clock.now(), clock.is_believed());
-        // One look at the clock where that is all it takes.
+        // Reads the clock once.
         let latest = if clock_believed { now } else { clock.latest() };
-        Self { batches, policy, now, latest, clock_believed, without_time: 0, ignored: 0 }
+        Self { batches, policy, now, latest, clock_believed, without_time: 0, ignored: 0, elsewhere: 0, writers }
     }
 
-    /// Whether an event's time is not too far ahead.
+    /// Checks that an event's time is not too far ahead.
     pub fn admits(&self, event: &Event<'_>) -> Result<(), TsInFuture> {
         admit(&self.policy, event.ts, self.now, self.latest).map(drop)
     }
 
-    /// Adds an event, unless its time is too far ahead; `index` is what it is known by where it is rejected later. One
-    /// without a time is set aside where the clock is not believed: see [`EventBatchBuilder::without_time`].
+    /// Adds an event, unless its time is too far ahead. `index` identifies it if it is rejected later. An event without
+    /// a time is left out while the clock is not believed: see [`EventBatchBuilder::without_time`].
     pub fn push(&mut self, index: usize, event: &Event<'_>) -> Result<(), TsInFuture> {
         let ts = admit(&self.policy, event.ts, self.now, self.latest)?;
         let user = event.user.as_str();
@@ -95,7 +100,10 @@ impl EventBatchBuilder {
             return Ok(());
         }
         let shard = ShardId::of_user(user.as_bytes());
-        let writer = writer_of(shard, self.batches.len());
+        let Some(writer) = self.writers.writer_of(shard) else {
+            self.elsewhere += 1;
+            return Ok(());
+        };
         let batch = &mut self.batches[writer];
         let first = batch.keys.len() as u32;
         batch.keys.push_da_in(shard, user, event.da.as_str());
@@ -108,42 +116,77 @@ impl EventBatchBuilder {
         Ok(())
     }
 
-    /// Bytes that it holds. They may be many times those of what the events were read from: each key has its user.
+    /// Bytes that it takes. This may be many times the input: each row key repeats the user.
     pub fn bytes(&self) -> usize {
         self.batches.iter().map(EventBatch::bytes).sum()
     }
 
-    /// Events of users that mean nobody, which are acknowledged and kept nowhere.
+    /// Events of users that mean nobody, which are acknowledged and stored nowhere.
     pub fn ignored(&self) -> usize {
         self.ignored
     }
 
-    /// Events that were pushed and are for the writers, whether or not they are taken.
+    /// Events for the writers, taken or not.
     pub fn len(&self) -> usize {
-        self.without_time + self.batches.iter().map(EventBatch::len).sum::<usize>()
+        self.not_sent() + self.batches.iter().map(EventBatch::len).sum::<usize>()
     }
 
+    /// Whether no event was added.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Events that nobody can say the time of: they have none, and the clock is not believed. They are not taken.
+    /// Events without a time while the clock is not believed. They are not taken.
     pub(super) fn without_time(&self) -> usize {
         self.without_time
     }
 
-    /// The blocks with the writers they are for; empty ones are left out.
+    /// Events of users of another unit. They are not taken.
+    pub(super) fn elsewhere(&self) -> usize {
+        self.elsewhere
+    }
+
+    /// Events that no writer is sent.
+    pub(super) fn not_sent(&self) -> usize {
+        self.without_time + self.elsewhere
+    }
+
+    /// The batches with their writers, without empty ones.
     pub(super) fn into_batches(self) -> impl Iterator<Item = (usize, EventBatch)> {
         self.batches.into_iter().enumerate().filter(|(_, batch)| !batch.is_empty())
     }
 }
 
-/// Which of `writers` owns a shard.
-pub(super) fn writer_of(shard: ShardId, writers: usize) -> usize {
-    shard.index() % writers
+/// Which writer has which of a unit's shards. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct WriterMap(Arc<Writers>);
+
+#[derive(Debug)]
+struct Writers {
+    count: usize,
+    /// By shard, the number of its writer.
+    by_shard: [Option<u8>; SHARDS],
 }
 
-/// Which of `writers` owns a user.
-pub(super) fn writer_of_user(user: &str, writers: usize) -> usize {
-    writer_of(ShardId::of_user(user.as_bytes()), writers)
+impl WriterMap {
+    /// Of at most 256 writers.
+    pub(super) fn new(shards: ShardSet, writers: usize) -> Self {
+        let mut by_shard = [None; SHARDS];
+        for writer in 0..writers {
+            for shard in shards.of_writer(writer, writers).iter() {
+                by_shard[shard.index()] = Some(writer as u8);
+            }
+        }
+        Self(Arc::new(Writers { count: writers, by_shard }))
+    }
+
+    /// How many writers there are.
+    pub(super) fn writers(&self) -> usize {
+        self.0.count
+    }
+
+    /// The writer of a shard; `None` where another unit has it.
+    pub(super) fn writer_of(&self, shard: ShardId) -> Option<usize> {
+        self.0.by_shard[shard.index()].map(usize::from)
+    }
 }

@@ -1,5 +1,5 @@
-//! Makes writes durable and answers for them: one fsync serves every turn that was written before it began, while the
-//! writers prepare the next.
+//! Group commit: one fsync makes every turn durable that was written before it began, while the writers prepare the
+//! next. Then the turns are answered.
 
 use super::metrics::ShardMetrics;
 use super::refusal::Refusal;
@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// A turn that is written: its answers wait for the disk.
+/// A turn that is written and whose answers wait for the fsync.
 pub(super) struct Written {
     pub tasks: Vec<Task>,
     pub changes: Vec<(ShardId, u64)>,
@@ -28,17 +28,17 @@ impl Written {
     }
 }
 
-/// Where a writer leaves what it has written.
+/// Where a writer hands over written turns.
 #[derive(Clone)]
 pub(super) enum Acknowledger {
-    /// At once: the process may end, the machine not.
+    /// Acknowledges at once: survives the end of the process only.
     Direct(Arc<Store>),
-    /// Through the thread that syncs.
+    /// Hands over to the thread that syncs.
     Synced(Sender<Written>),
 }
 
 impl Acknowledger {
-    /// As the store's durability wants it; the receiver, where there is one, is for [`run`].
+    /// By the store's durability. The receiver, if there is one, is for [`run`].
     pub(super) fn new(store: &Arc<Store>, turns: usize) -> (Self, Option<Receiver<Written>>) {
         if store.durability() == Durability::Wal {
             return (Self::Direct(store.clone()), None);
@@ -59,7 +59,7 @@ impl Acknowledger {
     }
 }
 
-/// Syncs and answers until every writer is gone.
+/// Syncs and answers until all writers are gone.
 pub(super) fn run(store: &Store, written: &Receiver<Written>, metrics: &ShardMetrics, watch: &SyncWatch) {
     while let Ok(first) = written.recv() {
         let turns: Vec<_> = std::iter::once(first).chain(written.try_iter()).collect();

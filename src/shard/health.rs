@@ -1,4 +1,4 @@
-//! What stands in the way of events, shared by who finds out and who must know.
+//! What refuses events, shared by the threads that find it and those that must know.
 
 use super::refusal::Refusal;
 use super::sync_watch::SyncWatch;
@@ -16,7 +16,7 @@ pub struct Health {
     sync: Arc<SyncWatch>,
 }
 
-/// A disk that has not answered a sync for so long is not going to.
+/// A sync that takes this long will not return.
 const SYNC_HANGS_AFTER: Duration = Duration::from_secs(5);
 
 impl Health {
@@ -45,7 +45,7 @@ impl Health {
         }
     }
 
-    /// For how long a turn has waited for its sync, where that is too long: the disk hangs.
+    /// How long a turn has waited for its sync, if that is too long: the disk hangs.
     pub fn hanging_sync(&self) -> Option<Duration> {
         self.sync.waits().filter(|waits| *waits > SYNC_HANGS_AFTER)
     }
@@ -54,7 +54,7 @@ impl Health {
         self.sync.clone()
     }
 
-    /// How often something could not be read since the start. Its users are refused, others are served.
+    /// Failed reads since the start. Their users are refused, others are served.
     pub fn unreadable_rows(&self) -> u64 {
         self.store.unreadable_rows()
     }
@@ -73,7 +73,7 @@ impl Health {
         self.superseded.load(Ordering::Acquire)
     }
 
-    /// What refuses events now, if anything.
+    /// What refuses events now, if anything does.
     pub fn refusal(&self) -> Option<Refusal> {
         if self.store.is_poisoned() {
             Some(Refusal::Poisoned)

@@ -1,5 +1,5 @@
-//! The way into a writer: bounded by events, not by messages, for a message may hold one or ten thousand; and by the bytes
-//! of all that the writers have together, waiting or in a turn.
+//! The mailbox of a writer. It is bounded by events, since a message may have one or ten thousand, and by the bytes of
+//! all writers together, waiting or in a turn.
 
 use super::command::{Awaited, Reply};
 use super::refusal::Refusal;
@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The sending side, one a writer.
+/// The sending side, one for each writer.
 #[derive(Clone)]
 pub(super) struct Mailbox {
     sender: Sender<Task>,
@@ -17,15 +17,15 @@ pub(super) struct Mailbox {
     bytes: Arc<TaskBytes>,
 }
 
-/// The bytes of the tasks of all writers, from when they are sent until their turn has ended. There is one for all: a share of
-/// it for each would be less than a large batch. Whatever the number of events: keys and ids can be long.
+/// The bytes of the tasks of all writers, from sending until their turn has ended. One limit for all: a share for each
+/// writer would be less than a large batch. Bytes, not events, since keys and ids can be long.
 #[derive(Debug)]
 pub(super) struct TaskBytes {
     held: AtomicUsize,
     limit: usize,
 }
 
-/// The writer's side.
+/// The receiving side.
 pub(super) struct Inbox {
     pub receiver: Receiver<Task>,
     queued: Arc<AtomicUsize>,
@@ -42,13 +42,13 @@ pub(super) fn mailbox(limit: usize, bytes: &Arc<TaskBytes>) -> (Mailbox, Inbox) 
     )
 }
 
-/// Adds to what is held. What is larger than the limit goes in alone, and what is nothing always does: it takes no room.
+/// Adds to a counter within its limit. More than the limit is admitted alone, and zero always.
 fn add(held: &AtomicUsize, more: usize, limit: usize) -> Result<(), Refusal> {
-    let sum = |held: usize| {
+    let added = held.fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| {
         let sum = held.saturating_add(more);
         (more == 0 || held == 0 || sum <= limit).then_some(sum)
-    };
-    held.fetch_update(Ordering::AcqRel, Ordering::Acquire, sum).map(drop).map_err(|_| Refusal::Busy)
+    });
+    added.map(drop).map_err(|_| Refusal::Busy)
 }
 
 impl TaskBytes {
@@ -71,23 +71,23 @@ impl TaskBytes {
 }
 
 impl Mailbox {
-    /// Puts a task in, or gives it up at once where there is no room; what comes of it is told by the receiver.
+    /// Puts a task in, or refuses it at once if there is no room. The receiver gets the answer.
     pub(super) fn send<T>(&self, task: impl FnOnce(Reply<T>) -> Task) -> Result<Awaited<T>, Refusal> {
         let (reply, answer) = Reply::channel();
         self.put(task(reply))?;
         Ok(answer)
     }
 
-    /// The same of a task whose bytes are taken already. They are given back if it is refused.
+    /// The same for a task whose bytes are taken already. They are given back if it is refused.
     pub(super) fn send_taken<T>(&self, task: impl FnOnce(Reply<T>) -> Task) -> Result<Awaited<T>, Refusal> {
         let (reply, answer) = Reply::channel();
         self.put_taken(task(reply))?;
         Ok(answer)
     }
 
-    /// Has the writer look around.
+    /// Wakes the writer.
     pub(super) fn wake(&self) {
-        // It takes no room, so it is refused only where the service stops.
+        // It takes no room, so it is refused only while the service stops.
         let _ = self.put(Task::Wake);
     }
 
@@ -112,12 +112,12 @@ impl Mailbox {
 }
 
 impl Inbox {
-    /// Says that a task was taken out.
+    /// Records that a task was taken out.
     pub(super) fn taken(&self, task: &Task) {
         self.queued.fetch_sub(task.weight(), Ordering::AcqRel);
     }
 
-    /// Says that the turn of tasks with so many bytes has ended, and they are gone.
+    /// Records that the turn of tasks with this many bytes has ended.
     pub(super) fn ended(&self, bytes: usize) {
         self.bytes.give_back(bytes);
     }
@@ -128,15 +128,17 @@ mod tests {
     use super::super::count::CountEvents;
     use super::super::erase::EraseUser;
     use super::super::event_batch::EventBatchBuilder;
+    use super::super::event_batch::WriterMap;
     use super::*;
     use crate::clock::Clock;
     use crate::engine::Policy;
+    use crate::model::ShardSet;
     use crate::model::{DaId, Event, Kind, RuleSet, UserId};
 
     /// A task with events of one writer, and its bytes.
     fn task(events: usize) -> (Task, usize) {
         let policy = Policy::new(RuleSet::new([]), 256, 1_000, 1_000, 0);
-        let mut builder = EventBatchBuilder::new(1, Arc::new(policy), &Clock::system());
+        let mut builder = EventBatchBuilder::new(WriterMap::new(ShardSet::ALL, 1), Arc::new(policy), &Clock::system());
         let (user, da) = (UserId::new("u").unwrap(), DaId::new("1").unwrap());
         let event = Event { user, da, ts: None, id: None, kind: Kind::IMPRESSION, keys: Default::default() };
         (0..events).for_each(|_| builder.push(0, &event).unwrap());

@@ -1,6 +1,7 @@
-//! What the shards tell about themselves. Handles are made once: looking one up by name costs more than counting.
+//! The metrics of the shards. Handles are registered once: looking one up by name costs more than counting.
 
 use crate::model::RuleId;
+use crate::telemetry::unit_labels;
 use hashbrown::HashMap;
 use metrics::{
     Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
@@ -9,10 +10,11 @@ use std::cell::RefCell;
 
 const WOULD_CAP: &str = "freqcap_would_cap_total";
 
-/// So many handles a thread keeps at most: more than there are rules at a time.
+/// Maximum handles that a thread keeps: more than there can be rules.
 const WOULD_CAP_HANDLES: usize = 16_384;
 
-/// Says that a shadow rule would have capped. One call may say so a hundred thousand times: each thread keeps its handles.
+/// Counts that a shadow rule would have capped. One call may do so a hundred thousand times, so each thread keeps its
+/// handles.
 pub(super) fn would_cap(rule: &RuleId) {
     thread_local! {
         static HANDLES: RefCell<HashMap<RuleId, Counter>> = RefCell::default();
@@ -32,7 +34,7 @@ pub(super) fn would_cap(rule: &RuleId) {
 
 const RESERVATIONS: &str = "freqcap_reservations_total";
 
-/// Says what became of candidates: `reserved`, `refused` or `released`.
+/// Counts the results of candidates: `reserved`, `refused` or `released`.
 pub(super) fn reservations(became: &'static str, count: usize) {
     counter!(RESERVATIONS, "result" => became).increment(count as u64);
 }
@@ -58,7 +60,7 @@ pub(super) struct ShardMetrics {
 }
 
 impl ShardMetrics {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(unit: Option<&str>) -> Self {
         describe();
         Self {
             counted: counter!("freqcap_events_total", "result" => "counted"),
@@ -75,13 +77,13 @@ impl ShardMetrics {
             turn_seconds: histogram!("freqcap_turn_seconds"),
             fsync_seconds: histogram!("freqcap_fsync_seconds"),
             timers_fired: counter!("freqcap_timers_fired_total"),
-            timer_lag_seconds: gauge!("freqcap_timer_lag_seconds"),
-            free_disk_bytes: gauge!("freqcap_free_disk_bytes"),
+            timer_lag_seconds: gauge!("freqcap_timer_lag_seconds", unit_labels(unit, &[])),
+            free_disk_bytes: gauge!("freqcap_free_disk_bytes", unit_labels(unit, &[])),
         }
     }
 }
 
-/// Says what the metrics of the shards and of the store are.
+/// Describes the metrics of the shards and of the store.
 pub fn describe() {
     describe_counter!("freqcap_events_total", "Events by result");
     describe_counter!("freqcap_users_erased_total", "Users erased");

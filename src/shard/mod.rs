@@ -1,6 +1,6 @@
-//! Who writes and who reads: 256 shards, owned by a few writer threads, read by anybody.
+//! Writes and reads of the 256 shards. A few writer threads own them; any thread reads.
 //!
-//! A block of events goes through [`Router::count`] to the writers of its shards, each of which takes what its mailbox
+//! A batch of events goes through [`Router::count`] to the writers of its shards. A writer takes what its mailbox
 //! holds, runs the engine over it and commits one write. Reads go straight to the store through [`Reader`] and never
 //! wait for a write.
 
@@ -33,6 +33,7 @@ mod tests;
 mod timers;
 mod tombstones;
 mod turn;
+mod unit;
 mod user_reader;
 mod working_set;
 mod writer;
@@ -52,4 +53,5 @@ pub use router::{CappedKey, Counted, Router};
 pub(crate) use rulebook::stored_rule;
 pub use rulebook::{MAX_RULES, Precondition, RuleView, Rulebook, RulebookError, Source};
 pub use service::Shards;
+pub use unit::{Resources, Unit, UnitError, UnitHandle, UnitOptions};
 pub use user_reader::{PageStart, UserCall, UserEvent, UserLog, UserPage};

@@ -38,10 +38,10 @@ impl Writers {
 
 impl Value for Writers {
     fn read(text: &str) -> Result<Self, String> {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(256);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(256);
         match text {
-            "cores" => Ok(Self(cores())),
-            "half" => Ok(Self(cores().div_ceil(2))),
+            "cores" => Ok(Self(cores)),
+            "half" => Ok(Self(cores.div_ceil(2))),
             _ => match Count::<1, 256>::read(text) {
                 Ok(count) => Ok(Self(count.get())),
                 Err(_) => Err("is neither an integer from 1 to 256 nor `cores` or `half`".to_owned()),

@@ -1,9 +1,9 @@
-//! Events that are taken from a log that can be read again, each exactly once: with the events a writer stores how far
-//! it is, in one write.
+//! Takes events from a log that can be read again, each exactly once: with the events a writer stores its position, in
+//! one write.
 //!
-//! A partition has a [`PartitionSender`] with a queue for each writer, in which batches stay in order until they are durable. A
-//! writer accepts only the batch that comes next in the queue; those that follow a failed one are refused, and sent again
-//! after it. So a writer's mark always stands for everything below it.
+//! A partition has a [`PartitionSender`] with a queue for each writer. Batches stay in it, in order, until they are
+//! durable. A writer accepts only the next batch of the queue. Batches that follow a failed one are refused, and sent
+//! again after it. So a writer's mark covers everything below it.
 
 use super::command::Awaited;
 use super::count::{BatchOutcome, CountKafkaEvents};
@@ -19,14 +19,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::oneshot::error::TryRecvError;
 
-/// Which batch of each queue a writer accepts next.
+/// By queue, the batch that a writer accepts next.
 #[derive(Default)]
 pub(super) struct SequenceGuard {
     next: HashMap<Arc<MarkKey>, u64>,
 }
 
 impl SequenceGuard {
-    /// Leaves of the tasks of a turn those that are in order, and refuses the others.
+    /// Keeps the tasks of a turn that are in order, and refuses the others.
     pub(super) fn keep(&self, tasks: Vec<Task>) -> Vec<Task> {
         if !tasks.iter().any(|task| matches!(task, Task::KafkaEvents(_))) {
             return tasks;
@@ -48,7 +48,7 @@ impl SequenceGuard {
         kept
     }
 
-    /// Says that tasks were written.
+    /// Records that tasks were written.
     pub(super) fn took(&mut self, tasks: &[Task]) {
         for task in tasks {
             if let Task::KafkaEvents(CountKafkaEvents { batch, .. }) = task {
@@ -70,9 +70,9 @@ struct WriterQueue {
     mailbox: Mailbox,
     mark: Arc<MarkKey>,
     nth: u64,
-    /// In order; what is sent comes first.
+    /// In order; those that were sent come first.
     batches: VecDeque<InFlight>,
-    /// A batch was refused: nothing is sent before every answer that is still to come is there.
+    /// A batch was refused: nothing is sent until all outstanding answers are there.
     refused: bool,
 }
 
@@ -86,18 +86,18 @@ struct InFlight {
 impl PartitionSender {
     pub(super) fn new(mailboxes: &[Mailbox], health: Health, ignored: Counter, topic: &str, partition: u32) -> Self {
         let writers = mailboxes.len() as u16;
-        let queue = |(writer, mailbox): (usize, &Mailbox)| WriterQueue {
+        let queues = mailboxes.iter().enumerate().map(|(writer, mailbox)| WriterQueue {
             mailbox: mailbox.clone(),
             mark: Arc::new(MarkKey::new(topic, partition, writers, writer as u16)),
             nth: 0,
             batches: VecDeque::new(),
             refused: false,
-        };
-        Self { queues: mailboxes.iter().enumerate().map(queue).collect(), health, ignored, events: 0 }
+        });
+        Self { queues: queues.collect(), health, ignored, events: 0 }
     }
 
-    /// Takes a chunk's events, whose records are at `offsets`, and which end before offset `next`. Says in how many parts;
-    /// each is told by [`PartitionSender::drive`].
+    /// Takes a chunk's events, whose records are at `offsets` and end before offset `next`. Returns the number of
+    /// parts; [`PartitionSender::drive`] reports each.
     pub fn put(&mut self, chunk: u64, events: EventBatchBuilder, offsets: Vec<u64>, next: u64) -> usize {
         let (mut parts, offsets) = (0, Arc::from(offsets));
         self.ignored.increment(events.ignored() as u64);
@@ -123,15 +123,15 @@ impl PartitionSender {
         self.events
     }
 
-    /// Sends what there is room for, and tells `done` the chunk of every part that became durable, with the offsets of those
-    /// of its records that were left out, each with the code that says why. Does not wait. What is refused stays, to be
-    /// sent again by a later call; the first refusal is returned.
+    /// Sends what there is room for, without waiting. Calls `done` for every part that became durable, with its chunk
+    /// and the offsets of records that were left out, each with its code. What is refused stays and is sent again by a
+    /// later call; the first refusal is returned.
     pub fn drive(&mut self, mut done: impl FnMut(u64, Vec<(u64, &'static str)>)) -> Option<Refusal> {
         let mut refusal = None;
         for queue in &mut self.queues {
             if let Some(why) = queue.answers(&mut self.events, &mut done) {
                 refusal.get_or_insert(why);
-                // Not at once again: who refuses is in trouble.
+                // Not again at once: the writer is in trouble.
                 continue;
             }
             if queue.refused || queue.batches.is_empty() {
@@ -155,9 +155,11 @@ impl WriterQueue {
                 Ok(Ok(outcome)) => {
                     if let Some(front) = self.batches.pop_front() {
                         *events -= front.batch.events.len();
-                        let offset = |(number, code)| Some((front.batch.offset_of(number)?, code));
-                        let mut left_out: Vec<_> = outcome.left_out().filter_map(offset).collect();
-                        // They are read once more, in this order.
+                        let left_out = outcome.left_out();
+                        let mut left_out: Vec<_> = left_out
+                            .filter_map(|(number, code)| Some((front.batch.offset_of(number)?, code)))
+                            .collect();
+                        // They are read again, in this order.
                         left_out.sort_unstable();
                         done(front.chunk, left_out);
                     }
@@ -169,7 +171,7 @@ impl WriterQueue {
                 self.refused = true;
             }
         }
-        // Whatever was sent after it is refused, too, for it is out of order.
+        // Whatever was sent after it is out of order, so it is refused, too.
         for batch in &mut self.batches {
             match batch.answer.as_mut().map(Awaited::try_recv) {
                 Some(Err(TryRecvError::Empty)) => return refusal,
@@ -194,10 +196,12 @@ impl WriterQueue {
 
 #[cfg(test)]
 mod tests {
+    use super::super::event_batch::WriterMap;
     use super::super::mailbox::{Inbox, TaskBytes, mailbox};
     use super::*;
     use crate::clock::Clock;
     use crate::engine::Policy;
+    use crate::model::ShardSet;
     use crate::model::{DaId, Event, Kind, RuleSet, UserId};
     use crate::store::{Store, StoreOptions};
 
@@ -225,7 +229,8 @@ mod tests {
 
         fn put(&mut self, chunk: u64, events: usize) {
             let policy = Policy::new(RuleSet::new([]), 256, 1_000, 1_000, 0);
-            let mut builder = EventBatchBuilder::new(1, Arc::new(policy), &Clock::system());
+            let mut builder =
+                EventBatchBuilder::new(WriterMap::new(ShardSet::ALL, 1), Arc::new(policy), &Clock::system());
             let (user, da) = (UserId::new("u").unwrap(), DaId::new("1").unwrap());
             let event = Event { user, da, ts: None, id: None, kind: Kind::IMPRESSION, keys: Default::default() };
             (0..events).for_each(|_| builder.push(0, &event).unwrap());
@@ -236,7 +241,7 @@ mod tests {
             self.refusal = self.sender.drive(|chunk, _| self.done.push(chunk));
         }
 
-        /// The writer takes all that waits for a turn, which fails or not. Says which batches were in it.
+        /// The writer takes a turn of all that waits, which fails or not. Returns the batches in it.
         fn turn(&mut self, fails: bool) -> Vec<u64> {
             let tasks: Vec<Task> = self.inbox.receiver.try_iter().inspect(|task| self.inbox.taken(task)).collect();
             self.inbox.ended(tasks.iter().map(Task::bytes).sum());
@@ -281,7 +286,7 @@ mod tests {
         let mut world = World::new();
         world.put(0, 1);
         world.drive();
-        // The first turn fails, and a batch that was sent meanwhile comes into the next one.
+        // The first turn fails. A batch that was sent meanwhile comes into the next one.
         assert_eq!(world.turn(true), [0]);
         let later = world.sender.queues[0].mailbox.clone();
         world.put(1, 1);

@@ -1,10 +1,10 @@
-//! How far the caps of each shard, and the mirror, follow the rules.
+//! How far the caps of each shard, and the mirror, are by the current rules.
 
 use crate::model::{SHARDS, ShardId};
 use crate::store::Store;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The revision of the rules by which every cap of a shard was last judged, and the last change of caps by then.
+/// By shard, the revision of the rules by which every cap was last judged, and the last change of a cap at that time.
 pub(super) struct Progress {
     shards: [(AtomicU64, AtomicU64); SHARDS],
 }
@@ -22,13 +22,16 @@ impl Progress {
         judged.store(revision, Ordering::Release);
     }
 
-    /// How many shards were judged by this revision or a later one, and Redis, where there is one, told of what came of
-    /// it.
+    /// How many shards were judged by this revision or a later one, with all resulting changes in Redis, if there is
+    /// one.
     pub(super) fn since(&self, revision: u64, store: &Store) -> usize {
-        let is_done = |shard: &ShardId| {
+        let mut done = 0;
+        for shard in store.shards().iter() {
             let (judged, seq) = &self.shards[shard.index()];
-            judged.load(Ordering::Acquire) >= revision && store.is_mirrored(*shard, seq.load(Ordering::Relaxed))
-        };
-        ShardId::all().filter(is_done).count()
+            if judged.load(Ordering::Acquire) >= revision && store.is_mirrored(shard, seq.load(Ordering::Relaxed)) {
+                done += 1;
+            }
+        }
+        done
     }
 }

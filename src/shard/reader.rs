@@ -1,4 +1,4 @@
-//! Reads: straight from the store, behind no write.
+//! Reads, straight from the store. They never wait for a write.
 
 use super::metrics::would_cap;
 use crate::clock::Clock;
@@ -11,15 +11,16 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// Threads of the runtime that reads may wait for the disk on.
+/// Threads of the runtime on which reads may wait for the disk.
 pub const BLOCKING_THREADS: usize = 32;
-/// Reads that block, under way or waiting for a thread: who would wait behind more is told at once.
+/// Reads that block, running or waiting for a thread. One more is refused at once.
 const BLOCKING_READS: usize = 16 * BLOCKING_THREADS;
-/// So many keys are looked up on the thread that serves others, too; more go to one of their own.
+/// Up to this many keys are looked up on the HTTP thread; more go to a blocking thread.
 const KEYS_AT_ONCE: usize = 2_000;
 
 /// Why a read has no answer.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum ReaderError {
     #[error(transparent)]
     Store(StoreError),
@@ -34,7 +35,7 @@ pub enum ReaderError {
 }
 
 impl ReaderError {
-    /// Of a read that wanted this room.
+    /// The error of a read that wanted this memory.
     pub(super) fn in_room(error: ReadError, room: &impl Room) -> Self {
         match error {
             ReadError::NoRoom if !room.could_fit() => Self::TooLarge,
@@ -59,26 +60,34 @@ impl From<ReadError> for ReaderError {
     }
 }
 
-/// What a read does that finds no place to wait for the disk.
+/// What a read does if no place is free to wait for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoPlace {
     Refuse,
-    /// Waits for one: what must have an answer.
+    /// Waits for one, since it must have an answer.
     Wait,
 }
 
-/// What is said of one candidate of many.
+/// The verdict of one candidate of many.
 #[derive(Debug)]
 pub struct CandidateVerdict<'a> {
+    /// The ad.
     pub da: &'a str,
+    /// Whether an enforced rule caps it.
     pub capped: bool,
+    /// When the last cap ends.
     pub capped_until: Option<TsMs>,
+    /// The rule that binds.
     pub rule: Option<&'a RuleId>,
+    /// The key that the rule counts.
     pub key: Option<&'a str>,
+    /// Events in the window.
     pub count: u64,
+    /// The limit of the rule.
     pub limit: Limit,
+    /// Events left until the rule caps.
     pub remaining: Limit,
-    /// The instant asked for lies before what a full log keeps: `count` is a lower bound.
+    /// The instant asked for is before what a full log keeps: `count` is a lower bound.
     pub partial: bool,
     /// The shadow rules that would have capped, the first 16 of them.
     pub would_cap: Vec<&'a RuleId>,
@@ -92,13 +101,13 @@ pub struct Reader {
     pub(super) store: Arc<Store>,
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) clock: Clock,
-    /// Places for reads that block, under way or waiting for a thread.
+    /// Places for reads that block, running or waiting for a thread.
     blocking: Arc<Semaphore>,
-    /// Threads for them. The others of the runtime are for what is no read.
+    /// Threads for them. The runtime's other threads are for other work.
     threads: Arc<Semaphore>,
 }
 
-/// The candidates of a call with all their logs, each key of the user once.
+/// The candidates of a call with their logs; each key of the user once.
 struct View {
     keys: Vec<CapKey<'static>>,
     logs: Vec<Log>,
@@ -111,7 +120,7 @@ impl Reader {
         Self { store, policy, clock, blocking: places(BLOCKING_READS), threads: places(BLOCKING_THREADS) }
     }
 
-    /// Reads on a thread that may wait for the disk.
+    /// Runs a read on a thread that may wait for the disk.
     pub(super) async fn blocking<T: Send + 'static>(
         &self,
         no_place: NoPlace,
@@ -123,19 +132,20 @@ impl Reader {
             NoPlace::Wait => places.acquire_owned().await.map_err(|_| ReaderError::Gone)?,
         };
         let thread = self.threads.clone().acquire_owned().await.map_err(|_| ReaderError::Gone)?;
-        let read = move || {
-            // Held to the end, even if nobody waits for the answer any more.
+        let answer = tokio::task::spawn_blocking(move || {
+            // Held to the end, even if the caller is gone.
             let _held = (place, thread);
             read()
-        };
-        tokio::task::spawn_blocking(read).await.map_err(|_| ReaderError::Gone)?
+        });
+        answer.await.map_err(|_| ReaderError::Gone)?
     }
 
+    /// The clock that reads go by.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Judges one ad of a user, with what the rules say of it. The logs take their room from `room`, which comes back.
+    /// Judges one ad of a user. The logs take memory from `room`, which is returned.
     pub async fn ad<R: Room>(
         &self,
         user: &UserId<'_>,
@@ -148,16 +158,16 @@ impl Reader {
         Ok((judge(&policy, &view.of(0), question, now, would_cap), room))
     }
 
-    /// Judges the ad of an event that is counted: it is refused for no load, for what was counted must be answered. Its few
-    /// rows are bounded by the writes under way.
+    /// Judges the ad of an event that is counted. No load refuses it, since a counted event must be answered. The
+    /// writes under way bound its few rows.
     pub async fn ad_of_counted(&self, user: &UserId<'_>, candidate: &Candidate<'_>) -> Result<Verdict, ReaderError> {
         let (mut view, _) = self.view(user, std::slice::from_ref(candidate), Unbounded, NoPlace::Wait).await?;
         let (policy, now) = self.refresh(&mut view);
         Ok(judge(&policy, &view.of(0), Question::default(), now, would_cap))
     }
 
-    /// Judges many candidates of a user on one consistent view, in their order, and gives the verdicts to `tell`. The logs
-    /// take their room from `room`.
+    /// Judges many candidates of a user in one consistent view, in order, and passes the verdicts to `tell`. The logs
+    /// take memory from `room`.
     pub async fn check<T, R: Room>(
         &self,
         user: &UserId<'_>,
@@ -171,12 +181,14 @@ impl Reader {
             return Err(ReaderError::in_room(ReadError::NoRoom, &room));
         }
         let (policy, now) = self.refresh(&mut view);
-        let verdict = |(number, candidate)| brief(&policy, &view, number, candidate, question, now);
-        let verdicts: Vec<_> = candidates.iter().enumerate().map(verdict).collect();
+        let mut verdicts = Vec::with_capacity(candidates.len());
+        for (number, candidate) in candidates.iter().enumerate() {
+            verdicts.push(brief(&policy, &view, number, candidate, question, now));
+        }
         Ok(tell(&verdicts, room))
     }
 
-    /// Reads the logs of candidates: from memory on this thread, or where a row is on disk on one that may block.
+    /// Reads the logs of candidates: from memory on this thread or, if a row is on disk, on a blocking thread.
     async fn view<R: Room>(
         &self,
         user: &UserId<'_>,
@@ -186,7 +198,7 @@ impl Reader {
     ) -> Result<(View, R), ReaderError> {
         let view = View::of_candidates(user, candidates, &mut room);
         let mut view = view.ok_or_else(|| ReaderError::in_room(ReadError::NoRoom, &room))?;
-        // Even if it has logs, from before it was known as nobody.
+        // Even if it has logs from before it meant nobody.
         if self.policy.load().ignores(user.as_str()) {
             view.logs.resize_with(view.keys.len(), Log::default);
             return Ok((view, room));
@@ -215,7 +227,7 @@ impl Reader {
         Ok((view, room))
     }
 
-    /// Makes of the logs as they are stored what reads see now, by the rules in force.
+    /// Turns stored logs into what reads see now, by the rules in force.
     fn refresh(&self, view: &mut View) -> (Arc<Policy>, TsMs) {
         let (policy, now) = (self.policy.load_full(), self.clock.now());
         for (key, log) in view.keys.iter().zip(&mut view.logs) {
@@ -226,32 +238,28 @@ impl Reader {
 }
 
 impl View {
-    /// Takes the room for itself and for the row keys that are asked for; `None` if there is not as much.
+    /// Takes memory for itself and for the row keys; `None` if there is not enough.
     fn of_candidates(user: &UserId<'_>, candidates: &[Candidate<'_>], room: &mut impl Room) -> Option<Self> {
-        let bytes_of = |key: &CapKey<'_>| {
-            // As a key, among those known, and as a row key, each with what stands beside it.
-            size_of::<CapKey<'_>>() + size_of::<(String, usize)>() + 3 * key.as_str().len() + user.as_str().len() + 8
-        };
         let mut keys: Vec<CapKey<'static>> = Vec::with_capacity(candidates.len());
-        // Campaigns recur from candidate to candidate; what is read once is judged as often as it is named.
+        // Campaigns recur among candidates: each key is read once and judged as often as it is named.
         let mut known: HashMap<String, usize> = HashMap::new();
-        let mut number = |key: &CapKey<'_>, keys: &mut Vec<CapKey<'static>>, bytes: &mut usize| {
-            if let Some(&number) = known.get(key.as_str()) {
-                return number;
-            }
-            *bytes += bytes_of(key);
-            known.insert(key.as_str().to_owned(), keys.len());
-            keys.push(key.clone().into_owned());
-            keys.len() - 1
-        };
         let mut numbered = Vec::with_capacity(candidates.len());
         for candidate in candidates {
             let mut own = SmallVec::with_capacity(1 + candidate.keys.len());
             let da = CapKey::of_da(&candidate.da);
-            let mut bytes = bytes_of(&da) + size_of_val(&own) + own.capacity() * size_of::<usize>();
+            let mut bytes = key_bytes(user, &da) + size_of_val(&own) + own.capacity() * size_of::<usize>();
             own.push(keys.len());
             keys.push(da);
-            own.extend(candidate.keys.iter().map(|key| number(key, &mut keys, &mut bytes)));
+            for key in &candidate.keys {
+                if let Some(&number) = known.get(key.as_str()) {
+                    own.push(number);
+                    continue;
+                }
+                bytes += key_bytes(user, key);
+                known.insert(key.as_str().to_owned(), keys.len());
+                own.push(keys.len());
+                keys.push(key.clone().into_owned());
+            }
             numbered.push(own);
             if !room.take(bytes) {
                 return None;
@@ -262,9 +270,14 @@ impl View {
 
     /// The keys and logs of a candidate.
     fn of(&self, candidate: usize) -> SmallVec<[KeyLog<'_>; 4]> {
-        let key_log = |&number: &usize| KeyLog { key: self.keys[number].as_str(), log: &self.logs[number] };
-        self.candidates[candidate].iter().map(key_log).collect()
+        let numbers = self.candidates[candidate].iter();
+        numbers.map(|&number| KeyLog { key: self.keys[number].as_str(), log: &self.logs[number] }).collect()
     }
+}
+
+/// Bytes that a key takes: as a key, in `known`, and as a row key, each with its overhead.
+fn key_bytes(user: &UserId<'_>, key: &CapKey<'_>) -> usize {
+    size_of::<CapKey<'_>>() + size_of::<(String, usize)>() + 3 * key.as_str().len() + user.as_str().len() + 8
 }
 
 fn places(count: usize) -> Arc<Semaphore> {
@@ -316,7 +329,7 @@ mod tests {
     use crate::store::StoreOptions;
     use std::time::Duration;
 
-    /// A room that has nothing to give.
+    /// A room without memory.
     struct Nothing;
 
     impl Room for Nothing {

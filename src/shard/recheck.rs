@@ -1,26 +1,26 @@
-//! Brings caps in line with rules that changed: everything is judged once by the new ones, some in each turn. Reads need
-//! none of it; the mirror does.
+//! Brings caps in line with changed rules: every key is judged once by the new ones, some in each turn. Reads do not
+//! need this; the mirror does.
 //!
-//! A shard is gone through twice: first what is held to be capped, for a shorter retention may have taken the log of such
-//! a key away before anybody came; then the logs, for what the new rules cap.
+//! A shard has two passes: first the rows of `caps`, since a shorter retention may have removed the log of a capped
+//! key; then the logs, for what the new rules cap.
 
 use super::progress::Progress;
 use crate::engine::{Policy, capped_until};
-use crate::model::{ShardId, TsMs};
+use crate::model::{ShardId, ShardSet, TsMs};
 use crate::store::{Commit, RowKey, Store, StoreError};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// What a writer still has to judge anew.
+/// What a writer still has to judge again.
 pub(super) struct Recheck {
     own: Vec<ShardId>,
-    /// Of the rules in force: a shard with this mark is done.
+    /// The revision of the rules in force. A shard with this mark is done.
     revision: u64,
-    /// Of the rules in force when the first shard was begun. What is judged later is judged by these rules or newer ones,
-    /// so this is what the shard is marked with.
+    /// The revision when the first shard was begun. What is judged later is judged by these rules or newer ones, so
+    /// this is the shard's mark.
     begun_by: u64,
     shards: VecDeque<ShardId>,
-    /// Which table of the first shard is gone through.
+    /// The table of the first shard that is being read.
     stage: Stage,
     /// The row key in it up to which it is done.
     after: Option<Vec<u8>>,
@@ -34,11 +34,11 @@ enum Stage {
     Logs,
 }
 
-/// Some keys to judge anew.
+/// Some keys to judge again.
 #[derive(Default)]
 pub(super) struct Page {
     pub row_keys: Vec<Vec<u8>>,
-    /// The last row looked at, whether or not it is among `row_keys`.
+    /// The last row read, whether or not it is among `row_keys`.
     last: Option<Vec<u8>>,
     /// Whether the table ends with this page.
     is_last: bool,
@@ -47,12 +47,12 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Whether it leaves nothing to write.
+    /// Whether it changes nothing.
     pub(super) fn writes_nothing(&self) -> bool {
         self.row_keys.is_empty() && self.ends.is_none()
     }
 
-    /// Leaves a mark where a shard ends, in the same write.
+    /// Stores the mark of a finished shard, in the same write.
     pub(super) fn mark(&self, commit: &mut Commit<'_>, revision: u64) {
         if let Some(shard) = self.ends {
             commit.put_rules_revision(shard, revision);
@@ -64,11 +64,11 @@ impl Recheck {
     /// Finds the shards that were last judged by other rules. Blocks on disk.
     pub(super) fn load(
         store: &Store,
-        shards: impl Iterator<Item = ShardId>,
+        shards: ShardSet,
         revision: u64,
         progress: Arc<Progress>,
     ) -> Result<Self, StoreError> {
-        let own: Vec<ShardId> = shards.collect();
+        let own: Vec<ShardId> = shards.iter().collect();
         let mut left = VecDeque::new();
         for &shard in &own {
             let mark = store.meta().rules_revision(shard)?.unwrap_or(0);
@@ -80,9 +80,9 @@ impl Recheck {
         Ok(Self { own, revision, begun_by: revision, shards: left, stage: Stage::Caps, after: None, progress })
     }
 
-    /// Goes round once more where other rules have come into force, from the shard where it is. A shard that is under way
-    /// is finished first, and comes again at the end of the round: however often the rules change, each shard is judged
-    /// once in every round, by rules at most a round old.
+    /// Starts another round if other rules have come into force, from the current shard. A shard under way is finished
+    /// first, and comes again at the end of the round. So however often the rules change, each shard is judged once in
+    /// every round, by rules at most a round old.
     pub(super) fn follow(&mut self, revision: u64) {
         if revision == self.revision {
             return;
@@ -99,7 +99,7 @@ impl Recheck {
         }
     }
 
-    /// By which revision the shard that ends next is judged.
+    /// The revision by which the shard that ends next is judged.
     pub(super) fn begun_by(&self) -> u64 {
         self.begun_by
     }
@@ -108,7 +108,7 @@ impl Recheck {
         self.shards.len().min(self.own.len())
     }
 
-    /// Looks at the next rows, at most `max`: the keys that are held to be capped, then those that are. Blocks on disk.
+    /// Reads the next rows, at most `max`: first the rows of `caps`, then the logs. Blocks on disk.
     pub(super) fn next(&self, store: &Store, policy: &Policy, now: TsMs, max: usize) -> Result<Page, StoreError> {
         let Some(&shard) = self.shards.front() else { return Ok(Page::default()) };
         if self.stage == Stage::Caps {
@@ -129,7 +129,7 @@ impl Recheck {
         Ok(Page { row_keys, last, is_last, ends: is_last.then_some(shard) })
     }
 
-    /// Says that a page was written.
+    /// Records that a page was written.
     pub(super) fn advance(&mut self, store: &Store, page: Page) {
         if let Some(shard) = page.ends {
             self.progress.judged(shard, self.begun_by, store.changes().last_seq(shard));

@@ -1,6 +1,6 @@
-//! Why a command is not taken, or has no answer.
+//! Why a command is refused, or has no answer.
 
-/// The code of an event that is refused, for something that is held of its user cannot be read.
+/// The code of an event that is refused because a row of its user cannot be read.
 pub const ROW_UNREADABLE: &str = "row_unreadable";
 
 /// The code of everything that would write, once another process has taken over the store.
@@ -8,6 +8,7 @@ pub const SUPERSEDED: &str = "superseded";
 
 /// Why events are not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum Refusal {
     #[error("the mailbox of a writer is full")]
     Busy,
@@ -30,10 +31,14 @@ pub enum Refusal {
     Superseded,
     #[error("the service is stopping")]
     Stopping,
+    /// Of a user whose shard this unit does not have. To who asks, that is the same as a service that stops: another
+    /// process answers.
+    #[error("the user belongs to another unit")]
+    OtherUnit,
 }
 
 impl Refusal {
-    /// Stable: what programs go by.
+    /// Stable; programs go by it.
     pub fn code(self) -> &'static str {
         match self {
             Self::Busy => "overloaded",
@@ -43,7 +48,7 @@ impl Refusal {
             Self::ReadFailed => "store_read_failed",
             Self::ClockNotBelieved => "clock_not_believed",
             Self::Superseded => SUPERSEDED,
-            Self::Stopping => "stopping",
+            Self::Stopping | Self::OtherUnit => "stopping",
         }
     }
 }

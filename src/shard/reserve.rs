@@ -14,41 +14,50 @@ use crate::model::{
 use crate::store::{Commit, ReservationRow, RowKey, RowKeys};
 use hashbrown::HashSet;
 
-/// A repetition gets its answer for so long after the reservation has expired, in ms.
+/// How long after the reservation has expired a repetition gets its answer, in ms.
 const ANSWER_KEPT_MS: u64 = 3_600_000;
-/// More than an answer says of a candidate besides its ids: members, a rule's id of 64 bytes, an instant, commas.
+/// More than an answer has for a candidate besides its ids: members, a rule's id of 64 bytes, an instant, commas.
 const ANSWER_OF_ONE: usize = 192;
-/// And for so long where it counts for good.
+/// How long if the reservation counts for good, in ms.
 const ANSWER_KEPT_FOR_GOOD_MS: u64 = 24 * 3_600_000;
 
 /// Reserve the first `want` candidates that are not capped.
 #[derive(Debug, Clone)]
 pub struct Reserve<'a> {
+    /// The user.
     pub user: UserId<'a>,
+    /// The ads, in the order of preference.
     pub candidates: Vec<Candidate<'a>>,
+    /// How many to reserve.
     pub want: usize,
-    /// For how long, in ms; `None` is for good.
+    /// How long reservations count, in ms; `None` is for good.
     pub ttl_ms: Option<u64>,
+    /// The id of the call and of the confirming events.
     pub id: EventId<'a>,
-    /// Of the body as a JSON value: the same id with another body is another call. `None` where the id was made up: nobody
-    /// can repeat such a call, and its answer is not kept.
+    /// Hash of the body as a JSON value: the same id with another body is another call. `None` if the id was made up:
+    /// such a call cannot be repeated, and its answer is not stored.
     pub body_hash: Option<u128>,
-    /// What the confirming events are.
+    /// The kind of the confirming events.
     pub kind: Kind,
 }
 
 impl Reserve<'_> {
-    /// Whether the row of its answer is no longer than rows may be, whatever becomes of its candidates.
+    /// Whether the row of its answer fits the limit of a row, whatever the results of its candidates.
     pub(super) fn fits_a_row(&self) -> bool {
-        let escaped = |text: &str| text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count();
-        let candidate = |candidate: &Candidate<'_>| {
-            let da = candidate.da.as_str();
-            let key = candidate.keys.iter().map(|key| escaped(key.as_str())).max().unwrap_or(0);
-            // The ad, and what capped it: itself or another key; where it is reserved, the ad once more for /release.
-            ANSWER_OF_ONE + escaped(da) + key.max(escaped(da))
-        };
-        ANSWER_OF_ONE + self.candidates.iter().map(candidate).sum::<usize>() <= MAX_ROW_BYTES
+        let mut bytes = ANSWER_OF_ONE;
+        for candidate in &self.candidates {
+            let da = escaped_len(candidate.da.as_str());
+            let key = candidate.keys.iter().map(|key| escaped_len(key.as_str())).max().unwrap_or(0);
+            // The ad, and what capped it: itself or another key. If it is reserved, the ad again, for /release.
+            bytes += ANSWER_OF_ONE + da + key.max(da);
+        }
+        bytes <= MAX_ROW_BYTES
     }
+}
+
+/// The length of a text in JSON.
+fn escaped_len(text: &str) -> usize {
+    text.len() + text.bytes().filter(|byte| matches!(byte, b'"' | b'\\')).count()
 }
 
 /// A call on its way to a writer.
@@ -66,22 +75,22 @@ pub(super) struct ReserveCall {
     reply: Reply<ReserveOutcome>,
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReserveOutcome {
-    /// The answer in JSON, made now or when the call came for the first time.
+    /// The answer in JSON, of this call or of the first call with the id.
     Answer(Vec<u8>),
     /// The id is known, with another body.
     IdReused,
-    /// A log has no room for as many reservations.
+    /// A log has no room for this many reservations.
     NoRoom,
-    /// A log has as many kinds as it may, and not this one.
+    /// A log has the maximum number of kinds, and not this one.
     TooManyKinds,
-    /// The answer could be longer than a row may be.
+    /// The answer could exceed the limit of a row.
     TooLong,
 }
 
-/// Give back what is reserved under an id.
+/// Gives back what is reserved under an id.
 pub(super) struct ReleaseCall {
     pub row_key: Vec<u8>,
     pub user: UserId<'static>,
@@ -91,7 +100,7 @@ pub(super) struct ReleaseCall {
     pub reply: Reply<usize>,
 }
 
-/// The row key of a call in `reservations`: like that of a log, with the id for the key.
+/// The row key of a call in `reservations`: like that of a log, with the id in place of the key.
 pub(super) fn call_row(user: &UserId<'_>, id: &EventId<'_>) -> Vec<u8> {
     let mut keys = RowKeys::default();
     keys.push_id(user.as_str(), id.as_str());
@@ -119,14 +128,14 @@ impl ReserveCall {
         }
     }
 
-    /// Those of the events that confirm what it reserves.
+    /// The hashes of the confirming events.
     fn event_hashes(&self) -> impl Iterator<Item = u64> {
         self.candidates.iter().map(|candidate| event_hash(&candidate.da, &self.id))
     }
 
     /// Whether every log has room for what may be reserved in it.
     fn has_room(&self, slots: &[u32], set: &WorkingSet<'_>) -> bool {
-        // With the bytes of the other keys, which the ad's own log names.
+        // With the bytes of the other keys, which the ad's own log records.
         let mut named: Vec<(u32, usize)> = slots.iter().map(|&slot| (slot, 0)).collect();
         for (candidate, first) in self.candidates.iter().zip(self.firsts()) {
             named[first].1 = Reservation::key_bytes(candidate.keys.iter().map(CapKey::as_str));
@@ -138,7 +147,7 @@ impl ReserveCall {
         })
     }
 
-    /// Where in the keys each candidate's own stand, its own key first.
+    /// For each candidate, the index of its first key, the ad's own.
     fn firsts(&self) -> impl Iterator<Item = usize> {
         self.candidates.iter().scan(0, |next, candidate| {
             let first = *next;
@@ -149,7 +158,7 @@ impl ReserveCall {
 }
 
 impl ReleaseCall {
-    /// Those of the events that would confirm what is reserved under the id, where that is known.
+    /// The hashes of the events that would confirm what is reserved under the id, if that is known.
     fn event_hashes(&self, calls: &Calls) -> impl Iterator<Item = u64> {
         let das = calls.get(&self.row_key).map_or(&[][..], |known| &known.das);
         das.iter().filter_map(|da| Some(event_hash(&DaId::new(da.as_str()).ok()?, &self.id)))
@@ -207,7 +216,7 @@ impl Command for ReleaseCall {
         Some(&self.row_key)
     }
 
-    /// What an earlier call of this very turn reserves is in the working set by that call.
+    /// Reservations of an earlier call of this turn: that call has put them into the working set.
     fn gather<'b>(&'b self, calls: &Calls, set: &mut WorkingSet<'b>, _slots: &mut Vec<u32>) {
         let das = calls.get(&self.row_key).map_or(&[][..], |known| &known.das);
         for da in das.iter().filter_map(|da| DaId::new(da.as_str()).ok()) {
@@ -228,7 +237,7 @@ impl Command for ReleaseCall {
     }
 }
 
-/// Goes through the candidates of a call; `slots` are those of its keys. What it does goes into the working set, its answer into
+/// Runs a call over its candidates; `slots` are those of its keys. Changes go into the working set, the answer into
 /// `calls` and `turn`.
 pub(super) fn run_reserve(
     call: &ReserveCall,
@@ -248,10 +257,11 @@ pub(super) fn run_reserve(
         return ReserveOutcome::TooManyKinds;
     }
     let now = set.now();
-    let is_counted = |(candidate, first): (&Candidate<'_>, usize)| {
-        is_counted(set.policy(), set, slots[first], (call.kind, event_hash(&candidate.da, &call.id)), now)
-    };
-    let counted: Vec<bool> = call.candidates.iter().zip(call.firsts()).map(is_counted).collect();
+    let mut counted = Vec::with_capacity(call.candidates.len());
+    for (candidate, first) in call.candidates.iter().zip(call.firsts()) {
+        let event = (call.kind, event_hash(&candidate.da, &call.id));
+        counted.push(is_counted(set.policy(), set, slots[first], event, now));
+    }
     let expires_at = call.ttl_ms.map(|ttl| now.saturating_add(ttl));
     let kept_until = match expires_at {
         Some(expires_at) => expires_at.saturating_add(ANSWER_KEPT_MS),
@@ -267,7 +277,7 @@ pub(super) fn run_reserve(
     }
     metrics::reservations("reserved", answer.reserved.len());
     metrics::reservations("refused", answer.refused.len());
-    // Writing plain structs to memory cannot fail.
+    // Serializing plain structs to memory cannot fail.
     let told = serde_json::to_vec(&answer).unwrap_or_default();
     let can_be_released = call.ttl_ms.is_some() && !answer.reserved.is_empty();
     if call.body_hash.is_some() || can_be_released {
@@ -284,13 +294,13 @@ pub(super) fn run_reserve(
     ReserveOutcome::Answer(told)
 }
 
-/// The answer to a call for a user that means nobody: such a user has seen nothing, and nothing is kept.
+/// The answer to a call for a user that means nobody: such a user has seen nothing, and nothing is stored.
 pub(super) fn reserve_for_nobody(call: &Reserve<'_>, now: TsMs) -> Vec<u8> {
     let expires_at = call.ttl_ms.map(|ttl| now.saturating_add(ttl));
     let taken = call.candidates.iter().take(call.want);
     let reserved = taken.map(|candidate| Reserved { da: candidate.da.as_str().to_owned(), expires_at }).collect();
     let answer = ReserveAnswer { id: call.id.as_str().to_owned(), reserved, refused: Vec::new() };
-    // Writing plain structs to memory cannot fail.
+    // Serializing plain structs to memory cannot fail.
     serde_json::to_vec(&answer).unwrap_or_default()
 }
 
@@ -327,7 +337,7 @@ fn try_candidate(
     }
     let da = candidate.da.as_str().to_owned();
     if is_counted {
-        // The impression that this would wait for was there already: it stays what it is, and counts once.
+        // The impression that would confirm it was counted already. It stays, and counts once.
         answer.reserved.push(Reserved { da, expires_at: None });
         return;
     }
@@ -338,19 +348,20 @@ fn try_candidate(
     }
 }
 
-/// Gives back what is reserved under an id, and says of how many candidates.
+/// Gives back what is reserved under an id. Returns how many candidates it released.
 pub(super) fn run_release(call: &ReleaseCall, set: &mut WorkingSet<'_>, calls: &Calls) -> usize {
     let Some(known) = calls.get(&call.row_key) else { return 0 };
     let mut das: Vec<&str> = known.das.iter().map(String::as_str).collect();
     das.sort_unstable();
     das.dedup();
-    let asked = das.into_iter().filter(|da| call.da.as_ref().is_none_or(|only| only.as_str() == *da));
-    let release_one = |da: &str| {
-        let da = DaId::new(da).ok()?;
-        let at = set.find(&call.user, &CapKey::of_da(&da))?;
-        Some(release(set, at, known.kind, event_hash(&da, &call.id)))
-    };
-    let released = asked.filter_map(release_one).sum();
+    let mut released = 0;
+    for da in das.into_iter().filter(|da| call.da.as_ref().is_none_or(|only| only.as_str() == *da)) {
+        if let Ok(da) = DaId::new(da)
+            && let Some(at) = set.find(&call.user, &CapKey::of_da(&da))
+        {
+            released += release(set, at, known.kind, event_hash(&da, &call.id));
+        }
+    }
     metrics::reservations("released", released);
     released
 }

@@ -1,9 +1,9 @@
-//! From blocks of events to the writers that own their shards, and back with what became of them.
+//! Sends batches of events to the writers that own their shards, and collects the results.
 
 use super::command::Reply;
 use super::count::CountEvents;
 use super::erase::EraseUser;
-use super::event_batch::{EventBatchBuilder, writer_of_user};
+use super::event_batch::{EventBatchBuilder, WriterMap};
 use super::health::Health;
 use super::mailbox::{Mailbox, TaskBytes};
 use super::partition_sender::PartitionSender;
@@ -12,7 +12,7 @@ use super::reserve::{ReleaseCall, Reserve, ReserveCall, ReserveOutcome, call_row
 use super::task::Task;
 use crate::clock::Clock;
 use crate::engine::Policy;
-use crate::model::{DaId, EventId, TsMs, UserId};
+use crate::model::{DaId, EventId, ShardId, TsMs, UserId};
 use crate::store::{Erasure, RowKey};
 use arc_swap::ArcSwap;
 use metrics::Counter;
@@ -21,33 +21,42 @@ use std::sync::Arc;
 /// A key that became capped by a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CappedKey {
+    /// The user.
     pub user: String,
+    /// The key.
     pub key: String,
+    /// When the cap ends.
     pub until: TsMs,
 }
 
-/// What became of the events of a call. Where it is returned, what it counts is durable and visible.
+/// The results of a call's events. When it is returned, the counted events are durable and visible.
 #[derive(Debug, Default)]
 pub struct Counted {
+    /// Events that count.
     pub counted: usize,
+    /// Events that were counted before.
     pub duplicate: usize,
+    /// Events too old to count.
     pub late: usize,
+    /// Events from before their user's erasure.
     pub erased: usize,
-    /// Of users that mean nobody: kept nowhere.
+    /// Events of users that mean nobody: stored nowhere.
     pub ignored: usize,
-    /// The indices of those that would be of one kind too many in one of their logs: rejected.
+    /// The indices of events that would exceed the number of kinds in one of their logs: rejected.
     pub too_many_kinds: Vec<u32>,
     /// Keys that went from not capped to capped, by user and key.
     pub capped: Vec<CappedKey>,
-    /// Events that were not taken, and why: sending them again is safe where they have ids.
+    /// Events that were not taken. Sending them again is safe if they have ids.
     pub unavailable: usize,
+    /// Why events were not taken.
     pub refusal: Option<Refusal>,
 }
 
-/// Hands events to the writers. Cheap to clone.
+/// Sends events to the writers. Cheap to clone.
 #[derive(Clone)]
 pub struct Router {
     mailboxes: Arc<[Mailbox]>,
+    writers: WriterMap,
     task_bytes: Arc<TaskBytes>,
     policy: Arc<ArcSwap<Policy>>,
     clock: Clock,
@@ -57,27 +66,27 @@ pub struct Router {
 
 impl Router {
     pub(super) fn new(
-        (mailboxes, task_bytes): (Vec<Mailbox>, Arc<TaskBytes>),
+        (mailboxes, writers, task_bytes): (Vec<Mailbox>, WriterMap, Arc<TaskBytes>),
         policy: Arc<ArcSwap<Policy>>,
         clock: Clock,
         health: Health,
         ignored: Counter,
     ) -> Self {
-        Self { mailboxes: mailboxes.into(), task_bytes, policy, clock, health, ignored }
+        Self { mailboxes: mailboxes.into(), writers, task_bytes, policy, clock, health, ignored }
     }
 
-    /// A builder of blocks for events received now.
+    /// A builder of batches for events received now.
     pub fn builder(&self) -> EventBatchBuilder {
-        EventBatchBuilder::new(self.mailboxes.len(), self.policy.load_full(), &self.clock)
+        EventBatchBuilder::new(self.writers.clone(), self.policy.load_full(), &self.clock)
     }
 
-    /// The ways of a partition of a Kafka topic into the writers. There must be no second one in this process.
+    /// The sender of a Kafka partition. There must be only one for a partition in this process.
     pub fn sender(&self, topic: &str, partition: u32) -> PartitionSender {
         PartitionSender::new(&self.mailboxes, self.health.clone(), self.ignored.clone(), topic, partition)
     }
 
-    /// Counts events. Returns once all that it counts is durable and visible to every read; a block whose writer has no
-    /// room is given up at once.
+    /// Counts events. Returns once everything counted is durable and visible to every read. A batch whose writer has no
+    /// room is refused at once.
     pub async fn count(&self, events: EventBatchBuilder) -> Counted {
         let mut all = Counted { ignored: events.ignored(), ..Counted::default() };
         self.ignored.increment(all.ignored as u64);
@@ -91,8 +100,11 @@ impl Router {
         if events.without_time() > 0 {
             all.refuse(events.without_time(), Refusal::ClockNotBelieved);
         }
+        if events.elsewhere() > 0 {
+            all.refuse(events.elsewhere(), Refusal::OtherUnit);
+        }
         if let Err(refusal) = self.task_bytes.take(events.bytes()) {
-            all.refuse(events.len() - events.without_time(), refusal);
+            all.refuse(events.len() - events.not_sent(), refusal);
             return all;
         }
         let mut answers = Vec::with_capacity(self.mailboxes.len());
@@ -123,13 +135,12 @@ impl Router {
         all
     }
 
-    /// Goes through the candidates of a call and reserves what it wants of them, in one step that nobody comes between.
-    /// Returns once that is durable.
+    /// Reserves the first candidates of a call that are not capped, atomically. Returns once that is durable.
     pub async fn reserve(&self, call: Reserve<'_>) -> Result<ReserveOutcome, Refusal> {
         if self.policy.load().ignores(call.user.as_str()) {
             return Ok(ReserveOutcome::Answer(reserve_for_nobody(&call, self.clock.now())));
         }
-        // A reservation counts as of now, and nobody knows when that is.
+        // A reservation counts as of now, and the time of now is not known.
         if !self.clock_is_believed() {
             return Err(Refusal::ClockNotBelieved);
         }
@@ -140,16 +151,16 @@ impl Router {
         self.ask(user.as_str(), |reply| Task::Reserve(Box::new(ReserveCall::new(call, reply)))).await
     }
 
-    /// Gives back what is reserved under an id, of one ad or of all. Says of how many candidates, once it is durable.
+    /// Gives back what is reserved under an id, for one ad or for all. Returns how many candidates it released, once
+    /// that is durable.
     pub async fn release(&self, user: UserId<'_>, id: EventId<'_>, da: Option<DaId<'_>>) -> Result<usize, Refusal> {
         let (user, id, da) = (user.into_owned(), id.into_owned(), da.map(DaId::into_owned));
         let row_key = call_row(&user, &id);
         let name = user.clone();
-        let call = |reply| Task::Release(Box::new(ReleaseCall { row_key, user, id, da, reply }));
-        self.ask(name.as_str(), call).await
+        self.ask(name.as_str(), |reply| Task::Release(Box::new(ReleaseCall { row_key, user, id, da, reply }))).await
     }
 
-    /// Removes everything that is held of a user, for good. Returns once that is durable.
+    /// Removes all data of a user. Returns once that is durable.
     pub async fn erase(&self, user: &UserId<'_>) -> Result<Erasure, Refusal> {
         self.ask(user.as_str(), |reply| Task::Erase(EraseUser { user: user.as_str().into(), reply })).await
     }
@@ -168,11 +179,12 @@ impl Router {
         if let Some(refusal) = self.health.refusal() {
             return Err(refusal);
         }
-        let answer = self.mailboxes[writer_of_user(user, self.mailboxes.len())].send(task)?;
+        let writer = self.writers.writer_of(ShardId::of_user(user.as_bytes())).ok_or(Refusal::OtherUnit)?;
+        let answer = self.mailboxes[writer].send(task)?;
         answer.await.unwrap_or(Err(Refusal::Stopping))
     }
 
-    /// Has every writer look for changed rules.
+    /// Makes every writer check for changed rules.
     pub(super) fn wake(&self) {
         self.mailboxes.iter().for_each(Mailbox::wake);
     }
@@ -182,18 +194,19 @@ impl Router {
         self.mailboxes.iter().map(Mailbox::depth)
     }
 
-    /// Bytes of what all writers have to do: what waits, and what is in a turn.
+    /// Bytes of all tasks, waiting or in a turn.
     pub fn mailbox_bytes(&self) -> usize {
         self.task_bytes.held()
     }
 
+    /// Whether the writers can take events.
     pub fn health(&self) -> &Health {
         &self.health
     }
 }
 
 impl Counted {
-    /// None of these events were taken.
+    /// Refuses all of these events.
     pub fn refused(events: &EventBatchBuilder, refusal: Refusal) -> Self {
         let mut counted = Self { ignored: events.ignored(), ..Self::default() };
         if !events.is_empty() {

@@ -1,10 +1,10 @@
-//! The rules in force, from three hands: the flags, the settings file, and the API, whose rules are kept in the store.
+//! The rules in force, from three sources: the flags, the settings file, and the API, whose rules are in the store.
 
 use super::progress::Progress;
 use super::router::Router;
 use crate::clock::Clock;
 use crate::engine::Policy;
-use crate::model::{KeyPattern, Kind, Limit, Mode, Rule, RuleError, RuleId, RuleSet, SHARDS, TsMs, Window};
+use crate::model::{KeyPattern, Kind, Limit, Mode, Rule, RuleError, RuleId, RuleSet, TsMs, Window};
 use crate::store::{Keep, RulesMark, Store, StoreError};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -12,34 +12,41 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The most rules there can be.
+/// Maximum number of rules.
 pub const MAX_RULES: usize = 10_000;
 
 /// Who made a rule, and alone may change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
+    /// `--limit` and `--window`.
     Flags,
+    /// The settings file.
     File,
+    /// The HTTP interface.
     Api,
 }
 
 /// A rule with what is known about it.
 #[derive(Debug, Clone)]
 pub struct RuleView {
+    /// The rule.
     pub rule: Arc<Rule>,
+    /// Who made it.
     pub source: Source,
-    /// Another one after every change.
+    /// Differs after every change.
     pub etag: String,
-    /// From here on its counts are whole: what it counts further back may have been given up before it came.
+    /// From here on its counts are whole. Older events may have been removed before the rule came.
     pub complete_from: Option<TsMs>,
-    /// Shards whose caps were judged since it changed, and what came of it told to Redis, where there is one.
+    /// Shards whose caps were judged since it changed, with all resulting changes in Redis, if there is one.
     pub done: usize,
+    /// Shards of the process.
     pub total: usize,
 }
 
-/// What must be so before a change is made: the other side of a lost update.
+/// A condition of a change, against lost updates.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Precondition {
+    /// Nothing: the change is always made.
     #[default]
     Anything,
     /// There is no such rule.
@@ -52,6 +59,7 @@ pub enum Precondition {
 
 /// Why a rule was not read or changed.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum RulebookError {
     #[error("there is no rule {0:?}")]
     Unknown(String),
@@ -91,7 +99,7 @@ struct Stored {
 struct Entry {
     rule: Arc<Rule>,
     source: Source,
-    /// Of the rules, when this one came or changed.
+    /// The revision of the rules when this one came or changed.
     revision: u64,
 }
 
@@ -107,15 +115,15 @@ struct Inner {
     policy: Arc<ArcSwap<Policy>>,
     clock: Clock,
     entries: ArcSwap<Entries>,
-    /// What is known of the rules in force. Whoever changes rules holds the lock over the write.
+    /// Identifies the rules in force. A change holds this lock during its write.
     changing: Mutex<RulesMark>,
     held_since: AtomicU64,
     progress: Arc<Progress>,
 }
 
 impl Rulebook {
-    /// Puts the rules of the flags and the file (`fixed`) together with those of the store, with the settings of `base`.
-    /// Blocks on disk.
+    /// Joins the rules of the flags and the file (`fixed`) with those of the store, with the settings of `base`. Blocks
+    /// on disk.
     pub(super) fn open(
         store: Arc<Store>,
         base: &Policy,
@@ -141,7 +149,7 @@ impl Rulebook {
         }
         let mut policy = base.with_rules(rule_set(&entries), revision);
         let mut mark = before.unwrap_or_default();
-        // Since the last start something else may have changed than rules by the API: then all is judged anew.
+        // Other things than the API's rules may have changed since the last start: then everything is judged again.
         if before.is_none_or(|before| before.fingerprint != policy.fingerprint()) {
             policy = policy.with_rules(rule_set(&entries), revision + 1);
             mark = next_mark(before, &policy, clock.now());
@@ -170,7 +178,7 @@ impl Rulebook {
         &self.0.progress
     }
 
-    /// The rules in force with the limits of what is held.
+    /// The policy: rules in force, and limits of a log.
     pub fn in_force(&self) -> Arc<Policy> {
         self.0.policy.load_full()
     }
@@ -185,14 +193,14 @@ impl Rulebook {
         self.0.entries.load().len()
     }
 
+    /// A rule by its id.
     pub fn get(&self, id: &str) -> Result<RuleView, RulebookError> {
         let entries = self.0.entries.load();
         let entry = RuleId::new(id).ok().and_then(|id| entries.get(&id));
         entry.map(|entry| self.0.view(entry)).ok_or_else(|| RulebookError::Unknown(id.to_owned()))
     }
 
-    /// Puts a rule in force, and says whether it is new. Durable, and in force for every read, where it returns. Blocks on
-    /// disk.
+    /// Puts a rule in force. Returns whether it is new, once it is durable and in force for every read. Blocks on disk.
     pub fn put(&self, rule: Rule, expect: &Precondition, router: &Router) -> Result<(bool, RuleView), RulebookError> {
         let inner = &self.0;
         rule.check(inner.policy.load().history_limit())?;
@@ -209,7 +217,7 @@ impl Rulebook {
         let is_new = held.is_none();
         let (id, rule) = (rule.id.clone(), Arc::new(rule));
         let entry = Entry { rule, source: Source::Api, revision: mark.revision + 1 };
-        // Writing plain structs to memory cannot fail.
+        // Serializing plain structs to memory cannot fail.
         let stored = serde_json::to_vec(&Stored::of(&entry)).unwrap_or_default();
         let mut next = (*entries).clone();
         next.insert(id.clone(), entry.clone());
@@ -217,22 +225,21 @@ impl Rulebook {
         Ok((is_new, inner.view(&entry)))
     }
 
-    /// Takes a rule out of force. Durable, and gone for every read, where it returns. Blocks on disk.
+    /// Removes a rule. Returns once that is durable and in force for every read. Blocks on disk.
     pub fn delete(&self, id: &str, expect: &Precondition, router: &Router) -> Result<(), RulebookError> {
         let inner = &self.0;
         let mut mark = inner.changing();
         let entries = inner.entries.load_full();
-        let unknown = || RulebookError::Unknown(id.to_owned());
-        let rule_id = RuleId::new(id).map_err(|_| unknown())?;
-        let held = entries.get(&rule_id).ok_or_else(unknown)?;
+        let rule_id = RuleId::new(id).map_err(|_| RulebookError::Unknown(id.to_owned()))?;
+        let held = entries.get(&rule_id).ok_or_else(|| RulebookError::Unknown(id.to_owned()))?;
         inner.may_change(id, Some(held), expect)?;
         let mut next = (*entries).clone();
         next.remove(&rule_id);
         inner.bring_into_force(next, &mut mark, (id, None), router)
     }
 
-    /// Has every cap judged anew by the rules as they are, as after a change: where what is held to be capped may be wrong,
-    /// as after a time of day that was. Begins within a second; goes on after a restart. Blocks on disk.
+    /// Has every cap judged again by the unchanged rules, for when rows of `caps` may be wrong, such as after a wrong
+    /// clock. Begins within a second; continues after a restart. Blocks on disk.
     pub fn judge_anew(&self) -> Result<(), StoreError> {
         let inner = &self.0;
         let mut mark = inner.changing();
@@ -247,7 +254,7 @@ impl Rulebook {
 
 impl Inner {
     fn changing(&self) -> MutexGuard<'_, RulesMark> {
-        // Whoever panicked here left it as it was, or as it was written.
+        // A panic left the mark unchanged, or as it was written.
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -265,7 +272,7 @@ impl Inner {
         if holds { Ok(()) } else { Err(RulebookError::Precondition) }
     }
 
-    /// First the store, then everybody else: what is in force survives a crash.
+    /// First the store, then everything else: what is in force survives a crash.
     fn bring_into_force(
         &self,
         next: Entries,
@@ -285,7 +292,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Tells the store how long logs are kept.
+    /// Tells the store how long to keep logs.
     fn keep(&self) {
         let policy = self.policy.load_full();
         let least_ms = policy.retention_ms();
@@ -301,13 +308,13 @@ impl Inner {
             etag: etag(entry),
             complete_from: complete_from.filter(|from| *from > self.clock.now()),
             done: self.progress.since(entry.revision, &self.store),
-            total: SHARDS,
+            total: self.store.shards().len(),
         }
     }
 }
 
-/// What is known of rules that come into force now: where they ask for a longer retention than those before, what those
-/// asked for is all that is certain to be held.
+/// The mark of rules that come into force now. If they need a longer retention than those before, only what those kept
+/// is certain to be there.
 fn next_mark(before: Option<RulesMark>, policy: &Policy, now: TsMs) -> RulesMark {
     let mut held_since = before.map_or(TsMs(0), |before| before.held_since);
     if let Some(before) = before.filter(|before| policy.retention_ms() > before.retention_ms) {
@@ -327,7 +334,7 @@ fn rule_set(entries: &Entries) -> RuleSet {
 
 fn etag(entry: &Entry) -> String {
     match entry.source {
-        // No revision has two rules.
+        // No two sets of rules share a revision.
         Source::Api => format!("\"{}\"", entry.revision),
         _ => format!("\"{:016x}\"", xxhash_rust::xxh3::xxh3_64(format!("{:?}", entry.rule).as_bytes())),
     }

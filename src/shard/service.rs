@@ -2,6 +2,7 @@
 
 use super::clock_watch::ClockWatch;
 use super::eraser::Eraser;
+use super::event_batch::WriterMap;
 use super::group_commit::{self, Acknowledger};
 use super::health::Health;
 use super::mailbox::{TaskBytes, mailbox};
@@ -20,6 +21,7 @@ use crate::engine::Policy;
 use crate::model::Rule;
 use crate::priority::lower_priority;
 use crate::store::{Store, StoreError};
+use crate::telemetry::unit_labels;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::path::Path;
 use std::sync::Arc;
@@ -48,9 +50,22 @@ impl Shards {
         clock: Clock,
         options: &Options,
     ) -> Result<Self, RulebookError> {
-        let metrics = ShardMetrics::new();
+        let task_bytes = Arc::new(TaskBytes::new(options.mailbox_bytes));
+        Self::start_with(store, base, fixed, clock, options, task_bytes)
+    }
+
+    /// Starts them with a bound on what waits that they share with other units.
+    pub(super) fn start_with(
+        store: Arc<Store>,
+        base: &Policy,
+        fixed: Vec<(Rule, Source)>,
+        clock: Clock,
+        options: &Options,
+        task_bytes: Arc<TaskBytes>,
+    ) -> Result<Self, RulebookError> {
+        let metrics = ShardMetrics::new(store.unit());
         let health = Health::new(store.clone());
-        let writers = options.writers.max(1);
+        let writers = options.writers.clamp(1, store.shards().len().max(1));
         let max_skew = Duration::from_millis(base.max_skew_ms());
         let clock_watch = ClockWatch::start(&store, &clock, max_skew, options)?;
         let rulebook = Rulebook::open(store.clone(), base, fixed, clock.clone())?;
@@ -58,28 +73,34 @@ impl Shards {
         let revision = policy.load().revision();
         let mut threads = Vec::new();
         let mut mailboxes = Vec::new();
-        let task_bytes = Arc::new(TaskBytes::new(options.mailbox_bytes));
         let (acknowledger, written) = Acknowledger::new(&store, 4 * writers);
+        let mut loaded = Vec::new();
         for number in 0..writers {
             let (mailbox, inbox) = mailbox(options.mailbox_events, &task_bytes);
             mailboxes.push(mailbox);
-            let writer = Writer {
+            let shards = store.shards().of_writer(number, writers);
+            let labels = unit_labels(store.unit(), &[("writer", number.to_string())]);
+            loaded.push(Writer {
                 store: store.clone(),
                 policy: policy.clone(),
                 clock: clock.clone(),
                 inbox,
                 acknowledger: acknowledger.clone(),
                 metrics: metrics.clone(),
-                timers: Timers::load(&store, Writer::shards(number, writers))?,
-                recheck: Recheck::load(&store, Writer::shards(number, writers), revision, rulebook.progress().clone())?,
-                tombstones: Tombstones::load(&store, Writer::shards(number, writers))?,
+                timers: Timers::load(&store, shards)?,
+                recheck: Recheck::load(&store, shards, revision, rulebook.progress().clone())?,
+                tombstones: Tombstones::load(&store, shards)?,
                 pulled: SequenceGuard::default(),
-                recheck_left: metrics::gauge!("freqcap_recheck_shards", "writer" => number.to_string()),
+                recheck_left: metrics::gauge!("freqcap_recheck_shards", labels),
                 upkeep_after: None,
                 deferred: None,
-            };
+            });
+        }
+        // Nothing fails from here on, so that no thread is left behind by a start that failed.
+        let name = |name: &str| thread_name(name, store.unit());
+        for (number, writer) in loaded.into_iter().enumerate() {
             let guard = PoisonOnPanic(store.clone());
-            threads.push(spawn(format!("writer-{number}"), move || {
+            threads.push(spawn(name(&format!("writer-{number}")), move || {
                 let _guard = guard;
                 lower_priority();
                 writer.run();
@@ -87,16 +108,16 @@ impl Shards {
         }
         drop(acknowledger);
         let guard = PoisonOnPanic(store.clone());
-        let flusher = spawn("flusher".to_owned(), move || {
+        let flusher = spawn(name("flusher"), move || {
             lower_priority();
             guard.0.flusher().run();
         });
         if let Some(written) = written {
             let (guard, metrics, sync) = (PoisonOnPanic(store.clone()), metrics.clone(), health.sync_watch());
-            threads.push(spawn("syncer".to_owned(), move || group_commit::run(&guard.0, &written, &metrics, &sync)));
+            threads.push(spawn(name("syncer"), move || group_commit::run(&guard.0, &written, &metrics, &sync)));
         }
         let router = Router::new(
-            (mailboxes, task_bytes),
+            (mailboxes, WriterMap::new(store.shards(), writers), task_bytes),
             policy.clone(),
             clock.clone(),
             health.clone(),
@@ -117,7 +138,7 @@ impl Shards {
         let (stop_eraser, eraser_stopped) = crossbeam_channel::bounded(0);
         let eraser = (
             stop_eraser,
-            spawn("eraser".to_owned(), move || {
+            spawn(name("eraser"), move || {
                 let _guard = guard;
                 lower_priority();
                 eraser.run(&eraser_stopped);
@@ -126,7 +147,7 @@ impl Shards {
         let guard = PoisonOnPanic(store.clone());
         let watch = (
             stop,
-            spawn("watch".to_owned(), move || {
+            spawn(name("watch"), move || {
                 let _guard = guard;
                 watch.run(&stopped);
             }),
@@ -143,14 +164,17 @@ impl Shards {
         })
     }
 
+    /// Hands events to the writers.
     pub fn router(&self) -> &Router {
         &self.router
     }
 
+    /// Answers reads.
     pub fn reader(&self) -> &Reader {
         &self.reader
     }
 
+    /// Holds the rules.
     pub fn rulebook(&self) -> &Rulebook {
         &self.rulebook
     }
@@ -186,6 +210,11 @@ impl Drop for PoisonOnPanic {
             self.0.poison();
         }
     }
+}
+
+/// Linux shows 15 bytes of a name.
+fn thread_name(name: &str, unit: Option<&str>) -> String {
+    unit.map_or_else(|| name.to_owned(), |unit| format!("{name}-{unit}"))
 }
 
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {

@@ -1,13 +1,13 @@
-//! Whether the disk answers.
+//! Watches whether the disk answers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Tells how long the turns that are written wait for their sync.
+/// Measures how long written turns wait for their sync.
 #[derive(Debug)]
 pub(super) struct SyncWatch {
     start: Instant,
-    /// When the sync under way began, in ms since `start` and one more; 0 while there is none.
+    /// When the sync under way began, in ms since `start`, plus one; 0 if there is none.
     began: AtomicU64,
 }
 
@@ -30,7 +30,7 @@ impl SyncWatch {
         self.began.store(0, Ordering::Relaxed);
     }
 
-    /// For how long the sync under way has not returned.
+    /// How long the sync under way has lasted.
     pub(super) fn waits(&self) -> Option<Duration> {
         let began = self.began.load(Ordering::Relaxed).checked_sub(1)?;
         Some(Duration::from_millis(self.now().saturating_sub(began)))

@@ -1,8 +1,8 @@
-//! How many events became what.
+//! Counts of events by result.
 
 use std::ops::AddAssign;
 
-/// How many events became what.
+/// Counts of events by result.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Tally {
     pub counted: usize,

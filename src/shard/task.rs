@@ -15,13 +15,13 @@ pub(super) enum Task {
     KafkaEvents(CountKafkaEvents),
     Reserve(Box<ReserveCall>),
     Release(Box<ReleaseCall>),
-    /// A turn of its own: what it removes is not known before.
+    /// Runs in a turn of its own: what it removes is not known beforehand.
     Erase(EraseUser),
-    /// Nobody waits, but something changed: the rules.
+    /// A wake-up without an answer: the rules have changed.
     Wake,
 }
 
-/// Calls a method of the command in a task; a wake-up is no command.
+/// Calls a method of a task's command; a wake-up has none.
 macro_rules! dispatch {
     ($task:expr, $command:ident => $call:expr, wake => $wake:expr) => {
         match $task {
@@ -56,7 +56,7 @@ impl Task {
         dispatch!(self, command => command.call_row(), wake => None)
     }
 
-    /// Whether it takes a turn of its own.
+    /// Whether it needs a turn of its own.
     pub(super) fn is_alone(&self) -> bool {
         matches!(self, Self::Erase(_))
     }
@@ -81,7 +81,7 @@ impl Task {
         dispatch!(self, command => command.settle(newly_capped, set), wake => ());
     }
 
-    /// Answers with the output of a turn that is durable.
+    /// Sends the answer; the turn is durable.
     pub(super) fn acknowledge(self) {
         dispatch!(self, command => command.into_reply().send(), wake => ());
     }

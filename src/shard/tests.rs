@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::engine::{Policy, plan_cap};
 use crate::model::*;
+use crate::settings::Defaults;
 use crate::store::{RowKey, Store, StoreOptions};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -46,15 +47,8 @@ impl Running {
         let store = Arc::new(Store::open(&options).unwrap());
         let base = Policy::new(RuleSet::new([]), 256, 7 * DAY, 400 * DAY, 60_000);
         let rules = rules.iter().map(|rule| (rule.clone(), Source::File)).collect();
-        let options = Options {
-            writers: 2,
-            mailbox_events: 10_000,
-            mailbox_bytes: 64 << 20,
-            min_free_disk: 0,
-            max_offline: Duration::from_secs(7 * 86_400),
-            accept_clock: false,
-            erase_within: Duration::from_secs(86_400),
-        };
+        let defaults = Settings::read(&Defaults).unwrap().options(64 << 20);
+        let options = Options { writers: 2, min_free_disk: 0, ..defaults };
         let shards = Shards::start(store.clone(), &base, rules, Clock::manual(clock.clone()), &options).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         Self { store, shards, runtime }

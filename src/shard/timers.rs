@@ -1,6 +1,6 @@
-//! When the caps of a writer's shards end.
+//! The ends of caps in a writer's shards.
 
-use crate::model::{ShardId, TsMs};
+use crate::model::{ShardId, ShardSet, TsMs};
 use crate::store::{DueRow, Store, StoreError};
 
 /// The first timer of each shard that a writer owns.
@@ -8,7 +8,7 @@ pub(super) struct Timers {
     shards: Vec<ShardTimers>,
 }
 
-/// Timers that are due, by shard, and where each shard stands once they are gone.
+/// Due timers by shard, and the position of each shard once they are removed.
 #[derive(Default)]
 pub(super) struct Due {
     pub rows: Vec<Vec<DueRow>>,
@@ -18,18 +18,19 @@ pub(super) struct Due {
 struct ShardTimers {
     shard: ShardId,
     next: Option<TsMs>,
-    /// Every timer before this has fired and is gone: reading from here spares the tombstones.
+    /// Every earlier timer has fired and is removed: reading from here spares their tombstones.
     from: TsMs,
 }
 
 impl Timers {
     /// Finds the first timer of every shard. Blocks on disk.
-    pub(super) fn load(store: &Store, shards: impl Iterator<Item = ShardId>) -> Result<Self, StoreError> {
-        let load = |shard| {
+    pub(super) fn load(store: &Store, shards: ShardSet) -> Result<Self, StoreError> {
+        let mut timers = Vec::new();
+        for shard in shards.iter() {
             let next = store.due().first(shard)?;
-            Ok(ShardTimers { shard, next, from: next.unwrap_or_default() })
-        };
-        Ok(Self { shards: shards.map(load).collect::<Result<_, StoreError>>()? })
+            timers.push(ShardTimers { shard, next, from: next.unwrap_or_default() });
+        }
+        Ok(Self { shards: timers })
     }
 
     /// When the next timer is due.
@@ -37,8 +38,8 @@ impl Timers {
         self.shards.iter().filter_map(|timers| timers.next).min()
     }
 
-    /// Finds up to `max` timers that are due, in order within a shard. They must be removed in the turn that acts on
-    /// them, and only once that is written may [`Timers::advance`] go past them. Blocks on disk.
+    /// Finds up to `max` due timers, in order within a shard. The turn that handles them must remove them, and only
+    /// after its write may [`Timers::advance`] go past them. Blocks on disk.
     pub(super) fn due(&self, store: &Store, now: TsMs, max: usize) -> Result<Due, StoreError> {
         let mut due = Due::default();
         let mut left = max;
@@ -51,7 +52,7 @@ impl Timers {
             }
             let rows = store.due().between(timers.shard, timers.from, now, left)?;
             let (from, next) = if rows.len() == left {
-                // There may be more, even of the same instant.
+                // There may be more, even at the same instant.
                 let last = rows.last().map_or(timers.from, |row| row.due);
                 (last, Some(last))
             } else {
@@ -75,10 +76,10 @@ impl Timers {
         }
     }
 
-    /// Past every instant that a timer can have.
+    /// After every possible instant of a timer.
     const END: u64 = (1 << 48) - 2;
 
-    /// Says that a timer was set.
+    /// Records that a timer was set.
     pub(super) fn added(&mut self, shard: ShardId, due: TsMs) {
         if let Some(timers) = self.shards.iter_mut().find(|timers| timers.shard == shard) {
             timers.next = Some(timers.next.map_or(due, |next| next.min(due)));

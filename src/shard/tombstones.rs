@@ -1,7 +1,7 @@
 //! Who was erased, as a writer knows it: a filter in memory before the table, for nearly nobody is.
 
 use crate::engine::Policy;
-use crate::model::{ShardId, TsMs};
+use crate::model::{ShardId, ShardSet, TsMs};
 use crate::store::{RowKey, Store, StoreError, UserMark};
 use hashbrown::HashSet;
 
@@ -14,9 +14,9 @@ pub(super) struct Tombstones {
 
 impl Tombstones {
     /// Reads who was erased. Blocks on disk.
-    pub(super) fn load(store: &Store, shards: impl Iterator<Item = ShardId>) -> Result<Self, StoreError> {
+    pub(super) fn load(store: &Store, shards: ShardSet) -> Result<Self, StoreError> {
         let (mut marks, mut unsure) = (HashSet::new(), HashSet::new());
-        for shard in shards {
+        for shard in shards.iter() {
             let (read, gaps) = store.erased().marks(shard)?;
             marks.extend(read.into_iter().map(UserMark::short));
             if gaps > 0 {

@@ -7,17 +7,17 @@ use crate::store::{Commit, DueRow};
 use hashbrown::HashSet;
 use std::ops::Range;
 
-/// What a turn works on.
+/// The input of a turn.
 pub(super) struct TurnInput<'b> {
     pub context: TurnContext<'b>,
     pub tasks: &'b [Task],
     pub fired: &'b [DueRow],
-    /// Row keys of logs to judge anew.
+    /// Row keys of logs to judge again.
     pub recheck: &'b [Vec<u8>],
 }
 
-/// Runs commands, fired timers and logs to judge anew through the engine, and puts all that changes into `commit`. Blocks
-/// on disk. What cannot be read costs its own users: what is asked of them is refused, and everybody else's is done.
+/// Runs commands, fired timers and logs to judge again through the engine, and puts all changes into `commit`. A row
+/// that cannot be read affects its own user: commands for that user are refused, all others run. Blocks on disk.
 pub(super) fn run_turn(input: &TurnInput<'_>, commit: &mut Commit<'_>) -> TurnOutcome {
     let context = input.context;
     let (mut calls, unreadable_calls) = known_calls(input);
@@ -42,7 +42,7 @@ pub(super) fn run_turn(input: &TurnInput<'_>, commit: &mut Commit<'_>) -> TurnOu
     outcome
 }
 
-/// Reads what is known of the ids of calls. Returns with it the row keys of those that cannot be read.
+/// Reads the known calls by their ids. Returns them with the row keys of calls that cannot be read.
 fn known_calls<'b>(input: &TurnInput<'b>) -> (Calls, Vec<&'b [u8]>) {
     let row_keys: Vec<&'b [u8]> = input.tasks.iter().filter_map(Task::call_row).collect();
     if row_keys.is_empty() {
@@ -56,7 +56,7 @@ fn known_calls<'b>(input: &TurnInput<'b>) -> (Calls, Vec<&'b [u8]>) {
     (calls, unreadable)
 }
 
-/// Hashes of the events that come in the turn, and of those whose reservations it may make or release.
+/// Hashes of the events of the turn, and of those whose reservations it may make or release.
 fn hashes(input: &TurnInput<'_>, calls: &Calls) -> HashSet<u64> {
     let mut hashes = HashSet::new();
     for task in input.tasks {
@@ -65,7 +65,7 @@ fn hashes(input: &TurnInput<'_>, calls: &Calls) -> HashSet<u64> {
     hashes
 }
 
-/// Adds whatever the turn touches to the working set. Returns the slots of the commands, and which are whose.
+/// Adds everything that the turn touches to the working set. Returns the slots of the commands, by command.
 fn gather<'b>(input: &TurnInput<'b>, calls: &Calls, set: &mut WorkingSet<'b>) -> (Vec<u32>, Vec<Range<usize>>) {
     let mut slots = Vec::with_capacity(input.tasks.iter().map(Task::row_count).sum());
     let mut slots_of = Vec::with_capacity(input.tasks.len());

@@ -1,4 +1,4 @@
-//! Reads of everything that is held about a user: by pages, or key by key, so that no more than some of it is in memory.
+//! Reads all data of a user, by pages or key by key, so that memory stays bounded.
 
 use super::reader::{NoPlace, Reader, ReaderError};
 use crate::engine::{Policy, RuleExit, event_exits, reservation_exits, user_cap};
@@ -6,10 +6,10 @@ use crate::model::{Kind, Log, Section, TsMs, UserCap, UserId};
 use crate::store::{LogRow, ReadError, ReservationRow, Room};
 use std::sync::Arc;
 
-/// From so many events on, a page of what is held about a user ends with the key it is at.
+/// A page of a user's logs ends with the key at which it has this many events.
 const PAGE_ENTRIES: usize = 10_000;
 
-/// A page of what is held about a user.
+/// A page of a user's data.
 pub struct UserPage {
     rows: Vec<(String, LogRow)>,
     policy: Arc<Policy>,
@@ -20,7 +20,7 @@ pub struct UserPage {
     pub next: Option<PageStart>,
 }
 
-/// Where a page of what is held about a user begins.
+/// Where a page of a user's data begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PageStart {
     /// After the log of this key.
@@ -32,15 +32,19 @@ pub enum PageStart {
 /// A call of `/reserve` whose answer is kept.
 #[derive(Debug)]
 pub struct UserCall {
+    /// The id of the call.
     pub id: String,
+    /// The kind of the confirming events.
     pub kind: Kind,
     /// The ads that it reserved.
     pub das: Vec<String>,
+    /// Until when a repetition gets the same answer.
     pub kept_until: TsMs,
 }
 
-/// What is held of a user under one key, as reads see it.
+/// The log of a user under one key, as reads see it.
 pub struct UserLog {
+    /// The key.
     pub key: String,
     log: Log,
     policy: Arc<Policy>,
@@ -50,23 +54,24 @@ pub struct UserLog {
 /// An event, or a reservation.
 #[derive(Debug)]
 pub struct UserEvent {
+    /// When it happened, or was reserved.
     pub ts: TsMs,
-    /// Of the ad and the event's id, where it had one.
+    /// Hash of the ad and the event's id, if it had one.
     pub hash: Option<u64>,
-    /// Of a reservation: when it lapses.
+    /// When a reservation lapses; `None` for an event.
     pub expires_at: Option<TsMs>,
+    /// When it leaves the window of each rule that counts it.
     pub leaves: Vec<RuleExit>,
 }
 
 impl UserPage {
-    /// The logs of the page, each made when it is asked for.
+    /// The logs of the page, each made on demand.
     pub fn logs(&mut self) -> impl Iterator<Item = UserLog> + use<> {
         let (policy, now) = (self.policy.clone(), self.now);
-        let log = move |(key, LogRow { mut log, .. }): (String, LogRow)| {
+        std::mem::take(&mut self.rows).into_iter().filter_map(move |(key, LogRow { mut log, .. })| {
             policy.refresh(&key, &mut log, now);
             (!log.is_empty()).then(|| UserLog { key, log, policy: policy.clone(), now })
-        };
-        std::mem::take(&mut self.rows).into_iter().filter_map(log)
+        })
     }
 }
 
@@ -76,8 +81,8 @@ impl UserLog {
         &self.log.sections
     }
 
-    /// The events of a kind that are kept, and then the reservations, each made when it is asked for: there may be many
-    /// rules, and it leaves the window of each.
+    /// The events of a kind that are kept, then the reservations, each made on demand: with many rules, each has many
+    /// exits.
     pub fn events<'a>(&'a self, section: &'a Section) -> impl Iterator<Item = UserEvent> + 'a {
         let Self { key, log, policy, now } = self;
         let events = section.kept(policy.history_limit()).iter().map(|entry| UserEvent {
@@ -97,9 +102,8 @@ impl UserLog {
 }
 
 impl Reader {
-    /// Gives every key of a user that is capped now to `each`, by key, on one consistent view, on a thread that may take its
-    /// time; `each` says whether it has room for it. What it was given comes back, and whether
-    /// there was room for all.
+    /// Passes every capped key of a user to `each`, in the order of keys, in one consistent view, on a blocking thread.
+    /// `each` returns whether it has memory for it. Returns `state`, and whether there was memory for all.
     pub async fn user_caps<S: Send + 'static>(
         &self,
         user: &UserId<'_>,
@@ -107,7 +111,7 @@ impl Reader {
         each: impl Fn(&mut S, &UserCap) -> bool + Send + 'static,
     ) -> Result<(S, bool), ReaderError> {
         let (reader, user) = (self.clone(), user.clone().into_owned());
-        let read = move || {
+        self.blocking(NoPlace::Refuse, move || {
             let (policy, now) = (reader.policy.load_full(), reader.clock.now());
             if policy.ignores(user.as_str()) {
                 return Ok((state, true));
@@ -119,12 +123,12 @@ impl Reader {
                 has_room
             })?;
             Ok((state, has_room))
-        };
-        self.blocking(NoPlace::Refuse, read).await
+        })
+        .await
     }
 
-    /// What is held about a user: at most `max` logs and calls; fewer where the events are many. `tell` gets it on a thread
-    /// that may take its time, with the room that is left.
+    /// A page of a user's data: at most `max` logs and calls, fewer if the events are many. `tell` gets it on a
+    /// blocking thread, with the memory that is left.
     pub async fn user<T: Send + 'static, R: Room>(
         &self,
         user: &UserId<'_>,

@@ -7,12 +7,12 @@ use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 
-/// What a turn did besides writing and answering.
+/// The effects of a turn besides its writes and answers.
 #[derive(Debug, Default)]
 pub(super) struct TurnOutcome {
     pub caps_started: u64,
     pub caps_ended: u64,
-    /// Timers set, for the writer's own alarm: row key's shard byte and instant.
+    /// Timers that were set, for the writer's alarm: the shard's byte of the row key, and the instant.
     pub timers_added: Vec<(u8, TsMs)>,
 }
 
@@ -20,24 +20,24 @@ pub(super) struct TurnOutcome {
 pub(super) struct Slot<'a> {
     row_key: Cow<'a, [u8]>,
     log: Log,
-    /// Until when the key is capped by `log`.
+    /// When the cap by `log` ends.
     until: Option<TsMs>,
     may_cap: bool,
     dirty: bool,
     fired: bool,
-    /// Judged anew without an event.
+    /// It is judged again without an event.
     recheck: bool,
-    /// Its log is there, and cannot be read: `log` says nothing.
+    /// The log exists and cannot be read: `log` is meaningless.
     unreadable: bool,
 }
 
 impl Slot<'_> {
-    /// Whether `caps` may hold a row for it.
+    /// Whether `caps` may have a row for it.
     fn may_hold(&self) -> bool {
         self.may_cap || self.fired || self.recheck
     }
 
-    /// What is done with a cap whose log cannot be read: it lasts as long as was known last.
+    /// What happens to a cap whose log cannot be read: it lasts as long as was last known.
     fn keep_cap(&self, held: Option<CapRow>, commit: &mut Commit<'_>, outcome: &mut TurnOutcome, now: TsMs) {
         if !self.fired {
             return;
@@ -50,7 +50,7 @@ impl Slot<'_> {
     }
 }
 
-/// The logs that a turn works on, each once.
+/// The logs of a turn, each once.
 pub(super) struct WorkingSet<'a> {
     policy: &'a Policy,
     now: TsMs,
@@ -62,9 +62,9 @@ pub(super) struct WorkingSet<'a> {
     /// The slots by their row keys.
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
-    /// The slots that became capped since it was last looked at.
+    /// The slots that became capped since this was last taken.
     newly_capped: Vec<u32>,
-    /// What every row of a user begins with, of those with a log that cannot be read.
+    /// The prefixes of users with a log that cannot be read.
     unreadable: HashSet<Vec<u8>>,
     key: String,
 }
@@ -123,7 +123,7 @@ impl<'a> WorkingSet<'a> {
         self.slots[slot as usize].fired = true;
     }
 
-    /// Takes a log that is to be judged anew.
+    /// Takes a log to judge again.
     pub(super) fn take_recheck(&mut self, row_key: &'a [u8]) {
         let slot = self.take(row_key);
         self.slots[slot as usize].recheck = true;
@@ -139,12 +139,12 @@ impl<'a> WorkingSet<'a> {
         self.index.find(hash, |&slot| &*self.slots[slot as usize].row_key == row_key).copied()
     }
 
-    /// Reads the logs taken, and those that were reserved along with them: whoever touches an ad may confirm or release
-    /// what was reserved of it. `wanted` are the hashes by which that may be. Blocks on disk.
+    /// Reads the logs taken, and those that were reserved along with them: a command for an ad may confirm or release
+    /// the ad's reservations. `wanted` are the hashes of such reservations. Blocks on disk.
     pub(super) fn load(&mut self, store: &Store, wanted: impl FnOnce() -> HashSet<u64>) {
         self.load_taken(store);
-        let held = |slot: &Slot<'_>| slot.log.sections.iter().any(|section| !section.reservations.is_empty());
-        if !self.slots.iter().any(held) {
+        let mut sections = self.slots.iter().flat_map(|slot| &slot.log.sections);
+        if sections.all(|section| section.reservations.is_empty()) {
             return;
         }
         let wanted = wanted();
@@ -161,19 +161,19 @@ impl<'a> WorkingSet<'a> {
         self.load_taken(store);
     }
 
-    /// Whether a log of the user of a row key cannot be read: then nothing is done to the user in this turn.
+    /// Whether a log of this user cannot be read: then the turn does nothing for the user.
     #[inline]
     pub(super) fn is_unreadable(&self, row_key: &[u8]) -> bool {
         !self.unreadable.is_empty() && self.unreadable.contains(RowKey::user_prefix(row_key))
     }
 
-    /// Says that something else of the user of a row key cannot be read.
+    /// Records that another row of this user cannot be read.
     pub(super) fn set_unreadable(&mut self, row_key: &[u8]) {
         self.unreadable.insert(RowKey::user_prefix(row_key).to_vec());
     }
 
     fn load_taken(&mut self, store: &Store) {
-        // In the order of their keys: neighbours are found beside each other, in memory and in files.
+        // In the order of keys: neighbours are adjacent in memory and in files.
         let new = in_order(&self.slots, self.loaded);
         let mut unreadable = Vec::new();
         let rows =
@@ -197,25 +197,25 @@ impl<'a> WorkingSet<'a> {
         self.loaded = self.slots.len();
     }
 
-    /// The slots that became capped since this was last asked.
+    /// The slots that became capped since the last call.
     pub(super) fn newly_capped(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.newly_capped)
     }
 
-    /// The row key of a log, and until when it is capped now, if it is.
+    /// The row key of a log, and when its cap ends, if it is capped.
     pub(super) fn cap_of(&self, slot: u32) -> Option<(&[u8], TsMs)> {
         let slot = &self.slots[slot as usize];
         Some((&slot.row_key, slot.until?))
     }
 
-    /// Writes what changed, and brings what is told of caps in line.
+    /// Writes the changed logs, and their caps.
     pub(super) fn finish(self, store: &Store, commit: &mut Commit<'_>, outcome: &mut TurnOutcome) {
         let slots = self.order.iter().map(|&slot| &self.slots[slot as usize]);
         let touched: Vec<_> = slots.filter(|slot| slot.dirty || slot.fired || slot.recheck).collect();
         let may_hold = touched.iter().copied().filter(|slot| slot.may_hold());
         let mut lost = Vec::new();
         let mut rows = store.caps().get_many(may_hold.map(|slot| &*slot.row_key), &mut lost);
-        // Whatever such a row says, it is written anew, from the log. Its timer, if it has one, finds that it was.
+        // Whatever that row says, it is written again, from the log. Its timer, if it has one, then finds that.
         lost.into_iter().for_each(|number| rows[number] = Some(CapRow { until: TsMs(0), due: TsMs(0) }));
         let mut held = rows.into_iter();
         for slot in touched {
@@ -228,7 +228,7 @@ impl<'a> WorkingSet<'a> {
                 continue;
             }
             let plan = plan_cap(held, slot.until, slot.fired);
-            // A log that was not capped before must say that `caps` may have its key.
+            // The row of a log that was not capped before must say that `caps` may have its key.
             if slot.dirty || (plan.row.is_some() && !slot.may_cap) {
                 commit.put_log(&slot.row_key, &slot.log, plan.row.is_some());
             }
@@ -269,17 +269,21 @@ impl Logs for WorkingSet<'_> {
     }
 }
 
-/// The numbers of the slots from one on, in the order of their row keys.
+/// The slots from one on, in the order of their row keys.
 fn in_order(slots: &[Slot<'_>], from: usize) -> Vec<u32> {
-    let number = |slot: usize| (RowKey::leading(&slots[slot].row_key), slot as u32);
-    let mut order: Vec<_> = (from..slots.len()).map(number).collect();
-    let row_key = |slot: u32| &slots[slot as usize].row_key;
-    order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| row_key(a.1).cmp(row_key(b.1))));
+    let mut order = Vec::with_capacity(slots.len() - from);
+    for (slot, taken) in slots.iter().enumerate().skip(from) {
+        order.push((RowKey::leading(&taken.row_key), slot as u32));
+    }
+    order.sort_unstable_by(|a, b| {
+        // The leading bytes decide most comparisons, without a look at the slots.
+        a.0.cmp(&b.0).then_with(|| slots[a.1 as usize].row_key.cmp(&slots[b.1 as usize].row_key))
+    });
     order.into_iter().map(|(_, slot)| slot).collect()
 }
 
 fn key_text(row_key: &[u8], out: &mut String) {
-    // Row keys are made of checked users and keys only.
+    // Row keys are made only of checked users and keys.
     if RowKey::key_into(row_key, out).is_none() {
         out.clear();
     }

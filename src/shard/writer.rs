@@ -2,7 +2,6 @@
 
 use super::command::TurnContext;
 use super::erase::EraseUser;
-use super::event_batch::writer_of;
 use super::group_commit::{Acknowledger, Written};
 use super::mailbox::Inbox;
 use super::metrics::ShardMetrics;
@@ -68,11 +67,6 @@ const TURN_TIMERS: usize = 2_048;
 const TICK: Duration = Duration::from_millis(500);
 
 impl Writer {
-    /// The shards that writer number `writer` of `writers` owns.
-    pub(super) fn shards(writer: usize, writers: usize) -> impl Iterator<Item = ShardId> {
-        ShardId::all().filter(move |shard| writer_of(*shard, writers) == writer)
-    }
-
     /// Works until every router is gone and the mailbox is empty.
     pub(super) fn run(mut self) {
         loop {

@@ -135,12 +135,25 @@ impl Catalog {
     pub async fn newest(&self) -> Result<Option<Manifest>, SnapshotError> {
         let claims = self.claims().await?;
         for (sequence, _) in self.numbered(&self.layout.manifests()).await?.into_iter().rev() {
-            let manifest = self.read(sequence).await?;
+            let manifest = match self.read(sequence).await {
+                Err(error) if error.is_of_the_snapshot() => return Err(self.with_hint(sequence, error).await),
+                read => read?,
+            };
             if !is_void(manifest.epoch, manifest.sequence, &claims) {
                 return Ok(Some(manifest));
             }
         }
         Ok(None)
+    }
+
+    /// What is wrong with a snapshot, and which one is before it.
+    pub(super) async fn with_hint(&self, sequence: u64, source: SnapshotError) -> SnapshotError {
+        let hint = match self.before(sequence).await {
+            Ok(Some(older)) => format!("snapshot {} of {} ms since 1970 is before it", older.sequence, older.taken_ms),
+            Ok(None) => "there is none before it that can be read".to_owned(),
+            Err(error) => format!("whether there is one before it is not known: {error}"),
+        };
+        SnapshotError::DamagedSnapshot { sequence, source: Box::new(source), hint }
     }
 
     /// The snapshot that is meant.

@@ -2,6 +2,8 @@
 
 use super::error::{SnapshotError, disk};
 use super::manifest::Manifest;
+use crate::random::random_id;
+use crate::store::boot_number;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -25,7 +27,7 @@ const PENDING_MAX: usize = 16;
 const NOT_CONTENT: [&str; 3] = ["lost+found", "freqcap.lock", RESTORING];
 
 /// Where a data directory stands in the history of its snapshots.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark {
     pub prefix: String,
     pub store_id: String,
@@ -37,9 +39,11 @@ pub(super) struct Mark {
     /// Nonces of manifests that were about to be written, and may have been.
     #[serde(default)]
     pub pending: Vec<String>,
-    /// The inode of the directory when this was written: a copy of the directory has another.
+    /// The nonce of the claim of the epoch, and where the process was that made it.
     #[serde(default)]
-    pub inode: u64,
+    pub claim: String,
+    #[serde(default)]
+    pub place: String,
 }
 
 /// What is being restored.
@@ -50,13 +54,25 @@ pub(super) struct Restoring {
     pub nonce: String,
 }
 
+/// Which directory this is, on which running machine. Of two processes that are in the same place and must lock it, the
+/// earlier one is dead once the later one has the lock. A copy, another machine, or a reboot is another place.
+pub(super) fn place(dir: &Path) -> Result<String, SnapshotError> {
+    let metadata = std::fs::metadata(dir).map_err(disk("reading", dir))?;
+    let boot = match boot_number() {
+        // The machine does not tell: no two processes are known to be in the same place.
+        0 => random_id(),
+        number => format!("{number:x}"),
+    };
+    Ok(format!("{boot}-{:x}-{:x}", metadata.dev(), metadata.ino()))
+}
+
 impl Mark {
     pub(super) fn read(dir: &Path) -> Result<Option<Self>, SnapshotError> {
         read_json(&dir.join(MARK))
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<(), SnapshotError> {
-        write_json(dir, MARK, &Self { inode: inode(dir)?, ..self.clone() })
+        write_json(dir, MARK, self)
     }
 
     pub(super) fn add_pending(&mut self, nonce: &str) {
@@ -87,14 +103,12 @@ impl Restoring {
 
     pub(super) fn remove(dir: &Path) -> Result<(), SnapshotError> {
         let path = dir.join(RESTORING);
-        std::fs::remove_file(&path).map_err(disk("removing", &path))?;
-        sync_dir(dir)
+        match std::fs::remove_file(&path) {
+            // Who made the directory ready may have removed it.
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(disk("removing", &path)(error)),
+            _ => sync_dir(dir),
+        }
     }
-}
-
-/// What a directory has and a copy of it has not.
-pub(super) fn inode(dir: &Path) -> Result<u64, SnapshotError> {
-    Ok(std::fs::metadata(dir).map_err(disk("looking at", dir))?.ino())
 }
 
 /// What is in a data directory.
@@ -125,6 +139,21 @@ pub fn contents(dir: &Path) -> Result<Contents, SnapshotError> {
         }
     }
     Ok(Contents::Empty)
+}
+
+/// Removes the checkpoint that a killed process left: its links keep the room of files that the store has removed. Taking a
+/// snapshot does so itself; a start without snapshots should.
+pub fn remove_checkpoint(dir: &Path) -> Result<(), SnapshotError> {
+    let checkpoint = dir.join(CHECKPOINT);
+    match std::fs::remove_dir_all(&checkpoint) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(disk("removing", &checkpoint)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The id of the store that a directory has been snapshotted as, if it has been.
+pub fn store_id(dir: &Path) -> Result<Option<String>, SnapshotError> {
+    Ok(Mark::read(dir)?.map(|mark| mark.store_id))
 }
 
 /// A mark that cannot be read must not be taken for none: the directory could be older than the bucket.

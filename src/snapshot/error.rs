@@ -132,12 +132,12 @@ pub enum SnapshotError {
         /// What came of it.
         source: std::io::Error,
     },
-    /// The store does not take what was restored.
-    #[error("what was restored cannot be opened: {0}")]
-    Unusable(String),
     /// The store could not be copied.
     #[error("the store made no checkpoint: {0}")]
     Checkpoint(String),
+    /// What was restored could not be made ready to be opened.
+    #[error("what was restored could not be made ready to be opened: {0}")]
+    Prepare(String),
     /// A snapshot took longer than garbage is kept for it.
     #[error("the snapshot was abandoned after {0} s; what was uploaded is used by the next one")]
     Abandoned(u64),
@@ -161,37 +161,6 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
-    /// Every code, for metrics and for the reference.
-    pub const CODES: [&str; 27] = [
-        "bucket_away",
-        "bucket_slow",
-        "bucket_forbidden",
-        "bucket_full",
-        "bucket_missing",
-        "bucket_exists",
-        "bucket_damaged",
-        "bucket_failed",
-        "bucket_without_conditions",
-        "bucket_inconsistent",
-        "snapshot_damaged",
-        "snapshot_object_missing",
-        "snapshot_newer_format",
-        "snapshots_of_another_store",
-        "superseded",
-        "data_dir_superseded",
-        "lease_held",
-        "directory_not_empty",
-        "data_dir_in_use",
-        "restore_unfinished",
-        "no_snapshot",
-        "disk_full",
-        "disk_failed",
-        "restored_unusable",
-        "checkpoint_failed",
-        "snapshot_abandoned",
-        "internal",
-    ];
-
     /// The stable code.
     pub fn code(&self) -> &'static str {
         match self {
@@ -214,8 +183,8 @@ impl SnapshotError {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "disk_full",
                 _ => "disk_failed",
             },
-            Self::Unusable(_) => "restored_unusable",
             Self::Checkpoint(_) => "checkpoint_failed",
+            Self::Prepare(_) => "restore_failed",
             Self::Abandoned(_) => "snapshot_abandoned",
             Self::NotTaken { code, .. } => code,
             Self::Stopped => "stopping",

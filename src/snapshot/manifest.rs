@@ -131,11 +131,17 @@ impl Manifest {
         if json.len() as u64 > JSON_BYTES_MAX {
             return Err(damaged(format!("it unpacks to more than {JSON_BYTES_MAX} bytes")));
         }
-        let version: Versioned = serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
+        Self::parse(object, sequence, &json)
+    }
+
+    /// Reads a manifest that is unpacked.
+    pub(super) fn parse(object: &str, sequence: u64, json: &[u8]) -> Result<Self, SnapshotError> {
+        let damaged = |what: String| SnapshotError::Damaged { object: object.to_owned(), what };
+        let version: Versioned = serde_json::from_slice(json).map_err(|error| damaged(error.to_string()))?;
         if version.format > FORMAT {
             return Err(SnapshotError::NewerFormat { object: object.to_owned(), found: version.format });
         }
-        let manifest: Self = serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
+        let manifest: Self = serde_json::from_slice(json).map_err(|error| damaged(error.to_string()))?;
         manifest.check(sequence).map_err(damaged)?;
         Ok(manifest)
     }
@@ -151,7 +157,7 @@ impl Manifest {
             if !is_plain || name.is_empty() || name.starts_with('.') {
                 return Err(format!("it names a file {name:?}"));
             }
-            if parts.iter().map(|part| part.bytes).sum::<u64>() != *bytes {
+            if parts.iter().map(|part| u128::from(part.bytes)).sum::<u128>() != u128::from(*bytes) {
                 return Err(format!("the parts of {name} are not {bytes} bytes"));
             }
             let folder = format!("{}/", self.unit);
@@ -160,6 +166,9 @@ impl Manifest {
                     return Err(format!("{name} has a part {:?}", part.object));
                 }
             }
+        }
+        if self.files.iter().map(|file| u128::from(file.bytes)).sum::<u128>() > u128::from(u64::MAX >> 1) {
+            return Err("its files are larger than any disk".to_owned());
         }
         let mut names: Vec<&str> = self.files.iter().map(|file| file.name.as_str()).collect();
         names.sort_unstable();

@@ -19,6 +19,8 @@ mod collect;
 mod data_dir;
 mod error;
 mod fetch;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod hash;
 mod layout;
 mod manifest;
@@ -37,11 +39,11 @@ mod verify;
 mod writer;
 
 pub use catalog::{Catalog, Details, State, Summary, Which};
-pub use data_dir::{CHECKPOINT, Contents, MARK, RESTORING, contents};
+pub use data_dir::{CHECKPOINT, Contents, MARK, RESTORING, contents, remove_checkpoint, store_id};
 pub use error::SnapshotError;
 pub use layout::{FORMAT, STANDALONE};
 pub use manifest::{File, FileKind, KafkaFrontier, Manifest, Part};
-pub use restore::{Finish, OnProgress, Progress, RestoreOptions, Restored, restore};
+pub use restore::{OnProgress, Prepare, Progress, RestoreOptions, Restored, read_file, restore};
 pub use service::{Handle, Now, Options, Snapshots};
 pub use settings::{Restore, SettingFlags, Settings};
 pub use source::{Checkpoint, CheckpointFile, Source};

@@ -7,6 +7,7 @@ use super::catalog::Catalog;
 use super::data_dir::{Contents, Mark, RESTORING, Restoring, contents, sync_dir};
 use super::error::{SnapshotError, disk};
 use super::fetch::{fetch, holds};
+use super::hash::hash;
 use super::manifest::{Manifest, Part};
 use super::steps::{Step, Steps};
 use super::upload::blocking;
@@ -40,8 +41,8 @@ pub struct Progress {
 /// Is told how far a restore is, from several threads.
 pub type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
 
-/// Prepares the files of a snapshot for being opened. May block, and is done anew after a kill.
-pub type Finish = Arc<dyn Fn(&Path, &Manifest) -> Result<(), String> + Send + Sync>;
+/// Makes restored files ready to be opened. May block.
+pub type Prepare = Arc<dyn Fn(&Path, &Manifest) -> Result<(), String> + Send + Sync>;
 
 /// How a snapshot is restored.
 #[derive(Clone)]
@@ -54,10 +55,11 @@ pub struct RestoreOptions {
     pub epoch: u64,
     /// The directory may hold a store, which the snapshot replaces.
     pub replace: bool,
-    /// The copy gets an id of its own: it stands nowhere in the history of these snapshots.
-    pub as_new: bool,
-    /// Prepares the files for being opened, before the directory counts as restored.
-    pub finish: Finish,
+    /// The copy is to be a store of its own, beside the original: it is not told where it stands in this history.
+    pub is_new_store: bool,
+    /// What the store's side does to the files before the directory may be opened. The marker is still there, so after a kill the
+    /// restore begins again; the directory is not locked.
+    pub prepare: Option<Prepare>,
     /// Is told how far it is.
     pub progress: OnProgress,
     pub(super) steps: Steps,
@@ -80,8 +82,8 @@ impl RestoreOptions {
             fall_back: false,
             epoch: 0,
             replace: false,
-            as_new: false,
-            finish: Arc::new(|_, _| Ok(())),
+            is_new_store: false,
+            prepare: None,
             progress: Arc::new(|_| {}),
             steps: Steps::default(),
         }
@@ -95,8 +97,6 @@ pub async fn restore(
     manifest: Manifest,
     options: &RestoreOptions,
 ) -> Result<Restored, SnapshotError> {
-    let (dir, replace) = (options.dir.clone(), options.replace);
-    let _lock = blocking(move || lock(&dir, replace)).await?;
     let mut passed_over = Vec::new();
     let mut next = manifest;
     loop {
@@ -106,31 +106,26 @@ pub async fn restore(
             Err(error) if error.is_of_the_snapshot() => error,
             Err(error) => return Err(error),
         };
-        let older = catalog.before(sequence).await?;
-        match older {
-            Some(older) if options.fall_back => {
-                tracing::error!(%error, sequence, older = older.sequence, "a snapshot is damaged: the one before it is restored");
-                passed_over.push((sequence, error));
-                next = older;
-            }
-            Some(older) => {
-                let hint = format!("snapshot {} of {} ms since 1970 is before it", older.sequence, older.taken_ms);
-                return Err(SnapshotError::DamagedSnapshot { sequence, source: Box::new(error), hint });
-            }
-            None => {
-                let hint = "there is none before it that can be read".to_owned();
-                return Err(SnapshotError::DamagedSnapshot { sequence, source: Box::new(error), hint });
-            }
+        if !options.fall_back {
+            return Err(catalog.with_hint(sequence, error).await);
         }
+        let Some(older) = catalog.before(sequence).await? else {
+            return Err(catalog.with_hint(sequence, error).await);
+        };
+        tracing::error!(%error, sequence, older = older.sequence, "a snapshot is damaged: the one before it is restored");
+        passed_over.push((sequence, error));
+        next = older;
     }
 }
 
 async fn restore_one(catalog: &Catalog, manifest: &Manifest, options: &RestoreOptions) -> Result<(), SnapshotError> {
     let dir = options.dir.clone();
+    let (at, replace) = (dir.clone(), options.replace);
+    let lock = blocking(move || lock(&at, replace)).await?;
     let restoring = Restoring { prefix: catalog.prefix(), sequence: manifest.sequence, nonce: manifest.nonce.clone() };
     let names: HashSet<String> = manifest.files.iter().map(|file| file.name.clone()).collect();
     let (marker, bytes) = (restoring.clone(), manifest.bytes());
-    let (at, replace) = (dir.clone(), options.replace);
+    let at = dir.clone();
     blocking(move || {
         prepare(&at, &marker, &names, replace)?;
         check_room(&at, bytes)
@@ -145,18 +140,20 @@ async fn restore_one(catalog: &Catalog, manifest: &Manifest, options: &RestoreOp
         epoch: manifest.epoch.max(options.epoch),
         sequence: manifest.sequence,
         nonce: manifest.nonce.clone(),
-        pending: Vec::new(),
-        inode: 0,
+        ..Mark::default()
     };
-    let (steps, as_new) = (options.steps.clone(), options.as_new);
-    let (finish, manifest) = (options.finish.clone(), manifest.clone());
+    let (steps, prepare) = (options.steps.clone(), options.prepare.clone());
+    let (manifest, is_new_store) = (manifest.clone(), options.is_new_store);
     blocking(move || {
-        finish(&dir, &manifest).map_err(SnapshotError::Unusable)?;
         sync_dir(&dir)?;
-        if !as_new {
+        if !is_new_store {
             mark.write(&dir)?;
         }
         steps.reached(Step::RestoreMarked)?;
+        drop(lock);
+        if let Some(prepare) = prepare {
+            prepare(&dir, &manifest).map_err(SnapshotError::Prepare)?;
+        }
         Restoring::remove(&dir)
     })
     .await
@@ -260,6 +257,22 @@ async fn fetch_all(catalog: &Catalog, manifest: &Manifest, options: &RestoreOpti
         done??;
     }
     Ok(())
+}
+
+/// A small file of a snapshot, if it has one of this name: who was erased, for the restore of an older one.
+pub async fn read_file(catalog: &Catalog, manifest: &Manifest, name: &str) -> Result<Option<Vec<u8>>, SnapshotError> {
+    let Some(file) = manifest.files.iter().find(|file| file.name == name) else { return Ok(None) };
+    let mut bytes = Vec::new();
+    for part in &file.parts {
+        let found = catalog.bucket.get_range(&part.object, 0..part.bytes, part.bytes).await;
+        let found = found.map_err(|error| SnapshotError::of_object(error, manifest.sequence))?;
+        if hash(&found) != part.sha256 {
+            let what = format!("its SHA-256 is not {}", part.sha256);
+            return Err(SnapshotError::Damaged { object: part.object.clone(), what });
+        }
+        bytes.extend_from_slice(&found);
+    }
+    Ok(Some(bytes))
 }
 
 /// A file may have been longer in an earlier try.

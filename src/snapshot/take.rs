@@ -3,8 +3,8 @@
 //! Killed at any step it leaves either the snapshot before it or the new one. What was uploaded is used by the next try of
 //! this epoch, and collected as garbage otherwise.
 
-use super::data_dir::{CHECKPOINT, MARK, Mark, RESTORING};
-use super::error::{SnapshotError, disk};
+use super::data_dir::{CHECKPOINT, MARK, Mark, RESTORING, remove_checkpoint};
+use super::error::SnapshotError;
 use super::layout::FORMAT;
 use super::manifest::{File, Manifest};
 use super::plan::{Known, Planned};
@@ -16,8 +16,7 @@ use crate::bucket::{Created, Object};
 use crate::model::TsMs;
 use crate::random::random_id;
 use bytes::Bytes;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -89,8 +88,8 @@ impl Taker {
         });
         let taken = self.attempt(now, begun, &stop).await;
         timer.abort();
-        let dir = self.dir.join(CHECKPOINT);
-        let removed = blocking(move || remove(&dir)).await;
+        let dir = self.dir.clone();
+        let removed = blocking(move || remove_checkpoint(&dir)).await;
         match taken {
             Err(SnapshotError::Stopped) if begun.elapsed() >= longest => {
                 Err(SnapshotError::Abandoned(longest.as_secs()))
@@ -137,10 +136,10 @@ impl Taker {
     }
 
     async fn checkpoint(&self) -> Result<Checkpoint, SnapshotError> {
-        let (source, dir) = (self.source.clone(), self.dir.join(CHECKPOINT));
+        let (source, dir) = (self.source.clone(), self.dir.clone());
         let mut checkpoint = blocking(move || {
-            remove(&dir)?;
-            source.checkpoint(&dir).map_err(SnapshotError::Checkpoint)
+            remove_checkpoint(&dir)?;
+            source.checkpoint(&dir.join(CHECKPOINT)).map_err(SnapshotError::Checkpoint)
         })
         .await?;
         checkpoint.files.retain(|file| file.name != MARK && file.name != RESTORING);
@@ -247,13 +246,5 @@ impl Taker {
     async fn write_mark(&self) -> Result<(), SnapshotError> {
         let (mark, dir) = (self.mark.clone(), self.dir.clone());
         blocking(move || mark.write(&dir)).await
-    }
-}
-
-/// Removes a checkpoint, if there is one.
-fn remove(dir: &Path) -> Result<(), SnapshotError> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(disk("removing", dir)(error)),
-        _ => Ok(()),
     }
 }

@@ -6,7 +6,7 @@
 //! and again: nobody needs to compare and set it, and its age is told by the bucket's own clock on both sides.
 
 use super::catalog::{Catalog, Claim};
-use super::data_dir::{Mark, inode};
+use super::data_dir::{Mark, place};
 use super::error::SnapshotError;
 use super::layout::FORMAT;
 use super::manifest::Manifest;
@@ -29,6 +29,8 @@ pub struct WriterOptions {
     pub holder: String,
     /// Does not wait for the lease of a live writer, which is thereby superseded.
     pub takeover: bool,
+    /// Begins an epoch though the newest manifest cannot be read: which snapshot to restore was chosen by hand.
+    pub pass_over_damage: bool,
     /// How long a lease holds without being renewed, by the bucket's clock.
     pub lease: Duration,
     /// How often it is renewed.
@@ -40,7 +42,14 @@ pub struct WriterOptions {
 impl WriterOptions {
     /// As in production: a lease of 30 s, renewed every 10 s, waited for without end.
     pub fn new(holder: String) -> Self {
-        Self { holder, takeover: false, lease: Duration::from_secs(30), renew: Duration::from_secs(10), wait_max: None }
+        Self {
+            holder,
+            takeover: false,
+            pass_over_damage: false,
+            lease: Duration::from_secs(30),
+            renew: Duration::from_secs(10),
+            wait_max: None,
+        }
     }
 }
 
@@ -95,7 +104,7 @@ struct Lease {
 pub enum Local<'a> {
     /// It is empty, or is to be replaced: a snapshot is restored into it, or a new store begins.
     Nothing,
-    /// It has the store of this id, and its lock is held. It must not be behind the bucket.
+    /// It has the store of this id, which is open: nobody else has the directory. It must not be behind the bucket.
     Store(&'a Path, &'a str),
 }
 
@@ -184,16 +193,9 @@ impl Writer {
         let prefix = self.catalog.prefix();
         let found = Mark::read(dir)?.filter(|mark| mark.prefix == prefix && mark.store_id == store_id);
         check_local(&self.catalog, self.began_after.as_ref(), found.as_ref(), dir, store_id)?;
-        let new = Mark {
-            prefix,
-            store_id: store_id.to_owned(),
-            epoch: 0,
-            sequence: 0,
-            nonce: String::new(),
-            pending: Vec::new(),
-            inode: 0,
-        };
-        Mark { epoch: self.epoch, ..found.unwrap_or(new) }.write(dir)
+        let new = Mark { prefix, store_id: store_id.to_owned(), ..Mark::default() };
+        let (claim, place) = (self.lease.nonce.clone(), place(dir)?);
+        Mark { epoch: self.epoch, claim, place, ..found.unwrap_or(new) }.write(dir)
     }
 
     /// Whether another process wrote to the bucket after the store in this directory did.
@@ -242,28 +244,36 @@ async fn attempt(
     wait: &mut Wait,
 ) -> Result<Attempt, SnapshotError> {
     let clock = probe(&catalog.bucket).await?;
+    let prefix = catalog.prefix();
+    let mark = match local {
+        Local::Nothing => None,
+        Local::Store(dir, store_id) => {
+            Mark::read(dir)?.filter(|mark| mark.prefix == prefix && mark.store_id == store_id)
+        }
+    };
     let held = catalog.newest_claim().await?;
     let last = held.as_ref().map_or(0, |(claim, _)| claim.epoch);
     if let Some((claim, object)) = held
         && !options.takeover
-        && !is_of_this(catalog, &claim, local)?
+        && !was_here(local, mark.as_ref(), &claim)?
         && is_held(catalog, options, &clock, &claim, object.modified_ms, wait).await?
     {
         return Ok(Attempt::Held(claim.holder, claim.epoch));
     }
-    let newest = catalog.newest().await?;
+    let (newest, after) = match catalog.newest().await {
+        Err(SnapshotError::DamagedSnapshot { sequence, .. }) if options.pass_over_damage => {
+            (catalog.before(sequence).await?, sequence)
+        }
+        newest => {
+            let newest = newest?;
+            let after = newest.as_ref().map_or(0, |newest| newest.sequence);
+            (newest, after)
+        }
+    };
     if let Local::Store(dir, store_id) = local {
-        let prefix = catalog.prefix();
-        let mark = Mark::read(dir)?.filter(|mark| mark.prefix == prefix && mark.store_id == store_id);
         check_local(catalog, newest.as_ref(), mark.as_ref(), dir, store_id)?;
     }
-    let claim = Claim {
-        format: FORMAT,
-        epoch: last + 1,
-        nonce: random_id(),
-        holder: options.holder.clone(),
-        after: newest.as_ref().map_or(0, |newest| newest.sequence),
-    };
+    let claim = Claim { format: FORMAT, epoch: last + 1, nonce: random_id(), holder: options.holder.clone(), after };
     if catalog.claim(&claim).await? {
         Ok(Attempt::Began(Box::new(Begun { claim, after: newest, clock })))
     } else {
@@ -271,14 +281,11 @@ async fn attempt(
     }
 }
 
-/// Whether a claim was that of the process that had this data directory before us: it has ended, for the directory is ours.
-fn is_of_this(catalog: &Catalog, claim: &Claim, local: Local<'_>) -> Result<bool, SnapshotError> {
-    let Local::Store(dir, store_id) = local else { return Ok(false) };
-    let mark = Mark::read(dir)?.filter(|mark| mark.prefix == catalog.prefix() && mark.store_id == store_id);
-    Ok(match mark {
-        Some(mark) => mark.epoch == claim.epoch && mark.inode == inode(dir)?,
-        None => false,
-    })
+/// Whether the holder of a claim was a process on this very directory, which we have locked: then it is dead, and a restart
+/// after a crash need not wait for its lease.
+fn was_here(local: Local<'_>, mark: Option<&Mark>, claim: &Claim) -> Result<bool, SnapshotError> {
+    let (Local::Store(dir, _), Some(mark)) = (local, mark) else { return Ok(false) };
+    Ok(mark.claim == claim.nonce && mark.place == place(dir)?)
 }
 
 /// Whether the lease of a claim still holds: by the bucket's clock, or, should that clock jump, because it is seen to be

@@ -1,16 +1,11 @@
-//! Reads everything in a directory and says what of it cannot be read. Nothing is changed.
+//! Reads everything in a directory and reports what cannot be read. Changes nothing.
 
 use super::boot::boot_number;
-use super::codec::{decode_cap, decode_log};
 use super::directory::{OpenError, failed, last_sequence, lock_dir, missing_files, missing_log, open_to_read};
 use super::options::StoreOptions;
-use super::row::RowKey;
 use super::step_over::seek_past;
 use super::table::Table;
-use super::tables::erased::erased_until;
-use super::tables::journal::rows as journal_rows;
-use super::tables::reservations::ReservationRow;
-use super::tables::{changes, due};
+use super::tables::is_row;
 use super::whole::{self, Damage, Logs};
 use rocksdb::{DB, DBRecoveryMode, ReadOptions};
 use serde::Serialize;
@@ -18,36 +13,41 @@ use serde::Serialize;
 /// What was found in a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TableCheck {
+    /// The name of the table.
     pub table: &'static str,
     /// Rows that can be read.
     pub rows: u64,
-    /// Rows whose bytes are no row.
+    /// Rows that cannot be decoded.
     pub undecodable: u64,
-    /// How often rows could not be read at all; how many rows each time is not known.
+    /// How often rows could not be read; how many rows each time is not known.
     pub unreadable: u64,
 }
 
 /// What was found in a directory.
 #[derive(Debug, Default, Serialize)]
 pub struct Verified {
-    /// What is wrong with files.
+    /// Damaged files.
     pub files: Vec<Damage>,
+    /// What was found in each table.
     pub tables: Vec<TableCheck>,
 }
 
 impl Verified {
+    /// Whether nothing is damaged.
     pub fn is_whole(&self) -> bool {
         self.files.is_empty() && self.tables.iter().all(TableCheck::is_whole)
     }
 }
 
 impl TableCheck {
+    /// Whether every row can be read.
     pub fn is_whole(&self) -> bool {
         self.undecodable == 0 && self.unreadable == 0
     }
 }
 
-/// Reads all of a directory on which no service runs. `progress` is told how many rows of about how many were read.
+/// Reads a whole directory while no service runs on it. `progress` gets the number of rows read, and an estimate of
+/// all.
 pub fn verify(options: &StoreOptions, progress: &mut dyn FnMut(u64, u64)) -> Result<Verified, OpenError> {
     let _lock = lock_dir(&options.data_dir)?;
     let mut found = Verified::default();
@@ -57,7 +57,7 @@ pub fn verify(options: &StoreOptions, progress: &mut dyn FnMut(u64, u64)) -> Res
     Ok(found)
 }
 
-/// Judges the files of a directory, and opens it to be read if that can be done at all.
+/// Checks the files of a directory, and opens it for reading if that is possible at all.
 pub(super) fn look(options: &StoreOptions, found: &mut Verified) -> Result<Option<(Logs, DB)>, OpenError> {
     let dir = &options.data_dir;
     let unusable = |source| OpenError::Directory { dir: dir.clone(), source };
@@ -73,7 +73,7 @@ pub(super) fn look(options: &StoreOptions, found: &mut Verified) -> Result<Optio
     if found.files.is_empty() && logs.torn.is_none() && logs.has_gap() {
         found.files.extend(missing_log(options)?);
     }
-    // Up to where the logs can be read, files that are missing or not.
+    // Reads the logs as far as possible, whether files are missing or not.
     let mut database = options.of_what_is_there();
     database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     let db = match open_to_read(options, database).map_err(|source| failed(dir, source)) {
@@ -94,18 +94,19 @@ pub(super) fn look(options: &StoreOptions, found: &mut Verified) -> Result<Optio
     Ok(Some((logs, db)))
 }
 
-/// Is given the table, the key and the value of a row; no table is the one of the store's own fields.
+/// Gets table, key and value of each row. `None` is the table of the store's own fields.
 pub(super) type EachRow<'a> = dyn FnMut(Option<Table>, &[u8], &[u8]) -> Result<(), OpenError> + 'a;
 
-/// Reads every row of every table, and gives those that are whole to `each`.
+/// Reads every row of every table and passes those that can be decoded to `each`.
 pub(super) fn tables(
     db: &DB,
     progress: &mut dyn FnMut(u64, u64),
     each: &mut EachRow<'_>,
 ) -> Result<Vec<TableCheck>, OpenError> {
-    let handle = |table: &Table| db.cf_handle(table.name());
-    let estimate = |cf| db.property_int_value_cf(cf, "rocksdb.estimate-num-keys").ok().flatten().unwrap_or(0);
-    let total = Table::ALL.iter().filter_map(handle).map(estimate).sum();
+    let mut total = 0;
+    for cf in Table::ALL.iter().filter_map(|table| db.cf_handle(table.name())) {
+        total += db.property_int_value_cf(cf, "rocksdb.estimate-num-keys").ok().flatten().unwrap_or(0);
+    }
     let mut checks = Vec::new();
     let mut read = 0;
     for table in Table::ALL.into_iter().map(Some).chain([None]) {
@@ -150,23 +151,4 @@ pub(super) fn tables(
     }
     progress(read, read);
     Ok(checks)
-}
-
-/// Whether the bytes are a row of the table.
-fn is_row(table: Option<Table>, key: &[u8], value: &[u8]) -> bool {
-    let is_log = |value: &[u8]| decode_log(value).is_ok();
-    match table {
-        Some(Table::Logs) => RowKey::parse(key).is_some() && is_log(value),
-        Some(Table::Journal) => {
-            let is_whole = |row: Result<(&[u8], &[u8]), _>| row.is_ok_and(|(_, log)| log.is_empty() || is_log(log));
-            key.len() == 8 && journal_rows(value).all(is_whole)
-        }
-        Some(Table::Caps) => RowKey::parse(key).is_some() && decode_cap(value).is_ok(),
-        Some(Table::Changes) => changes::is_row(key, value),
-        Some(Table::Due) => due::is_row(key),
-        Some(Table::Reservations) => ReservationRow::decode(value).is_some(),
-        Some(Table::Erased) => key.len() == 17 && erased_until(value).is_some(),
-        Some(Table::Rules) => serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok(),
-        Some(Table::KafkaOffsets | Table::Meta) | None => true,
-    }
 }

@@ -37,14 +37,15 @@ const MAY_CAP: u8 = 1 << 4;
 const RESERVED: u8 = 1 << 5;
 const KNOWN_BITS: u8 = 0b11_1111;
 
-/// A row with more trimmed events than anybody can have counted is damaged; a lifetime count never runs over from here.
+/// A row with more trimmed events than could have been counted is damaged. So no lifetime count overflows.
 const TRIMMED_MAX: u64 = i64::MAX as u64;
 
 /// A log as it is stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogRow {
+    /// The log.
     pub log: Log,
-    /// Whether `caps` may hold a row for this key; where this is false it certainly holds none.
+    /// Whether `caps` may have a row for this key. If false, it has none.
     pub may_cap: bool,
 }
 
@@ -137,19 +138,24 @@ fn encode_reservations(out: &mut Vec<u8>, held: &[Reservation]) {
 
 fn decode_reservations(bytes: &mut &[u8]) -> Option<Vec<Reservation>> {
     let count = usize::try_from(take_varint(bytes)?).ok().filter(|&count| count > 0 && count <= bytes.len())?;
-    let one = |bytes: &mut &[u8]| {
-        let ts = take_varint(bytes)?;
-        let expires_at = TsMs(ts.checked_add(take_varint(bytes)?)?);
-        let hash = u64::from_le_bytes(take(bytes, 8)?.try_into().ok()?);
-        let keys = usize::try_from(take_varint(bytes)?).ok().filter(|&keys| keys <= bytes.len())?;
-        let key = |bytes: &mut &[u8]| Some(std::str::from_utf8(take_bytes(bytes)?).ok()?.into());
-        let keys = (0..keys).map(|_| key(bytes)).collect::<Option<_>>()?;
-        Some(Reservation { ts: TsMs(ts), expires_at, hash, keys })
-    };
-    (0..count).map(|_| one(bytes)).collect()
+    (0..count).map(|_| decode_reservation(bytes)).collect()
 }
 
-/// Bytes led by their length.
+fn decode_reservation(bytes: &mut &[u8]) -> Option<Reservation> {
+    let ts = take_varint(bytes)?;
+    let expires_at = TsMs(ts.checked_add(take_varint(bytes)?)?);
+    let hash = u64::from_le_bytes(take(bytes, 8)?.try_into().ok()?);
+    let keys = usize::try_from(take_varint(bytes)?).ok().filter(|&keys| keys <= bytes.len())?;
+    let keys = (0..keys).map(|_| take_text(bytes).map(Into::into)).collect::<Option<_>>()?;
+    Some(Reservation { ts: TsMs(ts), expires_at, hash, keys })
+}
+
+/// Reads a text after its length.
+pub(in crate::store) fn take_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
+    std::str::from_utf8(take_bytes(bytes)?).ok()
+}
+
+/// Writes bytes after their length.
 pub(in crate::store) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -160,7 +166,7 @@ pub(in crate::store) fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]>
     take(bytes, len)
 }
 
-/// Reads a log back.
+/// Decodes a log.
 pub fn decode_log(bytes: &[u8]) -> Result<LogRow, StoreError> {
     let mut row = LogRow::default();
     let mut rest = bytes;
@@ -179,7 +185,7 @@ pub fn decode_log(bytes: &[u8]) -> Result<LogRow, StoreError> {
     Ok(row)
 }
 
-/// Whether two sections are of one kind, of which nobody would find the second.
+/// Whether two sections have the same kind; the second would never be found.
 fn has_kind_twice(log: &Log) -> bool {
     let mut kinds: SmallVec<[Kind; 8]> = log.sections.iter().map(|section| section.kind).collect();
     kinds.sort_unstable();
@@ -202,7 +208,7 @@ fn decode_section(bytes: &mut &[u8]) -> Option<Section> {
     };
     let count = if tag & COUNTED != 0 { usize::try_from(take_varint(bytes)?).ok()? } else { 1 };
     let trimmed = if tag & TRIMMED != 0 { take_varint(bytes)? } else { 0 };
-    // An entry has at least one byte: a count beyond that is damage, not a reason to reserve memory.
+    // An entry has at least one byte. A larger count is damage, and must not reserve memory.
     if (count == 0 && tag & RESERVED == 0) || count > bytes.len() || trimmed > TRIMMED_MAX {
         return None;
     }
@@ -218,8 +224,7 @@ fn decode_section(bytes: &mut &[u8]) -> Option<Section> {
     Some(Section { kind, trimmed, entries, reservations })
 }
 
-/// Reads only the last instant at which something of a log is new, for the compaction filter: its newest event, or the
-/// end of a reservation.
+/// Decodes only when the newest event was, or the last reservation ends. For the compaction filter.
 pub(in crate::store) fn newest_of_log(mut bytes: &[u8]) -> Option<TsMs> {
     let mut newest = None;
     while !bytes.is_empty() {
@@ -230,7 +235,7 @@ pub(in crate::store) fn newest_of_log(mut bytes: &[u8]) -> Option<TsMs> {
     newest
 }
 
-/// The bytes of a row of `caps`: until when, and how much sooner the timer fires.
+/// Encodes a row of `caps`: when the cap ends, and how much sooner the timer fires.
 pub(in crate::store) fn encode_cap(out: &mut Vec<u8>, row: CapRow) {
     put_varint(out, row.until.0);
     put_varint(out, row.until.0.saturating_sub(row.due.0));

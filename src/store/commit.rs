@@ -30,15 +30,15 @@ pub(in crate::store) struct Parts<'s> {
     pub durability: Durability,
 }
 
-/// Collects writes; nothing is seen of them before [`Commit::write`].
+/// Collects writes. Nothing is visible before [`Commit::write`].
 pub struct Commit<'s> {
     pub(in crate::store) parts: Parts<'s>,
     pub(in crate::store) batch: WriteBatch,
-    /// The logs that changed: a row of the journal.
+    /// The changed logs, as a row of the journal.
     journal: Vec<u8>,
-    /// The last change written, by shard; 0 where there is none.
+    /// By shard, the sequence of the last change; 0 if there is none.
     written: Vec<u64>,
-    /// Where rows are put together.
+    /// Buffer for encoding rows.
     scratch: Vec<u8>,
 }
 
@@ -49,14 +49,14 @@ impl<'s> Commit<'s> {
         Self { parts, batch, journal: Vec::new(), written: vec![0; SHARDS], scratch: Vec::with_capacity(512) }
     }
 
-    /// Writes a log, once; an empty one is removed. Logs of one shard come one after another, or it takes longer.
+    /// Writes a log, once per commit; an empty log is removed. Fastest if the logs of a shard follow each other.
     pub fn put_log(&mut self, row_key: &[u8], log: &Log, may_cap: bool) {
         self.scratch.clear();
         encode_log(&mut self.scratch, log, may_cap);
         put_row(&mut self.journal, row_key, &self.scratch);
     }
 
-    /// Brings the cap, the timer and the changes of a key in line with a plan.
+    /// Writes the rows of a key's cap: `caps`, its timer, and its change.
     pub fn put_cap(&mut self, row_key: &[u8], plan: &CapPlan, now: TsMs) {
         let Parts { tables, changes, .. } = self.parts;
         if plan.row_changes {
@@ -81,38 +81,39 @@ impl<'s> Commit<'s> {
         }
     }
 
-    /// Removes timers of one shard that have fired. They must be all that there are from the first to the last.
+    /// Removes timers of one shard that fired. They must be all timers from the first to the last of them.
     pub fn remove_fired(&mut self, fired: &[DueRow]) {
         self.parts.tables.due.delete_fired(&mut self.batch, fired, &mut self.scratch);
     }
 
-    /// Keeps the answer of a call of `/reserve` under its user and id.
+    /// Stores the answer to a call of `/reserve` under user and id.
     pub fn put_reservation(&mut self, row_key: &[u8], row: &ReservationRow) {
         self.parts.tables.reservations.put(&mut self.batch, row_key, row, &mut self.scratch);
     }
 
-    /// Notes by which revision of the rules the caps of a shard are judged now.
+    /// Records the revision of the rules by which a shard's caps were judged.
     pub fn put_rules_revision(&mut self, shard: ShardId, revision: u64) {
         self.parts.tables.meta.put(&mut self.batch, shard, ShardField::RulesRevision, revision);
     }
 
-    /// Says that a writer's shards have a partition's records up to `next` with this very write.
+    /// Moves a writer's mark: with this write, its shards have the partition's records up to `next`.
     pub fn put_kafka_mark(&mut self, mark: &MarkKey, next: u64) {
         self.parts.tables.kafka_offsets.put_mark(&mut self.batch, mark, next);
     }
 
-    /// Says with the mark that goes beyond it that a record was not counted, and why: its letter must arrive.
+    /// Records that a record below the mark was not counted, and why. Its dead letter must arrive.
     pub fn put_kafka_aside(&mut self, mark: &MarkKey, offset: u64, code: &str) {
         self.parts.tables.kafka_offsets.put_aside(&mut self.batch, mark, offset, code);
     }
 
+    /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.batch.is_empty() && self.journal.is_empty()
     }
 
-    /// Writes all of it or nothing. It is visible at once, and survives the end of the process; a power cut only once
-    /// [`Store::sync`](super::Store::sync) has returned after it. The changes written are returned, to be published when
-    /// durable. Poisons the store where it fails.
+    /// Writes all of it or nothing. It is visible at once and survives the end of the process; it survives a power cut
+    /// once a later [`Store::sync`](super::Store::sync) has returned. Returns the changes, to be published when they
+    /// are durable. Poisons the store on failure.
     pub fn write(mut self) -> Result<Vec<(ShardId, u64)>, StoreError> {
         let Parts { db, overlay, flusher, .. } = self.parts;
         db.refuse_if_poisoned()?;
@@ -120,11 +121,11 @@ impl<'s> Commit<'s> {
             return Ok(Vec::new());
         }
         if !self.journal.is_empty() {
-            // Before the gate: whoever freezes takes it alone, and would wait for us.
+            // Before the gate: a freeze takes the gate alone, so waiting inside it for a flush would deadlock.
             flusher.make_room()?;
         }
-        // From the position in the journal until the rows are in the overlay nobody may freeze: a frozen overlay stands
-        // for every row of the journal up to its position.
+        // No freeze may come between taking a position in the journal and putting the rows into the overlay: a frozen
+        // overlay stands for every row of the journal up to its position.
         let entered = overlay.enter();
         if !self.journal.is_empty() {
             flusher.journal().put(&mut self.batch, overlay.next_position(), &self.journal);

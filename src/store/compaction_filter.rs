@@ -1,5 +1,5 @@
-//! Void logs, stored answers and tombstones that nobody needs any more leave the disk when compaction meets them. Nobody
-//! is told: reads already treat them as absent.
+//! Removes void logs, stored answers and old tombstones from disk when compaction reads them. Nothing else changes:
+//! reads treat them as absent already.
 
 use super::codec::newest_of_log;
 use super::row::RowKey;
@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How long logs are kept after their newest event.
 pub struct Keep {
-    /// The least for any key, in ms: most logs are younger, and no more need be asked of them.
+    /// The minimum of all keys, in ms. Most logs are younger, and need no further check.
     pub least_ms: u64,
     /// For one key, in ms.
     pub of_key_ms: Box<dyn Fn(&str) -> u64 + Send + Sync>,
 }
 
-/// The filter, and what it goes by. Nothing is reclaimed until it knows both how long to keep and a trusted time.
+/// The filter and its inputs. It removes nothing until it knows both the retention and a trusted time.
 #[derive(Default)]
 pub struct CompactionFilter {
     keep: ArcSwapOption<Keep>,
@@ -29,19 +29,20 @@ pub struct CompactionFilter {
 }
 
 impl CompactionFilter {
-    /// A log is reclaimed this long after it became void, in ms: a clock may be corrected by less.
+    /// A log is removed this long after it became void, in ms, since the clock may be corrected by less.
     const MARGIN_MS: u64 = 3_600_000;
 
+    /// Sets what compactions keep from now on.
     pub fn set_keep(&self, keep: Keep) {
         self.keep.store(Some(Arc::new(keep)));
     }
 
-    /// Tells the time; `None` while the clock cannot be trusted, and then nothing is reclaimed.
+    /// Sets the time; `None` while the clock is not trusted, and then nothing is removed.
     pub fn set_now(&self, now: Option<TsMs>) {
         self.now_ms.store(now.map_or(0, |now| now.0), Ordering::Relaxed);
     }
 
-    /// Logs reclaimed since the start.
+    /// Logs removed since the start.
     pub fn reclaimed(&self) -> u64 {
         self.reclaimed.load(Ordering::Relaxed)
     }
@@ -67,12 +68,12 @@ impl CompactionFilter {
         remove_if(self.before().zip(until).is_some_and(|(before, until)| until <= before))
     }
 
-    /// What was void before this instant goes; nothing while the clock is not trusted.
+    /// Rows that were void before this instant are removed; `None` while the clock is not trusted.
     fn before(&self) -> Option<TsMs> {
         Some(TsMs(self.now_ms.load(Ordering::Relaxed).checked_sub(Self::MARGIN_MS)?))
     }
 
-    /// A row that cannot be read is kept, for somebody to look at.
+    /// A row that cannot be decoded is kept for inspection.
     fn is_void(&self, key: &[u8], value: &[u8]) -> Option<bool> {
         let keep = self.keep.load();
         let keep = keep.as_ref()?;

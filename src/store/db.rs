@@ -1,5 +1,4 @@
-//! RocksDB as everything else in the store uses it: tables, reads that count what is damaged, and writes that stop for
-//! good once one has failed.
+//! RocksDB as the store uses it: tables, reads that count damage, and writes that stop for good after a failure.
 
 use super::error::StoreError;
 use super::position::{Known, Position};
@@ -14,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The bounds of a scan; the end is not in it.
+/// The bounds of a scan; the end is exclusive.
 pub(in crate::store) type KeyRange = Range<Vec<u8>>;
 
 /// A key and a value that are owned.
@@ -33,19 +32,19 @@ pub(in crate::store) struct Db {
     unreadable_rows: AtomicU64,
 }
 
-/// Up to where the write-ahead log is known to be on disk.
+/// How much of the write-ahead log is known to be on disk.
 struct SyncState {
     /// `None` in memory.
     position: Option<Position>,
-    /// Up to this sequence of RocksDB's everything is synced.
+    /// Everything up to this RocksDB sequence is synced.
     synced_seq: AtomicU64,
 }
 
-/// Set once a write or a sync has failed, never cleared.
+/// Set when a write or sync fails; never cleared.
 #[derive(Default)]
 struct Poison {
     is_set: AtomicBool,
-    /// Wakes whoever waits for a write to make room.
+    /// Wakes writers that wait for a flush.
     on_set: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -62,7 +61,7 @@ impl Db {
     }
 
     pub(in crate::store) fn cf(&self, table: Table) -> &ColumnFamily {
-        // Every table was created when the store was opened.
+        // All tables are created when the store is opened.
         self.rocks.cf_handle(table.name()).unwrap_or_else(|| panic!("table {} is open", table.name()))
     }
 
@@ -79,8 +78,7 @@ impl Db {
         self.rocks.get_pinned_cf(self.cf(table), key).map_err(StoreError::rocks(doing))
     }
 
-    /// Reads many rows at once, in the order asked; `in_order` where the keys ascend and each comes once, which takes less
-    /// time.
+    /// Reads many rows, in the order given. `in_order` if the keys ascend without repetition, which is faster.
     pub(in crate::store) fn get_many(
         &self,
         table: Table,
@@ -91,15 +89,15 @@ impl Db {
         let rows = self.rocks.batched_multi_get_cf(self.cf(table), keys, in_order);
         let mut answers = Vec::with_capacity(rows.len());
         for (row, key) in rows.into_iter().zip(keys) {
-            // Asked alone a key may have an answer where many have none: that of a user who was erased is not looked for
-            // in the damaged file.
+            // Read alone, a key may be found while the multi-get fails: RocksDB does not look into the damaged file for
+            // a row that a tombstone hides.
             answers
                 .push(row.or_else(|_| self.rocks.get_pinned_cf(self.cf(table), key)).map_err(StoreError::rocks(doing)));
         }
         answers
     }
 
-    /// The rows of a range in their order. The first that cannot be read is an error.
+    /// The rows of a range, in order. Ends with an error at the first row that cannot be read.
     pub(in crate::store) fn rows(
         &self,
         table: Table,
@@ -112,7 +110,7 @@ impl Db {
         rows.map(move |row| row.map_err(StoreError::rocks(doing)))
     }
 
-    /// An iterator over a range, not yet positioned.
+    /// An iterator over a range, before its first row.
     pub(in crate::store) fn raw_rows(&self, table: Table, range: KeyRange, fill_cache: bool) -> DBRawIterator<'_> {
         let mut options = ReadOptions::default();
         options.set_iterate_range(range);
@@ -120,13 +118,13 @@ impl Db {
         self.rocks.raw_iterator_cf_opt(self.cf(table), options)
     }
 
-    /// Writes a batch, all of it or nothing. It survives the end of the process, and a power cut only once [`Db::sync`]
-    /// has returned after it. Poisons the store where it fails.
+    /// Writes a batch, all of it or nothing. It survives the end of the process, and a power cut once a later
+    /// [`Db::sync`] has returned. Poisons the store on failure.
     pub(in crate::store) fn write(&self, batch: WriteBatch, doing: &'static str) -> Result<(), StoreError> {
         self.write_with(batch, &WriteOptions::default(), doing)
     }
 
-    /// The same; it is durable afterwards.
+    /// As [`Db::write`], and durable when it returns.
     pub(in crate::store) fn write_durably(&self, batch: WriteBatch, doing: &'static str) -> Result<(), StoreError> {
         let mut options = WriteOptions::default();
         options.set_sync(self.dir.is_some());
@@ -146,7 +144,7 @@ impl Db {
         self.rocks.write_opt(batch, options).map_err(StoreError::rocks(doing)).inspect_err(|_| self.poison())
     }
 
-    /// Whether an earlier write or sync failed: from then on nothing is written, for RocksDB's memory may differ from its
+    /// Whether a write or sync failed. From then on nothing is written, since RocksDB's memory may differ from its
     /// disk. Reads go on.
     pub(in crate::store) fn is_poisoned(&self) -> bool {
         self.poison.is_set.load(Ordering::Acquire)
@@ -163,31 +161,31 @@ impl Db {
         }
     }
 
-    /// What is called when the store is poisoned; the first that is given.
+    /// Sets what is called when the store is poisoned. Only the first call has an effect.
     pub(in crate::store) fn on_poison(&self, wake: impl Fn() + Send + Sync + 'static) {
         let _ = self.poison.on_set.set(Box::new(wake));
     }
 
-    /// Makes every write so far survive a power cut. Any number of writers share one call. Poisons the store where it
-    /// fails.
+    /// Makes every write so far survive a power cut. Any number of writers share one call. Poisons the store on
+    /// failure.
     pub(in crate::store) fn sync(&self) -> Result<(), StoreError> {
         self.refuse_if_poisoned()?;
         if self.dir.is_none() {
             return Ok(());
         }
-        // Before the sync: what is written meanwhile may not be part of it.
+        // Taken before the sync: later writes may not be part of it.
         let seq = self.rocks.latest_sequence_number();
         let synced = self.rocks.flush_wal(true).map_err(StoreError::rocks("syncing the write-ahead log"));
         synced.and_then(|()| self.note_synced(seq, false)).inspect_err(|_| self.poison())
     }
 
-    /// Says that everything up to a sequence is on disk; `clean` where nothing is written after it.
+    /// Records that everything up to a sequence is on disk; `clean` if nothing is written after it.
     pub(in crate::store) fn note_synced(&self, seq: u64, clean: bool) -> Result<(), StoreError> {
         self.sync.synced_seq.fetch_max(seq, Ordering::Relaxed);
         self.note(|known| (known.synced, known.clean) = (known.synced.max(seq), clean))
     }
 
-    /// Says that everything written so far is in the log, if perhaps not on disk.
+    /// Records that everything written so far is in the log, though perhaps not on disk.
     pub(in crate::store) fn note_written(&self) -> Result<(), StoreError> {
         let seq = self.rocks.latest_sequence_number();
         self.note(|known| known.written = known.written.max(seq)).inspect_err(|_| self.poison())
@@ -200,17 +198,17 @@ impl Db {
             .map_err(|error| StoreError::Io { doing: "noting how far the log is synced", kind: error.kind() })
     }
 
-    /// What leads every commit: up to where everything was synced by then. Only the write-ahead log has it, and after a
-    /// crash it says what of the log was promised.
+    /// Begins every commit: how much was synced at that time. Only the write-ahead log has it. After a crash it tells
+    /// which part of the log was acknowledged.
     pub(in crate::store) fn put_sync_note(&self, batch: &mut WriteBatch) {
         batch.put_log_data(wal::note(self.sync.synced_seq.load(Ordering::Relaxed)));
     }
 
-    /// Notes that something of a table could not be read.
+    /// Counts a failed read of a table.
     pub(in crate::store) fn count_unreadable(&self, table: Table, error: &StoreError) {
         let before = self.unreadable_rows.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("freqcap_unreadable_rows_total", "table" => table.name()).increment(1);
-        // The first, and then ever more seldom: they may be many, and come again with every read.
+        // Logs the first, then at powers of two: there may be many, and each read repeats them.
         if (before + 1).is_power_of_two() {
             tracing::error!(
                 table = table.name(), %error, so_far = before + 1,
@@ -220,7 +218,7 @@ impl Db {
         }
     }
 
-    /// How often something could not be read since the start.
+    /// Failed reads since the start.
     pub(in crate::store) fn unreadable_rows(&self) -> u64 {
         self.unreadable_rows.load(Ordering::Relaxed)
     }
@@ -229,8 +227,8 @@ impl Db {
         self.rocks.flush_cf(self.cf(table)).map_err(StoreError::rocks("flushing a table"))
     }
 
-    /// Rewrites the files of a range, or all of a table, down to the last level; `exclusive` where no other compaction
-    /// may run meanwhile. RocksDB does not tell of failures.
+    /// Rewrites the files of a range, or of a whole table, down to the last level; `exclusive` to keep other
+    /// compactions from running meanwhile. RocksDB does not report failures here.
     pub(in crate::store) fn compact(&self, table: Table, range: Option<&KeyRange>, exclusive: bool) {
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
@@ -239,17 +237,17 @@ impl Db {
         self.rocks.compact_range_cf_opt(self.cf(table), start, end, &options);
     }
 
-    /// A figure of RocksDB's own over one table.
+    /// A RocksDB property of one table.
     pub(in crate::store) fn table_figure(&self, table: Table, property: &str) -> Option<u64> {
         self.rocks.property_int_value_cf(self.cf(table), property).ok().flatten()
     }
 
-    /// A figure of RocksDB's own over the whole database.
+    /// A RocksDB property of the whole database.
     pub(in crate::store) fn figure(&self, property: &str) -> Option<u64> {
         self.rocks.property_int_value(property).ok().flatten()
     }
 
-    /// Flushes and compactions that failed since the start. RocksDB begins them anew, for ever where a block is damaged.
+    /// Flushes and compactions that failed since the start. RocksDB retries them, for ever if a block is damaged.
     pub(in crate::store) fn background_errors(&self) -> u64 {
         self.figure("rocksdb.background-errors").unwrap_or(0)
     }

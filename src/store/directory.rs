@@ -12,11 +12,16 @@ use super::table::Table;
 use super::tables::meta::FORMAT;
 use super::whole::{self, Damage};
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, ErrorKind, LiveFile, Options};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+/// The file that is in a directory from before the first byte of a copy until all of it is there and made ready.
+pub const RESTORING: &str = "freqcap.restoring";
+
 /// Why a store was not opened, and what to do about it.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum OpenError {
     #[error(
         "the data directory {} is in use by {owner}; stop that process, or choose another directory with --data-dir",
@@ -38,6 +43,12 @@ pub enum OpenError {
         dir.display()
     )]
     Damaged { dir: PathBuf, damage: Damage },
+    #[error(
+        "the data directory {} is a copy that was not restored to its end: the file {RESTORING} is in it. Begin the same \
+         restore once more, or choose another directory with --data-dir",
+        dir.display()
+    )]
+    Unfinished { dir: PathBuf },
     #[error("RocksDB cannot open the data directory {}: {source}", dir.display())]
     RocksDb { dir: PathBuf, source: rocksdb::Error },
     #[error("reading the state of the data directory {}: {source}", dir.display())]
@@ -59,6 +70,15 @@ pub(super) fn failed(dir: &Path, source: rocksdb::Error) -> OpenError {
     };
     let lost = lost.to_owned();
     OpenError::Damaged { dir: dir.to_owned(), damage: Damage { what: text, lost } }
+}
+
+/// Refuses a directory in which a restore did not end.
+pub(super) fn refuse_unfinished(dir: &Path) -> Result<(), OpenError> {
+    match std::fs::symlink_metadata(dir.join(RESTORING)) {
+        Ok(_) => Err(OpenError::Unfinished { dir: dir.to_owned() }),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(()),
+        Err(source) => Err(OpenError::Directory { dir: dir.to_owned(), source }),
+    }
 }
 
 /// Refuses a directory that has lost something that was acknowledged, before anything of it is changed. Returns up to

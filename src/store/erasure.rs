@@ -15,6 +15,7 @@ const RANGE_FROM: usize = 64;
 pub struct Erasure {
     /// Events up to here are refused from now on.
     pub until: TsMs,
+    /// Rows of logs.
     pub logs: u64,
     /// Events held in the logs of ads.
     pub events: u64,
@@ -22,6 +23,7 @@ pub struct Erasure {
     pub reservations: u64,
     /// Calls of `/reserve` with their answers.
     pub calls: u64,
+    /// Rows of `caps`.
     pub caps: u64,
     /// How often something could not be read: it was erased all the same, and is not in the counts.
     pub unreadable: u64,

@@ -2,6 +2,7 @@
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum StoreError {
     #[error("{doing}: {source}")]
     RocksDb { doing: &'static str, source: rocksdb::Error },
@@ -15,10 +16,13 @@ pub enum StoreError {
     Poisoned,
     #[error("too much of what is read changed meanwhile")]
     Overtaken,
+    #[error("the store is in memory: there is no directory to take a checkpoint of")]
+    InMemory,
 }
 
 /// Why something was not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the text of each error says what it is")]
 pub enum ReadError {
     /// It is on disk: ask again where blocking is allowed.
     #[error("not all of it is in memory")]

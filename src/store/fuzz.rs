@@ -12,7 +12,7 @@ use super::tables::kafka_offsets::{Frontier, Rows, decode_taken, encode_taken};
 use super::tables::reservations::{ReservationRow, kept_until};
 use super::tables::rules::RulesMark;
 use super::{decode_log, encode_log};
-use crate::model::{CapKey, Entry, EventId, Kind, Log, Reservation, SHARDS, ShardId, TsMs, UserId};
+use crate::model::{CapKey, Entry, EventId, Kind, Log, Reservation, SHARDS, ShardId, ShardSet, TsMs, UserId};
 
 /// A row of `logs`.
 pub(crate) fn log(bytes: &[u8]) {
@@ -197,7 +197,7 @@ pub(crate) fn pulled(bytes: &[u8]) {
         }
     }
     let base = rows.base.clone().unwrap_or_else(|| Box::new([0; SHARDS]));
-    let folded = rows.fold();
+    let folded = rows.fold(ShardSet::ALL);
     for (taken, base) in folded.taken.iter().zip(*base) {
         assert!((base..=base.max(marks)).contains(taken));
     }

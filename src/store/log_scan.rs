@@ -1,4 +1,4 @@
-//! Passes over logs in the order of their row keys, wherever they are.
+//! Scans logs in the order of their row keys, in the overlay and in RocksDB.
 
 use super::db::{Db, KeyRange};
 use super::error::StoreError;
@@ -10,33 +10,33 @@ use super::table::Table;
 use crate::model::ShardId;
 use rocksdb::DBRawIterator;
 
-/// Rows of `logs` on one consistent view: those of RocksDB, and in their place those of the overlay.
+/// Rows of `logs` in one consistent view: those of RocksDB, replaced by those of the overlay.
 pub(in crate::store) struct LogScan<'s> {
     /// Rows of the overlay.
     changed: std::iter::Peekable<std::vec::IntoIter<(Vec<u8>, Vec<u8>)>>,
-    /// Where more of them come from, and which.
+    /// The source of further rows of the overlay, and its range.
     more: Option<(Walk<'s>, Option<KeyRange>)>,
-    /// Before which key rows end; where the iterator does without it.
+    /// The exclusive end of the rows, if the iterator does not have it.
     end: Option<Vec<u8>>,
     files: DBRawIterator<'s>,
-    /// The row of the overlay that was given last.
+    /// The row of the overlay returned last.
     current: (Vec<u8>, Vec<u8>),
-    /// Whether the row at which `files` stands is done with.
+    /// Whether the row at which `files` stands was returned or hidden.
     is_past: bool,
-    /// Where rows that cannot be read are stepped over.
+    /// Set to step over rows that cannot be read.
     steps_over: Option<StepsOver<'s>>,
 }
 
-/// How rows that cannot be read are stepped over.
+/// The state of stepping over rows that cannot be read.
 struct StepsOver<'s> {
     db: &'s Db,
     /// The key of the row before.
     before: Vec<u8>,
-    /// Where they end.
+    /// The exclusive end of the scan.
     end: Vec<u8>,
-    /// How often.
+    /// How often rows were stepped over.
     gaps: u64,
-    /// Nothing can be read up to the end.
+    /// Nothing more can be read up to the end.
     is_over: bool,
 }
 
@@ -51,21 +51,19 @@ enum At {
 }
 
 impl<'s> LogScan<'s> {
-    /// The logs of a user in a range of theirs, however many there are: no more than a step of them is copied at a time.
-    /// Blocks on disk.
+    /// The logs of a user in a range. Copies rows of the overlay step by step, so memory stays bounded. Blocks on disk.
     pub(in crate::store) fn of_user((db, overlay): (&'s Db, &'s Overlay), user: &UserPrefix, range: KeyRange) -> Self {
-        // The two stand for one instant: what is flushed later is in the walk still, and not in what the iterator sees.
+        // Both see the same instant: what is flushed later is still in the walk, and not in the iterator's snapshot.
         let (walk, files) = overlay.walk(user.as_bytes(), || db.raw_rows(Table::Logs, range.clone(), true));
         Self::new(OwnedRows::new(), Some((walk, Some(range))), files)
     }
 
-    /// All logs of a user, but for those that cannot be read. Blocks on disk.
+    /// All logs of a user, except those that cannot be read. Blocks on disk.
     pub(in crate::store) fn readable_of_user((db, overlay): (&'s Db, &'s Overlay), user: &UserPrefix) -> Self {
         Self::in_one_view((db, overlay), user.shard(), user.rows(), true).stepping_over(db, user.rows())
     }
 
-    /// The logs of a shard after a row key, from the first where that is `None`, but for those that cannot be read. Blocks
-    /// on disk.
+    /// The logs of a shard after a row key, or from the first, except those that cannot be read. Blocks on disk.
     pub(in crate::store) fn of_shard(
         (db, overlay): (&'s Db, &'s Overlay),
         shard: ShardId,
@@ -75,12 +73,12 @@ impl<'s> LogScan<'s> {
         Self::in_one_view((db, overlay), shard, range.clone(), false).stepping_over(db, range)
     }
 
-    /// The logs of a shard in a range; what the overlay has of them is copied at once.
+    /// The logs of a shard in a range. The overlay's part is copied at once.
     fn in_one_view((db, overlay): (&'s Db, &'s Overlay), shard: ShardId, range: KeyRange, fill_cache: bool) -> Self {
         let view = overlay.view(shard);
         let changed = view.sorted(|key| range.start.as_slice() <= key && key < range.end.as_slice());
-        // Made while the view stands, in which nothing of the shard leaves the overlay: a row that is flushed a moment later
-        // is in what was copied above, and this iterator sees RocksDB as it is now.
+        // Made while the view is held, so nothing of the shard leaves the overlay before. A row flushed just after is
+        // in the copy above, and this iterator sees RocksDB as it is now.
         let files = db.raw_rows(Table::Logs, range, fill_cache);
         drop(view);
         Self::new(changed, None, files)
@@ -99,7 +97,7 @@ impl<'s> LogScan<'s> {
         }
     }
 
-    /// The same, but for rows that cannot be read, in the range that they are of.
+    /// The same, without rows that cannot be read.
     fn stepping_over(self, db: &'s Db, KeyRange { start, end }: KeyRange) -> Self {
         Self { steps_over: Some(StepsOver { db, before: start, end, gaps: 0, is_over: false }), ..self }
     }
@@ -109,7 +107,7 @@ impl<'s> LogScan<'s> {
         self.steps_over.as_ref().map_or(0, |over| over.gaps)
     }
 
-    /// Goes to the rows of a range, which may lie anywhere in the one that was asked for.
+    /// Moves to a range within the one of the scan.
     pub(in crate::store) fn go_to(&mut self, range: KeyRange) {
         self.files.seek(&range.start);
         self.is_past = false;
@@ -129,7 +127,7 @@ impl<'s> LogScan<'s> {
         }
     }
 
-    /// Goes past rows of files that cannot be read, where that is wanted.
+    /// Steps over rows of files that cannot be read, if asked to.
     fn go_past(&mut self) -> Result<(), StoreError> {
         let Err(error) = self.files.status() else { return Ok(()) };
         let error = StoreError::rocks("reading logs in their order")(error);
@@ -146,7 +144,7 @@ impl<'s> LogScan<'s> {
         Ok(())
     }
 
-    /// Takes the next rows of the overlay, if there are any.
+    /// Fetches further rows of the overlay.
     fn take_more(&mut self) -> Result<(), StoreError> {
         while let Some((walk, more)) = &mut self.more
             && let Some(range) = more
@@ -184,7 +182,7 @@ impl<'s> LogScan<'s> {
                 return Ok(if self.is_past { At::Files } else { At::End });
             };
             self.is_past = on_file == Some(&row.0);
-            // Where it was removed there is none.
+            // An empty row means that the log was removed.
             if !row.1.is_empty() {
                 self.current = row;
                 return Ok(At::Overlay);

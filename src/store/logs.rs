@@ -1,7 +1,7 @@
-//! The table `logs`: what was counted, a row per (user, key).
+//! The table `logs`: counted events, a row per (user, key).
 //!
-//! Everybody outside knows logs only through the functions here and through a [`Commit`](super::Commit): how and when
-//! they reach the disk can change behind them. A row is looked for in the overlay first, then in RocksDB.
+//! Code outside the store reads logs through these functions and writes them through a [`Commit`](super::Commit), so
+//! how they reach the disk can change. A row is looked up in the overlay first, then in RocksDB.
 
 use super::codec::{LogRow, decode_log};
 use super::db::Db;
@@ -15,16 +15,17 @@ use crate::model::{Log, ShardId};
 use rocksdb::{DBPinnableSlice, ErrorKind, ReadOptions, ReadTier};
 use std::sync::Arc;
 
-/// From so many keys of a user on, all of the user's rows are looked through rather than each key searched.
+/// From this many keys of a user on, a scan of the user's rows replaces a search for each key.
 const SCAN_FROM: usize = 8;
-/// But no more rows than this for each key: a user with very many is asked key by key.
+/// The scan is given up after this many rows for each key.
 const SCAN_ROWS_PER_KEY: usize = 4;
 
-/// Some logs of a user with their keys, and where to go on.
+/// Some logs of a user, and where to continue.
 #[derive(Debug, Default)]
 pub struct UserLogs {
+    /// Keys and logs, in the order of the keys.
     pub logs: Vec<(String, LogRow)>,
-    /// The key to go on after; `None` at the end.
+    /// Continue after this key; `None` at the end.
     pub next: Option<String>,
 }
 
@@ -39,15 +40,15 @@ impl Logs {
         Self { db, overlay }
     }
 
-    /// Reads the logs of many row keys in one go. Blocks on disk.
+    /// Reads the logs of many row keys. Blocks on disk.
     pub fn get_many<'a>(&self, keys: impl IntoIterator<Item = &'a [u8]>) -> Result<Vec<Option<LogRow>>, StoreError> {
         let mut failed = None;
         let logs = self.read_many(keys, false, |_, error| failed = Some(error));
         failed.map_or(Ok(logs), Err)
     }
 
-    /// The same of row keys in ascending order, each once, which takes less time. A log that cannot be read is as if
-    /// there were none; its number goes into `unreadable`.
+    /// The same for row keys in ascending order without repetition, which is faster. A log that cannot be read counts
+    /// as absent, and its number goes into `unreadable`.
     pub fn get_in_order<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a [u8]>,
@@ -94,8 +95,9 @@ impl Logs {
         logs
     }
 
-    /// Gives up to `max` logs of a shard to `each`, from the one after a row key (the first where that is `None`), in the
-    /// order of the row keys; those that cannot be read are left out. Returns the last row key, and whether the shard ends with it. Blocks on disk.
+    /// Passes up to `max` logs of a shard to `each`, after a row key or from the first, in the order of the row keys.
+    /// Logs that cannot be read are left out. Returns the last row key, and whether the shard ends there. Blocks on
+    /// disk.
     pub fn scan(
         &self,
         shard: ShardId,
@@ -118,7 +120,7 @@ impl Logs {
         Ok((None, true))
     }
 
-    /// Reads logs of one user on one consistent view, in the order of their keys. Blocks on disk.
+    /// Reads logs of one user in one consistent view, in the order given. Blocks on disk.
     pub fn at_once(&self, keys: &RowKeys, room: &mut impl Room) -> Result<Vec<Option<LogRow>>, ReadError> {
         self.view(keys, ReadTier::All, room).map_err(|error| match error {
             ReadError::WouldBlock => StoreError::Corrupt { table: "logs", what: "a row is empty" }.into(),
@@ -126,7 +128,7 @@ impl Logs {
         })
     }
 
-    /// The same from memory alone: the overlay, the write buffers and the block cache.
+    /// The same, from memory only: overlay, write buffers and block cache.
     pub fn at_once_in_memory(&self, keys: &RowKeys, room: &mut impl Room) -> Result<Vec<Option<LogRow>>, ReadError> {
         self.view(keys, ReadTier::BlockCache, room)
     }
@@ -163,16 +165,16 @@ impl Logs {
             let freezes = self.overlay.freezes();
             drop(view);
             self.read_files((keys, &on_disk), tier, &mut logs, room)?;
-            // A row that was not in the overlay changes in RocksDB only by a flush, and a flush of anything newer than the
-            // view begins with a freeze: without one, all of this is of the instant of the view. (One row is consistent by
-            // itself.)
+            // A row that was not in the overlay changes in RocksDB only by a flush, and the flush of anything newer
+            // than the view begins with a freeze. So without a freeze, all of this is from the instant of the view. (A
+            // single row is consistent anyway.)
             if keys.len() == 1 || self.overlay.freezes() == freezes {
                 return Ok(logs);
             }
         }
     }
 
-    /// Reads those of the keys of a user that are not in the overlay.
+    /// Reads the logs that are not in the overlay.
     fn read_files(
         &self,
         (keys, numbers): (&RowKeys, &[usize]),
@@ -185,15 +187,15 @@ impl Logs {
             if self.scan_for((keys, numbers), tier, logs, room)? {
                 return Ok(());
             }
-            // What was found is read once more: it is the same.
+            // Rows already found are read again, with the same result.
             numbers.iter().for_each(|&number| logs[number] = None);
             room.back_to(mark);
         }
         let mut options = ReadOptions::default();
         options.set_read_tier(tier);
         for &number in numbers {
-            // Key by key: RocksDB's batched multi-get has been seen to answer "found, empty" from memory where it should
-            // say that it would have to read a block. No log is empty, so such an answer is taken for what it means.
+            // Key by key: from memory, RocksDB's batched multi-get has been seen to answer "found, empty" where it
+            // would have to read a block. No log is empty, so such an answer counts as "not in memory".
             logs[number] = match self.db.rocks.get_pinned_cf_opt(self.db.cf(Table::Logs), keys.get(number), &options) {
                 Ok(Some(row)) if row.is_empty() => return Err(ReadError::WouldBlock),
                 Ok(row) => take_in(decode_row(row)?, room)?,
@@ -204,8 +206,8 @@ impl Logs {
         Ok(())
     }
 
-    /// Finds the keys among all rows of their user, if there are not many more of those: one pass over neighbours costs
-    /// less than a search for each. Whether it did.
+    /// Scans all rows of the user for the keys, if there are not many more rows than keys: a scan is cheaper than a
+    /// search for each key. Returns whether it did.
     fn scan_for(
         &self,
         (keys, numbers): (&RowKeys, &[usize]),
@@ -227,7 +229,7 @@ impl Logs {
                 return match rows.status() {
                     Ok(()) => Ok(true),
                     Err(error) if error.kind() == ErrorKind::Incomplete => Err(ReadError::WouldBlock),
-                    // It may be a neighbour that cannot be read: each key says for itself.
+                    // A row in between may be unreadable. The search by key finds out which.
                     Err(_) => Ok(false),
                 };
             };
@@ -247,8 +249,8 @@ impl Logs {
         Ok(false)
     }
 
-    /// Up to `max` logs of one user after a key (from the first where that is `None`), in the order of the row keys; fewer
-    /// once they have `max_entries` entries and reservations between them. Blocks on disk.
+    /// Up to `max` logs of one user after a key, or from the first, in the order of the row keys. Ends early once they
+    /// have `max_entries` entries and reservations. Blocks on disk.
     pub fn of_user_after(
         &self,
         user: &str,
@@ -282,12 +284,12 @@ impl Logs {
         Ok(page)
     }
 
-    /// Every log of one user with its key, by key, on one consistent view, until `each` says no. However many there are, no
-    /// more than some of them are in memory at a time. Blocks on disk.
+    /// Passes every log of one user to `each` with its key, in the order of keys, in one consistent view, until `each`
+    /// returns false. Memory stays bounded however many there are. Blocks on disk.
     pub fn of_user(&self, user: &str, mut each: impl FnMut(&str, Log) -> bool) -> Result<(), StoreError> {
         let prefix = UserPrefix::new(user);
         let mut rows = LogScan::of_user(self.parts(), &prefix, prefix.rows());
-        // Row keys have those of ads first; by key they stand among the other levels.
+        // Row keys sort ads before other levels; keys do not.
         for range in prefix.rows_by_key() {
             rows.go_to(range);
             while let Some((key, value)) = rows.next()? {
@@ -299,7 +301,7 @@ impl Logs {
         Ok(())
     }
 
-    /// The logs of one user, but for those that cannot be read. Blocks on disk.
+    /// The logs of one user, except those that cannot be read. Blocks on disk.
     pub(in crate::store) fn readable_of_user(&self, user: &str) -> LogScan<'_> {
         LogScan::readable_of_user(self.parts(), &UserPrefix::new(user))
     }
@@ -309,7 +311,7 @@ impl Logs {
     }
 }
 
-/// A row that was read, if there is room for it.
+/// Takes memory for a row that was read.
 fn take_in(row: Option<LogRow>, room: &mut impl Room) -> Result<Option<LogRow>, ReadError> {
     let bytes = row.as_ref().map_or(0, LogRow::bytes);
     if bytes == 0 || room.take(bytes) { Ok(row) } else { Err(ReadError::NoRoom) }
@@ -317,7 +319,7 @@ fn take_in(row: Option<LogRow>, room: &mut impl Room) -> Result<Option<LogRow>, 
 
 const NO_ROW_KEY: StoreError = StoreError::Corrupt { table: "logs", what: "a row key is none" };
 
-/// A row of the overlay: none where the log was removed.
+/// Decodes a row of the overlay; an empty one means that the log was removed.
 fn decode(row: &[u8]) -> Result<Option<LogRow>, StoreError> {
     if row.is_empty() { Ok(None) } else { decode_log(row).map(Some) }
 }

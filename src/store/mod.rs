@@ -20,6 +20,8 @@
 //! repair, check     directories that are damaged
 //! open              makes a store of a directory
 //! store             composes all of these
+//! restored          makes a copied directory ready to be opened
+//! checkpoint        a second directory with all of the store
 //! at_rest, erasure  users who must leave every file
 //! commit            what a turn of a writer changes, in one write
 //! logs, log_scan    the table `logs`: the overlay before RocksDB
@@ -28,13 +30,14 @@
 //! tables/           a type a table: keys, bytes, reads, what a commit writes
 //! directory         a directory before it is opened: ours, whole, of a version that we know
 //! db, step_over     RocksDB: reads, writes, sync, poison, rows that cannot be read
-//! options, compaction_filter, room, manifest, whole, position, wal, row, codec, table, error, boot, lock
+//! options, resources, compaction_filter, room, manifest, whole, position, wal, row, codec, table, error, boot, lock
 //! ```
 
 mod at_rest;
 mod boot;
 mod change_log;
 mod check;
+mod checkpoint;
 mod codec;
 mod commit;
 mod compaction_filter;
@@ -55,9 +58,10 @@ mod options;
 mod overlay;
 mod position;
 mod repair;
+mod resources;
+mod restored;
 mod room;
 mod row;
-mod standin;
 mod step_over;
 #[expect(clippy::module_inception, reason = "the type that composes the rest has a file like the others")]
 mod store;
@@ -69,15 +73,17 @@ mod wal;
 mod whole;
 
 pub use at_rest::{AtRest, Round};
+pub use boot::boot_number;
 pub use change_log::{Bounds, ChangeCursor, ChangeLog, ChangeSignal};
 pub use check::{TableCheck, Verified, verify};
+pub use checkpoint::{Checkpoint, CheckpointFile, CheckpointFileKind, ERASED};
 pub use codec::LogRow;
 // For benches/instructions.rs, which measures them alone.
 #[doc(hidden)]
 pub use codec::{decode_log, encode_log};
 pub use commit::Commit;
 pub use compaction_filter::{CompactionFilter, Keep};
-pub use directory::{OpenError, lock_dir};
+pub use directory::{OpenError, RESTORING, lock_dir};
 pub use erasure::Erasure;
 pub use error::{ReadError, StoreError};
 pub use lock::DirLock;
@@ -86,6 +92,8 @@ pub use options::{ByteSize, Compression, Durability, SettingFlags, Settings, Sto
 pub use overlay::OverlayFigures;
 pub use overlay::flush::Flusher;
 pub use repair::repair;
+pub use resources::Resources;
+pub use restored::{PrepareOptions, Prepared, finish, prepare};
 pub use room::{Room, Unbounded};
 pub use row::{RowKey, RowKeys};
 pub use store::{MIRROR, Store, StoreInfo};
@@ -93,7 +101,7 @@ pub use tables::caps::{CapEntry, Caps, CapsPage};
 pub use tables::changes::Change;
 pub use tables::due::{Due, DueRow};
 pub use tables::erased::{Erased, UserMark};
-pub use tables::kafka_offsets::{Frontier, KafkaOffsets, MarkKey, PulledPartition, RecordCheck, Taken};
+pub use tables::kafka_offsets::{Frontier, FrontierAt, KafkaOffsets, MarkKey, PulledPartition, RecordCheck, Taken};
 pub use tables::meta::{FORMAT, Meta};
 pub use tables::reservations::{ReservationRow, Reservations, UserCalls};
 pub use tables::rules::{Rules, RulesMark};

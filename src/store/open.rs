@@ -5,32 +5,57 @@ use super::boot::boot_number;
 use super::change_log::ChangeLog;
 use super::compaction_filter::CompactionFilter;
 use super::db::Db;
-use super::directory::{OpenError, failed, lock_dir, missing_files, open_at, refuse_damage};
+use super::directory::{OpenError, failed, lock_dir, missing_files, open_at, refuse_damage, refuse_unfinished};
 use super::logs::Logs;
 use super::options::{StorageKind, StoreOptions};
 use super::overlay::Overlay;
 use super::overlay::flush::Flusher;
 use super::overlay::in_doubt;
 use super::position::{Known, Position};
+use super::resources::Resources;
 use super::store::{Store, StoreInfo};
 use super::table::Table;
 use super::tables::Tables;
 use super::tables::meta::{FORMAT, Meta};
 use super::whole::{self, Damage};
 use crate::alarm::Alarm;
-use rocksdb::{Cache, ColumnFamilyDescriptor, DB, Env};
+use rocksdb::{ColumnFamilyDescriptor, DB, Env};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 impl Store {
-    /// Opens the store, making it if there is none. Blocks on disk.
+    /// Opens the store with memory of its own, making it if there is none. Blocks on disk.
     pub fn open(options: &StoreOptions) -> Result<Store, OpenError> {
+        Self::open_with(options, &Resources::new(options))
+    }
+
+    /// Opens the store with memory that it shares with others of the process. Blocks on disk.
+    pub fn open_with(options: &StoreOptions, resources: &Resources) -> Result<Store, OpenError> {
+        if options.storage == StorageKind::Rocksdb {
+            refuse_unfinished(&options.data_dir)?;
+        }
+        Self::open_copy_with(options, resources)
+    }
+
+    /// Opens the store, though the directory may be a copy that is not whole yet.
+    pub(in crate::store) fn open_copy(options: &StoreOptions) -> Result<Store, OpenError> {
+        Self::open_copy_with(options, &Resources::new(options))
+    }
+
+    fn open_copy_with(options: &StoreOptions, resources: &Resources) -> Result<Store, OpenError> {
+        if options.storage == StorageKind::Memory {
+            return Self::open_unlocked(options, resources);
+        }
+        let lock = lock_dir(&options.data_dir)?;
+        Ok(Store { _lock: Some(lock), ..Self::open_unlocked(options, resources)? })
+    }
+
+    /// The same for whoever holds the lock of the directory.
+    fn open_unlocked(options: &StoreOptions, resources: &Resources) -> Result<Store, OpenError> {
         let in_memory = options.storage == StorageKind::Memory;
         let dir = if in_memory { PathBuf::from("/freqcap") } else { options.data_dir.clone() };
-        let lock = if in_memory { None } else { Some(lock_dir(&dir)?) };
         let rocks = |source| failed(&dir, source);
         let env = if in_memory { Some(Env::mem_env().map_err(rocks)?) } else { None };
-        let write_buffers = options.write_buffers();
         let mut database = options.of_database(env.as_ref());
         let known = if in_memory { Known::default() } else { refuse_damage(options, &database)? };
         let unusable = |source| OpenError::Directory { dir: dir.clone(), source };
@@ -38,7 +63,7 @@ impl Store {
             // Without a log RocksDB refuses a directory that is not new. This makes one.
             drop(open_at(options, &dir)?);
         }
-        database.set_write_buffer_manager(&write_buffers);
+        database.set_write_buffer_manager(&resources.write_buffers);
         let position = if in_memory {
             None
         } else {
@@ -46,14 +71,14 @@ impl Store {
             Some(begun.map_err(unusable)?)
         };
 
-        let cache = Cache::new_hyper_clock_cache(options.block_cache.as_usize(), 0);
+        let cache = resources.block_cache.clone();
         let filter = Arc::new(CompactionFilter::default());
         let descriptor =
             |table: Table| ColumnFamilyDescriptor::new(table.name(), options.of_table(table, &cache, &filter));
         let rocks_db = DB::open_cf_descriptors(&database, &dir, Table::ALL.map(descriptor)).map_err(rocks)?;
         let file_options = options.of_files(&cache, &filter, env.as_ref());
         let on_disk = (!in_memory).then(|| dir.clone());
-        let db = Arc::new(Db::new(rocks_db, on_disk, cache, write_buffers, position));
+        let db = Arc::new(Db::new(rocks_db, on_disk, cache, resources.write_buffers.clone(), position));
         let state = |source| OpenError::State { dir: dir.clone(), source };
         let damaged = |damage| OpenError::Damaged { dir: dir.clone(), damage };
         let (last, promised) = (db.rocks.latest_sequence_number(), known.promised(boot_number()));
@@ -74,7 +99,7 @@ impl Store {
             return Err(OpenError::NewerFormat { dir, found: found.to_string() });
         }
         let info = StoreInfo { id: meta.read_or_make_id().map_err(state)? };
-        let tables = Tables::new(&db, meta.upgrade().map_err(state)?);
+        let tables = Tables::new(&db, options.shards, meta.upgrade().map_err(state)?);
         let changes = Arc::new(ChangeLog::new(&db, options.shards, options.keep_changes));
         // The first format's changes say less: nobody is notified by them.
         changes.load(format == Some(1)).map_err(state)?;
@@ -98,6 +123,7 @@ impl Store {
             logs: Logs::new(db.clone(), overlay.clone()),
             info,
             shards: options.shards,
+            unit: options.unit.clone(),
             durability: options.durability,
             alarm: Alarm::default(),
             db,
@@ -107,7 +133,7 @@ impl Store {
             changes,
             at_rest,
             compaction_filter: filter,
-            _lock: lock,
+            _lock: None,
         })
     }
 }

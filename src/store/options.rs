@@ -21,7 +21,7 @@ pub enum StorageKind {
     /// RocksDB in the data directory.
     #[default]
     Rocksdb,
-    /// RocksDB in memory: gone with the process.
+    /// RocksDB in memory: lost when the process ends.
     Memory,
 }
 
@@ -29,7 +29,7 @@ pub enum StorageKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
-    /// A power cut: it is on disk.
+    /// A power cut: events are on disk when they are acknowledged.
     #[default]
     Fsync,
     /// The end of the process, but not a power cut.
@@ -43,8 +43,11 @@ pub enum Compression {
     /// LZ4, and Zstd at the last level, where nine tenths of the rows are and writing is rarest.
     #[default]
     Lz4,
+    /// Zstd at all levels.
     Zstd,
+    /// Snappy at all levels.
     Snappy,
+    /// Not at all.
     None,
 }
 
@@ -59,7 +62,7 @@ impl Compression {
     }
 }
 
-/// A size as it is written: an integer and `KiB`, `MiB` or `GiB`.
+/// A size in bytes, written as an integer with `KiB`, `MiB` or `GiB`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
 
@@ -70,10 +73,12 @@ pub struct ByteSizeError;
 const SIZE_UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
 
 impl ByteSize {
+    /// So many MiB.
     pub const fn mib(count: u64) -> Self {
         Self(count << 20)
     }
 
+    /// The size in bytes.
     pub fn as_usize(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
@@ -93,8 +98,8 @@ impl FromStr for ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fits = |&(_, bits): &(&str, u32)| self.0.is_multiple_of(1 << bits);
-        let (unit, bits) = SIZE_UNITS.into_iter().find(fits).unwrap_or(("KiB", 10));
+        let mut units = SIZE_UNITS.into_iter();
+        let (unit, bits) = units.find(|(_, bits)| self.0.is_multiple_of(1 << bits)).unwrap_or(("KiB", 10));
         write!(f, "{}{unit}", self.0 >> bits)
     }
 }
@@ -119,7 +124,7 @@ impl<'de> Deserialize<'de> for ByteSize {
 }
 
 settings! {
-    /// The settings of the store, but for its memory, which is a share of the budget.
+    /// The settings of the store, except its memory, which is a share of the budget.
     pub struct Settings, SettingFlags {
         "Storage" {
             data_dir: PathBuf = "./data", "DIR", "Where the data is; belongs to one process at a time";
@@ -137,7 +142,7 @@ settings! {
 by_name!(StorageKind, Durability, Compression);
 by_own_error!(ByteSize);
 
-/// A size that follows from others where it is left out: `auto`.
+/// A size, or `auto`: it follows from other settings.
 impl Value for Option<ByteSize> {
     fn read(text: &str) -> Result<Self, String> {
         match text {
@@ -162,28 +167,37 @@ impl Settings {
     }
 }
 
-/// What a store is opened with.
+/// The options of a store.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
+    /// Where the data is; belongs to one process at a time.
     pub data_dir: PathBuf,
-    /// Whose users it holds.
+    /// The shards whose users it holds.
     pub shards: ShardSet,
+    /// Its name among the units of the process; `None` where it is the only one.
+    pub unit: Option<String>,
+    /// RocksDB on disk or in memory.
     pub storage: StorageKind,
+    /// What an acknowledged event survives.
     pub durability: Durability,
-    /// Whether changes of caps are noted for a mirror.
+    /// Whether changes of caps are kept for consumers of the change log.
     pub keep_changes: bool,
+    /// Memory for blocks read from files.
     pub block_cache: ByteSize,
-    /// Memory for logs that are not in a file yet: half of it is filled while the other half is written.
+    /// Memory for logs that are not in a file yet. Half of it fills while the other half is flushed.
     pub overlay_size: ByteSize,
     /// Memory for the filters of which logs are on disk.
     pub existence_filter: ByteSize,
-    /// Size of the journal's write buffer; every other table has a quarter. Up to two of each, and all together three times
-    /// as much as this.
+    /// Size of the journal's write buffer. Every other table has a quarter of it. There are up to two buffers a table,
+    /// and together they take at most three times this size.
     pub write_buffer: ByteSize,
+    /// Bits of a bloom filter for each row.
     pub bloom_bits: f64,
+    /// How rows are compressed.
     pub compression: Compression,
+    /// Threads that flush and compact.
     pub background_jobs: i32,
-    /// Seconds after which a file of logs is rewritten even if nothing pushes it out, so that void logs go.
+    /// Age in seconds at which a file of logs is rewritten, so that void logs leave the disk.
     pub rewrite_after_s: u64,
 }
 
@@ -192,6 +206,7 @@ impl Default for StoreOptions {
         Self {
             data_dir: "data".into(),
             shards: ShardSet::ALL,
+            unit: None,
             storage: StorageKind::Rocksdb,
             durability: Durability::Fsync,
             keep_changes: false,
@@ -207,21 +222,21 @@ impl Default for StoreOptions {
     }
 }
 
-/// Every write of the manifest is a new file: no bound of a file that is gone, which may be a user who was erased, stays
-/// in it. It has some hundred bytes a file.
+/// Every write of the manifest makes a new file. The bounds of deleted files, which may name an erased user, do not
+/// stay in it. It has some hundred bytes a file.
 const RENEWED_MANIFEST: &str = "max_manifest_file_size=1;max_manifest_space_amp_pct=0";
-/// Each log says of the one before it how long that is and how it ends, and an opening without one is refused.
+/// Each log records the length and end of the one before it. An opening with a missing log is refused.
 const CHAINED_LOGS: &str = "track_and_verify_wals=true";
 
 impl StoreOptions {
-    /// In memory where `env` is given.
+    /// In memory if `env` is given.
     pub(super) fn of_database(&self, env: Option<&Env>) -> Options {
-        // (The names are known to the RocksDB that is built in; a test holds them to that.)
+        // (A test checks that the RocksDB that is built in knows these names.)
         let by_name = format!("{RENEWED_MANIFEST};{CHAINED_LOGS}");
         self.of_any_database(env, Options::default().get_options_from_string(by_name).unwrap_or_default())
     }
 
-    /// Of a directory that may have lost files of its log: what is there is taken as it is.
+    /// For a directory that may have lost log files: opens what is there.
     pub(super) fn of_what_is_there(&self) -> Options {
         let by_name = Options::default().get_options_from_string(RENEWED_MANIFEST).unwrap_or_default();
         let mut options = self.of_any_database(None, by_name);
@@ -230,12 +245,12 @@ impl StoreOptions {
     }
 
     fn of_any_database(&self, env: Option<&Env>, mut options: Options) -> Options {
-        // What RocksDB logs of its work has the bounds of compactions in it.
+        // RocksDB's info log would contain the bounds of compactions.
         options.set_log_level(LogLevel::Warn);
         options.create_if_missing(true);
         options.create_missing_column_families(true);
         options.set_max_background_jobs(self.background_jobs.max(2));
-        // One log serves all tables: it is cut when the oldest unflushed table is this far behind.
+        // All tables share one log. It is cut when the oldest unflushed table is this far behind.
         options.set_max_total_wal_size(96 << 20);
         options.set_max_open_files(512);
         options.set_keep_log_file_num(4);
@@ -245,8 +260,8 @@ impl StoreOptions {
         options.set_avoid_unnecessary_blocking_io(true);
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_track_and_verify_wals_in_manifest(true);
-        // Whether all files are there is found out in `open`, and a failed write poisons the store. With this on, one
-        // block that a compaction cannot read would refuse every write until a restart, and after it again.
+        // `open` checks that all files are there, and a failed write poisons the store. With paranoid checks, one block
+        // that a compaction cannot read would refuse every write until a restart, and again after it.
         options.set_paranoid_checks(false);
         if let Some(env) = env {
             options.set_env(env);
@@ -254,16 +269,16 @@ impl StoreOptions {
         options
     }
 
-    /// Bounds what the write buffers of all tables have together, which could else hold twice as much: beyond it the oldest is
-    /// written to a file.
+    /// Limits the write buffers of all tables together, which could otherwise take twice as much. Beyond the limit, the
+    /// oldest is flushed.
     pub(super) fn write_buffers(&self) -> WriteBufferManager {
         WriteBufferManager::new_write_buffer_manager(self.write_buffer.as_usize().saturating_mul(3), false)
     }
 
-    /// Of files of logs that RocksDB takes in.
+    /// For files of logs that RocksDB ingests.
     pub(super) fn of_files(&self, cache: &Cache, filter: &Arc<CompactionFilter>, env: Option<&Env>) -> Options {
         let mut options = self.of_table(Table::Logs, cache, filter);
-        // The file comes first into the upper levels. (The writer of files would compress it as for the last.)
+        // The file goes to an upper level first. (The file writer would compress it as for the last level.)
         options.set_bottommost_compression_type(self.compression.of_levels().0);
         if let Some(env) = env {
             options.set_env(env);
@@ -280,7 +295,7 @@ impl StoreOptions {
         options.set_level_compaction_dynamic_level_bytes(true);
         options.set_target_file_size_base(32 << 20);
         options.set_max_bytes_for_level_base(128 << 20);
-        // All others are written less.
+        // All other tables are written less.
         let share = if table == Table::Journal { 1 } else { 4 };
         options.set_write_buffer_size(self.write_buffer.as_usize() / share);
         options.set_max_write_buffer_number(2);
@@ -291,12 +306,12 @@ impl StoreOptions {
                 options
                     .set_compaction_filter(c"freqcap.void_logs", move |_level, key, value| filter.decide(key, value));
             }
-            // Mostly gone by the time its write buffer is full.
+            // Most rows are removed before the write buffer is full.
             Table::Journal => {
                 options.set_compression_type(DBCompressionType::None);
                 options.set_bottommost_compression_type(DBCompressionType::None);
             }
-            // Rows here come and go: files that are mostly tombstones are rewritten at once.
+            // Rows here are short-lived: files that are mostly tombstones are compacted at once.
             Table::Caps | Table::Changes | Table::Due => {
                 options.set_periodic_compaction_seconds(self.rewrite_after_s);
                 options.add_compact_on_deletion_collector_factory(16_384, 8_192, 0.5);
@@ -315,7 +330,8 @@ impl StoreOptions {
                     filter.decide_tombstone(value)
                 });
             }
-            Table::Rules | Table::KafkaOffsets | Table::Meta => {}
+            // Small tables need no compaction of their own.
+            _ => {}
         }
         options
     }
@@ -325,7 +341,7 @@ impl StoreOptions {
         blocks.set_block_cache(cache);
         blocks.set_block_size(8 << 10);
         blocks.set_format_version(6);
-        // Index and filters count against the cache, so that memory stays bounded however much is held.
+        // Index and filter blocks count against the cache, so memory stays bounded.
         blocks.set_cache_index_and_filter_blocks(true);
         blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);

@@ -1,9 +1,9 @@
-//! Makes a damaged directory one that starts again, by giving up what cannot be read. Everything that is given up stays in
-//! the folder `damaged`.
+//! Makes a damaged directory usable again by removing what cannot be read. What is removed stays in the folder
+//! `damaged`.
 
 use super::boot::boot_number;
 use super::check::{TableCheck, Verified, look, tables};
-use super::directory::{OpenError, failed, lock_dir, missing_files, open_at};
+use super::directory::{OpenError, failed, lock_dir, missing_files, open_at, refuse_unfinished};
 use super::manifest;
 use super::options::StoreOptions;
 use super::position::{Known, Position};
@@ -15,19 +15,20 @@ use rocksdb::{DB, FlushOptions, WriteBatch};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Where rows are copied to that can be read, beside the files that cannot.
+/// The folder for the rows that can be read, beside the damaged files.
 const COPY: &str = "repaired";
-/// Bytes of rows that are copied at once.
+/// Bytes of rows copied in one write.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Gives up what cannot be read, and what follows damage in the write-ahead log. `progress` is as in
-/// [`verify`](super::verify). Returns what was given up; nothing is changed where nothing is damaged.
+/// Removes what cannot be read, and what follows damage in the write-ahead log. `progress` is as in
+/// [`verify`](super::verify). Returns what was removed; an undamaged directory is not changed.
 pub fn repair(options: &StoreOptions, progress: &mut dyn FnMut(u64, u64)) -> Result<Verified, OpenError> {
     let dir = &options.data_dir;
     let unusable = |source| OpenError::Directory { dir: dir.clone(), source };
+    refuse_unfinished(dir)?;
     let _lock = lock_dir(dir)?;
     if dir.join("CURRENT").exists() {
-        // No more than a start does.
+        // The same as a start does.
         manifest::trim(dir, &whole::look(dir, boot_number()).map_err(unusable)?).map_err(unusable)?;
     }
     let mut found = Verified::default();
@@ -76,9 +77,9 @@ fn rewrite(options: &StoreOptions, db: &DB, copy: &Path) -> Result<(), OpenError
     all.into_iter().try_for_each(|cf| new.flush_cf_opt(cf, &flush).map_err(rocks))
 }
 
-/// Puts the files of the copy in the place of the damaged ones, which are kept.
+/// Replaces the damaged files with the copy, and keeps them.
 fn swap(dir: &Path, copy: &Path, kept: &Path) -> io::Result<()> {
-    // CURRENT goes first and comes last: in between there is no database that could be taken for a whole one.
+    // CURRENT is moved out first and in last, so that no half-replaced database can be opened.
     let mut old = rocks_files(dir)?;
     old.sort_unstable_by_key(|path| !path.ends_with("CURRENT"));
     for path in old {
@@ -93,7 +94,7 @@ fn swap(dir: &Path, copy: &Path, kept: &Path) -> io::Result<()> {
     std::fs::File::open(dir)?.sync_all()
 }
 
-/// Opens what is left as it is, and leaves it so that the next start tells the mirror everything and judges every cap anew.
+/// Opens what is left once. The next start then sends the mirror everything and judges every cap again.
 fn begin_anew(options: &StoreOptions) -> Result<(), OpenError> {
     let dir = &options.data_dir;
     let rocks = |source| failed(dir, source);
@@ -112,18 +113,25 @@ fn begin_anew(options: &StoreOptions) -> Result<(), OpenError> {
 }
 
 fn rocks_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let is_rocks = |name: &str| {
-        let heads = ["MANIFEST-", "OPTIONS-"];
-        matches!(name, "CURRENT" | "IDENTITY")
-            || heads.iter().any(|head| name.starts_with(head))
-            || name.ends_with(".sst")
-            || name.ends_with(".log")
-    };
-    let paths = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    Ok(paths.into_iter().filter(|path| path.is_file() && is_rocks(&name(path))).collect())
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_file() && is_rocks_file(&name(&path)) {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
 }
 
-/// A folder in another that was not there: `1`, `2`, and so on.
+fn is_rocks_file(name: &str) -> bool {
+    let heads = ["MANIFEST-", "OPTIONS-"];
+    matches!(name, "CURRENT" | "IDENTITY")
+        || heads.iter().any(|head| name.starts_with(head))
+        || name.ends_with(".sst")
+        || name.ends_with(".log")
+}
+
+/// A new folder inside another: `1`, `2`, and so on.
 fn new_folder(within: &Path) -> io::Result<PathBuf> {
     std::fs::create_dir_all(within)?;
     let mut number = 1u32;

@@ -3,22 +3,22 @@
 use super::codec::LogRow;
 use crate::model::{Entry, Reservation, Section};
 
-/// The memory that one read takes up, bounded by whoever has it made.
+/// The memory of one read, limited by its caller.
 pub trait Room: Send + 'static {
-    /// Takes so many bytes more, if there are as many.
+    /// Takes more bytes; false if there are not enough.
     fn take(&mut self, bytes: usize) -> bool;
 
-    /// Whether all that was asked for could ever be had.
+    /// Whether everything asked for would fit if nothing else were taken.
     fn could_fit(&self) -> bool;
 
     /// How much is taken now, for [`Room::back_to`].
     fn mark(&self) -> usize;
 
-    /// What was taken since the mark is needed no more: the same is read once again, or something else in its place.
+    /// Gives back what was taken since the mark: the same is read again, or something else instead.
     fn back_to(&mut self, mark: usize);
 }
 
-/// As much as there is: where what is read is bounded by itself.
+/// No limit, for reads that are small by themselves.
 #[derive(Debug, Clone, Copy)]
 pub struct Unbounded;
 
@@ -39,13 +39,14 @@ impl Room for Unbounded {
 }
 
 impl LogRow {
-    /// Bytes of it in memory, beside itself.
+    /// Bytes that the log takes in memory, besides its own size.
     pub(in crate::store) fn bytes(&self) -> usize {
-        let of_section = |section: &Section| {
-            let entries = if section.entries.spilled() { section.entries.capacity() } else { 0 };
-            entries * size_of::<Entry>() + section.reservations.capacity() * size_of::<Reservation>()
-        };
         let sections = if self.log.sections.spilled() { self.log.sections.capacity() } else { 0 };
-        sections * size_of::<Section>() + self.log.sections.iter().map(of_section).sum::<usize>()
+        let mut bytes = sections * size_of::<Section>();
+        for section in &self.log.sections {
+            let entries = if section.entries.spilled() { section.entries.capacity() } else { 0 };
+            bytes += entries * size_of::<Entry>() + section.reservations.capacity() * size_of::<Reservation>();
+        }
+        bytes
     }
 }

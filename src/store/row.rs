@@ -1,18 +1,19 @@
-//! Row keys: shard, user, a zero byte, key. No id holds a zero byte, so the rows of one user stand together and no
-//! user's rows begin like another's.
+//! Row keys: shard, user, a zero byte, key. No id has a zero byte, so the rows of one user are adjacent, and no user's
+//! rows have another user's prefix.
 
 use crate::model::{CapKey, ShardId, UserId};
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// Stands for `da:`; every other key begins with a lower-case letter.
+/// Replaces `da:`; every other key begins with a lower-case letter.
 const DA: u8 = 1;
 
-/// The key of a row of `logs` and `caps`, whole.
+/// The whole key of a row of `logs` and `caps`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RowKey(Box<[u8]>);
 
 impl RowKey {
+    /// The row key of a user and a key.
     pub fn new(user: &UserId<'_>, key: &CapKey<'_>) -> Self {
         let mut bytes = Vec::with_capacity(user.as_str().len() + key.as_str().len() + 2);
         Self::write(&mut bytes, user.as_str(), key.as_str());
@@ -37,11 +38,12 @@ impl RowKey {
         out.extend_from_slice(da.as_bytes());
     }
 
+    /// The bytes, without the shard.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The user and the key in a row key; `None` if the bytes are none.
+    /// The user and the key of a row key; `None` if the bytes are not a row key.
     pub fn parse(bytes: &[u8]) -> Option<(&str, Cow<'_, str>)> {
         let rest = bytes.get(1..)?;
         let zero = memchr::memchr(0, rest)?;
@@ -67,7 +69,7 @@ impl RowKey {
         bytes
     }
 
-    /// Puts the key alone of a row key into `out`, which spares the allocation of [`RowKey::key_of`].
+    /// Writes the key of a row key into `out`, which spares the allocation of [`RowKey::key_of`].
     pub fn key_into(bytes: &[u8], out: &mut String) -> Option<()> {
         let zero = memchr::memchr(0, bytes.get(1..)?)?;
         let key = &bytes[zero + 2..];
@@ -83,7 +85,7 @@ impl RowKey {
         Some(())
     }
 
-    /// The first eight bytes, which compare as the whole does: most comparisons need no more.
+    /// The first eight bytes, which sort as the whole does. Most comparisons need no more.
     pub fn leading(bytes: &[u8]) -> u64 {
         let mut leading = [0; 8];
         let len = bytes.len().min(8);
@@ -91,24 +93,24 @@ impl RowKey {
         u64::from_be_bytes(leading)
     }
 
-    /// What every row of the user of this row key begins with.
+    /// The prefix of every row of this user.
     pub fn user_prefix(bytes: &[u8]) -> &[u8] {
         user_prefix(bytes)
     }
 
-    /// The user alone of a row key.
+    /// The user of a row key.
     pub fn user_of(bytes: &[u8]) -> Option<&str> {
         let rest = bytes.get(1..)?;
         std::str::from_utf8(&rest[..memchr::memchr(0, rest)?]).ok()
     }
 
-    /// The key alone of a row key.
+    /// The key of a row key.
     pub fn key_of(bytes: &[u8]) -> Option<Cow<'_, str>> {
         Self::parse(bytes).map(|(_, key)| key)
     }
 }
 
-/// Row keys in one piece of memory, by their number.
+/// Row keys in one buffer, by number.
 #[derive(Debug, Clone, Default)]
 pub struct RowKeys {
     bytes: Vec<u8>,
@@ -127,7 +129,7 @@ impl RowKeys {
         self.push_da_in(ShardId::of_user(user.as_bytes()), user, da);
     }
 
-    /// The same of a user whose shard is known.
+    /// The same for a user whose shard is known.
     pub fn push_da_in(&mut self, shard: ShardId, user: &str, da: &str) {
         self.bytes.push(shard.0);
         self.bytes.extend_from_slice(user.as_bytes());
@@ -136,7 +138,7 @@ impl RowKeys {
         self.ends.push(self.bytes.len() as u32);
     }
 
-    /// Adds the row key of another key of the user of a row key that is here: one that is not an ad's own.
+    /// Adds the row key of another key, of a level other than ads, for the user of an earlier row key.
     pub fn push_sibling(&mut self, number: usize, key: &str) {
         let start = number.checked_sub(1).map_or(0, |before| self.ends[before]) as usize;
         let len = user_prefix(self.get(number)).len();
@@ -145,26 +147,30 @@ impl RowKeys {
         self.ends.push(self.bytes.len() as u32);
     }
 
-    /// Adds the row key of a call of `/reserve`: in its table the id stands for the key.
+    /// Adds the row key of a call of `/reserve`, where the id takes the place of the key.
     pub fn push_id(&mut self, user: &str, id: &str) {
         write_user(&mut self.bytes, user);
         self.bytes.extend_from_slice(id.as_bytes());
         self.ends.push(self.bytes.len() as u32);
     }
 
+    /// A row key by its number.
     pub fn get(&self, number: usize) -> &[u8] {
         let start = number.checked_sub(1).map_or(0, |before| self.ends[before]);
         &self.bytes[start as usize..self.ends[number] as usize]
     }
 
+    /// The row keys in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|number| self.get(number))
     }
 
+    /// How many there are.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
@@ -175,7 +181,7 @@ impl RowKeys {
     }
 }
 
-/// What every row of the user of this row key begins with.
+/// The prefix of every row of the user of this row key.
 pub(crate) fn user_prefix(row_key: &[u8]) -> &[u8] {
     let zero = row_key.get(1..).and_then(|rest| memchr::memchr(0, rest));
     &row_key[..zero.map_or(row_key.len(), |zero| zero + 2)]
@@ -187,7 +193,7 @@ fn write_user(out: &mut Vec<u8>, user: &str) {
     out.push(0);
 }
 
-/// What every row of one user begins with: shard, user, a zero byte.
+/// The prefix of every row of one user: shard, user, a zero byte.
 #[derive(Debug, Clone)]
 pub(crate) struct UserPrefix(Vec<u8>);
 
@@ -198,7 +204,7 @@ impl UserPrefix {
         Self(prefix)
     }
 
-    /// That of the user of a row key.
+    /// The prefix for the user of a row key.
     pub(crate) fn of_row_key(row_key: &[u8]) -> Self {
         Self(user_prefix(row_key).to_vec())
     }
@@ -211,8 +217,8 @@ impl UserPrefix {
         &self.0
     }
 
-    /// The bounds of the rows of the user in three parts, one after another in the order of the keys rather than of the row
-    /// keys: an ad's own key, `da:..`, stands between those of other levels.
+    /// The bounds of the user's rows in three parts, in the order of keys. (In the order of row keys, `da:..` comes
+    /// first; in that of keys, it is between other levels.)
     pub(crate) fn rows_by_key(&self) -> [Range<Vec<u8>>; 3] {
         let Range { start, end } = self.rows();
         let with = |bytes: &[u8]| [start.as_slice(), bytes].concat();
@@ -220,35 +226,35 @@ impl UserPrefix {
         [others.clone()..da.clone(), ads..others, da..end]
     }
 
-    /// The bounds of every row of the user.
+    /// The bounds of all rows of the user.
     pub(crate) fn rows(&self) -> Range<Vec<u8>> {
         let mut end = self.0.clone();
-        // The zero byte is the last: no row of the user has a one in its place.
+        // The last byte is zero. No row of the user has a one in its place.
         end.pop();
         end.push(1);
         self.0.clone()..end
     }
 }
 
-/// What every row of one shard begins with.
+/// The prefix of every row of one shard.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ShardPrefix(pub ShardId);
 
 impl ShardPrefix {
-    /// The bounds of every row of the shard.
+    /// The bounds of all rows of the shard.
     pub(crate) fn rows(self) -> Range<Vec<u8>> {
         let end = match self.0.0.checked_add(1) {
             Some(next) => vec![next],
-            // Longer than any row: 255, then a byte that no row has there.
+            // Higher than any row of shard 255.
             None => vec![0xff; 16],
         };
         vec![self.0.0]..end
     }
 
-    /// The bounds of the rows after a key, or of all where that is `None`.
+    /// The bounds of the rows after a key, or of all rows.
     pub(crate) fn rows_after(self, after: Option<&[u8]>) -> Range<Vec<u8>> {
         let Range { start, end } = self.rows();
-        // The least key after a key is that key and a zero byte.
+        // The smallest key after a key is the key and a zero byte.
         let start = after.map_or(start, |after| [after, &[0]].concat());
         start..end
     }

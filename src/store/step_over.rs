@@ -1,15 +1,15 @@
-//! Rows that cannot be read: counted, told, and stepped over, for they cost their own users only.
+//! Steps over rows that cannot be read, and counts and logs them: they affect their own users only.
 
 use super::db::{Db, KeyRange};
 use super::error::StoreError;
 use super::table::Table;
 use rocksdb::DBRawIterator;
 
-/// Bytes past the place where two keys differ that are told apart in the search for the end of damage.
+/// How many bytes after the common prefix of two keys the search for the end of the damage distinguishes.
 const SEARCHED: usize = 6;
 
 impl Db {
-    /// The rows of a table in a range, in their order; what cannot be read is counted and stepped over.
+    /// The readable rows of a table in a range, in order. What cannot be read is counted and stepped over.
     pub(in crate::store) fn readable(&self, table: Table, range: KeyRange, fill_cache: bool) -> Readable<'_> {
         let rows = self.raw_rows(table, range.clone(), fill_cache);
         let last = range.start.clone();
@@ -17,12 +17,12 @@ impl Db {
     }
 }
 
-/// Rows of a table, but for those that cannot be read.
+/// Rows of a table, except those that cannot be read.
 pub(in crate::store) struct Readable<'s> {
     db: &'s Db,
     table: Table,
     rows: DBRawIterator<'s>,
-    /// The key of the row given last; before the first, where they begin.
+    /// The key of the last row; at first, the beginning of the range.
     last: Vec<u8>,
     range: KeyRange,
     fill_cache: bool,
@@ -43,33 +43,37 @@ impl Readable<'_> {
             let error = self.rows.status().err()?;
             self.db.count_unreadable(self.table, &StoreError::rocks("reading rows in their order")(error));
             self.gaps += 1;
-            let fresh = || self.db.raw_rows(self.table, self.range.clone(), self.fill_cache);
-            self.rows = seek_past(fresh, &self.last)?;
+            self.rows = seek_past(|| self.db.raw_rows(self.table, self.range.clone(), self.fill_cache), &self.last)?;
         }
         self.last.clear();
         self.last.extend_from_slice(self.rows.key()?);
         self.rows.item()
     }
 
-    /// Notes that the row given last cannot be decoded.
+    /// Counts the last row as one that cannot be decoded.
     pub(in crate::store) fn count_undecodable(&mut self, error: &StoreError) {
         self.db.count_unreadable(self.table, error);
         self.gaps += 1;
     }
 }
 
-/// Finds the first row that can be read after a key behind which none can; an iterator that stands there, or at the end.
-/// `None` where nothing can be read up to the end.
+/// Seeks a key; `None` if that fails.
+fn seek<'d>(mut rows: DBRawIterator<'d>, key: &[u8]) -> Option<DBRawIterator<'d>> {
+    rows.seek(key);
+    (rows.valid() || rows.status().is_ok()).then_some(rows)
+}
+
+/// Up to eight bytes as a big-endian number.
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |number, &byte| (number << 8) | u64::from(byte))
+}
+
+/// Finds the first readable row after a key behind which reading fails. Returns an iterator there, or at the end;
+/// `None` if nothing can be read up to the end.
 ///
-/// Where the damage ends is not known. Keys ever further from the last one are tried until one can be sought; then the
-/// search goes back from there, halving the distance. Each try has an iterator of its own: one that failed may go on
-/// failing where a new one does not.
+/// The end of the damage is not known. So keys ever further away are tried until a seek succeeds. Then a binary search
+/// goes back from there. Each try needs a new iterator: one that failed may go on failing where a new one does not.
 pub(in crate::store) fn seek_past<'d>(fresh: impl Fn() -> DBRawIterator<'d>, last: &[u8]) -> Option<DBRawIterator<'d>> {
-    let sought = |key: &[u8]| {
-        let mut rows = fresh();
-        rows.seek(key);
-        (rows.valid() || rows.status().is_ok()).then_some(rows)
-    };
     let mut low = last.to_vec();
     let mut found = None;
     'far: for len in (1..=last.len()).rev() {
@@ -77,7 +81,7 @@ pub(in crate::store) fn seek_past<'d>(fresh: impl Fn() -> DBRawIterator<'d>, las
             let mut key = last[..len].to_vec();
             key[len - 1] = key[len - 1].saturating_add(step);
             if key > low {
-                if let Some(rows) = sought(&key) {
+                if let Some(rows) = seek(fresh(), &key) {
                     found = Some((rows, key));
                     break 'far;
                 }
@@ -90,12 +94,11 @@ pub(in crate::store) fn seek_past<'d>(fresh: impl Fn() -> DBRawIterator<'d>, las
     let width = shared + 1 + SEARCHED;
     low.resize(width, 0);
     high.resize(width, 0);
-    let number = |key: &[u8]| key[shared..].iter().fold(0u64, |number, &byte| (number << 8) | u64::from(byte));
-    let (mut from, mut to) = (number(&low), number(&high));
+    let (mut from, mut to) = (number(&low[shared..]), number(&high[shared..]));
     while to - from > 1 {
         let middle = from + (to - from) / 2;
         low[shared..].copy_from_slice(&middle.to_be_bytes()[8 - (width - shared)..]);
-        match sought(&low) {
+        match seek(fresh(), &low) {
             Some(nearer) => (rows, to) = (nearer, middle),
             None => from = middle,
         }

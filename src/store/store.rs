@@ -1,4 +1,4 @@
-//! The open store: its tables, and what is done to all of them at once.
+//! The open store: it composes the tables, and has the operations on all of them.
 
 use super::at_rest::AtRest;
 use super::change_log::ChangeLog;
@@ -25,17 +25,17 @@ use crate::model::{ShardId, ShardSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The name under which the mirror follows the changes.
+/// The name of the mirror as a consumer of the change log.
 pub const MIRROR: &str = "mirror";
 
-/// Who a store is.
+/// The identity of a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreInfo {
     /// 32 hex digits, made with the data directory.
     pub id: String,
 }
 
-/// The open store. Shared by the writers, the readers and the mirror.
+/// The open store, shared by writers, readers and the mirror.
 pub struct Store {
     pub(in crate::store) db: Arc<Db>,
     pub(in crate::store) tables: Tables,
@@ -48,44 +48,54 @@ pub struct Store {
     pub(in crate::store) compaction_filter: Arc<CompactionFilter>,
     pub(in crate::store) info: StoreInfo,
     pub(in crate::store) shards: ShardSet,
+    pub(in crate::store) unit: Option<String>,
     pub(in crate::store) durability: Durability,
     pub(in crate::store) alarm: Alarm,
     pub(in crate::store) _lock: Option<DirLock>,
 }
 
 impl Store {
+    /// The table of logs, with the overlay above it.
     pub fn logs(&self) -> &Logs {
         &self.logs
     }
 
+    /// The table of caps.
     pub fn caps(&self) -> &Caps {
         &self.tables.caps
     }
 
+    /// The table of timers.
     pub fn due(&self) -> &Due {
         &self.tables.due
     }
 
+    /// The table of calls of `/reserve`.
     pub fn reservations(&self) -> &Reservations {
         &self.tables.reservations
     }
 
+    /// The table of erased users.
     pub fn erased(&self) -> &Erased {
         &self.tables.erased
     }
 
+    /// The table of rules.
     pub fn rules(&self) -> &Rules {
         &self.tables.rules
     }
 
+    /// The table of how far Kafka's partitions are taken.
     pub fn kafka_offsets(&self) -> &KafkaOffsets {
         &self.tables.kafka_offsets
     }
 
+    /// The fields of the store and of its shards.
     pub fn meta(&self) -> &Meta {
         &self.tables.meta
     }
 
+    /// The changes of caps.
     pub fn changes(&self) -> &Arc<ChangeLog> {
         &self.changes
     }
@@ -95,17 +105,17 @@ impl Store {
         &self.flusher
     }
 
-    /// Takes what was erased out of every file.
+    /// Removes erased bytes from every file.
     pub fn at_rest(&self) -> &AtRest {
         &self.at_rest
     }
 
-    /// What leaves the disk by compaction.
+    /// What compaction removes.
     pub fn compaction_filter(&self) -> &Arc<CompactionFilter> {
         &self.compaction_filter
     }
 
-    /// Begins a commit; nothing is written before [`Commit::write`].
+    /// Begins a commit. Nothing is written before [`Commit::write`].
     pub fn begin_commit(&self) -> Commit<'_> {
         Commit::new(Parts {
             db: &self.db,
@@ -118,16 +128,22 @@ impl Store {
         })
     }
 
-    /// Who this store is: made with the data directory, and what marks a Redis prefix as ours.
+    /// The identity of the store, made with the data directory. It marks a Redis prefix as ours.
     pub fn info(&self) -> &StoreInfo {
         &self.info
     }
 
-    /// Whose users it holds.
+    /// The shards whose users it holds.
     pub fn shards(&self) -> ShardSet {
         self.shards
     }
 
+    /// Its name among the units of the process, where there are several.
+    pub fn unit(&self) -> Option<&str> {
+        self.unit.as_deref()
+    }
+
+    /// What an acknowledged event survives.
     pub fn durability(&self) -> Durability {
         self.durability
     }
@@ -137,43 +153,44 @@ impl Store {
         self.db.dir()
     }
 
-    /// Raised where a thread ended by a panic whose work no other does.
+    /// Raised when a thread panicked whose work no other thread does.
     pub fn alarm(&self) -> &Alarm {
         &self.alarm
     }
 
-    /// Whether an earlier write or fsync failed: from then on nothing is written, for RocksDB's memory may differ from
-    /// its disk. Reads go on.
+    /// Whether a write or fsync failed. From then on nothing is written, since RocksDB's memory may differ from its
+    /// disk. Reads go on.
     pub fn is_poisoned(&self) -> bool {
         self.db.is_poisoned()
     }
 
+    /// Refuses every write from now on.
     pub fn poison(&self) {
         self.db.poison();
     }
 
-    /// Makes every write so far survive a power cut. Any number of writers share one call. Poisons the store where it
-    /// fails.
+    /// Makes every write so far survive a power cut. Any number of writers share one call. Poisons the store on
+    /// failure.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.db.sync()
     }
 
-    /// Whether the mirror has every change of a shard up to here; without a mirror there is nobody to notify.
+    /// Whether the mirror has every change of a shard up to here; true without a mirror.
     pub fn is_mirrored(&self, shard: ShardId, seq: u64) -> bool {
         self.changes.is_confirmed(MIRROR, shard, seq)
     }
 
-    /// How often something could not be read since the start.
+    /// Failed reads since the start.
     pub fn unreadable_rows(&self) -> u64 {
         self.db.unreadable_rows()
     }
 
-    /// What the logs that are not in a file yet need of memory.
+    /// Memory of the logs that are not in a file yet.
     pub fn overlay_figures(&self) -> OverlayFigures {
         self.overlay.figures()
     }
 
-    /// A figure of RocksDB's own over each table, such as `rocksdb.estimate-num-keys`.
+    /// A RocksDB property of each table, such as `rocksdb.estimate-num-keys`.
     pub fn table_figures(&self, property: &str) -> Vec<(&'static str, u64)> {
         let mut figures = Vec::with_capacity(Table::ALL.len());
         for table in Table::ALL {
@@ -182,7 +199,7 @@ impl Store {
         figures
     }
 
-    /// A figure of RocksDB's own over the whole database.
+    /// A RocksDB property of the whole database.
     pub fn figure(&self, property: &str) -> Option<u64> {
         self.db.figure(property)
     }
@@ -197,7 +214,7 @@ impl Store {
         self.db.write_buffer_bytes()
     }
 
-    /// Writes what is in memory to files, and rewrites every file. Nobody may write meanwhile. Blocks on disk, for long.
+    /// Flushes everything and rewrites every file. Nothing may be written meanwhile. Blocks on disk, for long.
     pub fn compact(&self) -> Result<(), StoreError> {
         let errors = self.background_errors();
         self.flusher.flush_all()?;
@@ -205,23 +222,23 @@ impl Store {
             self.db.flush(table)?;
             self.db.compact(table, None, true);
         }
-        // Who compacts is told of no failure.
+        // RocksDB does not report failures to the caller.
         match self.background_errors() - errors {
             0 => Ok(()),
             failed => Err(StoreError::NotCompacted(failed)),
         }
     }
 
-    /// Flushes and compactions that failed since the start. RocksDB begins them anew, for ever where a block is damaged.
+    /// Flushes and compactions that failed since the start. RocksDB retries them, for ever if a block is damaged.
     pub fn background_errors(&self) -> u64 {
         self.db.background_errors()
     }
 
-    /// Ends background work and leaves the mark of a clean end. What was committed is durable afterwards.
+    /// Ends background work and records a clean end. Afterwards everything committed is durable.
     pub fn close(&self) -> Result<(), StoreError> {
         self.db.refuse_if_poisoned()?;
         self.flusher.flush_all()?;
-        // Twice: the mark must not be on disk before all else is.
+        // Twice: the record must not be on disk before everything else is.
         self.db.sync()?;
         self.tables.meta.mark_closed()?;
         self.db.sync()?;

@@ -1,47 +1,35 @@
-//! The tables by name, each a column family.
+//! The tables, each a column family.
 
-/// A table. Its name is part of the format on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Table {
-    Logs,
-    Journal,
-    Caps,
-    Changes,
-    Due,
-    Reservations,
-    Erased,
-    Rules,
-    KafkaOffsets,
-    Meta,
+macro_rules! tables {
+    ($($table:ident $name:literal)*) => {
+        /// A table. Its name is part of the format on disk.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Table {
+            $($table,)*
+        }
+
+        impl Table {
+            pub(crate) const ALL: [Table; [$($name),*].len()] = [$(Table::$table),*];
+
+            pub(crate) fn name(self) -> &'static str {
+                match self {
+                    $(Table::$table => $name,)*
+                }
+            }
+        }
+    };
 }
 
-impl Table {
-    pub(crate) const ALL: [Table; 10] = [
-        Table::Logs,
-        Table::Journal,
-        Table::Caps,
-        Table::Changes,
-        Table::Due,
-        Table::Reservations,
-        Table::Erased,
-        Table::Rules,
-        Table::KafkaOffsets,
-        Table::Meta,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Table::Logs => "logs",
-            Table::Journal => "journal",
-            Table::Caps => "caps",
-            Table::Changes => "changes",
-            Table::Due => "due",
-            Table::Reservations => "reservations",
-            Table::Erased => "erased",
-            Table::Rules => "rules",
-            // The name that it had first.
-            Table::KafkaOffsets => "pulled",
-            Table::Meta => "meta",
-        }
-    }
+// `pulled` is the first name of that table; it stays on disk.
+tables! {
+    Logs "logs"
+    Journal "journal"
+    Caps "caps"
+    Changes "changes"
+    Due "due"
+    Reservations "reservations"
+    Erased "erased"
+    Rules "rules"
+    KafkaOffsets "pulled"
+    Meta "meta"
 }

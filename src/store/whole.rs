@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 pub struct Damage {
     /// The file, and where in it.
     pub what: String,
+    /// What is lost by it.
     pub lost: String,
 }
 

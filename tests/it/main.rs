@@ -23,5 +23,6 @@ mod rules;
 mod simulation;
 mod snapshots;
 mod support;
+mod units;
 mod users;
 mod whole;

@@ -80,16 +80,7 @@ impl Sender {
     pub fn new(url: &str, with_ids: bool) -> Result<Self, ReplayError> {
         // Refused only where one is installed already, which will do as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let told = |why: &dyn std::fmt::Display| ReplayError::Url(format!("{url:?}: {why}"));
-        let mut base = Url::parse(url).map_err(|why| told(&why))?;
-        if !matches!(base.scheme(), "http" | "https") {
-            return Err(told(&"begins neither with http:// nor with https://"));
-        }
-        // So that a path in front of the service is kept.
-        if !base.path().ends_with('/') {
-            base.set_path(&format!("{}/", base.path()));
-        }
-        let url = base.join("events").map_err(|why| told(&why))?;
+        let url = events_url(url).map_err(|why| ReplayError::Url(format!("{url:?}: {why}")))?;
         let client = Client::builder().timeout(REQUEST_TIMEOUT).connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
         let client = client.build().map_err(|why| ReplayError::Start(why.to_string()))?;
         Ok(Self { client, url, with_ids, told: AtomicBool::new(false) })
@@ -164,6 +155,18 @@ impl Sender {
         }
         Attempt::Failed(SendError::Refused { status, detail })
     }
+}
+
+fn events_url(url: &str) -> Result<Url, String> {
+    let mut base = Url::parse(url).map_err(|why| why.to_string())?;
+    if !matches!(base.scheme(), "http" | "https") {
+        return Err("begins neither with http:// nor with https://".to_owned());
+    }
+    // So that a path in front of the service is kept.
+    if !base.path().ends_with('/') {
+        base.set_path(&format!("{}/", base.path()));
+    }
+    base.join("events").map_err(|why| why.to_string())
 }
 
 /// When to come back: as told in seconds, else in one.

@@ -3,8 +3,8 @@
 use super::{BucketArgs, SnapshotCliError, WhichArgs, tell};
 use crate::api::SnapshotAnswer;
 use crate::bucket::Access;
-use crate::cli::snapshots::finish_restore;
-use crate::snapshot::{Progress, RestoreOptions, Summary, restore};
+use crate::cli::snapshots::prepare;
+use crate::snapshot::{Progress, RestoreOptions, SnapshotError, Summary, restore};
 use std::sync::Arc;
 
 /// Restores a snapshot into an empty directory, every hash verified
@@ -28,10 +28,24 @@ pub(super) fn run(args: &RestoreArgs) -> Result<(), SnapshotCliError> {
     let manifest = args.which.find(&opened)?;
     let dir = opened.config.store.data_dir.clone();
     let bar = tell::bar("restoring");
-    let (shown, as_new) = (bar.clone(), args.as_new);
+    let shown = bar.clone();
+    let newest = match opened.runtime.block_on(opened.catalog.newest()) {
+        Ok(newest) => newest,
+        // An older one is wanted, most likely for that.
+        Err(error @ SnapshotError::DamagedSnapshot { .. }) => {
+            eprintln!(
+                "freqcap: {error}. Who was erased since the snapshot that is restored is not known: erase them again"
+            );
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let store = opened.config.store_options();
+    let prepare = prepare(&opened.catalog, &manifest, newest.as_ref(), store, args.as_new);
+    let prepare = opened.runtime.block_on(prepare)?;
     let mut options = RestoreOptions::new(dir.clone());
-    options.as_new = as_new;
-    options.finish = Arc::new(move |dir, manifest| finish_restore(dir, manifest, as_new));
+    options.is_new_store = args.as_new;
+    options.prepare = Some(prepare);
     options.progress = Arc::new(move |Progress { bytes_done, bytes, .. }| {
         shown.set_length(bytes);
         shown.set_position(bytes_done);

@@ -2,7 +2,7 @@
 
 use super::SnapshotsError;
 use super::beside::Beside;
-use super::source::finish_restore;
+use super::source::prepare;
 use crate::bucket::{self, Access, BucketUrl};
 use crate::cli::signals::Signals;
 use crate::http::{StartProgress, StartStep};
@@ -12,12 +12,13 @@ use crate::snapshot::{
     Catalog, Contents, Local, Manifest, Progress, Restore, RestoreOptions, STANDALONE, Settings, SnapshotError,
     Waiting, Which, Writer, WriterOptions, contents, restore,
 };
-use crate::store::Store;
+use crate::store::{Store, StoreOptions};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 /// What snapshots are set up with.
@@ -26,6 +27,8 @@ pub struct Options {
     pub(super) url: BucketUrl,
     pub(super) settings: Settings,
     pub(super) data_dir: PathBuf,
+    /// How the store is opened.
+    pub(super) store: StoreOptions,
 }
 
 /// The snapshots of a service whose store is not open yet.
@@ -37,6 +40,8 @@ pub(in crate::cli) struct Before {
     pub(super) writer: Option<Writer>,
     pub(super) progress: StartProgress,
     pub(super) stop: CancellationToken,
+    /// Cancels it at the first signal.
+    pub(super) listener: AbortHandle,
 }
 
 /// How long a service that has a store waits for a bucket that is away before it takes events all the same.
@@ -44,9 +49,9 @@ const BUCKET_WAIT: Duration = Duration::from_secs(5);
 
 impl Options {
     /// `None` without `--snapshots`.
-    pub(in crate::cli) fn new(settings: &Settings, data_dir: &Path) -> Option<Self> {
+    pub(in crate::cli) fn new(settings: &Settings, store: StoreOptions) -> Option<Self> {
         let url = settings.snapshots.clone()?;
-        Some(Self { url, settings: settings.clone(), data_dir: data_dir.to_owned() })
+        Some(Self { url, settings: settings.clone(), data_dir: store.data_dir.clone(), store })
     }
 }
 
@@ -65,10 +70,10 @@ impl Before {
             .enable_all()
             .build()
             .map_err(SnapshotsError::Runtime)?;
-        runtime.spawn(stop_on_signal(stop.clone()));
+        let listener = runtime.spawn(stop_on_signal(stop.clone())).abort_handle();
         let bucket = bucket::open(&options.url, Access::Write).map_err(SnapshotError::from)?;
         let catalog = Catalog::new(bucket, STANDALONE);
-        let mut before = Self { options, runtime, catalog, writer: None, progress, stop };
+        let mut before = Self { options, runtime, catalog, writer: None, progress, stop, listener };
         before.restore_if_due()?;
         Ok(before)
     }
@@ -91,7 +96,7 @@ impl Before {
             Restore::Snapshot(sequence) => Some(self.wait_for(Which::Sequence(sequence))?),
             Restore::Auto | Restore::Never => None,
         };
-        let writer = self.acquire(Local::Nothing, None)?;
+        let writer = self.acquire(Local::Nothing, None).map_err(|error| self.offer_older(error))?;
         if is_there && !writer.is_overtaking(&dir)? {
             tracing::warn!("the data directory is as new as the bucket: --restore leaves it as it is");
             self.writer = Some(writer);
@@ -123,10 +128,12 @@ impl Before {
             self.catalog.prefix()
         );
         let told = self.progress.clone();
+        let store = self.options.store.clone();
+        let prepare = self.runtime.block_on(prepare(&self.catalog, &manifest, writer.newest(), store, false))?;
         let mut options = RestoreOptions::new(self.options.data_dir.clone());
         options.epoch = writer.epoch();
         options.replace = replace;
-        options.finish = Arc::new(|dir, manifest| finish_restore(dir, manifest, false));
+        options.prepare = Some(prepare);
         options.progress = Arc::new(move |progress| {
             told.set(step_of(progress));
         });
@@ -149,15 +156,13 @@ impl Before {
                 );
                 Ok(())
             }
-            Some(Err(error)) => Err(self.offer_older(sequence, error)),
+            Some(Err(error)) => Err(self.offer_older(error)),
         }
     }
 
     /// Says which snapshot to take in place of one that is damaged.
-    fn offer_older(&self, sequence: u64, error: SnapshotError) -> SnapshotsError {
-        if !matches!(error, SnapshotError::DamagedSnapshot { .. }) {
-            return error.into();
-        }
+    fn offer_older(&self, error: SnapshotError) -> SnapshotsError {
+        let SnapshotError::DamagedSnapshot { sequence, .. } = error else { return error.into() };
         match self.runtime.block_on(self.catalog.before(sequence)) {
             Ok(Some(older)) => SnapshotsError::Damaged { error, older: older.sequence },
             Ok(None) | Err(_) => error.into(),
@@ -226,7 +231,7 @@ impl Before {
     }
 }
 
-/// From now on until the end of the process: a start that waits ends at once, and the service in order.
+/// Until the service hears signals itself: a start that waits ends at once.
 async fn stop_on_signal(stop: CancellationToken) {
     match Signals::new() {
         Ok(mut signals) => {
@@ -243,7 +248,11 @@ fn may_come_later(error: &SnapshotError) -> bool {
 }
 
 pub(super) fn writer_options(options: &Options) -> WriterOptions {
-    WriterOptions { takeover: options.settings.takeover, ..WriterOptions::new(holder()) }
+    WriterOptions {
+        takeover: options.settings.takeover,
+        pass_over_damage: matches!(options.settings.restore, Restore::Snapshot(_)),
+        ..WriterOptions::new(holder())
+    }
 }
 
 /// Host and process, for people.

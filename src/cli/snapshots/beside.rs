@@ -7,10 +7,10 @@ use crate::service::Snapshots as Calls;
 use crate::shard::Health;
 use crate::snapshot::{self, Catalog, Handle, Local, SnapshotError, Snapshots, Waiting, Writer};
 use crate::store::Store;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 /// After a failure to become the writer it is tried again so soon.
@@ -22,6 +22,7 @@ const RELEASE_MAX: Duration = Duration::from_secs(1);
 pub(in crate::cli) struct Beside {
     runtime: Runtime,
     stop: CancellationToken,
+    listener: AbortHandle,
     calls: Calls,
     work: Work,
     writer: Option<Writer>,
@@ -36,31 +37,36 @@ struct Work {
 }
 
 /// What a process that was superseded gives up.
+#[derive(Clone)]
 pub(in crate::cli) struct Superseding {
     pub(in crate::cli) health: Health,
-    /// It tells Redis nothing more, not even what waits.
-    pub(in crate::cli) mirror: Option<AbortHandle>,
-    /// Nothing more is read from Kafka.
-    pub(in crate::cli) kafka: CancellationToken,
+    /// Cancelled then: nothing more is told to Redis, not even what waits, and nothing more is read from Kafka.
+    pub(in crate::cli) told: CancellationToken,
 }
 
-/// Snapshots that are taken.
-pub(in crate::cli) struct Taking {
-    runtime: Runtime,
-    drain: CancellationToken,
-    task: JoinHandle<()>,
-    at_end: Duration,
+/// Whether the process was told to end while it started.
+pub(in crate::cli) struct Signalled {
+    stop: CancellationToken,
+    listener: AbortHandle,
+}
+
+impl Signalled {
+    /// From here on somebody else hears signals.
+    pub(in crate::cli) fn hand_over(self) -> bool {
+        self.listener.abort();
+        self.stop.is_cancelled()
+    }
 }
 
 impl Beside {
     pub(super) fn new(before: Before, store: Arc<Store>, writer: Option<Writer>, waits: Option<String>) -> Self {
-        let Before { options, runtime, catalog, stop, .. } = before;
+        let Before { options, runtime, catalog, stop, listener, .. } = before;
         let calls = Calls::new(runtime.handle().clone());
         if let Some(why) = waits {
             calls.set_waiting(why);
         }
         let work = Work { options, catalog, store, calls: calls.clone() };
-        Self { runtime, stop, calls, work, writer }
+        Self { runtime, stop, listener, calls, work, writer }
     }
 
     /// What the calls of the HTTP interface go to.
@@ -68,17 +74,49 @@ impl Beside {
         &self.calls
     }
 
-    /// Cancelled by the first SIGTERM since the start.
-    pub(in crate::cli) fn stopped(&self) -> CancellationToken {
-        self.stop.clone()
+    /// What was heard of signals so far.
+    pub(in crate::cli) fn signalled(&self) -> Signalled {
+        Signalled { stop: self.stop.clone(), listener: self.listener.clone() }
     }
 
-    /// Takes snapshots from now on.
-    pub(in crate::cli) fn begin(self, clock: Clock, superseding: Superseding) -> Taking {
-        let drain = CancellationToken::new();
-        let at_end = self.work.options.settings.snapshot_at_end.as_duration();
-        let task = self.runtime.spawn(self.work.run(self.writer, clock, superseding, drain.clone()));
-        Taking { runtime: self.runtime, drain, task, at_end }
+    /// How long the end may take, from when requests are no longer taken.
+    pub(in crate::cli) fn at_end(&self) -> Duration {
+        self.work.options.settings.snapshot_at_end.as_duration() + RELEASE_MAX
+    }
+
+    /// The runtime on which the bucket is talked to, and the work for it, which goes on until `drain` and takes a last snapshot
+    /// then: nothing that was acknowledged may come after that. `stopped_at` has by then when requests were no longer taken.
+    pub(in crate::cli) fn into_parts(
+        self,
+        clock: Clock,
+        superseding: Superseding,
+        stopped_at: Arc<OnceLock<Instant>>,
+        drain: CancellationToken,
+    ) -> (Runtime, impl Future<Output = ()> + Send + 'static) {
+        let at_end = self.at_end();
+        let work = self.work.run(self.writer, clock, superseding, drain.clone());
+        (self.runtime, end_in_time(work, at_end, stopped_at, drain))
+    }
+}
+
+/// Runs until `drain`, and then no longer than `at_end`.
+async fn end_in_time(
+    work: impl Future<Output = ()>,
+    at_end: Duration,
+    stopped_at: Arc<OnceLock<Instant>>,
+    drain: CancellationToken,
+) {
+    let too_late = async {
+        drain.cancelled().await;
+        let since = stopped_at.get().map_or(Duration::ZERO, Instant::elapsed);
+        tokio::time::sleep(at_end.saturating_sub(since)).await;
+    };
+    tokio::select! {
+        () = work => {}
+        () = too_late => tracing::error!(
+            "the last snapshot was not done within --snapshot-at-end: what was counted since the one before is on the disk \
+             alone, and the lease runs out by itself"
+        ),
     }
 }
 
@@ -158,10 +196,7 @@ fn is_not_ours(error: &SnapshotError) -> bool {
 impl Superseding {
     fn give_up(self) {
         self.health.set_superseded();
-        self.kafka.cancel();
-        if let Some(mirror) = self.mirror {
-            mirror.abort();
-        }
+        self.told.cancel();
     }
 }
 
@@ -178,27 +213,5 @@ async fn watch_for_superseding(handle: Handle, superseding: Superseding) {
             "superseded: everything that would write is refused from now on, reads grow old; stop this process"
         );
         superseding.give_up();
-    }
-}
-
-impl Taking {
-    /// Takes a last snapshot and releases the lease. Nothing that was acknowledged may come after this. `since` is when
-    /// requests were no longer taken.
-    pub(in crate::cli) async fn end(self, since: Instant) -> Runtime {
-        self.drain.cancel();
-        let left = self.at_end.saturating_sub(since.elapsed()) + RELEASE_MAX;
-        let abort = self.task.abort_handle();
-        match tokio::time::timeout(left, self.task).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the snapshots ended by a panic"),
-            Err(_) => {
-                abort.abort();
-                tracing::error!(
-                    "the last snapshot was not done within --snapshot-at-end: what was counted since the one before is on the \
-                     disk alone, and the lease runs out by itself"
-                );
-            }
-        }
-        self.runtime
     }
 }

@@ -6,9 +6,7 @@ use crate::http::app::App;
 use crate::http::body::{self, Parsed};
 use crate::http::pieces::Pieces;
 use crate::http::problem::Problem;
-use crate::http::read_budget::ReadBudget;
 use crate::http::route::{Answer, Call, Route};
-use crate::shard::CandidateVerdict;
 use std::sync::Arc;
 
 /// The verdicts on many candidate ads of one user
@@ -44,9 +42,9 @@ pub(in crate::http) async fn post(app: &Arc<App>, call: &mut Call) -> Answer {
 async fn judge(app: &App, route: &Route, asked: CheckBody<'_>) -> Answer {
     let CheckBody { user, candidates, kind, at } = asked;
     let _permit = route.admit(app)?;
-    let tell = |results: &[CandidateVerdict<'_>], room: ReadBudget| {
-        Pieces::json(&CheckAnswer { user: user.as_str(), results: CandidateVerdicts(results) }, room)
-    };
     let (question, room) = (Question { kind, at }, app.admission.read_budget());
-    app.services.decisions.check(&user, &candidates, question, room, tell).await?
+    let answer = app.services.decisions.check(&user, &candidates, question, room, |results, room| {
+        Pieces::json(&CheckAnswer { user: user.as_str(), results: CandidateVerdicts(results) }, room)
+    });
+    answer.await?
 }

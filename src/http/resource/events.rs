@@ -47,11 +47,11 @@ pub(in crate::http) async fn post(app: &Arc<App>, call: &mut Call) -> Answer {
     // The batch is held until it is counted, and may be many times its body: the body's memory grows with it, and stays.
     let (batch, _budget) = if body.is_large() {
         let parser = app.clone();
-        let parse = move || {
+        let parsed = app.background.spawn_blocking(move || {
             let batch = parse_batch(&parser.services.counting, form, &mut body);
             batch.map(|batch| (batch, body.budget))
-        };
-        app.background.spawn_blocking(parse).await.map_err(|_| Problem::internal())??
+        });
+        parsed.await.map_err(|_| Problem::internal())??
     } else {
         (parse_batch(&app.services.counting, form, &mut body)?, body.budget)
     };
@@ -78,8 +78,10 @@ fn parse_batch(counting: &Counting, form: Form, body: &mut ReadBody) -> Result<B
 /// One event in a body that takes long to parse.
 async fn large_one(app: &Arc<App>, route: &Route, body: ReadBody) -> Answer {
     let parser = app.clone();
-    let parse = move || parser.services.counting.parse_event(&body.bytes).map(SingleEvent::into_owned);
-    count_one(app, route, app.background.spawn_blocking(parse).await.map_err(|_| Problem::internal())??).await
+    let parsed = app
+        .background
+        .spawn_blocking(move || parser.services.counting.parse_event(&body.bytes).map(SingleEvent::into_owned));
+    count_one(app, route, parsed.await.map_err(|_| Problem::internal())??).await
 }
 
 async fn one(app: &App, route: &Route, body: &[u8]) -> Answer {

@@ -18,11 +18,11 @@ use std::sync::Arc;
 pub(in crate::http) async fn metrics(app: &Arc<App>, _call: &mut Call) -> Answer {
     let turn = app.rendering.clone().acquire_owned().await.map_err(|_| Problem::internal())?;
     let app = app.clone();
-    let render = move || {
+    let text = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         let of_process = app.services.operation.refresh_metrics();
         app.metrics.render() + &of_process
-    };
-    let text = tokio::task::spawn_blocking(render).await.map_err(|_| Problem::internal())?;
+    });
+    let text = text.await.map_err(|_| Problem::internal())?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }

@@ -147,18 +147,23 @@ fn with_etag(status: StatusCode, view: RuleView) -> Response {
     response
 }
 
+fn values(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
+    headers.get_all(name).into_iter().map(|value| value.to_str().unwrap_or_default())
+}
+
 /// Reads `If-Match` and `If-None-Match` (RFC 9110, 13.1).
 fn expect(headers: &HeaderMap) -> Result<Precondition, Problem> {
-    let wrong = |what: &str| Problem::bad_request("invalid_precondition", what.to_owned());
-    let all = |name| headers.get_all(name).into_iter().map(|value| value.to_str().unwrap_or_default());
-    let matching: Vec<&str> = all(header::IF_MATCH).flat_map(|value| value.split(',')).map(str::trim).collect();
-    let none: Vec<&str> = all(header::IF_NONE_MATCH).collect();
+    let matching: Vec<&str> =
+        values(headers, header::IF_MATCH).flat_map(|value| value.split(',')).map(str::trim).collect();
+    let none: Vec<&str> = values(headers, header::IF_NONE_MATCH).collect();
     match (matching.as_slice(), none.as_slice()) {
         ([], []) => Ok(Precondition::Anything),
         ([], ["*"]) => Ok(Precondition::Absent),
         (["*"], []) => Ok(Precondition::Present),
-        ([], _) => Err(wrong("if-none-match can only be * here")),
-        (_, [_, ..]) => Err(wrong("if-match and if-none-match are never both meant")),
+        ([], _) => Err(Problem::bad_request("invalid_precondition", "if-none-match can only be * here")),
+        (_, [_, ..]) => {
+            Err(Problem::bad_request("invalid_precondition", "if-match and if-none-match are never both meant"))
+        }
         (tags, []) => Ok(Precondition::Etag(tags.iter().map(|&tag| tag.to_owned()).collect())),
     }
 }

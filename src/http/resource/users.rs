@@ -45,12 +45,7 @@ impl CapsAnswer {
 pub(in crate::http) async fn get_caps(app: &Arc<App>, call: &mut Call) -> Answer {
     let user = query::user_of_path(call.path())?;
     let mut pieces = Pieces::new(app.admission.read_budget());
-    let head = |pieces: &mut Pieces| {
-        pieces.write_all(b"{\"user\":").ok()?;
-        serde_json::to_writer(&mut *pieces, user.as_str()).ok()?;
-        pieces.write_all(b",\"caps\":[").ok()
-    };
-    head(&mut pieces).ok_or_else(|| pieces.budget.refusal())?;
+    write_head(&mut pieces, user.as_str()).ok_or_else(|| pieces.budget.refusal())?;
     let answer = CapsAnswer { pieces, is_empty: true };
     let (CapsAnswer { mut pieces, .. }, has_room) = app.services.users.caps(&user, answer, CapsAnswer::add).await?;
     if !has_room {
@@ -58,6 +53,12 @@ pub(in crate::http) async fn get_caps(app: &Arc<App>, call: &mut Call) -> Answer
     }
     pieces.write_all(b"]}").map_err(|_| pieces.budget.refusal())?;
     Ok(pieces.into_response())
+}
+
+fn write_head(pieces: &mut Pieces, user: &str) -> Option<()> {
+    pieces.write_all(b"{\"user\":").ok()?;
+    serde_json::to_writer(&mut *pieces, user).ok()?;
+    pieces.write_all(b",\"caps\":[").ok()
 }
 
 /// Everything that is held about a user

@@ -4,6 +4,7 @@ mod collecting;
 mod failing;
 mod racing;
 mod restoring;
+mod rocks;
 mod store;
 mod taking;
 

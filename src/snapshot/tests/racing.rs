@@ -2,7 +2,9 @@
 
 use super::store::{FakeStore, files_in};
 use super::*;
+use crate::bucket::Created;
 use crate::bucket::faulty::{Call, Fault, Faulty};
+use crate::snapshot::layout::Layout;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -22,6 +24,22 @@ async fn of_three_who_race_for_an_epoch_each_gets_another() {
         for writer in &writers {
             let checked = writer.check().await;
             assert_eq!(checked.is_ok(), writer.epoch() == 3, "{checked:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_three_who_race_for_a_manifest_one_has_it() {
+    for place in [Place::in_memory(), Place::in_directory()] {
+        for round in 0..20 {
+            let name = Layout::new(STANDALONE).manifest(round);
+            let create = |nonce: &'static str| place.bucket.create(&name, nonce.into());
+            let (a, b, c) = tokio::join!(create("a"), create("b"), create("c"));
+            let found = place.bucket.get(&name, 10).await.unwrap();
+            for (created, nonce) in [(a.unwrap(), "a"), (b.unwrap(), "b"), (c.unwrap(), "c")] {
+                let expected = if found == nonce { Created::Ours } else { Created::Theirs(found.clone()) };
+                assert_eq!(created, expected);
+            }
         }
     }
 }
@@ -56,10 +74,30 @@ async fn a_killed_writers_lease_runs_out() {
     let place = Place::in_directory();
     let (store, dir) = (FakeStore::new("store"), place.dir("data"));
     place.take_once(&store, &dir).await.unwrap();
-    let began = std::time::Instant::now();
-    let writer = place.acquire(Local::Store(&dir, "store")).await.unwrap();
+    // A copy of its directory waits for it.
+    std::fs::create_dir(place.dir("copy")).unwrap();
+    std::fs::copy(dir.join(MARK), place.dir("copy").join(MARK)).unwrap();
+    let waited = AtomicU32::new(0);
+    let (options, stop) = (quick("two"), CancellationToken::new());
+    let tell = |waiting: Waiting| {
+        assert_eq!(waiting, Waiting::Lease { by: "one".to_owned(), epoch: 1 });
+        waited.fetch_add(1, Ordering::Relaxed);
+    };
+    let copy = place.dir("copy");
+    let writer = Writer::acquire(place.catalog(), &options, Local::Store(&copy, "store"), &tell, &stop).await.unwrap();
     assert_eq!(writer.epoch(), 2);
-    assert!(began.elapsed() >= Duration::from_millis(100), "{:?}", began.elapsed());
+    assert!(waited.load(Ordering::Relaxed) > 0);
+    drop(writer);
+    // So does its own directory, once another process has begun an epoch.
+    let writer = Writer::acquire(place.catalog(), &options, Local::Store(&dir, "store"), &|_| {}, &stop).await.unwrap();
+    writer.attach(&dir, "store").unwrap();
+    drop(writer);
+    // The directory's next process knows that the one before is dead.
+    let tell = |waiting| panic!("nothing is to be waited for: {waiting:?}");
+    let patient = WriterOptions { lease: Duration::from_secs(3_600), ..options };
+    let writer = Writer::acquire(place.catalog(), &patient, Local::Store(&dir, "store"), &tell, &stop).await.unwrap();
+    assert_eq!(writer.epoch(), 4);
+    drop(writer);
     // Who waits may be told to stop, and a bucket that is away is waited for.
     let is_away = Arc::new(AtomicBool::new(true));
     let away = is_away.clone();

@@ -118,7 +118,18 @@ async fn a_manifest_that_cannot_be_read_does_not_mean_that_there_is_none() {
     let (place, _, _) = two_snapshots().await;
     let catalog = place.catalog();
     place.bucket.put("p-000/m/00000000000000000002.json.zst", "torn".into()).await.unwrap();
-    assert_eq!(catalog.newest().await.unwrap_err().code(), "snapshot_damaged");
+    let refused = catalog.newest().await.unwrap_err();
+    assert_eq!(refused.code(), "snapshot_damaged");
+    assert!(refused.to_string().contains("snapshot 1 of"), "{refused}");
+    // Nobody begins an epoch upon it, unless the one before it was chosen by hand.
+    assert_eq!(place.acquire(Local::Nothing).await.unwrap_err().code(), "snapshot_damaged");
+    let chosen = WriterOptions { pass_over_damage: true, takeover: true, ..quick("two") };
+    let writer = place.acquire_as(&chosen, Local::Nothing).await.unwrap();
+    assert_eq!(writer.newest().unwrap().sequence, 1);
+    let into = RestoreOptions { epoch: writer.epoch(), ..RestoreOptions::new(place.dir("older")) };
+    restore(&catalog, writer.newest().unwrap().clone(), &into).await.unwrap();
+    writer.attach(&place.dir("older"), "store").unwrap();
+    drop(writer);
     let listed = catalog.list().await.unwrap();
     assert!(matches!(&listed[1].state, State::Unreadable { code: "snapshot_damaged", .. }), "{listed:?}");
     assert_eq!(catalog.before(2).await.unwrap().unwrap().sequence, 1);
@@ -164,4 +175,34 @@ async fn a_restore_that_is_killed_at_any_step_is_finished_by_the_next() {
         }
     }
     assert!(kills > 6, "{kills}");
+}
+
+/// What the store's side does to the files is part of the restore: one that fails or is killed there begins again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_is_made_ready_before_it_may_be_opened() {
+    let (place, _, states) = two_snapshots().await;
+    let catalog = place.catalog();
+    let newest = catalog.newest().await.unwrap().unwrap();
+    let into = RestoreOptions::new(place.dir("copy"));
+    let fails: Prepare = Arc::new(|dir, _| {
+        assert_eq!(contents(dir).unwrap(), Contents::Unfinished(2));
+        std::fs::write(dir.join("CURRENT"), "half").unwrap();
+        std::fs::write(dir.join("000999.log"), "new").unwrap();
+        Err("no".to_owned())
+    });
+    let failing = RestoreOptions { prepare: Some(fails), ..into.clone() };
+    assert_eq!(restore(&catalog, newest.clone(), &failing).await.unwrap_err().code(), "restore_failed");
+    let works: Prepare = Arc::new(|dir, manifest| {
+        // Who makes it ready may lock it, and end the restore.
+        let _lock = crate::store::lock_dir(dir).map_err(|error| error.to_string())?;
+        assert_eq!(manifest.sequence, 2);
+        std::fs::remove_file(dir.join(RESTORING)).map_err(|error| error.to_string())
+    });
+    let working = RestoreOptions { prepare: Some(works), is_new_store: true, ..into };
+    restore(&catalog, newest.clone(), &working).await.unwrap();
+    assert_eq!(files_in(&place.dir("copy")), states[1]);
+    assert_eq!(store_id(&place.dir("copy")).unwrap(), None);
+    let synced = read_file(&catalog, &newest, "CURRENT").await.unwrap();
+    assert_eq!(synced.as_deref(), Some(&b"MANIFEST-000001\n"[..]));
+    assert_eq!(read_file(&catalog, &newest, "freqcap.erased").await.unwrap(), None);
 }

@@ -95,7 +95,7 @@ impl Source for FakeStore {
     }
 }
 
-fn kind(name: &str) -> FileKind {
+pub fn kind(name: &str) -> FileKind {
     match name {
         "CURRENT" => FileKind::Current,
         name if name.starts_with("MANIFEST-") => FileKind::Manifest,

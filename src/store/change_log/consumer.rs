@@ -1,10 +1,10 @@
-//! Who follows the changes, and how far each has come.
+//! The consumers of the change log, and their positions.
 
 use crate::model::{SHARDS, ShardId};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many changes may wait for a consumer before it is given up on: it is told that it lags, and must begin anew with
-/// what is capped by then.
+/// How many changes may wait for a consumer before it is given up on. It then lags, and must start over with the rows
+/// of `caps`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Of all shards.
@@ -13,7 +13,7 @@ pub struct Bounds {
     pub of_shard: u64,
 }
 
-/// A number a shard, read and written from several threads.
+/// A counter for each shard, shared by threads.
 #[derive(Debug)]
 pub(in crate::store) struct ShardCounters([AtomicU64; SHARDS]);
 
@@ -31,18 +31,18 @@ impl std::ops::Index<ShardId> for ShardCounters {
     }
 }
 
-/// One consumer, by shard.
+/// One consumer.
 #[derive(Debug)]
 pub(super) struct Consumer {
     pub name: &'static str,
     pub bounds: Bounds,
-    /// It has taken in the changes up to here, as far as it counts what waits for it.
+    /// By shard, the changes up to here do not wait for it any more.
     pub position: ShardCounters,
-    /// What it keeps in line has every change up to here.
+    /// By shard, its copy has every change up to here.
     pub confirmed: ShardCounters,
-    /// It wants the changes after this one; those up to here may go.
+    /// By shard, it needs the changes after this one.
     pub retained_after: ShardCounters,
-    /// The changes up to here were given up on for it alone.
+    /// By shard, the changes up to here were dropped although it needed them.
     pub lagged_to: ShardCounters,
 }
 
@@ -58,9 +58,9 @@ impl Consumer {
         }
     }
 
-    /// Gives up on the changes of a shard up to a sequence: it wants none of them any more.
+    /// Gives up on the changes of a shard up to a sequence.
     pub fn give_up(&self, shard: ShardId, seq: u64) {
-        // First it must know that it lags, then they may go.
+        // First the consumer must see that it lags; then the changes may go.
         self.lagged_to[shard].fetch_max(seq, Ordering::AcqRel);
         self.retained_after[shard].fetch_max(seq, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! A consumer's hold on the change log.
+//! A consumer's cursor in the change log.
 
 use super::ChangeLog;
 use super::consumer::{Bounds, Consumer};
@@ -8,32 +8,32 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-/// Where a consumer stands, by shard. What it has not acknowledged stays in the log, within its bounds, until this is
-/// dropped.
+/// The position of a consumer, by shard. What it has not acknowledged stays in the log, within its bounds, until the
+/// cursor is dropped.
 pub struct ChangeCursor {
     log: Arc<ChangeLog>,
     consumer: Arc<Consumer>,
-    /// How often the log had been published to when this was last woken.
+    /// The count of the signal when this was last woken.
     seen: u64,
 }
 
-/// Wakes whoever waits for changes.
+/// Wakes those who wait for changes.
 #[derive(Clone)]
 pub struct ChangeSignal(Arc<Signal>);
 
 impl ChangeSignal {
-    /// Wakes all of them; those for whom there is nothing new go on waiting.
+    /// Wakes all of them. Those without new changes go on waiting.
     pub fn wake(&self) {
         self.0.raise();
     }
 }
 
 impl ChangeLog {
-    /// Registers somebody who follows the changes, until the cursor is dropped. It wants every change that is here.
-    /// Several may have one name.
+    /// Registers a consumer until the cursor is dropped. It needs every change that is in the log. Several consumers
+    /// may share a name.
     pub fn subscribe(self: &Arc<Self>, name: &'static str, bounds: Bounds) -> ChangeCursor {
         let consumer = Arc::new(Consumer::new(name, bounds));
-        // With the list locked: no trim is under way that did not know of it.
+        // With the list locked, no trim runs that does not know this consumer.
         let mut consumers = self.consumers.write().unwrap_or_else(PoisonError::into_inner);
         for shard in self.shards.iter() {
             consumer.retained_after[shard].store(self.trimmed_to(shard), Ordering::Relaxed);
@@ -46,43 +46,45 @@ impl ChangeLog {
 }
 
 impl ChangeCursor {
+    /// The log that it reads.
     pub fn log(&self) -> &Arc<ChangeLog> {
         &self.log
     }
 
-    /// Says that no change of a shard up to here waits for this consumer any more. It may go back: what was notified may
-    /// forget.
+    /// Changes of a shard up to here do not wait for this consumer any more. The position may go back: the copy may
+    /// lose data.
     pub fn advance(&self, shard: ShardId, seq: u64) {
         self.consumer.position[shard].store(seq, Ordering::Relaxed);
     }
 
-    /// Says that what this consumer keeps in line has every change of a shard up to here.
+    /// The consumer's copy has every change of a shard up to here.
     pub fn confirm(&self, shard: ShardId, seq: u64) {
         self.consumer.confirmed[shard].store(seq, Ordering::Relaxed);
     }
 
-    /// Says that this consumer will not want the changes of a shard up to here again, not after a restart either: what
-    /// it stands on is durable by then. [`ChangeLog::trim`] may remove them.
+    /// The consumer will not need the changes of a shard up to here again, not even after a restart, since its own
+    /// state is durable. [`ChangeLog::trim`] may remove them.
     pub fn ack(&self, shard: ShardId, seq: u64) {
         self.consumer.retained_after[shard].fetch_max(seq, Ordering::Relaxed);
     }
 
-    /// The changes of a shard up to here are not to be had any more. A consumer that stands before it lags, and begins
-    /// anew with what is capped by now.
+    /// Changes of a shard up to this sequence are not available. A consumer below it lags, and starts over with the
+    /// rows of `caps`.
     pub fn trimmed_to(&self, shard: ShardId) -> u64 {
         self.log.trimmed_to(shard).max(self.consumer.lagged_to[shard].load(Ordering::Acquire))
     }
 
-    /// Waits until something was published since it was last woken. Safe to drop before it returns.
+    /// Waits until something was published since it was last woken. Cancel-safe.
     pub async fn changed(&mut self) {
         self.log.published.changed(&mut self.seen).await;
     }
 
-    /// The same for a thread, no longer than `timeout`.
+    /// The same for a thread, for at most `timeout`.
     pub fn wait(&mut self, timeout: Duration) {
         self.log.published.wait(&mut self.seen, timeout);
     }
 
+    /// Wakes those who wait for changes.
     pub fn signal(&self) -> ChangeSignal {
         ChangeSignal(self.log.published.clone())
     }

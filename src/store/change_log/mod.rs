@@ -1,4 +1,4 @@
-//! The change log: which caps changed, in order, by shard, for as long as somebody wants to know.
+//! The change log: which caps changed, in order, by shard, for as long as a consumer needs it.
 //!
 //! ```text
 //!  commit ──▶ table `changes` ──publish──▶ durable ──▶ consumers: cursor, cursor, ..
@@ -6,10 +6,10 @@
 //!                   └──────────── trim, at the least ◀───────┘
 //! ```
 //!
-//! A change gets its sequence when it is written, and is seen once it is durable: [`ChangeLog::publish`] wakes all
-//! consumers at once. A consumer subscribes, reads with [`ChangeLog::after`], and acknowledges what may go;
-//! [`ChangeLog::trim`] removes what all of them have acknowledged. A consumer for which too much waits is given up on: it
-//! finds that it lags ([`ChangeCursor::trimmed_to`]) and begins anew with what the table `caps` has by then.
+//! A change gets its sequence when it is written, and becomes visible when it is durable: [`ChangeLog::publish`] wakes
+//! all consumers. A consumer subscribes, reads with [`ChangeLog::after`], and acknowledges what it no longer needs.
+//! [`ChangeLog::trim`] removes what all of them have acknowledged. A consumer with too many waiting changes is given up
+//! on: it finds that it lags ([`ChangeCursor::trimmed_to`]) and starts over with the rows of `caps`.
 
 mod consumer;
 mod cursor;
@@ -32,21 +32,22 @@ use signal::Signal;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-/// How many changes an epoch of a sequence has room for, as a power of two: more than a shard ever has.
+/// Changes that one epoch of a sequence has room for, as a power of two: more than a shard ever has.
 const EPOCH_BITS: u32 = 40;
 
+/// The changes of caps in order, by shard, for consumers that each acknowledge how far they are.
 pub struct ChangeLog {
     db: Arc<Db>,
     table: Changes,
     meta: Meta,
     shards: ShardSet,
-    /// Whether changes are noted at all.
+    /// Whether changes are kept at all.
     are_kept: bool,
-    /// The last sequence given out; only the shard's writer adds to it.
+    /// The last sequence given out. Only the shard's writer raises it.
     last_seq: ShardCounters,
-    /// The last sequence that is durable.
+    /// The last durable sequence.
     durable_seq: ShardCounters,
-    /// The changes up to here are gone from their table.
+    /// Changes up to this sequence are removed.
     trimmed_to: ShardCounters,
     consumers: RwLock<Vec<Arc<Consumer>>>,
     published: Arc<Signal>,
@@ -68,12 +69,12 @@ impl ChangeLog {
         }
     }
 
-    /// Finds the last sequence of every shard: that of its last change, or of what was trimmed.
+    /// Finds the last sequence of every shard: of its last change, or of what was trimmed.
     ///
-    /// Where `changes_are_void` no change is read any more that was noted before.
+    /// If `changes_are_void`, no change written before is read any more.
     pub(in crate::store) fn load(&self, changes_are_void: bool) -> Result<(), StoreError> {
-        // Where changes were noted in every run so far, and none was lost, consumers go on from where they are. Else every
-        // sequence steps into the next epoch, and whoever stands in an earlier one begins anew.
+        // If every run so far kept changes and none was lost, consumers resume where they are. Otherwise every sequence
+        // moves to the next epoch, and consumers in an earlier one start over.
         let is_unbroken = !changes_are_void && self.meta.are_changes_unbroken()?;
         let mut batch = WriteBatch::default();
         for shard in self.shards.iter() {
@@ -85,7 +86,7 @@ impl ChangeLog {
             let is_unbroken = is_unbroken && last.is_ok();
             let mut seq = last.unwrap_or_default().unwrap_or(0).max(trimmed_to);
             if !is_unbroken && self.are_kept {
-                // Far above every number that was ever given out, so that nobody's position of the time before can be met.
+                // Far above every sequence ever given out, so that no old position can match.
                 seq = ((seq >> EPOCH_BITS) + 1) << EPOCH_BITS;
                 trimmed_to = seq;
                 self.meta.put(&mut batch, shard, ShardField::TrimmedTo, seq);
@@ -109,27 +110,27 @@ impl ChangeLog {
         self.last_seq[shard].fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// The shards whose changes are here.
+    /// The shards of this log.
     pub fn shards(&self) -> ShardSet {
         self.shards
     }
 
-    /// The last change of a shard, durable or about to be; 0 before the first.
+    /// The sequence of a shard's last change, durable or about to be; 0 before the first.
     pub fn last_seq(&self, shard: ShardId) -> u64 {
         self.last_seq[shard].load(Ordering::Relaxed)
     }
 
-    /// The last change of a shard that is durable; 0 before the first.
+    /// The sequence of a shard's last durable change; 0 before the first.
     pub fn durable_seq(&self, shard: ShardId) -> u64 {
         self.durable_seq[shard].load(Ordering::Acquire)
     }
 
-    /// The changes of a shard up to here are no longer held: who was notified of less must begin anew.
+    /// Changes of a shard up to this sequence are removed. A consumer below it must start over.
     pub fn trimmed_to(&self, shard: ShardId) -> u64 {
         self.trimmed_to[shard].load(Ordering::Acquire)
     }
 
-    /// Makes changes known to all consumers, once they are durable.
+    /// Publishes changes to all consumers, once they are durable.
     pub fn publish(&self, written: impl IntoIterator<Item = (ShardId, u64)>) {
         let mut any = false;
         for (shard, seq) in written {
@@ -145,12 +146,12 @@ impl ChangeLog {
         let durable = self.durable_seq(shard);
         self.table.between(shard, after, durable, max).inspect_err(|error| {
             self.db.count_unreadable(Table::Changes, error);
-            // What cannot be read is given up: who was notified of less begins anew.
+            // Changes that cannot be read are dropped. A consumer that needs them starts over.
             let _ = self.drop_up_to([(shard, durable)]);
         })
     }
 
-    /// Has whoever follows the changes of a shard begin anew: something changed that no change says.
+    /// Makes the consumers of a shard start over: something changed that no change says.
     pub fn forget(&self, shard: ShardId) -> Result<(), StoreError> {
         let seq = self.next_seq(shard);
         self.drop_up_to([(shard, seq)])?;
@@ -167,16 +168,15 @@ impl ChangeLog {
         self.consumers.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether every consumer of this name has confirmed the changes of a shard up to here. Where there is none, there is
-    /// nobody to wait for.
+    /// Whether every consumer of this name has confirmed a shard's changes up to here; true if there is none.
     pub fn is_confirmed(&self, name: &str, shard: ShardId, seq: u64) -> bool {
         let consumers = self.consumers();
         let mut of_name = consumers.iter().filter(|consumer| consumer.name == name);
         of_name.all(|consumer| consumer.confirmed[shard].load(Ordering::Relaxed) >= seq)
     }
 
-    /// Removes the changes that every consumer has acknowledged, having given up on those for which too much waits. Nothing
-    /// is removed while there is no consumer. Each calls it now and then. Blocks on disk.
+    /// Removes the changes that every consumer has acknowledged, after giving up on consumers with too many waiting.
+    /// Removes nothing while there is no consumer. Each consumer calls it from time to time. Blocks on disk.
     pub fn trim(&self) -> Result<(), StoreError> {
         let consumers = self.consumers();
         for consumer in consumers.iter() {
@@ -192,7 +192,7 @@ impl ChangeLog {
         if old.is_empty() { Ok(()) } else { self.drop_up_to(old) }
     }
 
-    /// How many changes of a shard wait for a consumer and are still held for it.
+    /// How many changes of a shard wait for a consumer and are not given up.
     fn waiting(&self, consumer: &Consumer, shard: ShardId) -> u64 {
         let given_up = self.trimmed_to(shard).max(consumer.lagged_to[shard].load(Ordering::Acquire));
         let from = consumer.position[shard].load(Ordering::Relaxed).max(given_up);
@@ -214,7 +214,7 @@ impl ChangeLog {
         }
     }
 
-    /// Removes the changes up to a sequence, in several shards, whoever still wants them. Blocks on disk.
+    /// Removes the changes of several shards up to a sequence, whoever still needs them. Blocks on disk.
     pub(in crate::store) fn drop_up_to(
         &self,
         up_to: impl IntoIterator<Item = (ShardId, u64)>,
@@ -229,8 +229,8 @@ impl ChangeLog {
                 trimmed.push((shard, seq));
             }
         }
-        // First nobody may rely on them, then they go: a reader in between sees that it lags, and does not take a gap for
-        // the end.
+        // First the position, then the rows: a reader in between sees that it lags, and does not take a gap for the
+        // end.
         for (shard, seq) in trimmed {
             self.trimmed_to[shard].fetch_max(seq, Ordering::AcqRel);
         }

@@ -1,10 +1,10 @@
-//! One wake-up for everybody who waits: tasks and threads alike.
+//! One wake-up for all who wait, tasks and threads alike.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Counts how often it was raised. Whoever remembers the count that it saw misses nothing that comes after.
+/// Counts how often it was raised. A waiter that remembers the count misses nothing that comes after.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Signal {
     raised: Mutex<u64>,
@@ -27,11 +27,11 @@ impl Signal {
         *self.raised()
     }
 
-    /// Waits until it was raised since `seen`, which it brings up to date.
+    /// Waits until it was raised since `seen`, and updates `seen`.
     pub(in crate::store) async fn changed(&self, seen: &mut u64) {
         loop {
             let mut notified = std::pin::pin!(self.tasks.notified());
-            // Before the look at the count: what is raised between the look and the wait must wake it.
+            // Before the count is read: what is raised between reading and waiting must wake this task.
             notified.as_mut().enable();
             let count = self.count();
             if count != *seen {
@@ -42,7 +42,7 @@ impl Signal {
         }
     }
 
-    /// The same for a thread, no longer than `timeout`.
+    /// The same for a thread, for at most `timeout`.
     pub(in crate::store) fn wait(&self, seen: &mut u64, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         let mut raised = self.raised();

@@ -1,28 +1,28 @@
-//! Which logs RocksDB may have, by the hashes of their row keys: most events are of a pair that was never seen, and to ask
-//! RocksDB for it costs more than to count it.
+//! Existence filters: which logs RocksDB may have, by the hashes of row keys. Most events are of a pair that was never
+//! seen, and asking RocksDB for it costs more than counting it.
 //!
-//! Bloom filters of one line of memory a key (Putze, Sanders, Singler, "Cache-, Hash- and Space-Efficient Bloom Filters",
-//! 2007), one after another, each with as much room as all before it: about 12 bits a key and 0.8 % of wrong answers a
-//! level, always in the direction "it may". Keys are never taken out: what compaction removes is only asked for in vain.
+//! Each is a series of blocked Bloom filters of one cache line a key (Putze, Sanders, Singler, "Cache-, Hash- and
+//! Space-Efficient Bloom Filters", 2007), each as large as all before it together: about 12 bits a key and 0.8 % false
+//! positives a level. Keys are never removed: RocksDB is asked in vain for what compaction removed.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Keys of a line of 512 bits.
+/// Keys per line of 512 bits.
 const LINE_KEYS: usize = 42;
-/// Keys of the first level of a shard: 24 KiB.
+/// Keys of a shard's first level: 24 KiB.
 const FIRST: usize = 384 * LINE_KEYS;
-/// Bits of a key.
+/// Bits set per key.
 const BITS: u32 = 6;
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Line([AtomicU64; 8]);
 
-/// One filter.
+/// One Bloom filter.
 #[derive(Debug)]
 struct Level {
     lines: Box<[Line]>,
-    /// Keys added.
+    /// Keys added so far.
     count: AtomicUsize,
 }
 
@@ -30,6 +30,11 @@ impl Level {
     fn new(room: usize) -> Self {
         let lines = room.div_ceil(LINE_KEYS);
         Self { lines: (0..lines).map(|_| Line::default()).collect(), count: AtomicUsize::new(0) }
+    }
+
+    /// How many more keys it has room for.
+    fn left(&self) -> usize {
+        self.room().saturating_sub(self.count.load(Ordering::Relaxed))
     }
 
     fn room(&self) -> usize {
@@ -54,14 +59,14 @@ impl Level {
     }
 }
 
-/// The bits of a key in its line: others than those that chose the line.
+/// The bits of a key in its line. They are other bits of the hash than those that choose the line.
 fn bits(mixed: u64) -> impl Iterator<Item = usize> {
     let own = mixed.wrapping_mul(0xD6E8_FEB8_6659_FD93);
     (0..BITS).map(move |n| (own >> (10 + 9 * n)) as usize & 511)
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): every bit of
-/// the hash has a say in every bit.
+/// The finaliser of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): every
+/// input bit affects every output bit.
 fn mix(hash: u32) -> u64 {
     let z = u64::from(hash).wrapping_add(0x9E37_79B9_7F4A_7C15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -74,17 +79,16 @@ fn mix(hash: u32) -> u64 {
 pub(in crate::store) struct ExistenceFilter(Vec<Level>);
 
 impl ExistenceFilter {
-    /// Whether the key was added; sometimes that it may have been, where it was not.
+    /// Whether the key was added; may be true for a key that was not.
     pub(in crate::store) fn may_have(&self, hash: u32) -> bool {
         let mixed = mix(hash);
-        // The newest level has as many as all others.
+        // The newest level has as many keys as all others together.
         self.0.iter().rev().any(|level| level.may_have(mixed))
     }
 
-    /// Makes room for so many more keys, if that takes no more than `max` bytes in all. Whether it did.
+    /// Makes room for more keys, within `max` bytes in all. Returns whether it did.
     pub(in crate::store) fn reserve(&mut self, more: usize, max: usize) -> bool {
-        let free = |level: &Level| level.room().saturating_sub(level.count.load(Ordering::Relaxed));
-        let left: usize = self.0.iter().map(free).sum();
+        let left: usize = self.0.iter().map(Level::left).sum();
         if left >= more {
             return true;
         }
@@ -97,16 +101,15 @@ impl ExistenceFilter {
         true
     }
 
-    /// Adds a key for which there is room. May run beside [`ExistenceFilter::may_have`]; who must see the key needs to be told so by
-    /// other means.
+    /// Adds a key; there should be room for it. May run beside [`ExistenceFilter::may_have`]. The caller must order it
+    /// before any reader that needs the key.
     pub(in crate::store) fn add(&self, hash: u32) {
         let mixed = mix(hash);
         if self.0.iter().any(|level| level.may_have(mixed)) {
             return;
         }
-        let is_free = |level: &&Level| level.count.load(Ordering::Relaxed) < level.room();
-        // Where there is no room, rather wrong answers in the harmless direction.
-        if let Some(level) = self.0.iter().find(is_free).or(self.0.last()) {
+        // Without room, more false positives are harmless.
+        if let Some(level) = self.0.iter().find(|level| level.left() > 0).or(self.0.last()) {
             level.add(mixed);
         }
     }
@@ -124,11 +127,11 @@ mod tests {
     fn every_key_added_may_exist_and_few_others() {
         let mut filter = ExistenceFilter::default();
         assert!(!filter.may_have(7));
-        // Neighbouring numbers: the worst that hashes can be.
+        // Consecutive numbers, the worst case for hashes.
         const KEYS: u32 = 200_000;
         for first in (0..KEYS).step_by(5_000) {
             assert!(filter.reserve(5_000, 1 << 20));
-            // Some of them come again.
+            // Some keys are added again.
             (first.saturating_sub(1_000)..first + 5_000).for_each(|hash| filter.add(hash));
         }
         assert!((0..KEYS).all(|hash| filter.may_have(hash)));

@@ -1,14 +1,14 @@
-//! From the overlay to files.
+//! Flushes the overlay to files.
 //!
-//! What can be lost is lost in an order that does no harm:
+//! The order of the steps makes a crash between any two harmless:
 //!
-//! 1. the write-ahead log notes how long RocksDB's list of files is (see `manifest`), and is synced, so that no file has a log
-//!    of which the rest of its commit might be lost;
-//! 2. the frozen rows are written to a file, which is nobody's yet: after a crash it is removed, unless RocksDB names it (see
-//!    `in_doubt`);
-//! 3. RocksDB takes the file in, whole or not at all, and durably;
-//! 4. the journal up to there is removed. If that is lost, the same rows are taken from the journal once more;
-//! 5. the frozen rows are forgotten.
+//! 1. The write-ahead log records the length of RocksDB's list of files (see `manifest`) and is synced. So no file has a
+//!    log whose commit might still be lost.
+//! 2. The frozen rows are written to a file that nothing refers to. After a crash it is removed, unless RocksDB names it
+//!    (see `in_doubt`).
+//! 3. RocksDB ingests the file, atomically and durably.
+//! 4. The journal up to there is removed. If that is lost, the same rows are read from the journal again.
+//! 5. The frozen rows are dropped.
 
 use super::Overlay;
 use super::in_doubt::{self, FOLDER};
@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-/// The steps of a flush that is done, for tests of what a crash leaves after each.
+/// The finished steps of a flush, so that tests can crash after each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum Step {
     Journalled,
@@ -38,21 +38,21 @@ pub(in crate::store) enum Step {
     Thawed,
 }
 
-/// Moves logs from the overlay into files.
+/// Flushes logs from the overlay into files.
 pub struct Flusher {
     db: Arc<Db>,
     overlay: Arc<Overlay>,
     journal: Journal,
-    /// Where files are written before RocksDB takes them in, and how.
+    /// The folder for files before RocksDB ingests them.
     folder: PathBuf,
     file_options: Options,
-    /// Called at each step by which logs get into a file.
+    /// Called after each step.
     #[cfg(test)]
     pub(in crate::store) at_step: std::sync::OnceLock<Box<dyn Fn(Step) + Send + Sync>>,
 }
 
 impl Flusher {
-    /// Removes what an earlier run left in the folder.
+    /// Removes files that an earlier run left in the folder.
     pub(in crate::store) fn new(
         db: &Arc<Db>,
         overlay: &Arc<Overlay>,
@@ -60,7 +60,7 @@ impl Flusher {
         file_options: Options,
     ) -> std::io::Result<Self> {
         let folder = dir.join(FOLDER);
-        // In memory RocksDB makes it, in its own file system.
+        // In memory, RocksDB makes it in its own file system.
         if db.dir().is_some() {
             match std::fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
@@ -78,7 +78,7 @@ impl Flusher {
         })
     }
 
-    /// The journal, whose rows are here until they are in files.
+    /// The journal, which has the rows until they are in files.
     pub(in crate::store) fn journal(&self) -> &Journal {
         &self.journal
     }
@@ -94,7 +94,7 @@ impl Flusher {
                 self.at(Step::Frozen);
             }
             let progress = self.overlay.progress();
-            // Asked with this locked: who poisons the store wakes whoever waits.
+            // Checked under this lock: poisoning the store wakes all who wait.
             if self.db.is_poisoned() {
                 return Err(StoreError::Poisoned);
             }
@@ -113,8 +113,8 @@ impl Flusher {
         Ok(())
     }
 
-    /// Writes what is frozen to files, until [`Flusher::end`] is called; and meanwhile builds the existence filters. For a
-    /// thread of its own: without one, whoever writes does it.
+    /// Flushes frozen rows and builds existence filters, until [`Flusher::end`] is called. Runs on a thread of its own;
+    /// without one, writers flush.
     pub fn run(&self) {
         self.overlay.progress().has_flusher = true;
         let mut without_filter = self.overlay.shards_without_filter();
@@ -127,7 +127,7 @@ impl Flusher {
                 };
                 drop(progress);
                 if let Err(error) = self.build_filter(shard) {
-                    // Nothing is lost by it but time: RocksDB is asked for every log of the shard.
+                    // Only slower: RocksDB is asked for every log of the shard.
                     tracing::warn!(%error, shard = shard.0, "an existence filter could not be built");
                 }
                 progress = self.overlay.progress();
@@ -148,9 +148,9 @@ impl Flusher {
         }
     }
 
-    /// Builds the existence filter of a shard from the logs that RocksDB has of it.
+    /// Builds the existence filter of a shard from the row keys in RocksDB.
     pub(in crate::store) fn build_filter(&self, shard: ShardId) -> Result<(), StoreError> {
-        // What a flush adds meanwhile would be missed: none runs as long as this is held.
+        // Held so that no flush runs: the filter would miss its keys.
         let _flushing = self.overlay.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rows = self.db.raw_rows(Table::Logs, ShardPrefix(shard).rows(), false);
         rows.seek_to_first();
@@ -164,7 +164,7 @@ impl Flusher {
         Ok(())
     }
 
-    /// Builds every filter at once where RocksDB has no logs at all.
+    /// Builds all filters at once if RocksDB has no logs.
     pub(in crate::store) fn build_filters_if_empty(&self) {
         let mut rows = self.db.rocks.raw_iterator_cf(self.db.cf(Table::Logs));
         rows.seek_to_first();
@@ -173,13 +173,13 @@ impl Flusher {
         }
     }
 
-    /// Has [`Flusher::run`] end.
+    /// Ends [`Flusher::run`].
     pub fn end(&self) {
         self.overlay.progress().ends = true;
         self.overlay.progressed.notify_all();
     }
 
-    /// Writes the whole overlay to files. Nobody may write meanwhile, and the flusher must have ended.
+    /// Flushes the whole overlay. Nothing may be written meanwhile, and the flusher must have ended.
     pub(in crate::store) fn flush_all(&self) -> Result<(), StoreError> {
         if self.overlay.progress().frozen_to.is_some() {
             self.flush_frozen()?;
@@ -191,15 +191,15 @@ impl Flusher {
         self.flush_frozen()
     }
 
-    /// Writes what the overlay has by now to files, beside those who write and flush.
+    /// Flushes what is in the overlay now, while others write and flush.
     pub(in crate::store) fn flush_beside_writers(&self) -> Result<(), StoreError> {
         self.flush_frozen()?;
-        // Whoever froze rows since then froze these.
+        // If another freeze came first, it froze these rows.
         self.overlay.freeze(|_| true);
         self.flush_frozen()
     }
 
-    /// Poisons the store where it fails: the journal would grow without end.
+    /// Poisons the store on failure: the journal would grow without limit.
     fn flush_frozen(&self) -> Result<(), StoreError> {
         let _flushing = self.overlay.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(frozen_to) = self.overlay.progress().frozen_to else { return Ok(()) };
@@ -211,7 +211,7 @@ impl Flusher {
 
     fn flush_to(&self, frozen_to: u64) -> Result<(), StoreError> {
         self.note_list()?;
-        // First: a file must not have a log of a commit whose other rows a power cut could still take away.
+        // First: a file must not have a log of a commit whose other rows a power cut could still remove.
         self.db.sync()?;
         self.at(Step::Synced);
         if let Some(file) = self.write_frozen()? {
@@ -222,26 +222,26 @@ impl Flusher {
             taken.map_err(StoreError::rocks("taking in a file of logs"))?;
         }
         self.at(Step::Ingested);
-        // Only now: until the file is RocksDB's, the journal is all that has these logs after a crash.
+        // Only now: until RocksDB has the file, only the journal has these logs after a crash.
         let mut batch = self.batch_with_list();
         self.journal.trim(&mut batch, frozen_to);
         self.db.write(batch, "trimming the journal")?;
         self.at(Step::Trimmed);
-        // Last: readers go to RocksDB for these rows from here on, and it has them.
+        // Last: from here on readers ask RocksDB for these rows, and it has them.
         self.overlay.thaw();
         self.at(Step::Thawed);
         Ok(())
     }
 
-    /// Notes that RocksDB's list of files is about to be added to.
+    /// Records in the log that RocksDB's list of files will grow.
     fn note_list(&self) -> Result<(), StoreError> {
         let mut batch = self.batch_with_list();
-        // A write needs a row; this one is of no journal.
+        // A batch needs a row; no row of the journal has this key.
         batch.delete_cf(self.db.cf(Table::Journal), u64::MAX.to_be_bytes());
         self.db.write(batch, "noting the list of files")
     }
 
-    /// A write that says first what RocksDB's list of files is now.
+    /// A batch that begins with the current length of RocksDB's list of files.
     fn batch_with_list(&self) -> WriteBatch {
         let mut batch = WriteBatch::default();
         if let Some(dir) = self.db.dir() {
@@ -250,7 +250,7 @@ impl Flusher {
         batch
     }
 
-    /// Writes the frozen rows to a file, in the order of their keys; none if there are none.
+    /// Writes the frozen rows to a file, in the order of keys; `None` if there are none.
     fn write_frozen(&self) -> Result<Option<PathBuf>, StoreError> {
         let failed = |source| StoreError::RocksDb { doing: "writing a file of logs", source };
         let path = self.folder.join(format!("{}.sst", self.overlay.freezes()));
@@ -286,7 +286,7 @@ impl Flusher {
         Ok(Some(known_again))
     }
 
-    /// Puts what the journal has into the overlay again, when the store is opened.
+    /// Puts the journal into the overlay again, when the store is opened.
     pub(in crate::store) fn recover_journal(&self) -> Result<(), StoreError> {
         let mut recovered = 0u64;
         for row in self.journal.all() {
@@ -294,7 +294,7 @@ impl Flusher {
             self.overlay.position.store(position, Ordering::Relaxed);
             self.overlay.take_in(&journal)?;
             recovered += 1;
-            // As much as in the run before, and no more: what is written to a file meanwhile is gone from the journal.
+            // As many rows as in the run before. A flush meanwhile removes its part of the journal.
             self.make_room()?;
         }
         if recovered > 0 {
@@ -304,7 +304,7 @@ impl Flusher {
         Ok(())
     }
 
-    /// Where tests look in.
+    /// Tells tests that a step is done.
     #[cfg(test)]
     pub(in crate::store) fn at(&self, step: Step) {
         if let Some(look) = self.at_step.get() {

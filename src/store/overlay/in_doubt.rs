@@ -1,18 +1,18 @@
-//! A file of logs that RocksDB may or may not have taken in.
+//! A file of logs of which it is not known whether RocksDB ingested it.
 //!
-//! Taking in is a change of RocksDB's own list of files. If writing that down fails, RocksDB gives up and removes its link to
-//! the file; but what was written may be there after all, and then the list names a file that is gone. Ours is still there:
-//! it is removed only by a success, or by the next start, which first looks here.
+//! Ingesting changes RocksDB's list of files. If writing that change fails, RocksDB removes its link to the file. But
+//! the change may be on disk all the same, and then the list names a file that is missing. Our own link still exists:
+//! it is removed only after success, or by the next start, which checks this first.
 
 use rocksdb::{DB, LiveFile};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The folder of files that are on their way into RocksDB, beside its own.
+/// The folder for files before RocksDB ingests them, beside its own.
 pub(in crate::store) const FOLDER: &str = "overlay";
 
-/// How a file is called, so that it is known again by the first and the last of its row keys.
+/// The name of a file, by which it is found again: number, first and last row key.
 pub(super) fn name(number: u64, first: &[u8], last: &[u8]) -> String {
     format!("{number}-{}", ending(first, last))
 }
@@ -21,7 +21,7 @@ fn ending(first: &[u8], last: &[u8]) -> String {
     format!("{:08x}.sst", crc32c::crc32c_append(crc32c::crc32c(first), last))
 }
 
-/// Our file, if it is the one that RocksDB names.
+/// Our link to the file that RocksDB names, if it is the same file.
 pub(in crate::store) fn ours(dir: &Path, named: &LiveFile) -> Option<PathBuf> {
     let (Some(first), Some(last)) = (&named.start_key, &named.end_key) else { return None };
     let ending = format!("-{}", ending(first, last));
@@ -33,7 +33,7 @@ pub(in crate::store) fn ours(dir: &Path, named: &LiveFile) -> Option<PathBuf> {
     files.find(is_it).map(|file| file.path())
 }
 
-/// Puts in its place what RocksDB names and has lost so.
+/// Restores files that RocksDB names and lost in this way.
 pub(in crate::store) fn put_in_place(db: &DB, dir: &Path) -> io::Result<()> {
     if std::fs::read_dir(dir.join(FOLDER)).map_or(true, |mut files| files.next().is_none()) {
         return Ok(());

@@ -54,9 +54,9 @@ pub(in crate::store) struct ShardRows {
 pub(in crate::store) enum Lookup<T> {
     /// It is here: its bytes, none where it was removed.
     Found(T),
-    /// It is in RocksDB, if anywhere.
+    /// It is in RocksDB, if it exists.
     MaybeOnDisk,
-    /// There is none.
+    /// It does not exist.
     Absent,
 }
 
@@ -70,57 +70,60 @@ impl ShardRows {
     }
 }
 
-/// What is being written to a file.
+/// The state of the flush.
 #[derive(Debug, Default)]
 struct Progress {
-    /// Up to which row of the journal the frozen rows go, while there are any.
+    /// The last position in the journal that the frozen rows cover; `None` if there are none.
     frozen_to: Option<u64>,
-    /// Whether a thread waits to flush; without one, whoever writes does it.
+    /// Whether a flusher thread waits; without one, writers flush.
     has_flusher: bool,
     /// Whether that thread is to end.
     ends: bool,
 }
 
 pub(in crate::store) struct Overlay {
-    /// Whose rows may be here.
+    /// The shards whose rows may be here.
     owned: ShardSet,
     /// By shard; those that are not owned stay empty.
     shards: Box<[RwLock<ShardRows>]>,
     hasher: DefaultHashBuilder,
-    /// Shared by whoever writes a commit, from its position in the journal until its rows are here; taken alone to freeze.
+    /// Shared by commits, from taking a position in the journal until their rows are here; exclusive for a freeze.
     gate: RwLock<()>,
-    /// The position in the journal given out last.
+    /// The last position in the journal that was given out.
     position: AtomicU64,
-    /// How often rows were frozen.
+    /// Freezes since the start.
     freezes: AtomicU64,
     active_bytes: AtomicUsize,
     frozen_bytes: AtomicUsize,
-    /// What the journal grew by since rows were frozen.
+    /// Bytes of the journal since the last freeze.
     journal_bytes: AtomicUsize,
-    /// From so many bytes on the active rows are frozen; and from twice as many in the journal, for rows that change again
-    /// and again take no more room here.
+    /// Bytes of active rows at which they are frozen. Also frozen at twice as many bytes in the journal, since rows
+    /// that change again and again do not grow here.
     freeze_at: usize,
-    /// Bytes that the filter of one shard may have.
+    /// Maximum bytes of the filter of one shard.
     filter_bytes_max: usize,
-    /// Bytes of rows that all passes under way keep as they were.
+    /// Bytes of old row versions kept for all walks under way.
     before_bytes: Arc<AtomicUsize>,
     progress: Mutex<Progress>,
     progressed: Condvar,
-    /// Reservation while frozen rows are written to a file.
-    flushing: Mutex<()>,
+    /// Held while frozen rows are written to a file.
+    pub(in crate::store) flushing: Mutex<()>,
 }
 
 /// Figures of the overlay, for operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OverlayFigures {
+    /// Of rows that can still change.
     pub active_bytes: usize,
+    /// Of rows that are written to a file.
     pub frozen_bytes: usize,
     /// Of the existence filters.
     pub filter_bytes: usize,
+    /// Freezes since the start.
     pub freezes: u64,
 }
 
-/// The rows of one shard, none of which can change.
+/// The rows of one shard, locked so that none can change.
 pub(in crate::store) struct View<'a> {
     overlay: &'a Overlay,
     rows: RwLockReadGuard<'a, ShardRows>,
@@ -130,26 +133,34 @@ pub(in crate::store) struct View<'a> {
 pub(in crate::store) type OwnedRows = Vec<(Vec<u8>, Vec<u8>)>;
 
 impl View<'_> {
-    /// Where the log of a row key is.
+    /// Looks up a row key.
     pub(in crate::store) fn find(&self, row_key: &[u8]) -> Lookup<&[u8]> {
         self.rows.get(self.overlay.hash(row_key), row_key)
     }
 
-    /// The rows whose keys are wanted, in their order.
+    /// The rows whose keys `wanted` accepts, in the order of keys.
     pub(in crate::store) fn sorted(&self, wanted: impl Fn(&[u8]) -> bool) -> OwnedRows {
-        let owned = |(key, value): (&[u8], &[u8])| (key.to_vec(), value.to_vec());
         let active = &self.rows.active;
-        let mut found: OwnedRows = active.iter().filter(|(key, _)| wanted(key)).map(owned).collect();
+        let mut found = OwnedRows::new();
+        for (key, value) in active.iter() {
+            if wanted(key) {
+                found.push((key.to_vec(), value.to_vec()));
+            }
+        }
         if let Some(frozen) = &self.rows.frozen {
-            let is_newest = |key: &[u8]| wanted(key) && active.get(self.overlay.hash(key), key).is_none();
-            found.extend(frozen.iter().filter(|(key, _)| is_newest(key)).map(owned));
+            for (key, value) in frozen.iter() {
+                // A newer version may be active.
+                if wanted(key) && active.get(self.overlay.hash(key), key).is_none() {
+                    found.push((key.to_vec(), value.to_vec()));
+                }
+            }
         }
         found.sort_unstable();
         found
     }
 }
 
-/// A panic under one of these locks poisons the store besides; reads go on.
+/// A panic under one of these locks also poisons the store. Reads go on.
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)
 }
@@ -159,7 +170,7 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 impl Overlay {
-    /// Of so many bytes, frozen rows included; and so many for the filters of what RocksDB has.
+    /// An overlay of this many bytes, frozen rows included, with this many for the filters.
     pub(in crate::store) fn new(owned: ShardSet, bytes: usize, filter_bytes: usize) -> Self {
         Self {
             owned,
@@ -188,7 +199,7 @@ impl Overlay {
         &self.shards[usize::from(row_key[0])]
     }
 
-    /// Finds one log; if it is here, its bytes are given to `found`.
+    /// Looks up one log. If it is here, its bytes go to `found`.
     pub(in crate::store) fn find<T>(&self, row_key: &[u8], found: impl FnOnce(&[u8]) -> T) -> Lookup<T> {
         let hash = self.hash(row_key);
         match read(self.shard_of(row_key)).get(hash, row_key) {
@@ -198,13 +209,13 @@ impl Overlay {
         }
     }
 
-    /// The rows of one shard as they are at one instant, until the view is dropped.
+    /// The rows of one shard at one instant; they are locked until the view is dropped.
     pub(in crate::store) fn view(&self, shard: ShardId) -> View<'_> {
         View { overlay: self, rows: read(&self.shards[shard.index()]) }
     }
 
-    /// How often rows were frozen. As long as this says the same as when a [`View`] stood, what that did not have is in
-    /// RocksDB as it was then.
+    /// Freezes since the start. While this is the same as when a [`View`] was held, what the view did not have is
+    /// unchanged in RocksDB.
     pub(in crate::store) fn freezes(&self) -> u64 {
         self.freezes.load(Ordering::Acquire)
     }
@@ -222,7 +233,7 @@ impl Overlay {
         }
     }
 
-    /// Bars freezing while a commit is on its way from the journal to here.
+    /// Prevents a freeze while a commit is between the journal and the overlay.
     pub(in crate::store) fn enter(&self) -> RwLockReadGuard<'_, ()> {
         read(&self.gate)
     }
@@ -232,13 +243,13 @@ impl Overlay {
         self.position.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Takes in a row of the journal. Damage in it is an error, and what came before it is taken in.
+    /// Puts a row of the journal into the overlay. Damage in it is an error; the logs before the damage are put in.
     pub(in crate::store) fn take_in(&self, journal: &[u8]) -> Result<(), StoreError> {
         let mut grown = 0;
         let mut held: Option<(u8, RwLockWriteGuard<'_, ShardRows>)> = None;
         for row in journal::rows(journal) {
             let (key, value) = row?;
-            // Rows come in the order of their keys, so a shard is locked once.
+            // Rows are sorted by key, so each shard is locked once.
             let rows = match &mut held {
                 Some((shard, rows)) if *shard == key[0] => rows,
                 _ => {
@@ -257,7 +268,7 @@ impl Overlay {
         Ok(())
     }
 
-    /// Wakes whoever waits for room: nothing more is written.
+    /// Wakes writers that wait for room, since nothing more will be written.
     pub(in crate::store) fn wake(&self) {
         let _progress = self.progress();
         self.progressed.notify_all();
@@ -276,10 +287,10 @@ impl Overlay {
         self.progressed.wait(progress).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the active rows the frozen ones, if there are none and `wanted` still says so. Whoever holds the gate may
-    /// lock the progress, not the other way round: a commit that fails does so when it poisons the store.
+    /// Turns the active rows into the frozen ones, if there are none and `wanted` still agrees. The lock order is gate,
+    /// then progress: a commit that fails locks the progress when it poisons the store.
     fn freeze(&self, wanted: impl FnOnce(&Self) -> bool) -> bool {
-        // Alone: every commit that has a position in the journal up to here has its rows here, too.
+        // Exclusive: every commit with a position in the journal up to here has its rows here, too.
         let _gate = write(&self.gate);
         let mut progress = self.progress();
         if progress.frozen_to.is_some() || !wanted(self) {
@@ -288,7 +299,7 @@ impl Overlay {
         self.freezes.fetch_add(1, Ordering::AcqRel);
         for shard in &self.shards {
             let mut rows = write(shard);
-            // (Where nothing was written the spare memory goes, too: it may be much, and may never be wanted again.)
+            // (If nothing was written, the spare memory is freed: it may be large and not be needed again.)
             let spare = std::mem::take(&mut rows.spare);
             let next = if rows.active.is_empty() { Rows::default() } else { spare };
             let active = std::mem::replace(&mut rows.active, next);
@@ -308,7 +319,7 @@ impl Overlay {
         read(&self.shards[shard.index()]).frozen.clone()
     }
 
-    /// The shards whose filter is yet to be built.
+    /// The shards whose filter is not built yet.
     fn shards_without_filter(&self) -> Vec<ShardId> {
         let mut without = Vec::new();
         for shard in self.owned.iter() {
@@ -320,11 +331,11 @@ impl Overlay {
         without
     }
 
-    /// Sets the filter of a shard: the hashes of the row keys that RocksDB has. Nothing may leave the frozen rows
+    /// Sets the filter of a shard to the hashes of the row keys that RocksDB has. No frozen rows may be dropped
     /// meanwhile.
     fn set_filter(&self, shard: ShardId, hashes: &[u32]) {
         let mut filter = ExistenceFilter::default();
-        // With room to grow: to read a shard again and again would cost more than the filter spares.
+        // With room to grow: reading a shard again and again would cost more than the filter saves.
         if !filter.reserve(hashes.len(), self.filter_bytes_max / 4 * 3) {
             write(&self.shards[shard.index()]).has_too_many = true;
             return;
@@ -333,19 +344,19 @@ impl Overlay {
         write(&self.shards[shard.index()]).filter = Some(filter);
     }
 
-    /// Forgets the frozen rows: RocksDB has them.
+    /// Drops the frozen rows, which RocksDB has now.
     fn thaw(&self) {
         for shard in &self.shards {
             let Some(frozen) = read(shard).frozen.clone() else { continue };
             let mut rows = write(shard);
             if rows.filter.as_mut().is_some_and(|filter| !filter.reserve(frozen.len(), self.filter_bytes_max)) {
-                // Much of it may be gone from RocksDB by now: the flusher builds it once more.
+                // The filter is full, but many of its keys may be gone from RocksDB: the flusher builds it again.
                 rows.filter = None;
             }
             drop(rows);
-            // The filter must have the keys before the rows go, or a reader between the two would take them for absent. A
-            // shared lock will do: whoever finds the rows gone took the lock after it was taken alone below, and so sees
-            // every bit set here.
+            // The filter must have the keys before the rows go, or a reader in between would take the logs for absent.
+            // A shared lock is enough: a reader that finds the rows gone locked the shard after the exclusive lock
+            // below, and so sees every bit set here.
             if let Some(filter) = &read(shard).filter {
                 frozen.hashes().for_each(|hash| filter.add(hash));
             }

@@ -1,40 +1,39 @@
-//! The rows of a shard in the order of their keys, for whoever goes through those of one user. Nobody pays for it who
-//! writes: rows are put in order when somebody asks, a step at a time.
+//! The rows of a shard in the order of keys, for walks over the rows of one user. Writers pay nothing: rows are sorted
+//! when a walk asks, a step at a time.
 
 use std::ops::Range;
 
-/// The newest rows, up to so many bytes, stay as they came: they are looked through, which takes less time than putting
-/// them in order.
+/// The newest rows, up to this many bytes, stay unsorted. They are searched linearly, which is faster than sorting
+/// them.
 const UNSORTED: usize = 256 << 10;
 
-/// Rows as they lie in memory, one after another.
+/// Rows in the order in which they were written.
 pub(super) trait Places {
-    /// The key of the row that begins at a place.
+    /// The key of the row at a position.
     fn key_at(&self, at: u32) -> &[u8];
 
-    /// Where rows begin from a place on, which is one of them or the end.
+    /// The positions of rows from a position on, which is one of them or the end.
     fn places_from(&self, from: usize) -> impl Iterator<Item = u32>;
 
-    /// Where the row after the one at a place begins.
+    /// The position after a row.
     fn after(&self, at: u32) -> usize;
 
-    /// Where the rows end.
+    /// The position after the last row.
     fn end(&self) -> usize;
 }
 
-/// Where rows are.
+/// The sorted positions of rows.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    /// Each key once, at the place where it came first: a row that moved leaves its key there.
+    /// Each key once, at its first position. A row that moved keeps its key there.
     sorted: Vec<u32>,
-    /// Those that begin before this place.
+    /// Rows before this position are sorted.
     to: usize,
 }
 
 impl Order {
-    /// Where up to `max` rows begin whose keys are in a range, in the order of their keys; some of them may have moved
-    /// since. `None`: a step of putting rows in order was made, and there are more. Ask again, after a while in which
-    /// others may have the rows.
+    /// Up to `max` positions of rows whose keys are in a range, in the order of keys; some rows may have moved since.
+    /// `None` if a step of sorting was done and more are needed: ask again, and release the rows in between.
     pub(super) fn range(&mut self, rows: &impl Places, range: &Range<Vec<u8>>, max: usize) -> Option<Vec<u32>> {
         if rows.end() - self.to > UNSORTED {
             self.step(rows);
@@ -43,14 +42,19 @@ impl Order {
             }
         }
         let before = self.sorted.partition_point(|&at| rows.key_at(at) < range.start.as_slice());
-        let is_within = |at: &u32| rows.key_at(*at) < range.end.as_slice();
-        let mut found: Vec<u32> = self.sorted[before..].iter().copied().take_while(is_within).take(max).collect();
+        let mut found = Vec::new();
+        for &at in self.sorted[before..].iter().take(max) {
+            if rows.key_at(at) >= range.end.as_slice() {
+                break;
+            }
+            found.push(at);
+        }
         let sorted = found.len();
-        // Where there are as many as were asked for, those behind the last are not.
+        // If `max` rows were found, rows after the last one are not in the result.
         let end = if sorted == max { found.last().map(|&at| rows.key_at(at)) } else { None };
         let end = end.unwrap_or(&range.end);
-        let is_asked_for = |at: &u32| (range.start.as_slice()..end).contains(&rows.key_at(*at));
-        found.extend(rows.places_from(self.to).filter(is_asked_for));
+        let unsorted = rows.places_from(self.to);
+        found.extend(unsorted.filter(|&at| (range.start.as_slice()..end).contains(&rows.key_at(at))));
         if found.len() > sorted {
             found.sort_by_key(|&at| rows.key_at(at));
             found.dedup_by_key(|at| rows.key_at(*at));
@@ -59,7 +63,7 @@ impl Order {
         Some(found)
     }
 
-    /// Puts the next rows in order.
+    /// Sorts the next rows.
     fn step(&mut self, rows: &impl Places) {
         let end = self.to + UNSORTED;
         let mut next: Vec<u32> = rows.places_from(self.to).take_while(|&at| (at as usize) < end).collect();

@@ -1,4 +1,4 @@
-//! Rows in one piece of memory, found by the hash of their keys.
+//! Rows in one buffer, found by the hash of their keys.
 
 use super::order::{Order, Places};
 use crate::store::row::RowKey;
@@ -6,13 +6,13 @@ use hashbrown::HashTable;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// What stands before a row: how much room its value has, how long it is, how long the key is.
+/// The header of a row: capacity of the value, its length, length of the key.
 const HEAD: usize = 4 + 4 + 2;
 
-/// Bytes by which the rows of a shard grow at least.
+/// Minimum bytes by which the buffer of a shard grows.
 const LEAST: usize = 4 << 10;
 
-/// Where a row is, with enough of its hash to seldom look there in vain.
+/// The position of a row, with enough of its hash to avoid most needless comparisons.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     hash: u32,
@@ -20,19 +20,19 @@ struct Slot {
 }
 
 impl Slot {
-    /// The table wants 64 bits, with the highest as good as the lowest.
+    /// Spreads a hash over 64 bits, since the table uses the highest and the lowest.
     fn spread(hash: u32) -> u64 {
         u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
     }
 }
 
-/// Rows of one shard: the newest value of each key. A value that grows beyond its room is put anew at the end, with room
-/// to grow; what it leaves behind counts as used until the rows are cleared.
+/// The rows of one shard: the newest value of each key. A value that outgrows its capacity moves to the end, with room
+/// to grow. The old place counts as used until the rows are cleared.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     index: HashTable<Slot>,
     bytes: Vec<u8>,
-    /// As far as anybody asked for it.
+    /// Sorted as far as a walk has asked for it.
     order: Mutex<Order>,
 }
 
@@ -43,7 +43,7 @@ impl Rows {
         Some(self.value_at(slot.at))
     }
 
-    /// Sets the value of a key. Returns by how many bytes the rows grew.
+    /// Sets the value of a key. Returns by how many bytes the buffer grew.
     pub(super) fn put(&mut self, hash: u32, key: &[u8], value: &[u8]) -> usize {
         let found = self.index.find(Slot::spread(hash), |slot| slot.hash == hash && self.key_at(slot.at) == key);
         let Some(at) = found.map(|slot| slot.at) else {
@@ -67,11 +67,11 @@ impl Rows {
     }
 
     fn append(&mut self, key: &[u8], value: &[u8], room: usize) -> u32 {
-        // A shard's rows are frozen long before they have 4 GiB.
+        // Rows are frozen long before they reach 4 GiB.
         let at = self.bytes.len() as u32;
         let more = HEAD + key.len() + room;
         if self.bytes.capacity() - self.bytes.len() < more {
-            // By an eighth, not to twice as much: memory is what bounds the overlay.
+            // Grows by an eighth, not by doubling: the overlay's limit is memory.
             self.bytes.reserve_exact(more.max(self.bytes.capacity() / 8).max(LEAST));
         }
         self.bytes.extend_from_slice(&(room as u32).to_le_bytes());
@@ -103,17 +103,17 @@ impl Rows {
         &self.bytes[start..start + len]
     }
 
-    /// Where the next row after one begins.
+    /// The position of the row after one.
     pub(super) fn after(&self, at: u32) -> usize {
         at as usize + HEAD + self.key_at(at).len() + self.room_at(at)
     }
 
-    /// Where the next row will begin.
+    /// The position of the next row to be added.
     pub(super) fn end(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Where rows begin, from a place on where one does, as they came; a row that moved comes once more.
+    /// The positions of rows from one on, in the order in which they were written. A row that moved appears again.
     pub(super) fn places_from(&self, place: usize) -> impl Iterator<Item = u32> {
         let mut next = place;
         std::iter::from_fn(move || {
@@ -141,14 +141,14 @@ impl Rows {
         self.index.is_empty()
     }
 
-    /// The rows in no order.
+    /// The rows, unordered.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.index.iter().map(|slot| (self.key_at(slot.at), self.value_at(slot.at)))
     }
 
-    /// The rows in the order of their keys.
+    /// The rows in the order of keys.
     pub(super) fn sorted(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        // Most comparisons are decided by the bytes after the shard, without a look at the rows.
+        // The bytes after the shard decide most comparisons, without reading the rows.
         let mut order: Vec<(u64, u32)> = self
             .index
             .iter()
@@ -158,7 +158,7 @@ impl Rows {
         order.into_iter().map(|(_, at)| (self.key_at(at), self.value_at(at)))
     }
 
-    /// Forgets the rows, and keeps about as much memory as they had in use.
+    /// Removes all rows, and keeps about as much memory as they used.
     pub(super) fn clear(&mut self) {
         let used = self.bytes.len();
         self.bytes.clear();
@@ -195,7 +195,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     proptest! {
-        /// Hashes of two bits, so that keys collide.
+        /// Hashes of two bits make keys collide.
         #[test]
         fn rows_are_a_map(
             puts in prop::collection::vec(
@@ -203,7 +203,7 @@ mod tests {
                 0..200,
             ),
         ) {
-            // A shard's rows all begin with its number.
+            // All rows of a shard begin with its number.
             let puts: Vec<_> = puts.into_iter().map(|(key, value)| ([vec![7], key].concat(), value)).collect();
             let hash = |key: &[u8]| u32::from(key.get(1).copied().unwrap_or(3)) << 30;
             let (mut rows, mut model) = (Rows::default(), BTreeMap::new());

@@ -1,7 +1,7 @@
-//! A pass over rows of one user in the overlay, as they all are at one instant, however long it takes.
+//! A walk over the rows of one user in the overlay, as of one instant, however long it takes.
 //!
-//! It copies no more than a step at a time, and writers never wait for longer than one. What they change of the user's
-//! rows meanwhile they hand to the pass as it was; rows that are frozen meanwhile change no more, and stay until it ends.
+//! It copies a step at a time, and writers never wait for longer than a step. They save the old version of each of the
+//! user's rows that they change. Rows frozen meanwhile do not change, and are kept until the walk ends.
 
 use super::rows::Rows;
 use super::watch::{Since, Watch};
@@ -10,29 +10,29 @@ use crate::model::ShardId;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The most rows of a step, and the bytes from which on one ends.
+/// Maximum rows of a step, and bytes at which one ends.
 const STEP_ROWS: usize = 512;
 const STEP_BYTES: usize = 256 << 10;
 
-/// Too much changed while a pass was made.
+/// Too many rows changed during a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) struct Lost;
 
-/// The pass.
+/// A walk under way.
 pub(in crate::store) struct Walk<'o> {
     overlay: &'o Overlay,
     shard: ShardId,
-    /// Frozen when it began.
+    /// The rows that were frozen when it began.
     frozen: Option<Arc<Rows>>,
     watch: Arc<Watch>,
 }
 
-/// Rows of a step in the order of their keys, and where the next one begins: `None` at the end.
+/// Rows of a step in the order of keys, and where the next step begins; `None` at the end.
 type Step = (OwnedRows, Option<Vec<u8>>);
 
 impl Overlay {
-    /// Begins a pass over rows whose keys begin with a prefix. At its instant `at_once` is called: nothing leaves or comes
-    /// into the shard meanwhile.
+    /// Begins a walk over rows with a prefix. `at_once` is called at its instant, while nothing can leave or enter the
+    /// shard.
     pub(in crate::store) fn walk<T>(&self, prefix: &[u8], at_once: impl FnOnce() -> T) -> (Walk<'_>, T) {
         let shard = ShardId(prefix[0]);
         let watch = Arc::new(Watch::new(prefix, &self.before_bytes));
@@ -46,7 +46,7 @@ impl Overlay {
 }
 
 impl Walk<'_> {
-    /// The first rows of a range, which is within what is walked. A row that is empty was removed.
+    /// The first rows of a range within the walk. An empty row was removed.
     pub(in crate::store) fn step(&self, range: &Range<Vec<u8>>) -> Result<Step, Lost> {
         loop {
             let rows = read(&self.overlay.shards[self.shard.index()]);
@@ -65,7 +65,7 @@ impl Walk<'_> {
 
     fn merge(&self, (active, of_active): (&Rows, &[u32]), of_frozen: &[u32], since: &Since) -> Step {
         let frozen = self.frozen.as_deref();
-        // Where one of the two has more than was asked for, what lies behind its last row is for the next step.
+        // If one of the two lists is full, rows beyond its last key belong to the next step.
         let goes_on = of_active.len().max(of_frozen.len()) == STEP_ROWS;
         let (mut of_active, mut of_frozen) = (of_active.iter().peekable(), of_frozen.iter().peekable());
         let mut found = OwnedRows::new();
@@ -82,7 +82,7 @@ impl Walk<'_> {
                 Some(before) => before.as_deref(),
                 None => active.get(hash, key),
             };
-            // One that came since then is not there yet.
+            // A row that was added since then is left out.
             if let Some(row) = row.or_else(|| frozen?.get(hash, key)) {
                 found.push((key.to_vec(), row.to_vec()));
                 bytes += key.len() + row.len();
@@ -97,7 +97,7 @@ impl Walk<'_> {
     }
 }
 
-/// The least key after a key.
+/// The smallest key after a key.
 fn next_key(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
 }

@@ -1,32 +1,31 @@
-//! What passes over rows of a user are handed of changes that are made meanwhile (see `walk`).
+//! Saves old versions of rows for the walks under way (see `walk`).
 
 use super::rows::Rows;
 use hashbrown::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// So many bytes of what was there before are kept for a pass. Who writes that much about one user at once keeps its reads
-/// from an end.
+/// Maximum bytes of old versions kept for one walk. Heavier writes to one user end that user's walks.
 const BEFORE_MAX: usize = 4 << 20;
-/// And so many for all passes together: who asks for many users at once takes no more.
+/// The same for all walks together, so that walks over many users take no more.
 const ALL_BEFORE_MAX: usize = 8 << 20;
 
-/// What changed of the rows that a pass goes through since it began.
+/// The rows of a walk that changed since it began.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// What their keys begin with.
+    /// The prefix of their keys.
     prefix: Vec<u8>,
     since: Mutex<Since>,
 }
 
 #[derive(Debug)]
 pub(super) struct Since {
-    /// What was active then, and is frozen now.
+    /// The rows that were active then and are frozen now.
     pub frozen: Option<Arc<Rows>>,
-    /// Rows as they were then; `None` where there was none.
+    /// Old versions of rows; `None` if there was no row.
     pub before: HashMap<Vec<u8>, Option<Vec<u8>>>,
     bytes: usize,
-    /// The bytes of all passes under way.
+    /// Bytes of all walks under way.
     all_bytes: Arc<AtomicUsize>,
     pub is_lost: bool,
 }
@@ -37,7 +36,7 @@ impl Drop for Since {
     }
 }
 
-/// Those who watch rows of a shard.
+/// The walks over rows of a shard.
 #[derive(Debug, Default)]
 pub(super) struct Watches(Vec<Weak<Watch>>);
 
@@ -47,7 +46,7 @@ impl Watches {
         self.0.push(Arc::downgrade(watch));
     }
 
-    /// Told before a row changes.
+    /// Called before a row changes.
     #[inline]
     pub(super) fn before_change(&mut self, active: &Rows, hash: u32, key: &[u8]) {
         if !self.0.is_empty() {
@@ -66,7 +65,7 @@ impl Watches {
         });
     }
 
-    /// Told when the active rows are frozen: from then on what changes is no concern of who watches now.
+    /// Called when the active rows are frozen: later changes do not affect the walks of now.
     pub(super) fn frozen(&mut self, rows: &Arc<Rows>) {
         for watch in self.0.drain(..).filter_map(|watch| watch.upgrade()) {
             watch.since().frozen = Some(rows.clone());
@@ -75,7 +74,7 @@ impl Watches {
 }
 
 impl Watch {
-    /// Of rows whose keys begin with a prefix. `all_bytes` is what all passes keep.
+    /// For rows with a prefix. `all_bytes` counts the bytes of all walks.
     pub(super) fn new(prefix: &[u8], all_bytes: &Arc<AtomicUsize>) -> Self {
         let before = HashMap::new();
         let since = Since { frozen: None, before, bytes: 0, all_bytes: all_bytes.clone(), is_lost: false };

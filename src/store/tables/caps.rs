@@ -1,4 +1,4 @@
-//! The table `caps`: what is capped now, as far as anybody outside was or is to be notified.
+//! The table `caps`: the caps that outside readers know of, or will be notified of.
 
 use crate::model::{CapRow, ShardId, TsMs};
 use crate::store::codec::{decode_cap, encode_cap};
@@ -9,19 +9,23 @@ use crate::store::table::Table;
 use rocksdb::{DBPinnableSlice, WriteBatch};
 use std::sync::Arc;
 
-/// A capped key of a user, and until when.
+/// A capped key of a user, and when the cap ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CapEntry {
+    /// The user.
     pub user: String,
+    /// The key.
     pub key: String,
+    /// When the cap ends.
     pub until: TsMs,
 }
 
-/// Some rows of `caps` in the order of their row keys, and where to go on.
+/// Some rows of `caps` in the order of their row keys, and where to continue.
 #[derive(Debug, Clone, Default)]
 pub struct CapsPage {
+    /// The rows.
     pub caps: Vec<CapEntry>,
-    /// The row key to go on after; `None` at the end of the table.
+    /// Continue after this row key; `None` at the end of the table.
     pub next: Option<Vec<u8>>,
 }
 
@@ -35,8 +39,8 @@ impl Caps {
         Self { db }
     }
 
-    /// Reads rows by row key, in the order asked. A row that cannot be read is as if there were none; its number goes
-    /// into `unreadable`. Blocks on disk.
+    /// Reads rows by row key, in the order given. A row that cannot be read counts as absent, and its number goes into
+    /// `unreadable`. Blocks on disk.
     pub fn get_many<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a [u8]>,
@@ -54,7 +58,7 @@ impl Caps {
         caps
     }
 
-    /// Up to `max` row keys of a shard after one (from the first where that is `None`). Blocks on disk.
+    /// Up to `max` row keys of a shard, after one or from the first. Blocks on disk.
     pub fn keys_after(&self, shard: ShardId, after: Option<&[u8]>, max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut rows = self.db.readable(Table::Caps, ShardPrefix(shard).rows_after(after), false);
         let mut keys = Vec::new();
@@ -66,7 +70,7 @@ impl Caps {
         Ok(keys)
     }
 
-    /// Every row of one user, on one consistent view. Blocks on disk.
+    /// Every row of one user, in one consistent view. Blocks on disk.
     pub fn of_user(&self, user: &str) -> Result<Vec<CapEntry>, StoreError> {
         let mut caps = Vec::new();
         for row in self.db.rows(Table::Caps, UserPrefix::new(user).rows(), "reading the caps of a user") {
@@ -76,7 +80,7 @@ impl Caps {
         Ok(caps)
     }
 
-    /// Up to `max` rows of all shards that can be read after a row key (from the first where that is `None`). Blocks on disk.
+    /// Up to `max` readable rows of all shards, after a row key or from the first. Blocks on disk.
     pub fn after(&self, after: Option<&[u8]>, max: usize) -> Result<CapsPage, StoreError> {
         let range = ShardPrefix(ShardId(0)).rows_after(after).start..ShardPrefix(ShardId(255)).rows().end;
         let mut rows = self.db.readable(Table::Caps, range, false);

@@ -1,11 +1,11 @@
-//! The table `changes`: which caps changed, in order, for who must be notified.
+//! The table `changes`: which caps changed, in order, for the consumers of the change log.
 //!
-//! Each shard has a sequence of its own, counted from 1. Who copies a state (the mirror) takes from a change only *what*
-//! changed, and reads from `caps` to what, so that telling a thing twice, or late, is never wrong. Who tells a story takes
-//! what it says.
+//! Each shard has its own sequence, counted from 1. A consumer that keeps a copy (the mirror) takes from a change only
+//! *which* key changed, and reads the current state from `caps`. So applying a change twice or late is never wrong. A
+//! consumer that writes a history uses what the change says.
 //!
-//! A row is when it was written (varint, ms), until when the key was capped then (varint, 0 where it no longer was), what
-//! became of the cap (u8: 0 capped, 1 extended, 2 shortened, 3 ended), and the row key in `caps`.
+//! A row has the time of the write (varint, ms), the end of the cap at that time (varint; 0 if it ended), the kind of
+//! change (u8: 0 capped, 1 extended, 2 shortened, 3 ended), and the row key in `caps`.
 
 use crate::model::{CapChange, ShardId, TsMs};
 use crate::store::codec::{put_varint, take_varint};
@@ -19,19 +19,22 @@ use std::sync::Arc;
 /// One change of a cap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
+    /// The shard.
     pub shard: ShardId,
+    /// Its number in the shard; numbers rise, with gaps where changes may have been lost.
     pub seq: u64,
     /// When it was written.
     pub at: TsMs,
+    /// What became of the cap.
     pub change: CapChange,
-    /// Until when the key was capped then.
+    /// When the cap ended at that time; `None` if the key was not capped any more.
     pub until: Option<TsMs>,
     /// The row key in `caps`.
     pub row_key: Vec<u8>,
 }
 
 impl Change {
-    /// Whose cap changed, and of which key.
+    /// The user and the key whose cap changed.
     pub fn user_and_key(&self) -> Option<(&str, std::borrow::Cow<'_, str>)> {
         RowKey::parse(&self.row_key)
     }
@@ -89,7 +92,7 @@ fn decode(shard: ShardId, seq: u64, mut rest: &[u8]) -> Option<Change> {
     Some(Change { shard, seq, at, change, until: (until > 0).then_some(TsMs(until)), row_key: row_key.to_vec() })
 }
 
-/// Whether the bytes are a change.
+/// Whether the bytes can be decoded as a change.
 pub(in crate::store) fn is_row(key: &[u8], value: &[u8]) -> bool {
     key.first().is_some_and(|&shard| parse(ShardId(shard), key, value).is_ok())
 }
@@ -109,7 +112,7 @@ impl Changes {
         Self { db }
     }
 
-    /// Up to `max` changes of a shard after a sequence, up to another, in order. Blocks on disk.
+    /// Up to `max` changes of a shard between two sequences, in order. Blocks on disk.
     pub(in crate::store) fn between(
         &self,
         shard: ShardId,
@@ -117,16 +120,17 @@ impl Changes {
         up_to: u64,
         max: usize,
     ) -> Result<Vec<Change>, StoreError> {
-        let key = |seq| ChangeKey { shard, seq }.bytes().to_vec();
+        let start = ChangeKey { shard, seq: after + 1 }.bytes().to_vec();
+        let end = ChangeKey { shard, seq: up_to + 1 }.bytes().to_vec();
         let mut changes = Vec::new();
-        for row in self.db.rows(Table::Changes, key(after + 1)..key(up_to + 1), "reading changes").take(max) {
+        for row in self.db.rows(Table::Changes, start..end, "reading changes").take(max) {
             let (key, value) = row?;
             changes.push(parse(shard, &key, &value)?);
         }
         Ok(changes)
     }
 
-    /// The last change of a shard that there is a row of. Blocks on disk.
+    /// The last change of a shard in the table. Blocks on disk.
     pub(in crate::store) fn last(&self, shard: ShardId) -> Result<Option<u64>, StoreError> {
         let mut options = ReadOptions::default();
         options.set_iterate_range(ShardPrefix(shard).rows());

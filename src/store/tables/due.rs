@@ -1,4 +1,4 @@
-//! The table `due`: when a cap ends that somebody outside was notified of.
+//! The table `due`: timers for the ends of caps.
 
 use crate::model::{ShardId, TsMs};
 use crate::store::db::Db;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 /// A timer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueRow {
+    /// When it fires.
     pub due: TsMs,
     /// The row key in `caps` and `logs`.
     pub row_key: Vec<u8>,
@@ -27,11 +28,11 @@ pub(in crate::store) fn write_key(out: &mut Vec<u8>, due: TsMs, row_key: &[u8]) 
     out.extend_from_slice(&row_key[1..]);
 }
 
-/// What the keys of all timers of a shard at one instant begin with.
+/// The prefix of the keys of all timers of a shard at one instant.
 pub(in crate::store) struct InstantPrefix(pub ShardId, pub TsMs);
 
 impl InstantPrefix {
-    /// The first key that such a timer can have.
+    /// The first possible key of such a timer.
     pub(in crate::store) fn first_key(&self) -> Vec<u8> {
         let mut key = vec![self.0.0];
         key.extend_from_slice(&self.1.0.to_be_bytes()[8 - TIME_BYTES..]);
@@ -47,15 +48,15 @@ pub(in crate::store) fn parse(row: &[u8]) -> Option<DueRow> {
     Some(DueRow { due: TsMs(u64::from_be_bytes(due)), row_key })
 }
 
-/// Whether the bytes are a timer.
+/// Whether the bytes can be decoded as a timer.
 pub(in crate::store) fn is_row(row: &[u8]) -> bool {
     parse(row).is_some()
 }
 
 const TOO_SHORT: StoreError = StoreError::Corrupt { table: "due", what: "a row ends too soon" };
 
-/// From so many timers of one shard on, they are removed as a range: fewer are cheaper one by one, for every range
-/// tombstone is asked in every later read of its table until compaction.
+/// From this many timers of one shard on, they are removed as a range. Fewer are removed one by one, since every later
+/// read of the table checks each range tombstone until compaction.
 const RANGE_FROM: usize = 64;
 
 /// The table.
@@ -68,8 +69,8 @@ impl Due {
         Self { db }
     }
 
-    /// Up to `max` timers of a shard, in order, from the instant `from` on and due at or before `until`. Blocks on
-    /// disk. `from` spares the walk over the tombstones of what has fired.
+    /// Up to `max` timers of a shard, in order, from `from` on and due at or before `until`. `from` spares a scan over
+    /// the tombstones of fired timers. Blocks on disk.
     pub fn between(&self, shard: ShardId, from: TsMs, until: TsMs, max: usize) -> Result<Vec<DueRow>, StoreError> {
         let end = InstantPrefix(shard, until.saturating_add(1)).first_key();
         let range = InstantPrefix(shard, from).first_key()..end;
@@ -110,7 +111,7 @@ impl Due {
         batch.delete_cf(self.db.cf(Table::Due), scratch);
     }
 
-    /// Removes timers of one shard that have fired. They must be all that there are from the first to the last.
+    /// Removes timers of one shard that fired. They must be all timers from the first to the last of them.
     pub(in crate::store) fn delete_fired(&self, batch: &mut WriteBatch, fired: &[DueRow], scratch: &mut Vec<u8>) {
         let (Some(first), Some(last)) = (fired.first(), fired.last()) else { return };
         if fired.len() < RANGE_FROM {
@@ -121,7 +122,7 @@ impl Due {
         }
         scratch.clear();
         write_key(scratch, last.due, &last.row_key);
-        // The end of a range is not in it.
+        // The end of a range is exclusive.
         scratch.push(0);
         let mut start = Vec::with_capacity(first.row_key.len() + 8);
         write_key(&mut start, first.due, &first.row_key);

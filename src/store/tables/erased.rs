@@ -1,4 +1,4 @@
-//! The table `erased`: who must not come back, told by a keyed hash, so that the table does not say who it was.
+//! The table `erased`: users whose old events are refused, by a keyed hash, so that the table does not name them.
 
 use crate::model::{ShardId, TsMs};
 use crate::store::codec::{put_varint, take_varint};
@@ -11,16 +11,16 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 use std::sync::Arc;
 
-/// How long a tombstone stands at least, in ms: 35 days. Where events are held for longer it stands for as long.
+/// Minimum time that a tombstone is kept, in ms: 35 days. With a longer retention it is kept for that time.
 pub(in crate::store) const TOMBSTONE_MS: u64 = 35 * 86_400_000;
 
-/// A user as the table knows them: SipHash-2-4 with 128 bits of the id, under the data directory's own key.
+/// A user in the table: SipHash-2-4 with 128 bits of the id, keyed with the data directory's own key.
 /// <https://www.aumasson.jp/siphash/siphash.pdf>
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UserMark(u128);
 
 impl UserMark {
-    fn key(self, shard: ShardId) -> [u8; 17] {
+    pub(in crate::store) fn key(self, shard: ShardId) -> [u8; 17] {
         let mut key = [shard.0; 17];
         key[1..].copy_from_slice(&self.0.to_be_bytes());
         key
@@ -44,14 +44,14 @@ impl Erased {
         Self { db, key }
     }
 
-    /// How the table knows a user.
+    /// The mark of a user.
     pub fn mark(&self, user: &str) -> UserMark {
         let mut hasher = SipHasher24::new_with_key(&self.key);
         hasher.write(user.as_bytes());
         UserMark(hasher.finish128().as_u128())
     }
 
-    /// Up to when a user was erased; a tombstone that no longer stands at `now` is none. Blocks on disk.
+    /// Up to when a user was erased; `None` if the tombstone has expired at `now`. Blocks on disk.
     pub fn until(
         &self,
         shard: ShardId,
@@ -64,8 +64,7 @@ impl Erased {
         Ok(Some(until).filter(|until| stands(*until, retention_ms, now)))
     }
 
-    /// The marks of everybody in a shard who was erased, as far as they can be read, and how often they cannot. Blocks on
-    /// disk.
+    /// The readable marks of all erased users of a shard, and how often reading failed. Blocks on disk.
     pub fn marks(&self, shard: ShardId) -> Result<(Vec<UserMark>, u64), StoreError> {
         let mut rows = self.db.readable(Table::Erased, ShardPrefix(shard).rows(), true);
         let corrupt = StoreError::Corrupt { table: "erased", what: "a row key is not 17 bytes" };
@@ -79,20 +78,39 @@ impl Erased {
         Ok((marks, rows.gaps))
     }
 
-    /// Leaves a tombstone: events of the user up to here are refused.
+    /// Every row of a shard that can be read. Blocks on disk.
+    pub(in crate::store) fn rows(&self, shard: ShardId, mut each: impl FnMut(&[u8], &[u8])) {
+        let mut rows = self.db.readable(Table::Erased, ShardPrefix(shard).rows(), false);
+        while let Some((key, value)) = rows.next() {
+            each(key, value);
+        }
+    }
+
+    /// The row of a mark, if it was erased. Blocks on disk.
+    pub(in crate::store) fn row(&self, key: &[u8]) -> Result<Option<TsMs>, StoreError> {
+        let row = self.db.get(Table::Erased, key, "reading a tombstone")?;
+        row.map(|row| decode(&row)).transpose()
+    }
+
+    /// Writes a tombstone: events of the user up to here are refused.
     pub(in crate::store) fn put(&self, batch: &mut WriteBatch, shard: ShardId, mark: UserMark, until: TsMs) {
+        self.put_row(batch, &mark.key(shard), until);
+    }
+
+    /// The same by the key of the row.
+    pub(in crate::store) fn put_row(&self, batch: &mut WriteBatch, key: &[u8], until: TsMs) {
         let mut value = Vec::new();
         put_varint(&mut value, until.0);
-        batch.put_cf(self.db.cf(Table::Erased), mark.key(shard), value);
+        batch.put_cf(self.db.cf(Table::Erased), key, value);
     }
 }
 
-/// Whether a tombstone is still needed: an event from before it would be late otherwise.
+/// Whether a tombstone is still needed. Without it, an event from before it would be late anyway.
 fn stands(until: TsMs, retention_ms: u64, now: TsMs) -> bool {
     now < until.saturating_add(TOMBSTONE_MS.max(retention_ms))
 }
 
-/// Up to when a tombstone's user was erased, for the compaction filter, too.
+/// Up to when a tombstone's user was erased; for the compaction filter, too.
 pub(in crate::store) fn erased_until(mut value: &[u8]) -> Option<TsMs> {
     take_varint(&mut value).map(TsMs)
 }

@@ -5,8 +5,8 @@
 //! value    varint, ..   length and bytes of the log as in `logs`; none where it was removed
 //! ```
 //!
-//! for each of them. They are the logs themselves, not the events: what is made of events depends on the rules and on the
-//! time, and after a crash these may be others.
+//! They are the logs, not the events: what becomes of events depends on the rules and the time, which may be others
+//! after a crash.
 
 use crate::store::codec::{put_bytes, take_bytes};
 use crate::store::db::Db;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 const CORRUPT: fn(&'static str) -> StoreError = |what| StoreError::Corrupt { table: "journal", what };
 
-/// Appends what became of one log.
+/// Appends one log, as it is after the commit.
 pub(in crate::store) fn put_row(out: &mut Vec<u8>, row_key: &[u8], value: &[u8]) {
     put_bytes(out, row_key);
     put_bytes(out, value);
@@ -29,16 +29,17 @@ pub(in crate::store) fn rows(mut journal: &[u8]) -> impl Iterator<Item = Result<
         if journal.is_empty() {
             return None;
         }
-        let mut row = || {
-            let key = take_bytes(&mut journal).filter(|key| !key.is_empty())?;
-            Some((key, take_bytes(&mut journal)?))
-        };
-        let row = row().ok_or_else(|| CORRUPT("it ends too soon"));
+        let row = take_row(&mut journal).ok_or_else(|| CORRUPT("it ends too soon"));
         if row.is_err() {
             journal = &[];
         }
         Some(row)
     })
+}
+
+fn take_row<'j>(journal: &mut &'j [u8]) -> Option<(&'j [u8], &'j [u8])> {
+    let key = take_bytes(journal).filter(|key| !key.is_empty())?;
+    Some((key, take_bytes(journal)?))
 }
 
 /// The table.
@@ -51,7 +52,7 @@ impl Journal {
         Self { db }
     }
 
-    /// Every row with its position, in their order. Blocks on disk.
+    /// Every row with its position, in order. Blocks on disk.
     pub(in crate::store) fn all(&self) -> impl Iterator<Item = Result<(u64, Box<[u8]>), StoreError>> {
         let rows = self.db.rocks.iterator_cf(self.db.cf(Table::Journal), IteratorMode::Start);
         rows.map(|row| {
@@ -65,7 +66,7 @@ impl Journal {
         batch.put_cf(self.db.cf(Table::Journal), position.to_be_bytes(), rows);
     }
 
-    /// Removes every row up to a position, as part of a write.
+    /// Adds the removal of every row up to a position to a write.
     pub(in crate::store) fn trim(&self, batch: &mut WriteBatch, up_to: u64) {
         batch.delete_range_cf(self.db.cf(Table::Journal), 0u64.to_be_bytes(), (up_to + 1).to_be_bytes());
     }

@@ -17,7 +17,7 @@
 //! it is above their base: it is written with the events that it stands for, in one write. Marks of an earlier run,
 //! which may have had another number of writers, are folded into the base before the next run takes anything.
 
-use crate::model::{SHARDS, ShardId};
+use crate::model::{SHARDS, ShardSet};
 use crate::store::codec::{put_varint, take_varint};
 use crate::store::db::{Db, KeyRange};
 use crate::store::error::StoreError;
@@ -36,25 +36,26 @@ const ASIDE: u8 = b's';
 /// By shard, the offset from which on nothing of a partition is taken yet.
 pub type Taken = [u64; SHARDS];
 
-/// What a record is known by: to tell whether a topic is still the one that it was.
+/// Identifies a record, to tell whether a topic was made anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordCheck {
+    /// Its offset in the partition.
     pub offset: u64,
-    /// Kafka's own time of it, in ms; -1 where it has none.
+    /// Kafka's timestamp, in ms; -1 if it has none.
     pub ts: i64,
-    /// XXH3 of the value, seeded with that of the key.
+    /// XXH3 of the value, seeded with the XXH3 of the key.
     pub hash: u64,
 }
 
-/// Where a partition is read from next.
+/// Where reading of a partition resumes.
 ///
-/// Its row is a varint of `next`, and where there is a record before: a varint of its offset, its time (i64 LE) and its
+/// Its row is a varint of `next`, and if there is a record before: a varint of its offset, its time (i64 LE) and its
 /// hash (u64 LE).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Frontier {
     /// Everything below this offset is durable, or dead-lettered.
     pub next: u64,
-    /// The last record that was read below it.
+    /// The last record below it that was read.
     pub last: Option<RecordCheck>,
 }
 
@@ -81,18 +82,20 @@ impl Frontier {
     }
 }
 
-/// What is known of a partition.
+/// The stored state of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PulledPartition {
+    /// Where reading resumes; `None` if the partition was never read.
     pub frontier: Option<Frontier>,
+    /// How far the writers took it, by shard.
     pub taken: Box<Taken>,
-    /// How often it turned out to be another topic's, and was begun anew.
+    /// How often the topic was made anew and the partition begun again.
     pub resets: u64,
-    /// The offsets of records that lay too far ahead when they were read, and whose letters may not have arrived: once
-    /// their time has come they must not be taken for records that were counted.
+    /// Offsets of records that lay ahead of the clock and whose dead letters may not have arrived. Once their time has
+    /// come, they must not be taken for counted records.
     pub early: BTreeSet<u64>,
-    /// The offsets of records that a writer did not count, with the code that says why, and whose letters may not have
-    /// arrived: its mark has gone beyond them.
+    /// Offsets of records that a writer did not count, with the reason, and whose dead letters may not have arrived.
+    /// The writer's mark covers them.
     pub aside: BTreeMap<u64, String>,
 }
 
@@ -102,11 +105,23 @@ impl Default for PulledPartition {
     }
 }
 
+/// How far a partition of a topic is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrontierAt {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// Everything below this offset is durable, or dead-lettered.
+    pub next: u64,
+}
+
 /// The key of a writer's mark.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MarkKey(Vec<u8>);
 
 impl MarkKey {
+    /// The mark of one writer, among this many writers.
     pub fn new(topic: &str, partition: u32, writers: u16, writer: u16) -> Self {
         let mut key = row(topic, partition, MARK);
         key.extend_from_slice(&writers.to_be_bytes());
@@ -114,7 +129,7 @@ impl MarkKey {
         Self(key)
     }
 
-    /// The key of a record of the same partition that is set aside.
+    /// The key of a record of the same partition that was set aside.
     fn aside(&self, offset: u64) -> Vec<u8> {
         // A mark ends with its tag and two numbers.
         let mut key = self.0[..self.0.len() - 5].to_vec();
@@ -124,7 +139,7 @@ impl MarkKey {
     }
 }
 
-/// What every row of a topic begins with.
+/// The prefix of every row of a topic.
 struct TopicPrefix(Vec<u8>);
 
 impl TopicPrefix {
@@ -170,7 +185,7 @@ pub(in crate::store) fn decode_taken(mut bytes: &[u8]) -> Option<Box<Taken>> {
 
 const CORRUPT: StoreError = StoreError::Corrupt { table: "pulled", what: "a row ends too soon or too late" };
 
-/// The rows of one partition, as they are read.
+/// The rows of one partition.
 #[derive(Default)]
 pub(in crate::store) struct Rows {
     frontier: Option<Frontier>,
@@ -178,7 +193,7 @@ pub(in crate::store) struct Rows {
     resets: u64,
     early: BTreeSet<u64>,
     aside: BTreeMap<u64, String>,
-    /// Writers, writer, the offset that writer takes next.
+    /// Number of writers, writer, next offset.
     marks: Vec<(u16, u16, u64)>,
     /// The keys of the marks.
     keys: Vec<Box<[u8]>>,
@@ -214,10 +229,10 @@ impl Rows {
         Some(())
     }
 
-    pub(in crate::store) fn fold(self) -> PulledPartition {
+    pub(in crate::store) fn fold(self, shards: ShardSet) -> PulledPartition {
         let mut taken = self.base.unwrap_or_else(|| Box::new([0; SHARDS]));
-        for shard in ShardId::all() {
-            let mine = self.marks.iter().filter(|&&(writers, writer, _)| shard.index() as u16 % writers == writer);
+        for (position, shard) in shards.iter().enumerate() {
+            let mine = self.marks.iter().filter(|&&(writers, writer, _)| position as u16 % writers == writer);
             let next = mine.map(|&(_, _, next)| next).max().unwrap_or(0);
             taken[shard.index()] = taken[shard.index()].max(next);
         }
@@ -229,14 +244,16 @@ impl Rows {
 /// The table.
 pub struct KafkaOffsets {
     db: Arc<Db>,
+    /// Those that the store has, and its writers share.
+    shards: ShardSet,
 }
 
 impl KafkaOffsets {
-    pub(in crate::store) fn new(db: Arc<Db>) -> Self {
-        Self { db }
+    pub(in crate::store) fn new(db: Arc<Db>, shards: ShardSet) -> Self {
+        Self { db, shards }
     }
 
-    /// What is known of every partition of a topic. Folds the marks of the last run into the bases, in one atomic write:
+    /// The state of every partition of a topic. Folds the marks of the last run into the bases, in one atomic write;
     /// nothing may be taken of the topic meanwhile. Blocks on disk.
     pub fn partitions(&self, topic: &str) -> Result<BTreeMap<u32, PulledPartition>, StoreError> {
         let cf = self.db.cf(Table::KafkaOffsets);
@@ -252,7 +269,7 @@ impl KafkaOffsets {
         let mut known = BTreeMap::new();
         for (partition, mut rows) in partitions {
             let keys = std::mem::take(&mut rows.keys);
-            let folded = rows.fold();
+            let folded = rows.fold(self.shards);
             if !keys.is_empty() {
                 batch.put_cf(cf, row(topic, partition, BASE), encode_taken(&folded.taken));
                 keys.iter().for_each(|key| batch.delete_cf(cf, key));
@@ -263,8 +280,26 @@ impl KafkaOffsets {
         Ok(known)
     }
 
-    /// Stores where partitions are read from next. What that stands on is durable already: should this be lost, an
-    /// earlier one is as right.
+    /// Where every partition of every topic is read from next. Blocks on disk.
+    pub fn frontiers(&self) -> Result<Vec<FrontierAt>, StoreError> {
+        let mut frontiers = Vec::new();
+        // From 1 on: a row that begins with 0 is of an output topic.
+        for entry in self.db.rows(Table::KafkaOffsets, vec![1]..vec![u8::MAX], "reading how far topics were taken") {
+            let (key, value) = entry?;
+            let topic_bytes = key.iter().position(|&byte| byte == 0).ok_or(CORRUPT)?;
+            let (partition, rest) = key[topic_bytes + 1..].split_first_chunk().ok_or(CORRUPT)?;
+            if rest != [FRONTIER] {
+                continue;
+            }
+            let topic = std::str::from_utf8(&key[..topic_bytes]).map_err(|_| CORRUPT)?.to_owned();
+            let next = Frontier::decode(&value).ok_or(CORRUPT)?.next;
+            frontiers.push(FrontierAt { topic, partition: u32::from_be_bytes(*partition), next });
+        }
+        Ok(frontiers)
+    }
+
+    /// Stores frontiers. What they stand for is durable already: if this write is lost, an earlier frontier is right,
+    /// too.
     pub fn put_frontiers<'a>(
         &self,
         topic: &str,
@@ -279,8 +314,8 @@ impl KafkaOffsets {
         self.write(batch)
     }
 
-    /// Says which records of a partition lay too far ahead and are not known to be dead-lettered. It is written before any
-    /// mark that goes beyond them.
+    /// Stores which records of a partition lay ahead and are not known to be dead-lettered. Must come before any mark
+    /// that covers them.
     pub fn put_early(&self, topic: &str, partition: u32, early: &BTreeSet<u64>) -> Result<(), StoreError> {
         let mut value = Vec::with_capacity(early.len() * 5);
         early.iter().for_each(|&offset| put_varint(&mut value, offset));
@@ -289,28 +324,29 @@ impl KafkaOffsets {
         self.write(batch)
     }
 
-    /// The letters of all records below an offset have arrived.
+    /// Removes records set aside below an offset: their dead letters have arrived.
     pub fn forget_aside(&self, topic: &str, partition: u32, below: u64) -> Result<(), StoreError> {
-        let key = |offset: u64| [&row(topic, partition, ASIDE)[..], &offset.to_be_bytes()].concat();
+        let prefix = row(topic, partition, ASIDE);
+        let (start, end) = ([&prefix[..], &[0; 8]].concat(), [&prefix[..], &below.to_be_bytes()].concat());
         let mut batch = WriteBatch::default();
-        batch.delete_range_cf(self.db.cf(Table::KafkaOffsets), key(0), key(below));
+        batch.delete_range_cf(self.db.cf(Table::KafkaOffsets), start, end);
         self.write(batch)
     }
 
-    /// Up to which change of each shard an output topic was notified; `None` of one that never was. Blocks on disk.
+    /// By shard, the last change that an output topic was sent; `None` if it was never sent any. Blocks on disk.
     pub fn output_seqs(&self, topic: &str) -> Result<Option<Box<Taken>>, StoreError> {
         let value = self.db.get(Table::KafkaOffsets, &output_row(topic), "reading how far an output topic was told")?;
         value.map(|value| decode_taken(&value).ok_or(CORRUPT)).transpose()
     }
 
-    /// Says up to which change of each shard an output topic was notified.
+    /// Stores, by shard, the last change that an output topic was sent.
     pub fn put_output_seqs(&self, topic: &str, seqs: &Taken) -> Result<(), StoreError> {
         let mut batch = WriteBatch::default();
         batch.put_cf(self.db.cf(Table::KafkaOffsets), output_row(topic), encode_taken(seqs));
         self.write(batch)
     }
 
-    /// Forgets how far a partition was taken, and says where it is read from instead, and how often that was so by now.
+    /// Forgets how far a partition was taken. Stores where to read it from instead, and how often that was done.
     pub fn reset(&self, topic: &str, partition: u32, frontier: &Frontier, resets: u64) -> Result<(), StoreError> {
         let mut batch = WriteBatch::default();
         let mut value = Vec::new();
@@ -324,14 +360,14 @@ impl KafkaOffsets {
         self.write(batch)
     }
 
-    /// Says that a writer's shards have a partition's records up to `next`.
+    /// Moves a writer's mark: its shards have the partition's records up to `next`.
     pub(in crate::store) fn put_mark(&self, batch: &mut WriteBatch, mark: &MarkKey, next: u64) {
         let mut value = Vec::with_capacity(10);
         put_varint(&mut value, next);
         batch.put_cf(self.db.cf(Table::KafkaOffsets), &mark.0, value);
     }
 
-    /// Says with the mark that goes beyond it that a record was not counted, and why: its letter must arrive.
+    /// Records that a record below the mark was not counted, and why. Its dead letter must arrive.
     pub(in crate::store) fn put_aside(&self, batch: &mut WriteBatch, mark: &MarkKey, offset: u64, code: &str) {
         batch.put_cf(self.db.cf(Table::KafkaOffsets), mark.aside(offset), code);
     }
@@ -385,17 +421,17 @@ mod tests {
         mark(&store, 0, 2, 0, 10);
         mark(&store, 0, 2, 1, 20);
         store.kafka_offsets().put_frontiers("t", [(0, &Frontier { next: 7, last: None })]).unwrap();
-        // Another topic, whose name begins alike.
+        // A topic whose name has the same beginning.
         store.kafka_offsets().put_frontiers("tt", [(0, &Frontier { next: 1, last: None })]).unwrap();
         let known = store.kafka_offsets().partitions("t").unwrap();
         assert_eq!((known.len(), known[&0].frontier.unwrap().next), (1, 7));
         assert_eq!((known[&0].taken[4], known[&0].taken[5]), (10, 20));
-        // The next run has three writers, of which two got on; the base stays for the third.
+        // The next run has three writers, and two of them have a mark; the third stays at the base.
         mark(&store, 0, 3, 0, 30);
         mark(&store, 0, 3, 1, 15);
         let known = store.kafka_offsets().partitions("t").unwrap();
         assert_eq!(known[&0].taken[..6], [30, 20, 10, 30, 15, 20]);
-        // Folding is done once, and gives the same again.
+        // Folding again changes nothing.
         assert_eq!(store.kafka_offsets().partitions("t").unwrap(), known);
         store.kafka_offsets().put_early("t", 0, &BTreeSet::from([9, 300])).unwrap();
         assert_eq!(store.kafka_offsets().partitions("t").unwrap()[&0].early, BTreeSet::from([9, 300]));

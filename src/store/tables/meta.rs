@@ -1,4 +1,4 @@
-//! What a store knows about itself: its format, its id, how it was last closed, and where the sequences stand.
+//! The store's own fields: format, id, how it was last closed, and the positions of sequences.
 
 use crate::model::{ShardId, TsMs};
 use crate::random::{random_id, secret_key};
@@ -6,7 +6,7 @@ use crate::store::boot::{UNKNOWN_BOOT, boot_id};
 use crate::store::db::Db;
 use crate::store::error::StoreError;
 use crate::store::table::Table;
-use rocksdb::{DBPinnableSlice, WriteBatch};
+use rocksdb::WriteBatch;
 use std::sync::Arc;
 
 /// The version of everything on disk. A newer one is refused.
@@ -14,27 +14,31 @@ pub const FORMAT: u32 = 3;
 
 const FORMAT_FIELD: &[u8] = b"format";
 const ID_FIELD: &[u8] = b"store_id";
-/// 32 hex digits: under what key users who were erased are hashed.
+/// 32 hex digits: the key of the hashes of erased users.
 const ERASURE_KEY_FIELD: &[u8] = b"erasure_key";
-/// `on` or `off`: whether the last run noted changes.
+/// `on` or `off`: whether the last run kept changes.
 pub(in crate::store) const CHANGES_FIELD: &[u8] = b"changes";
 /// The machine's boot id while a run is under way; absent after a clean end.
 const RUNNING_FIELD: &[u8] = b"running_on_boot";
 /// The last time of day that was believed, in ms.
 const CLOCK_FIELD: &[u8] = b"clock";
-/// There while the time of day was not believed and caps have not been judged anew since.
+/// Present while the time of day is not believed, and until caps are judged again after that.
 const CLOCK_DOUBTED_FIELD: &[u8] = b"clock_doubted";
-/// How the last run signed that mirrored to Redis.
+/// The mark of the last run that mirrored to Redis.
 const MIRROR_RUN_FIELD: &[u8] = b"mirror_run";
 
-/// The key of a number that is kept for a shard in `meta`.
+/// 32 hex digits, drawn whenever the store comes back from a copy: from then on it is another history than what the copied
+/// store went on with.
+const INCARNATION_FIELD: &[u8] = b"incarnation";
+
+/// A number that is stored for each shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum ShardField {
-    /// The changes up to this sequence are gone.
+    /// Changes up to this sequence are removed.
     TrimmedTo,
-    /// By which revision of the rules its caps were judged last.
+    /// The revision of the rules by which its caps were judged last.
     RulesRevision,
-    /// When the oldest erasure was that is not at rest yet.
+    /// When the oldest erasure was made whose bytes are still in files.
     ErasedSince,
 }
 
@@ -69,7 +73,7 @@ impl Meta {
         format.map(|text| text.parse().map_err(|_| corrupt("the format is no number"))).transpose()
     }
 
-    /// Reads the id of this store; makes one where it is new.
+    /// Reads the id of this store, or makes one.
     pub(in crate::store) fn read_or_make_id(&self) -> Result<String, StoreError> {
         if let Some(id) = self.field(ID_FIELD)? {
             return Ok(id);
@@ -79,8 +83,8 @@ impl Meta {
         Ok(id)
     }
 
-    /// Says that this version wrote here, and makes what a store of an earlier one lacks. Returns the key under which users
-    /// who were erased are hashed.
+    /// Records that this version wrote here, and adds what a store of an earlier version lacks. Returns the key of the
+    /// hashes of erased users.
     pub(in crate::store) fn upgrade(&self) -> Result<[u8; 16], StoreError> {
         if self.format()? != Some(FORMAT) {
             self.db.rocks.put(FORMAT_FIELD, FORMAT.to_string()).map_err(StoreError::rocks("writing the format"))?;
@@ -98,8 +102,7 @@ impl Meta {
         Ok(key.to_be_bytes())
     }
 
-    /// Whether every change since the changes that are there was noted and none was lost: in every run so far changes were
-    /// kept, and none ended by a power cut.
+    /// Whether every change was kept and none was lost: every run so far kept changes, and none ended by a power cut.
     pub(in crate::store) fn are_changes_unbroken(&self) -> Result<bool, StoreError> {
         let were_kept = self.field(CHANGES_FIELD)?.is_none_or(|kept| kept == "on");
         Ok(were_kept && self.field(RUNNING_FIELD)?.is_none_or(|boot| boot != UNKNOWN_BOOT && boot == boot_id()))
@@ -122,22 +125,22 @@ impl Meta {
         clock.map(|text| text.parse().map(TsMs).map_err(|_| corrupt("the clock is no number"))).transpose()
     }
 
-    /// Notes the time of day as believed; it survives a power cut. Blocks on disk.
+    /// Stores the time of day as believed; survives a power cut. Blocks on disk.
     pub fn put_last_believed(&self, now: TsMs) -> Result<(), StoreError> {
         self.put_field(CLOCK_FIELD, Some(&now.0.to_string()))
     }
 
-    /// Whether the time of day was not believed, and caps are yet to be judged anew. Blocks on disk.
+    /// Whether the time of day was not believed, and caps must still be judged again. Blocks on disk.
     pub fn is_clock_doubted(&self) -> Result<bool, StoreError> {
         Ok(self.field(CLOCK_DOUBTED_FIELD)?.is_some())
     }
 
-    /// Notes whether the time of day is doubted. Blocks on disk.
+    /// Stores whether the time of day is doubted. Blocks on disk.
     pub fn put_clock_doubted(&self, doubted: bool) -> Result<(), StoreError> {
         self.put_field(CLOCK_DOUBTED_FIELD, doubted.then_some("yes"))
     }
 
-    /// Writes a field, or removes it; it is durable afterwards. Poisons the store where it fails.
+    /// Writes or removes a field, durably. Poisons the store on failure.
     fn put_field(&self, field: &[u8], value: Option<&str>) -> Result<(), StoreError> {
         let mut batch = WriteBatch::default();
         match value {
@@ -148,20 +151,41 @@ impl Meta {
         self.db.sync()
     }
 
-    /// How the last run signed that mirrored to Redis.
+    /// The mark of the last run that mirrored to Redis. Blocks on disk.
     pub fn mirror_run(&self) -> Result<Option<String>, StoreError> {
         self.field(MIRROR_RUN_FIELD)
     }
 
+    /// Stores the mark of this run. Blocks on disk.
     pub fn put_mirror_run(&self, mark: &str) -> Result<(), StoreError> {
         self.put_field(MIRROR_RUN_FIELD, Some(mark))
     }
 
-    /// A number that is kept for a shard.
+    /// What this history of the store is called; `None` where it never came back from a copy.
+    pub fn incarnation(&self) -> Result<Option<String>, StoreError> {
+        self.field(INCARNATION_FIELD)
+    }
+
+    /// Begins another history, after the store came back from a copy: nobody outside is where the copy was. The mirror takes
+    /// Redis for told by another run, and whoever follows the changes begins anew. `id` where it is to be another store, too.
+    /// Durable where it returns.
+    pub(in crate::store) fn begin_incarnation(&self, incarnation: &str, id: Option<&str>) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        batch.put(INCARNATION_FIELD, incarnation);
+        batch.delete(MIRROR_RUN_FIELD);
+        batch.put(CHANGES_FIELD, "off");
+        if let Some(id) = id {
+            batch.put(ID_FIELD, id);
+        }
+        self.db.write_durably(batch, "beginning anew after a copy")
+    }
+
+    /// A number that is stored for a shard.
     pub(in crate::store) fn get(&self, shard: ShardId, field: ShardField) -> Result<Option<u64>, StoreError> {
         let value = self.db.get(Table::Meta, &field.key(shard), "reading what is known of a shard")?;
-        let number = |value: DBPinnableSlice<'_>| value.as_ref().try_into().map(u64::from_be_bytes);
-        value.map(number).transpose().map_err(|_| corrupt("a number is not 8 bytes"))
+        let Some(value) = value else { return Ok(None) };
+        let bytes = value.as_ref().try_into().map_err(|_| corrupt("a number is not 8 bytes"))?;
+        Ok(Some(u64::from_be_bytes(bytes)))
     }
 
     pub(in crate::store) fn put(&self, batch: &mut WriteBatch, shard: ShardId, field: ShardField, number: u64) {
@@ -172,7 +196,7 @@ impl Meta {
         batch.delete_cf(self.db.cf(Table::Meta), field.key(shard));
     }
 
-    /// By which revision of the rules the caps of a shard were judged last.
+    /// The revision of the rules by which a shard's caps were judged last.
     pub fn rules_revision(&self, shard: ShardId) -> Result<Option<u64>, StoreError> {
         self.get(shard, ShardField::RulesRevision)
     }

@@ -1,4 +1,4 @@
-//! A type a table: its keys, its bytes, what is read of it and what a commit writes into it.
+//! A type for each table: its keys, its bytes, its reads, and what a commit writes to it.
 
 pub(in crate::store) mod caps;
 pub(in crate::store) mod changes;
@@ -10,7 +10,11 @@ pub(in crate::store) mod meta;
 pub(in crate::store) mod reservations;
 pub(in crate::store) mod rules;
 
+use super::codec::{decode_cap, decode_log};
 use super::db::Db;
+use super::row::RowKey;
+use super::table::Table;
+use crate::model::ShardSet;
 use caps::Caps;
 use due::Due;
 use erased::Erased;
@@ -20,7 +24,7 @@ use reservations::Reservations;
 use rules::Rules;
 use std::sync::Arc;
 
-/// The tables that need nothing but RocksDB. (`logs` stands behind the overlay, `changes` behind the change log.)
+/// The tables that need only RocksDB. (`logs` is behind the overlay, `changes` behind the change log.)
 pub(in crate::store) struct Tables {
     pub caps: Caps,
     pub due: Due,
@@ -32,15 +36,33 @@ pub(in crate::store) struct Tables {
 }
 
 impl Tables {
-    pub(in crate::store) fn new(db: &Arc<Db>, erasure_key: [u8; 16]) -> Self {
+    pub(in crate::store) fn new(db: &Arc<Db>, shards: ShardSet, erasure_key: [u8; 16]) -> Self {
         Self {
             caps: Caps::new(db.clone()),
             due: Due::new(db.clone()),
             reservations: Reservations::new(db.clone()),
             erased: Erased::new(db.clone(), erasure_key),
             rules: Rules::new(db.clone()),
-            kafka_offsets: KafkaOffsets::new(db.clone()),
+            kafka_offsets: KafkaOffsets::new(db.clone(), shards),
             meta: Meta::new(db.clone()),
         }
+    }
+}
+
+/// Whether the bytes can be decoded as a row of the table.
+pub(in crate::store) fn is_row(table: Option<Table>, key: &[u8], value: &[u8]) -> bool {
+    match table {
+        Some(Table::Logs) => RowKey::parse(key).is_some() && decode_log(value).is_ok(),
+        Some(Table::Journal) => {
+            let mut rows = journal::rows(value);
+            key.len() == 8 && rows.all(|row| row.is_ok_and(|(_, log)| log.is_empty() || decode_log(log).is_ok()))
+        }
+        Some(Table::Caps) => RowKey::parse(key).is_some() && decode_cap(value).is_ok(),
+        Some(Table::Changes) => changes::is_row(key, value),
+        Some(Table::Due) => due::is_row(key),
+        Some(Table::Reservations) => reservations::ReservationRow::decode(value).is_some(),
+        Some(Table::Erased) => key.len() == 17 && erased::erased_until(value).is_some(),
+        Some(Table::Rules) => serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok(),
+        Some(Table::KafkaOffsets | Table::Meta) | None => true,
     }
 }

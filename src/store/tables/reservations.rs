@@ -1,7 +1,7 @@
 //! The table `reservations`: every call of `/reserve` under its id, with the answer that a repetition gets.
 
 use crate::model::{Kind, TsMs};
-use crate::store::codec::{put_bytes, put_varint, take_bytes, take_varint};
+use crate::store::codec::{put_bytes, put_varint, take_text, take_varint};
 use crate::store::db::Db;
 use crate::store::error::{ReadError, StoreError};
 use crate::store::room::Room;
@@ -13,13 +13,13 @@ use std::sync::Arc;
 /// A call that was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReservationRow {
-    /// From here on it is as if it had never been.
+    /// From here on the call counts as unknown.
     pub kept_until: TsMs,
-    /// Of the call's body, as a JSON value.
+    /// Hash of the call's body as a JSON value.
     pub body_hash: u128,
-    /// What was reserved: what the ads' events will be.
+    /// The kind of the confirming events.
     pub kind: Kind,
-    /// The ads reserved; one that was reserved twice is here twice.
+    /// The reserved ads; one reserved twice is here twice.
     pub das: Vec<String>,
     /// The answer, in JSON.
     pub answer: Vec<u8>,
@@ -38,31 +38,31 @@ impl ReservationRow {
     }
 
     pub(in crate::store) fn decode(mut bytes: &[u8]) -> Option<Self> {
-        let text = |bytes: &mut &[u8]| Some(std::str::from_utf8(take_bytes(bytes)?).ok()?.to_owned());
         let kept_until = TsMs(take_varint(&mut bytes)?);
         let (body_hash, rest) = bytes.split_first_chunk()?;
         bytes = rest;
-        let kind = Kind::new(&text(&mut bytes)?).ok()?;
+        let kind = Kind::new(take_text(&mut bytes)?).ok()?;
         let das = usize::try_from(take_varint(&mut bytes)?).ok().filter(|&das| das <= bytes.len())?;
-        let das = (0..das).map(|_| text(&mut bytes)).collect::<Option<_>>()?;
+        let das = (0..das).map(|_| take_text(&mut bytes).map(str::to_owned)).collect::<Option<_>>()?;
         let body_hash = u128::from_le_bytes(*body_hash);
         Some(Self { kept_until, body_hash, kind, das, answer: bytes.to_vec() })
     }
 }
 
-/// Until when a row is kept, for the compaction filter.
+/// Until when a row is kept; for the compaction filter.
 pub(in crate::store) fn kept_until(mut value: &[u8]) -> Option<TsMs> {
     take_varint(&mut value).map(TsMs)
 }
 
-/// From so many bytes on a page of calls ends.
+/// A page of calls ends at this many bytes.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Some calls of a user with their ids and without their answers, and where to go on.
+/// Some calls of a user without their answers, and where to continue.
 #[derive(Debug, Default)]
 pub struct UserCalls {
+    /// Ids and rows, in the order of the ids.
     pub calls: Vec<(String, ReservationRow)>,
-    /// The id to go on after; `None` at the end.
+    /// Continue after this id; `None` at the end.
     pub next: Option<String>,
 }
 
@@ -76,8 +76,8 @@ impl Reservations {
         Self { db }
     }
 
-    /// Up to `max` calls of a user after an id (from the first where that is empty), by id; those no longer kept at `now`
-    /// left out; fewer where their ads and answers are long. Blocks on disk.
+    /// Up to `max` calls of a user after an id, or from the first if it is empty, by id, except those expired at `now`.
+    /// Fewer if their ads and answers are long. Blocks on disk.
     pub fn of_user_after(
         &self,
         user: &str,
@@ -117,8 +117,8 @@ impl Reservations {
         Ok(page)
     }
 
-    /// Reads calls by their row keys (user and id), in the order asked; one that is no longer kept at `now` is none, and so
-    /// is one that cannot be read, whose number goes into `unreadable`. Blocks on disk.
+    /// Reads calls by their row keys (user and id), in the order given. A call expired at `now` counts as absent, and
+    /// so does one that cannot be read, whose number goes into `unreadable`. Blocks on disk.
     pub fn get_many<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a [u8]>,
@@ -139,7 +139,7 @@ impl Reservations {
         read
     }
 
-    /// Keeps the answer of a call of `/reserve` under its user and id.
+    /// Stores the answer to a call of `/reserve` under user and id.
     pub(in crate::store) fn put(
         &self,
         batch: &mut WriteBatch,

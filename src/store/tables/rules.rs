@@ -1,4 +1,4 @@
-//! The table `rules`: the rules that were made by the API, and what is known of the rules last in force.
+//! The table `rules`: the rules made by the API, and a mark of the rules last in force.
 
 use crate::model::TsMs;
 use crate::store::db::Db;
@@ -9,16 +9,16 @@ use std::sync::Arc;
 
 const MARK_FIELD: &[u8] = b"rules_mark";
 
-/// What is known of the rules that were last in force.
+/// Identifies the rules that were last in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RulesMark {
     /// Rises with every change.
     pub revision: u64,
-    /// Tells whether they, or the settings beside them, were others.
+    /// Differs if the rules, or settings that judge, differ.
     pub fingerprint: u64,
-    /// The retention that they asked for, in ms.
+    /// The retention that they need, in ms.
     pub retention_ms: u64,
-    /// Every event since this instant is held; one from before may have been given up.
+    /// Every event since this instant is kept; an earlier one may have been removed.
     pub held_since: TsMs,
 }
 
@@ -33,9 +33,14 @@ impl RulesMark {
     }
 
     pub(in crate::store) fn decode(bytes: &[u8]) -> Option<Self> {
-        let field = |number: usize| Some(u64::from_be_bytes(bytes.get(8 * number..8 * number + 8)?.try_into().ok()?));
-        let [revision, fingerprint, retention_ms, held_since] = [field(0)?, field(1)?, field(2)?, field(3)?];
-        (bytes.len() == 32).then_some(Self { revision, fingerprint, retention_ms, held_since: TsMs(held_since) })
+        let (fields, []) = bytes.as_chunks::<8>() else { return None };
+        let &[revision, fingerprint, retention_ms, held_since] = fields else { return None };
+        Some(Self {
+            revision: u64::from_be_bytes(revision),
+            fingerprint: u64::from_be_bytes(fingerprint),
+            retention_ms: u64::from_be_bytes(retention_ms),
+            held_since: TsMs(u64::from_be_bytes(held_since)),
+        })
     }
 }
 
@@ -49,7 +54,7 @@ impl Rules {
         Self { db }
     }
 
-    /// Every rule stored, by id, as it was given. Blocks on disk.
+    /// Every stored rule, by id, as it was written. Blocks on disk.
     pub fn all(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let mut rules = Vec::new();
         for row in self.db.rocks.iterator_cf(self.db.cf(Table::Rules), IteratorMode::Start) {
@@ -61,15 +66,15 @@ impl Rules {
         Ok(rules)
     }
 
-    /// What is known of the rules last in force; `None` of a new store. Blocks on disk.
+    /// The mark of the rules last in force; `None` in a new store. Blocks on disk.
     pub fn in_force(&self) -> Result<Option<RulesMark>, StoreError> {
         let value = self.db.rocks.get(MARK_FIELD).map_err(StoreError::rocks("reading a field of the store"))?;
         let corrupt = StoreError::Corrupt { table: "default", what: "the mark of the rules is not 32 bytes" };
         value.map(|value| RulesMark::decode(&value).ok_or(corrupt)).transpose()
     }
 
-    /// Says which rules are in force from here on, and puts one of the stored ones (`None`: takes it away). Durable
-    /// where it returns. Blocks on disk.
+    /// Stores the mark of the rules in force from now on, and writes (`None`: removes) one stored rule. Durable when it
+    /// returns. Blocks on disk.
     pub fn put_in_force(&self, mark: RulesMark, rule: Option<(&str, Option<&[u8]>)>) -> Result<(), StoreError> {
         let mut batch = WriteBatch::default();
         batch.put(MARK_FIELD, mark.encode());

@@ -13,8 +13,8 @@ fn is_believed(server: &Server) -> bool {
     server.ok("/status")["clock"]["believed"] == true
 }
 
-/// Up to so many records of now, a second apart: the broker is a witness only where a record comes after a fetch that brought
-/// nothing. Says whether the clock is believed then.
+/// Up to so many records of now, a second apart: the broker is a witness only where a record comes after it was asked where
+/// the topic ends. Says whether the clock is believed then.
 fn records(broker: &Broker, server: &Server, most: usize) -> bool {
     for n in 0..most {
         produce(broker, TOPIC, [record("u", json!({"user": "u", "da": "1", "ts": now_ms()}).to_string())]);

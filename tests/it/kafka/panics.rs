@@ -6,12 +6,12 @@ use crate::support::{now_ms, wait_for};
 use freqcap::clock::Clock;
 use freqcap::engine::{Policy, plan_cap};
 use freqcap::input::EventReader;
-use freqcap::kafka::{self, ClientSettings, Cluster, OnChange, OutputOptions, Parts, StartFrom};
+use freqcap::kafka::{self, ClientSettings, Cluster, OutputOptions, Parts, StartFrom};
 use freqcap::model::{CapKey, RuleSet, TsMs, UserId};
+use freqcap::settings::Defaults;
 use freqcap::shard::{self, Shards};
 use freqcap::store::{RowKey, StorageKind, Store, StoreOptions};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
@@ -48,15 +48,8 @@ fn store() -> (Arc<Store>, Shards) {
     let options = StoreOptions { storage: StorageKind::Memory, keep_changes: true, ..StoreOptions::default() };
     let store = Arc::new(Store::open(&options).unwrap());
     let policy = Policy::new(RuleSet::new([]), 256, 7 * DAY, 400 * DAY, 60_000);
-    let shards = shard::Options {
-        writers: 1,
-        mailbox_events: 10_000,
-        mailbox_bytes: 64 << 20,
-        min_free_disk: 0,
-        max_offline: Duration::from_secs(7 * 86_400),
-        accept_clock: false,
-        erase_within: Duration::from_secs(86_400),
-    };
+    let defaults = shard::Settings::read(&Defaults).unwrap().options(64 << 20);
+    let shards = shard::Options { writers: 1, min_free_disk: 0, ..defaults };
     let shards = Shards::start(store.clone(), &policy, Vec::new(), Clock::system(), &shards).unwrap();
     (store, shards)
 }
@@ -66,17 +59,11 @@ fn cluster(brokers: &str) -> Cluster {
 }
 
 fn pull(store: &Arc<Store>, shards: &Shards, brokers: &str) -> kafka::Running {
-    let options = kafka::Options {
-        cluster: cluster(brokers),
-        topic: TOPIC.to_owned(),
-        group: "freqcap".to_owned(),
-        from: StartFrom::Earliest,
-        dead_letters: None,
-        consumers: 1,
-        on_change: OnChange::Stop,
-        takeover: false,
-        in_flight: 1_000,
-    };
+    let mut settings = kafka::Settings::read(&Defaults).unwrap();
+    settings.kafka_brokers = Some(brokers.to_owned());
+    settings.kafka_topic = Some(TOPIC.to_owned());
+    settings.kafka_from = StartFrom::Earliest;
+    let options = settings.options(2_000).unwrap();
     let parts = Parts {
         router: shards.router().clone(),
         store: store.clone(),

@@ -123,7 +123,7 @@ async fn a_full_pass_that_is_killed_half_way_is_begun_again() {
     let taking = Options { takeover: true, batch: 50, ..options(&server.url(), Layout::Zset) };
     let b = second.mirror(taking);
     eventually("half way", || b.handle.snapshot().sets > 500).await;
-    assert_eq!(b.handle.state(), State::FullPass);
+    assert_eq!(b.handle.state(), State::FullSync);
     b.abort().await;
     let b = second.mirror(options(&server.url(), Layout::Zset));
     second.is_mirrored(&server, Layout::Zset).await;
