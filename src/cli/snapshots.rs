@@ -18,7 +18,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotsError {
     #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
+    Snapshot(SnapshotError),
     #[error("{error} (--restore {older} restores the one before it)")]
     Damaged { error: SnapshotError, older: u64 },
     #[error(
@@ -30,6 +30,15 @@ pub enum SnapshotsError {
     Runtime(std::io::Error),
     #[error("the service was told to stop before it had started")]
     Stopped,
+}
+
+impl From<SnapshotError> for SnapshotsError {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Stopped => Self::Stopped,
+            error => Self::Snapshot(error),
+        }
+    }
 }
 
 impl SnapshotsError {

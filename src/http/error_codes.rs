@@ -220,7 +220,10 @@ const SNAPSHOTS: &[ErrorCode] = &[
         "The snapshot took too long and was given up. The next one uses what was uploaded.",
     ),
     other("data_dir_in_use", "Restore: another process uses the data directory."),
-    other("restore_failed", "Restore: what was restored could not be made ready to be opened. Begin the restore again."),
+    other(
+        "restore_failed",
+        "Restore: what was restored could not be made ready to be opened. Begin the restore again.",
+    ),
 ];
 
 const RECORDS: &[ErrorCode] = &[

@@ -1,6 +1,6 @@
 //! kill -9 under load, the disk lost, restored: round after round.
 
-use super::world::{Oracle, World};
+use super::world::{Oracle, Stop, World};
 use crate::support::{client, wait_for};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +23,7 @@ fn lose(world: &World, rounds: usize) {
         oracle.check(&server, since);
         let (url, stop, shared) = (server.url.clone(), AtomicBool::new(false), Mutex::new(oracle));
         std::thread::scope(|scope| {
+            let _stop = Stop(&stop);
             scope.spawn(|| {
                 let http = client();
                 while !stop.load(Ordering::Relaxed) {
@@ -39,7 +40,6 @@ fn lose(world: &World, rounds: usize) {
                 std::thread::park_timeout(left);
             }
             server.kill();
-            stop.store(true, Ordering::Relaxed);
         });
         oracle = shared.into_inner().unwrap();
         acknowledged += oracle.acknowledged();

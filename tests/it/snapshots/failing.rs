@@ -25,7 +25,7 @@ fn a_bucket_that_refuses_costs_no_event_and_is_told_with_its_cause() {
         (Mode::Close, "bucket_away"),
     ] {
         proxy.set(mode);
-        let metric = format!("freqcap_snapshots_total{{result=\"{code}\"}}");
+        let metric = format!("freqcap_snapshot_errors_total{{during=\"take\",code=\"{code}\"}}");
         let before = server.metric(&metric);
         let told = wait_for("the failure to be told", || {
             assert!(oracle.send(&server.url, &server.http, 20), "{mode:?}");

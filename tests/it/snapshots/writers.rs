@@ -1,6 +1,6 @@
 //! One writer at a time: hand-over, races, takeover.
 
-use super::world::{Oracle, World, counts, is_ready, is_waiting, refused, take};
+use super::world::{Oracle, Stop, World, counts, is_ready, is_waiting, refused, take};
 use crate::support::redis_server::Server as Redis;
 use crate::support::{Server, client, wait_for};
 use serde_json::json;
@@ -23,6 +23,7 @@ fn a_rolling_update_loses_nothing() {
 
         let (url, stop, shared) = (old.url.clone(), AtomicBool::new(false), Mutex::new(Oracle::default()));
         std::thread::scope(|scope| {
+            let _stop = Stop(&stop);
             scope.spawn(|| {
                 let http = client();
                 while !stop.load(Ordering::Relaxed) {
@@ -33,7 +34,6 @@ fn a_rolling_update_loses_nothing() {
             let begun = std::time::Instant::now();
             assert!(old.terminate().success());
             assert!(begun.elapsed().as_secs() < 10);
-            stop.store(true, Ordering::Relaxed);
         });
         let mut oracle = shared.into_inner().unwrap();
         is_ready(&new);
