@@ -9,6 +9,7 @@ mod event;
 pub(crate) mod fuzz;
 mod operation;
 mod rule;
+mod snapshot;
 mod text;
 mod user;
 mod verdict;
@@ -21,6 +22,7 @@ pub use decision_answer::{
 pub use event::{BatchAnswer, Capped, EventAnswer, EventBody, EventError, EventsAnswer};
 pub use operation::{ProbeAnswer, StatusAnswer, VersionAnswer};
 pub use rule::{Mirrored, RuleAnswer, RuleBody, RuleReject, RulesAnswer, Source, read_rule};
+pub use snapshot::{SnapshotAnswer, SnapshotUnderWay, SnapshotsAnswer};
 pub use text::{IdText, InstantText};
 pub use user::{
     CallAnswer, Events, HeldEvent, KindAnswer, LogAnswer, Logs, Receipt, RuleExit, UserAnswer, UserCap, UserCaps,

@@ -35,7 +35,7 @@ pub struct StatusAnswer {
     pub unreadable_rows: u64,
     /// How often RocksDB failed to flush or to compact since the start: it tries again, in vain where a block is damaged.
     pub background_errors: u64,
-    /// Parts: `clock`, `memory`, `mirror` and `kafka` (null where there is none).
+    /// Parts: `clock`, `memory`, `mirror`, `kafka` and `snapshots` (null where there is none).
     #[serde(flatten)]
     #[schema(additional_properties)]
     pub parts: Map<String, Value>,

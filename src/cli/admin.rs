@@ -39,16 +39,17 @@ pub(super) struct SideListener {
 pub(super) fn start(
     app: &Arc<App>,
     admin: Option<SocketAddr>,
+    admin_bound: Option<std::net::TcpListener>,
     public: Option<SocketAddr>,
     server: &ServerOptions,
 ) -> Result<Vec<SideListener>, AdminError> {
     let small = || ServerOptions { max_connections: CONNECTIONS, header_memory: HEADER_MEMORY, ..server.clone() };
     let mut running = Vec::new();
     if let Some(addr) = admin {
-        running.push(SideListener::start(("admin", "operators"), HttpService::admin(app), addr, small())?);
+        running.push(SideListener::start(("admin", "operators"), HttpService::admin(app), addr, admin_bound, small())?);
     }
     if let Some(addr) = public {
-        running.push(SideListener::start(("public", "the internet"), HttpService::public(app), addr, small())?);
+        running.push(SideListener::start(("public", "the internet"), HttpService::public(app), addr, None, small())?);
     }
     Ok(running)
 }
@@ -58,6 +59,7 @@ impl SideListener {
         (name, for_whom): (&'static str, &str),
         service: HttpService,
         addr: SocketAddr,
+        bound: Option<std::net::TcpListener>,
         options: ServerOptions,
     ) -> Result<Self, AdminError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -66,7 +68,13 @@ impl SideListener {
             .build()
             .map_err(AdminError::Runtime)?;
         let cannot_listen = |source| AdminError::Listen { addr, source };
-        let listener = runtime.block_on(TcpListener::bind(addr)).map_err(cannot_listen)?;
+        let listener = runtime.block_on(async {
+            match bound {
+                Some(bound) => TcpListener::from_std(bound),
+                None => TcpListener::bind(addr).await,
+            }
+        });
+        let listener = listener.map_err(cannot_listen)?;
         let addr = listener.local_addr().map_err(cannot_listen)?;
         let scheme = if options.tls.is_some() { "https" } else { "http" };
         tracing::info!("for {for_whom} at {scheme}://{addr}");

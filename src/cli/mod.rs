@@ -17,6 +17,10 @@ mod options;
 mod reference;
 mod replay;
 pub mod serve;
+mod signals;
+mod snapshot;
+mod snapshots;
+mod starting;
 mod verify;
 
 use crate::config::{Config, ConfigError, Flags};
@@ -56,6 +60,7 @@ enum Command {
     Compact(compact::CompactArgs),
     Verify(verify::VerifyArgs),
     Repair(verify::RepairArgs),
+    Snapshot(snapshot::SnapshotArgs),
     Healthcheck(healthcheck::HealthcheckArgs),
 }
 
@@ -87,6 +92,8 @@ enum CliError {
     #[error(transparent)]
     Verify(#[from] verify::VerifyError),
     #[error(transparent)]
+    Snapshot(#[from] snapshot::SnapshotCliError),
+    #[error(transparent)]
     Healthcheck(#[from] healthcheck::HealthcheckError),
 }
 
@@ -101,9 +108,11 @@ impl CliError {
             | Self::Telemetry(_)
             | Self::Backtest(BacktestError::Config(_) | BacktestError::Rules(_)) => 2,
             Self::Serve(serve::ServeError::Open(_) | serve::ServeError::Access(_)) | Self::Clock(_) => 2,
+            Self::Serve(serve::ServeError::Snapshots(why)) => why.exit_code(),
             Self::Compact(compact::CompactError::Config(_) | compact::CompactError::Open(_)) => 2,
             Self::Verify(_) => 2,
             Self::Key(_) => 2,
+            Self::Snapshot(why) => why.exit_code(),
             Self::Replay(
                 ReplayError::Config(_) | ReplayError::Connect(_) | ReplayError::Url(_) | ReplayError::ShiftOfStdin,
             ) => 2,
@@ -140,7 +149,10 @@ impl Command {
             Self::Serve(flags) => {
                 let config = Config::load(&flags)?;
                 telemetry::install_log(&config.service.log, config.service.log_format)?;
-                serve::run(serve::ServeOptions::new(&config)?)?;
+                match serve::run(serve::ServeOptions::new(&config)?) {
+                    Err(serve::ServeError::Snapshots(snapshots::SnapshotsError::Stopped)) => {}
+                    served => served?,
+                }
             }
             Self::Replay(args) => return Ok(replay::run(&args)?),
             Self::Backtest(args) => return Ok(backtest::run(&args)?),
@@ -151,6 +163,7 @@ impl Command {
             Self::Compact(args) => compact::run(&args)?,
             Self::Verify(args) => return Ok(verify::run(&args)?),
             Self::Repair(args) => return Ok(verify::run_repair(&args)?),
+            Self::Snapshot(args) => return Ok(snapshot::run(&args)?),
             Self::Healthcheck(args) => healthcheck::run(&args)?,
         }
         Ok(true)

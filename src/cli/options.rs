@@ -1,6 +1,7 @@
 //! The options of each part of the service, made from the settings.
 
 use super::serve::ServeOptions;
+use super::snapshots;
 use crate::config::{Config, ConfigError, Part};
 use crate::shard::UnitOptions;
 
@@ -26,6 +27,7 @@ impl ServeOptions {
             mirror: config.mirror.options(),
             kafka: config.kafka.options(config.shards.mailbox_events.get()),
             output: config.kafka.output_options(),
+            snapshots: snapshots::Options::new(&config.snapshots, config.store_options()),
             drain: config.service.drain,
             exit_when_poisoned: config.service.exit_when_poisoned,
         })

@@ -105,7 +105,7 @@ fn metrics_page() -> String {
         "# Metrics\n\n\
          Made from the code by `freqcap reference metrics`. `GET /metrics` has them in Prometheus' text form, each with its \
          help. A metric appears once there is something to tell: those of the mirror with `--redis`, those of Kafka with \
-         `--kafka-brokers`. Times are in seconds.\n\n\
+         `--kafka-brokers`, those of snapshots with `--snapshots`. Times are in seconds.\n\n\
          | metric | type | meaning |\n| --- | --- | --- |\n",
     );
     for (name, (kind, help)) in metrics_by_name() {

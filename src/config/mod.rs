@@ -32,8 +32,8 @@ use crate::input::{EventReader, FieldsConfig};
 use crate::model::Rule;
 use crate::settings::Invalid;
 use crate::shard::Source;
-use crate::store::StoreOptions;
-use crate::{auth, http, kafka, mirror, shard, store};
+use crate::store::{StorageKind, StoreOptions};
+use crate::{auth, http, kafka, mirror, shard, snapshot, store};
 use file::File;
 use planner::Planner;
 use sources::Sources;
@@ -60,6 +60,8 @@ pub struct Config {
     pub mirror: mirror::Settings,
     /// Of Kafka.
     pub kafka: kafka::Settings,
+    /// Of snapshots.
+    pub snapshots: snapshot::Settings,
     /// Where in a payload the fields of an event are.
     pub fields: FieldsConfig,
     /// The rules of the file, besides the one that `limit` and `window` make.
@@ -104,6 +106,7 @@ impl Config {
             http: http::Settings::read(sources)?,
             mirror: mirror::Settings::read(sources)?,
             kafka: kafka::Settings::read(sources)?,
+            snapshots: snapshot::Settings::read(sources)?,
             fields: FieldsConfig::default(),
             rules: Vec::new(),
             plan: MemoryPlan::default(),
@@ -141,6 +144,10 @@ impl Config {
         self.memory.check(self.http.max_body)?;
         self.kafka.check()?;
         self.shards.check()?;
+        self.snapshots.check()?;
+        if self.snapshots.snapshots.is_some() && self.store.storage == StorageKind::Memory {
+            return Err(Invalid::new("snapshots", "has nothing to take of --storage memory"));
+        }
         self.capping.check()
     }
 

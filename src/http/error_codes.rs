@@ -28,6 +28,7 @@ pub const ERROR_CODES: &[(&str, &[ErrorCode])] = &[
     ("Rules", RULES),
     ("Requests", REQUESTS),
     ("Service", SERVICE),
+    ("Snapshots", SNAPSHOTS),
     ("Kafka and files", RECORDS),
 ];
 
@@ -153,6 +154,81 @@ const SERVICE: &[ErrorCode] = &[
     answer(503, "sync_hangs", "The disk has not answered a sync for 5 s. This process must be restarted."),
     answer(503, "kafka_catching_up", "`/readyz?kafka`: what the topic held at the start is not counted yet."),
     answer(500, "internal", "Something failed in the service. Its log says what."),
+];
+
+const SNAPSHOTS: &[ErrorCode] = &[
+    answer(
+        503,
+        "starting",
+        "The service is starting: it restores a snapshot or waits for its turn. `/readyz` says how far it is.",
+    ),
+    answer(503, "restoring", "`/readyz`: a snapshot is being restored; `restore` has how far."),
+    answer(
+        503,
+        "waiting_for_lease",
+        "`/readyz`: another process writes snapshots under this prefix. Its end is waited for; `--takeover` does not wait.",
+    ),
+    answer(503, "waiting_for_bucket", "`/readyz`: the bucket does not answer. It is tried again."),
+    answer(
+        503,
+        "superseded",
+        "Another process has taken over the store under this prefix. This one takes nothing that would be written: stop it.",
+    ),
+    answer(409, "snapshots_off", "The service runs without `--snapshots`."),
+    answer(
+        503,
+        "snapshots_waiting",
+        "The service does not write under the prefix yet: the bucket did not answer at its start.",
+    ),
+    answer(503, "bucket_away", "The bucket cannot be reached, or answers with errors of its own. It is tried again."),
+    answer(503, "bucket_slow", "The bucket did not answer in time, or asks for fewer requests. It is tried again."),
+    answer(
+        503,
+        "bucket_forbidden",
+        "The bucket does not let us: check the credentials and what they may do under the prefix.",
+    ),
+    answer(503, "bucket_full", "The bucket has no room."),
+    answer(503, "bucket_missing", "The bucket, or an object that must be there, is not."),
+    answer(503, "bucket_exists", "An object that was to be created is there: another process writes under the prefix."),
+    answer(503, "bucket_damaged", "What came from the bucket is not what it must be."),
+    answer(503, "bucket_failed", "The bucket answered with something else; the detail has its words."),
+    other(
+        "bucket_without_conditions",
+        "Start: the bucket overwrites what must only be created if absent. It cannot be used.",
+    ),
+    other("bucket_inconsistent", "Start: the bucket does not give back what was just written. It cannot be used."),
+    answer(
+        503,
+        "snapshot_damaged",
+        "An object in the bucket is not what its manifest says. Restore the snapshot before.",
+    ),
+    other(
+        "snapshot_object_missing",
+        "Restore: an object that the manifest names is gone. Restore the snapshot before.",
+    ),
+    answer(503, "snapshot_newer_format", "A newer freqcap wrote the snapshot. Start that version."),
+    other("snapshots_of_another_store", "Start: the prefix has snapshots of another store. Choose another prefix."),
+    other(
+        "data_dir_superseded",
+        "Start: another process has written snapshots since this data directory was left, so it lacks what was counted there. \
+         Empty it, or name the snapshot that is to replace it with `--restore`.",
+    ),
+    other("lease_held", "`freqcap snapshot create`: another process writes under the prefix."),
+    other("directory_not_empty", "Restore: the directory is not empty."),
+    other("restore_unfinished", "Start with `--restore never`: an interrupted restore must be finished first."),
+    other("no_snapshot", "There is no such snapshot under the prefix."),
+    answer(503, "disk_failed", "The local disk failed while a snapshot was taken or restored."),
+    answer(503, "checkpoint_failed", "The store could not be copied on its own disk; the log says why."),
+    answer(
+        503,
+        "snapshot_abandoned",
+        "The snapshot took too long and was given up. The next one uses what was uploaded.",
+    ),
+    other("data_dir_in_use", "Restore: another process uses the data directory."),
+    other(
+        "restore_failed",
+        "Restore: what was restored could not be made ready to be opened. Begin the restore again.",
+    ),
 ];
 
 const RECORDS: &[ErrorCode] = &[

@@ -23,6 +23,7 @@ mod resource;
 mod route;
 mod routes;
 mod server;
+mod starting;
 mod stream;
 mod tls;
 
@@ -36,4 +37,5 @@ pub use limits::{Limits, ServerOptions, SettingFlags, Settings};
 pub use pieces::answer_bytes;
 pub use routes::openapi_json;
 pub use server::serve;
+pub use starting::{StartProgress, StartStep, serve_starting};
 pub use tls::{Tls, TlsError, TlsFiles, describe_metrics as describe_tls_metrics};

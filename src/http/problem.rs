@@ -6,9 +6,11 @@ use crate::auth::Scope;
 use crate::input::{BodyError, Reject};
 use crate::model::RuleError;
 use crate::service::{
-    AuditError, BackFill, BatchError, ChangeError, CountError, EraseError, NotReady, ReserveError, Unhealthy,
+    AuditError, BackFill, BatchError, ChangeError, CountError, EraseError, NotReady, ReserveError, SnapshotsError,
+    Unhealthy,
 };
 use crate::shard::{ReaderError, Refusal, RulebookError, TOO_MANY_KINDS};
+use crate::snapshot::SnapshotError;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -264,10 +266,27 @@ impl From<Unhealthy> for Problem {
     }
 }
 
+impl From<SnapshotsError> for Problem {
+    fn from(error: SnapshotsError) -> Self {
+        let told = error.to_string();
+        match error {
+            SnapshotsError::Off => Self::new(StatusCode::CONFLICT, "snapshots_off", told),
+            SnapshotsError::Waiting(_) => Self::unavailable("snapshots_waiting", told),
+            SnapshotsError::Busy => Self::overloaded("calls for snapshots"),
+            SnapshotsError::Failed(error) if matches!(*error, SnapshotError::Busy) => {
+                Self::overloaded("calls for snapshots")
+            }
+            SnapshotsError::Failed(error) => Self::unavailable(error.code(), told),
+            SnapshotsError::Gone => Self::unavailable("stopping", told),
+        }
+    }
+}
+
 impl From<NotReady> for Problem {
     fn from(why: NotReady) -> Self {
         match why {
             NotReady::Stopping => Self::unavailable("stopping", "the service is stopping"),
+            NotReady::Superseded => Refusal::Superseded.into(),
             NotReady::CatchingUp(BackFill { lag, stopped, .. }) => {
                 let stopped = if stopped == 0 { String::new() } else { format!("; {stopped} partitions are not read") };
                 let detail = format!("{lag} records of the topic are not counted yet{stopped}");

@@ -5,7 +5,7 @@ use super::app::App;
 use super::gate::Caller;
 use super::openapi;
 use super::problem::Problem;
-use super::resource::{audit, cap, check, events, metrics, probes, reserve, rules, status, users};
+use super::resource::{audit, cap, check, events, metrics, probes, reserve, rules, snapshots, status, users};
 use super::route::Class::{BodyThenRead, Light, Operation, Read, Write};
 use super::route::{Answer, Call, FastRoute, Listener, Place, Route};
 use crate::auth::Scope;
@@ -69,6 +69,8 @@ routes! {
     GET    "/rules/{id}"        getRule       rules::get,         Needs(Scope::RulesRead),   Admin,      Light,        None;
     PUT    "/rules/{id}"        putRule       rules::put,         Needs(Scope::RulesWrite),  Admin,      Write,        None;
     DELETE "/rules/{id}"        deleteRule    rules::delete,      Needs(Scope::RulesWrite),  Admin,      Write,        None;
+    GET    "/snapshots"         listSnapshots snapshots::list,    Needs(Scope::Admin),       Admin,      Light,        None;
+    POST   "/snapshots"         takeSnapshot  snapshots::take,    Needs(Scope::Admin),       Admin,      Light,        None;
     GET    "/healthz"           getHealth     probes::healthz,    Open,                      Everywhere, Operation,    None;
     GET    "/readyz"            getReadiness  probes::readyz,     Open,                      Both,       Operation,    None;
     GET    "/metrics"           getMetrics    metrics::metrics,   Needs(Scope::Metrics),     Admin,      Operation,    None;

@@ -8,6 +8,7 @@ mod operation;
 mod process;
 mod readiness;
 mod rules;
+mod snapshots;
 mod status_board;
 mod supervisor;
 mod users;
@@ -20,6 +21,7 @@ pub use operation::{NotReady, Operation, Unhealthy};
 pub use process::metrics as process_metrics;
 pub use readiness::{BackFill, Readiness};
 pub use rules::{ChangeError, Rules};
+pub use snapshots::{Snapshots, SnapshotsError};
 pub use status_board::StatusBoard;
 pub use supervisor::{Failure, Supervisor, Why};
 pub use users::{EraseError, Users};
@@ -41,6 +43,8 @@ pub struct Services {
     pub operation: Operation,
     /// Who changed what.
     pub audit: Audit,
+    /// Snapshots.
+    pub snapshots: Snapshots,
 }
 
 /// What the use cases need besides the unit.
@@ -53,12 +57,14 @@ pub struct ServiceParts {
     pub readiness: Readiness,
     /// What the parts of the service say of themselves.
     pub status: StatusBoard,
+    /// The snapshots, if any are taken.
+    pub snapshots: Snapshots,
 }
 
 impl Services {
     /// The use cases over a unit.
     pub fn new(unit: &UnitHandle, parts: ServiceParts) -> Self {
-        let ServiceParts { events, max_batch, readiness, status } = parts;
+        let ServiceParts { events, max_batch, readiness, status, snapshots } = parts;
         let UnitHandle { router, reader, rulebook, store } = unit;
         let audit = Audit::new(store.clone(), reader.clock().clone());
         Self {
@@ -68,6 +74,7 @@ impl Services {
             rules: Rules::new(rulebook.clone(), router.clone(), audit.clone()),
             operation: Operation::new(router.clone(), reader.clone(), store.clone(), readiness, status),
             audit,
+            snapshots,
         }
     }
 }

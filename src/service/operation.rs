@@ -48,6 +48,8 @@ impl Unhealthy {
 pub enum NotReady {
     /// The process is stopping.
     Stopping,
+    /// What this process has is not what is counted by now.
+    Superseded,
     /// Events from before the start are not counted yet.
     CatchingUp(BackFill),
 }
@@ -81,6 +83,9 @@ impl Operation {
         if self.readiness.is_draining() {
             return Err(NotReady::Stopping);
         }
+        if self.router.health().is_superseded() {
+            return Err(NotReady::Superseded);
+        }
         if !with_back_fill {
             return Ok(());
         }
@@ -100,7 +105,7 @@ impl Operation {
             None => "ok",
         };
         let mut parts = self.board.tell();
-        for absent in ["kafka", "mirror"] {
+        for absent in ["kafka", "mirror", "snapshots"] {
             parts.entry(absent).or_insert(Value::Null);
         }
         let clock = self.reader.clock().state();

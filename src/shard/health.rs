@@ -12,6 +12,7 @@ use std::time::Duration;
 pub struct Health {
     store: Arc<Store>,
     disk_full: Arc<AtomicBool>,
+    superseded: Arc<AtomicBool>,
     sync: Arc<SyncWatch>,
 }
 
@@ -20,7 +21,7 @@ const SYNC_HANGS_AFTER: Duration = Duration::from_secs(5);
 
 impl Health {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, disk_full: Arc::default(), sync: Arc::default() }
+        Self { store, disk_full: Arc::default(), superseded: Arc::default(), sync: Arc::default() }
     }
 
     /// Whether only a restart helps.
@@ -62,10 +63,22 @@ impl Health {
         self.disk_full.store(full, Ordering::Release);
     }
 
+    /// From now on nothing is taken that would write: another process has taken over the store.
+    pub fn set_superseded(&self) {
+        self.superseded.store(true, Ordering::Release);
+    }
+
+    /// Whether another process has taken over the store.
+    pub fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Acquire)
+    }
+
     /// What refuses events now, if anything does.
     pub fn refusal(&self) -> Option<Refusal> {
         if self.store.is_poisoned() {
             Some(Refusal::Poisoned)
+        } else if self.is_superseded() {
+            Some(Refusal::Superseded)
         } else if self.disk_full.load(Ordering::Acquire) {
             Some(Refusal::DiskFull)
         } else {

@@ -46,7 +46,7 @@ pub use metrics::describe as describe_metrics;
 pub use options::{Options, SettingFlags, Settings};
 pub use partition_sender::PartitionSender;
 pub use reader::{BLOCKING_THREADS, CandidateVerdict, Reader, ReaderError};
-pub use refusal::{ROW_UNREADABLE, Refusal};
+pub use refusal::{ROW_UNREADABLE, Refusal, SUPERSEDED};
 pub use reserve::{Reserve, ReserveOutcome};
 pub use router::{CappedKey, Counted, Router};
 #[cfg(any(test, fuzzing))]

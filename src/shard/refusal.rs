@@ -3,6 +3,9 @@
 /// The code of an event that is refused because a row of its user cannot be read.
 pub const ROW_UNREADABLE: &str = "row_unreadable";
 
+/// The code of everything that would write, once another process has taken over the store.
+pub const SUPERSEDED: &str = "superseded";
+
 /// Why events are not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the text of each error says what it is")]
@@ -24,6 +27,8 @@ pub enum Refusal {
         "something that is held of the user cannot be read; the log of this process says more, and DELETE /users/{{user}} erases it"
     )]
     RowUnreadable,
+    #[error("another process has taken over the store under this prefix of the bucket: this one must be stopped")]
+    Superseded,
     #[error("the service is stopping")]
     Stopping,
     /// Of a user whose shard this unit does not have. To who asks, that is the same as a service that stops: another
@@ -42,6 +47,7 @@ impl Refusal {
             Self::RowUnreadable => ROW_UNREADABLE,
             Self::ReadFailed => "store_read_failed",
             Self::ClockNotBelieved => "clock_not_believed",
+            Self::Superseded => SUPERSEDED,
             Self::Stopping | Self::OtherUnit => "stopping",
         }
     }

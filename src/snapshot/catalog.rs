@@ -107,6 +107,14 @@ impl Details {
     }
 }
 
+impl Summary {
+    /// Of a manifest that was read.
+    pub fn of(manifest: &Manifest) -> Self {
+        let (sequence, written_ms) = (manifest.sequence, manifest.taken_ms);
+        Self { sequence, written_ms, state: State::Listed(Details::of(manifest)) }
+    }
+}
+
 impl Catalog {
     /// The snapshots of the unit `unit`.
     pub fn new(bucket: Bucket, unit: &str) -> Self {

@@ -144,6 +144,14 @@ pub enum SnapshotError {
     /// The service stops, or does not run.
     #[error("snapshots are not taken any more: the service stops")]
     Stopped,
+    /// A snapshot that nobody waited for failed.
+    #[error("no snapshot was taken: {why}")]
+    NotTaken {
+        /// The code of the failure.
+        code: &'static str,
+        /// What it said.
+        why: String,
+    },
     /// Enough wait for a snapshot already.
     #[error("too many calls wait for a snapshot")]
     Busy,
@@ -178,6 +186,7 @@ impl SnapshotError {
             Self::Checkpoint(_) => "checkpoint_failed",
             Self::Prepare(_) => "restore_failed",
             Self::Abandoned(_) => "snapshot_abandoned",
+            Self::NotTaken { code, .. } => code,
             Self::Stopped => "stopping",
             Self::Busy => "busy",
             Self::Internal(_) => "internal",

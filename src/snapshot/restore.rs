@@ -53,6 +53,8 @@ pub struct RestoreOptions {
     pub fall_back: bool,
     /// The epoch of the writer that restores; 0 if nobody is going to write there.
     pub epoch: u64,
+    /// The directory may hold a store, which the snapshot replaces.
+    pub replace: bool,
     /// The copy is to be a store of its own, beside the original: it is not told where it stands in this history.
     pub is_new_store: bool,
     /// What the store's side does to the files before the directory may be opened. The marker is still there, so after a kill the
@@ -79,6 +81,7 @@ impl RestoreOptions {
             dir,
             fall_back: false,
             epoch: 0,
+            replace: false,
             is_new_store: false,
             prepare: None,
             progress: Arc::new(|_| {}),
@@ -117,14 +120,14 @@ pub async fn restore(
 
 async fn restore_one(catalog: &Catalog, manifest: &Manifest, options: &RestoreOptions) -> Result<(), SnapshotError> {
     let dir = options.dir.clone();
-    let at = dir.clone();
-    let lock = blocking(move || lock(&at)).await?;
+    let (at, replace) = (dir.clone(), options.replace);
+    let lock = blocking(move || lock(&at, replace)).await?;
     let restoring = Restoring { prefix: catalog.prefix(), sequence: manifest.sequence, nonce: manifest.nonce.clone() };
     let names: HashSet<String> = manifest.files.iter().map(|file| file.name.clone()).collect();
     let (marker, bytes) = (restoring.clone(), manifest.bytes());
     let at = dir.clone();
     blocking(move || {
-        prepare(&at, &marker, &names)?;
+        prepare(&at, &marker, &names, replace)?;
         check_room(&at, bytes)
     })
     .await?;
@@ -157,20 +160,24 @@ async fn restore_one(catalog: &Catalog, manifest: &Manifest, options: &RestoreOp
 }
 
 /// Makes the directory, which nobody else may use meanwhile. One that has something in it is not touched.
-fn lock(dir: &Path) -> Result<DirLock, SnapshotError> {
-    if let Contents::Something(found) = contents(dir)? {
+fn lock(dir: &Path, replace: bool) -> Result<DirLock, SnapshotError> {
+    if let Contents::Something(found) = contents(dir)?
+        && !replace
+    {
         return Err(SnapshotError::NotEmpty { dir: dir.to_owned(), found });
     }
     Ok(lock_dir(dir)?)
 }
 
 /// Makes the directory ours, or goes on with what an earlier try left. Nothing that is not of a restore is removed.
-fn prepare(dir: &Path, restoring: &Restoring, names: &HashSet<String>) -> Result<(), SnapshotError> {
-    if let Contents::Something(found) = contents(dir)? {
+fn prepare(dir: &Path, restoring: &Restoring, names: &HashSet<String>, replace: bool) -> Result<(), SnapshotError> {
+    if let Contents::Something(found) = contents(dir)?
+        && !replace
+    {
         return Err(SnapshotError::NotEmpty { dir: dir.to_owned(), found });
     }
     restoring.write(dir)?;
-    // What an earlier try of another snapshot left. The marker was there, so all of it came from a restore.
+    // What an earlier try of another snapshot left, or the store that is replaced: from the marker on, nobody opens it.
     for entry in std::fs::read_dir(dir).map_err(disk("reading", dir))? {
         let entry = entry.map_err(disk("reading", dir))?;
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -23,6 +23,8 @@ pub struct Figures {
     pub bytes: u64,
     /// How many files it has.
     pub files: usize,
+    /// The revision of the rules in it.
+    pub rules_revision: u64,
     /// Snapshots taken since the start.
     pub taken: u64,
     /// Snapshots that failed since the start.
@@ -138,6 +140,7 @@ fn set_newest(figures: &mut Figures, manifest: &Manifest) {
     figures.taken_ms = Some(manifest.taken_ms);
     figures.bytes = manifest.bytes();
     figures.files = manifest.files.len();
+    figures.rules_revision = manifest.rules_revision;
 }
 
 /// Says what the metrics mean.

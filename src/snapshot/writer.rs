@@ -198,6 +198,16 @@ impl Writer {
         Mark { epoch: self.epoch, claim, place, ..found.unwrap_or(new) }.write(dir)
     }
 
+    /// Whether another process wrote to the bucket after the store in this directory did.
+    pub fn is_overtaking(&self, dir: &Path) -> Result<bool, SnapshotError> {
+        let prefix = self.catalog.prefix();
+        let Some(mark) = Mark::read(dir)?.filter(|mark| mark.prefix == prefix) else { return Ok(false) };
+        match check_local(&self.catalog, self.began_after.as_ref(), Some(&mark), dir, &mark.store_id) {
+            Err(SnapshotError::DataDirSuperseded { .. }) => Ok(true),
+            checked => checked.map(|()| false),
+        }
+    }
+
     /// Gives the lease up: another process need not wait until it has run out.
     pub async fn release(self) -> Result<(), BucketError> {
         if self.superseded.borrow().is_some() {

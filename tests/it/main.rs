@@ -22,6 +22,7 @@ mod model;
 mod operation;
 mod rules;
 mod simulation;
+mod snapshots;
 mod support;
 mod units;
 mod users;

@@ -2,6 +2,8 @@
 
 use super::super::access::AccessError;
 use super::super::admin::AdminError;
+use super::super::snapshots::SnapshotsError;
+use super::super::starting::StartingError;
 use crate::kafka::KafkaError;
 use crate::shard::{RulebookError, UnitError};
 use crate::store::{OpenError, StoreError};
@@ -28,6 +30,10 @@ pub enum ServeError {
     Kafka(#[from] KafkaError),
     #[error(transparent)]
     Admin(#[from] AdminError),
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotsError),
+    #[error(transparent)]
+    Starting(#[from] StartingError),
     #[error("{0}: this process has ended to be started again (--exit-when-poisoned)")]
     Poisoned(String),
     #[error("starting the service: {0}")]

@@ -2,13 +2,15 @@
 
 mod connections;
 mod error;
-mod signals;
 mod status;
 mod upkeep;
 
 pub use error::ServeError;
 
 use super::access::Access;
+use super::signals::Signals;
+use super::snapshots::{self, Before, Beside, Signalled, Superseding};
+use super::starting::{Bound, Starting};
 use super::{admin, memory};
 use crate::clock::Clock;
 use crate::config::MemoryPlan;
@@ -20,10 +22,9 @@ use crate::service::{BackFill, Failure, Readiness, ServiceParts, Services, Statu
 use crate::shard::{self, Resources, Unit, UnitHandle, UnitOptions};
 use crate::{auth, kafka, telemetry};
 use metrics_exporter_prometheus::PrometheusHandle;
-use signals::Signals;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -60,6 +61,8 @@ pub struct ServeOptions {
     pub kafka: Option<kafka::Options>,
     /// `None`: nothing is told to Kafka.
     pub output: Option<kafka::OutputOptions>,
+    /// `None`: no snapshots.
+    pub snapshots: Option<snapshots::Options>,
     /// How long requests are still taken after SIGTERM, while `/readyz` says that they should go elsewhere.
     pub drain: Duration,
     /// Ends the process, with an error, once only a restart helps.
@@ -75,8 +78,25 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     let clock = Clock::system();
     let access = Access::open(&options.access, clock.clone())?;
     options.server.tls = access.tls();
+    let (before, starting) = match options.snapshots.take() {
+        Some(snapshots) => {
+            let starting = Starting::begin(options.listen, options.admin_listen, metrics.clone())?;
+            let before = Before::prepare(snapshots, starting.progress.clone(), CancellationToken::new());
+            (Some(before?), Some(starting))
+        }
+        None => (None, None),
+    };
     let resources = Resources::new(&options.unit.store, &options.unit.shards);
     let unit = Unit::start(&options.unit, &resources, clock.clone())?;
+    let snapshots = match before.map(|before| before.attach(unit.store())).transpose() {
+        Ok(snapshots) => snapshots,
+        Err(error) => {
+            unit.stop()?;
+            return Err(error.into());
+        }
+    };
+    let early = Early { snapshots, bound: starting.map(Starting::end), stopped_at: Arc::default() };
+    let stopped_at = early.stopped_at.clone();
     let mut supervisor = match Supervisor::new(unit.store().alarm().clone()) {
         Ok(supervisor) => supervisor,
         Err(error) => {
@@ -87,10 +107,11 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     let handle = unit.handle();
     supervisor.add_running("unit", move || Ok(unit.stop()?));
     let drain = options.drain;
-    let started = start(&mut supervisor, handle, options, access, metrics, clock);
+    let started = start(&mut supervisor, handle, options, access, metrics, clock, early);
     match started {
-        Ok((readiness, signals)) => {
-            wait_for_end(&supervisor, &readiness, signals, drain);
+        Ok((readiness, signals, is_signalled)) => {
+            wait_for_end(&supervisor, &readiness, signals, is_signalled, drain);
+            let _ = stopped_at.set(Instant::now());
             outcome(supervisor.stop())
         }
         Err(error) => {
@@ -108,8 +129,14 @@ fn start(
     access: Access,
     metrics: PrometheusHandle,
     clock: Clock,
-) -> Result<(Readiness, Signals), ServeError> {
+    early: Early,
+) -> Result<(Readiness, Signals, bool), ServeError> {
     let (readiness, board) = (Readiness::default(), StatusBoard::default());
+    let Early { snapshots, bound, stopped_at } = early;
+    let (listener, admin_listener) = bound.map_or((None, None), |Bound { listen, admin }| (Some(listen), admin));
+    let superseding = Superseding { health: unit.router.health().clone(), told: CancellationToken::new() };
+    let signalled = snapshots.as_ref().map(Beside::signalled);
+    let calls = snapshots.as_ref().map(|snapshots| snapshots.calls().clone()).unwrap_or_default();
     // The mirror has much to do at times, and large bodies take long to read: not on the threads that answer.
     let background = background_runtime().map_err(ServeError::Runtime)?;
     let in_background = background.handle().clone();
@@ -125,12 +152,19 @@ fn start(
         Ok(())
     });
 
+    // Before all others, so that it ends after them: everything that was acknowledged is in the store by then.
+    if let Some(snapshots) = snapshots {
+        start_snapshots(supervisor, snapshots, clock.clone(), superseding.clone(), stopped_at);
+    }
+
     let parts = ServiceParts {
         events: options.events.clone(),
         max_batch: options.limits.max_batch,
         readiness: readiness.clone(),
         status: board.clone(),
+        snapshots: calls.clone(),
     };
+    board.add("snapshots", move || calls.status());
     let services = Services::new(&unit, parts);
     let audit = services.audit.clone();
     let (gate, has_admin) = (access.gate(), options.admin_listen.is_some());
@@ -143,7 +177,8 @@ fn start(
         // Nobody must think that all is counted before it is known how much there is.
         readiness.follow(|| BackFill { caught_up: false, lag: 0, stopped: 0 });
     }
-    for side in admin::start(&app, options.admin_listen, options.access.public_listen, &options.server)? {
+    for side in admin::start(&app, options.admin_listen, admin_listener, options.access.public_listen, &options.server)?
+    {
         supervisor.start(side.name(), &on_main, options.server.grace + DEADLINE, |drain| side.run(drain));
     }
     // Before the output, which trims the changes: it must not trim what the mirror wants.
@@ -151,9 +186,13 @@ fn start(
         let time = clock.clone();
         let mirror = Mirror::new(unit.store.clone(), mirror, Arc::new(move || time.now()));
         let handle = mirror.handle();
-        board.add("mirror", status::mirror_status(handle.clone()));
+        board.add("mirror", status::mirror_status(handle.clone(), superseding.health.clone()));
+        let superseded = superseding.told.clone();
         supervisor.start("mirror", &in_background, DEADLINE, |drain| async move {
-            mirror.run(drain).await;
+            tokio::select! {
+                () = mirror.run(drain) => {}
+                () = superseded.cancelled() => {}
+            }
             Ok(())
         });
         // Both tell others what was counted, at once.
@@ -175,7 +214,11 @@ fn start(
         readiness.follow(status::back_fill(kafka.handle()));
         board.add("kafka", status::kafka_status(kafka.handle()));
         // What it still counts is mirrored, too: so it ends before the mirror.
-        supervisor.start(KAFKA, &on_main, DEADLINE, |drain| async move { Ok(kafka.run(drain).await?) });
+        let superseded = superseding.told.clone();
+        supervisor.start(KAFKA, &on_main, DEADLINE, |drain| async move {
+            let drain = either(drain, superseded);
+            Ok(kafka.run(drain).await?)
+        });
     }
     let upkeep = MetricsUpkeep { metrics };
     supervisor.start("metrics", &on_main, DEADLINE, |drain| upkeep.run(drain));
@@ -185,14 +228,69 @@ fn start(
     }
     let signals = on_main.block_on(async { Signals::new() }).map_err(ServeError::Runtime)?;
     let cannot_listen = |source| ServeError::Listen { addr: options.listen, source };
-    let listener = on_main.block_on(TcpListener::bind(options.listen)).map_err(cannot_listen)?;
+    let is_signalled = signalled.is_some_and(Signalled::hand_over);
+    let listener = on_main.block_on(async {
+        match listener {
+            Some(bound) => TcpListener::from_std(bound),
+            None => TcpListener::bind(options.listen).await,
+        }
+    });
+    let listener = listener.map_err(cannot_listen)?;
     let addr = listener.local_addr().map_err(cannot_listen)?;
     let scheme = if options.server.tls.is_some() { "https" } else { "http" };
     tracing::info!("listening on {scheme}://{addr}");
     let deadline = options.server.grace + DEADLINE;
     let service = HttpService::new(&app);
     supervisor.start("http", &on_main, deadline, |drain| serve(listener, service, options.server, drain));
-    Ok((readiness, signals))
+    Ok((readiness, signals, is_signalled))
+}
+
+/// What was made before the components.
+struct Early {
+    /// `None`: no snapshots.
+    snapshots: Option<Beside>,
+    /// Listened on already, by who answered while the service started.
+    bound: Option<Bound>,
+    /// Set when requests are no longer taken.
+    stopped_at: Arc<OnceLock<Instant>>,
+}
+
+/// Starts the snapshots, on a runtime of their own.
+fn start_snapshots(
+    supervisor: &mut Supervisor<ServeError>,
+    snapshots: Beside,
+    clock: Clock,
+    superseding: Superseding,
+    stopped_at: Arc<OnceLock<Instant>>,
+) {
+    let deadline = snapshots.at_end() + RUNTIME_DEADLINE;
+    let drain = CancellationToken::new();
+    let (runtime, work) = snapshots.into_parts(clock, superseding, stopped_at, drain.clone());
+    let on = runtime.handle().clone();
+    supervisor.add_running("snapshots-runtime", move || {
+        runtime.shutdown_background();
+        Ok(())
+    });
+    supervisor.start("snapshots", &on, deadline, |told| async move {
+        let work = tokio::spawn(work);
+        told.cancelled().await;
+        drain.cancel();
+        // A panic is told here.
+        work.await.map_err(|_| ServeError::Panicked)
+    });
+}
+
+/// Cancelled with either of two.
+fn either(one: CancellationToken, other: CancellationToken) -> CancellationToken {
+    let both = one.child_token();
+    let cancel = both.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = other.cancelled() => cancel.cancel(),
+            () = cancel.cancelled() => {}
+        }
+    });
+    both
 }
 
 /// The component that is told to end before its turn: what comes in is finished while it ends.
@@ -218,11 +316,18 @@ fn start_output(
 }
 
 /// Waits for a signal, or for a component that failed; then has others go elsewhere before the server stops.
-fn wait_for_end(supervisor: &Supervisor<ServeError>, readiness: &Readiness, mut signals: Signals, drain: Duration) {
+fn wait_for_end(
+    supervisor: &Supervisor<ServeError>,
+    readiness: &Readiness,
+    mut signals: Signals,
+    is_signalled: bool,
+    drain: Duration,
+) {
     let failed = supervisor.failed();
     let drain = supervisor.wait(async {
         tokio::select! {
-            () = signals.next() => drain,
+            () = signals.next(), if !is_signalled => drain,
+            () = std::future::ready(()), if is_signalled => drain,
             () = failed.cancelled() => Duration::ZERO,
         }
     });

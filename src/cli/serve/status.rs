@@ -1,7 +1,7 @@
 //! What `/status` and `/readyz` say of the mirror and of the Kafka adapter.
 
 use crate::service::BackFill;
-use crate::{kafka, mirror};
+use crate::{kafka, mirror, shard};
 use serde_json::{Value, json};
 
 /// What `/readyz?kafka` goes by.
@@ -13,13 +13,15 @@ pub(super) fn back_fill(kafka: kafka::Handle) -> impl Fn() -> BackFill + Send + 
 }
 
 /// What `/status` says of the mirror.
-pub(super) fn mirror_status(mirror: mirror::Handle) -> impl Fn() -> Value + Send + Sync {
+pub(super) fn mirror_status(mirror: mirror::Handle, health: shard::Health) -> impl Fn() -> Value + Send + Sync {
     move || {
         let now = mirror.snapshot();
+        // Ended where it stood.
+        let state = if health.is_superseded() { "off" } else { now.state.as_str() };
         let passes: serde_json::Map<_, _> =
             now.passes.iter().map(|(reason, count)| ((*reason).to_owned(), Value::from(*count))).collect();
         json!({
-            "state": now.state.as_str(), "pending": now.pending, "lag_ms": now.lag_ms, "full_passes": passes,
+            "state": state, "pending": now.pending, "lag_ms": now.lag_ms, "full_passes": passes,
             "sets": now.sets, "removes": now.removes, "errors": now.errors,
         })
     }

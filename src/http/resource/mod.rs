@@ -9,5 +9,6 @@ pub(super) mod metrics;
 pub(super) mod probes;
 pub(super) mod reserve;
 pub(super) mod rules;
+pub(super) mod snapshots;
 pub(super) mod status;
 pub(super) mod users;

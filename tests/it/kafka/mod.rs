@@ -13,4 +13,4 @@ mod owner;
 mod panics;
 mod poison;
 mod topics;
-mod world;
+pub mod world;

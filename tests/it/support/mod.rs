@@ -1,5 +1,6 @@
 //! A freqcap of one's own for a test: the real binary on a free port and a temporary directory, ended with the test.
 
+pub mod bucket_server;
 #[cfg(feature = "kafka")]
 pub mod kafka_broker;
 pub mod mirrored;
@@ -102,7 +103,17 @@ impl Server {
         (site, server)
     }
 
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        Self::start_until(command, "listening on ")
+    }
+
+    /// Starts one that has something to wait for, and returns once it answers probes.
+    pub fn start_waiting(command: Command) -> Self {
+        Self::start_until(command, "answering probes at ")
+    }
+
+    /// Starts one, and returns once it says that, with its URL after it.
+    fn start_until(mut command: Command, said: &str) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, log) = mpsc::channel();
@@ -115,8 +126,8 @@ impl Server {
         let mut before = Vec::new();
         let url = loop {
             match log.recv_timeout(DEADLINE) {
-                Ok(line) => match line.split_once("listening on ") {
-                    Some((_, url)) => break url.trim().to_owned(),
+                Ok(line) => match line.split_once(said) {
+                    Some((_, url)) => break url.split_whitespace().next().unwrap().to_owned(),
                     None => before.push(line),
                 },
                 Err(_) => panic!("freqcap does not listen: {before:#?}"),

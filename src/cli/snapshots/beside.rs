@@ -1,0 +1,217 @@
+//! Beside the service: snapshots at their interval, the end of a process that was superseded, a last snapshot.
+
+use super::StoreSource;
+use super::before::{Before, Options, writer_options};
+use crate::clock::Clock;
+use crate::service::Snapshots as Calls;
+use crate::shard::Health;
+use crate::snapshot::{self, Catalog, Handle, Local, SnapshotError, Snapshots, Waiting, Writer};
+use crate::store::Store;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+
+/// After a failure to become the writer it is tried again so soon.
+const RETRY: Duration = Duration::from_secs(10);
+/// The bucket must be told that the lease is free within this, whatever the last snapshot took.
+const RELEASE_MAX: Duration = Duration::from_secs(1);
+
+/// The snapshots of a service whose store is open.
+pub(in crate::cli) struct Beside {
+    runtime: Runtime,
+    stop: CancellationToken,
+    listener: AbortHandle,
+    calls: Calls,
+    work: Work,
+    writer: Option<Writer>,
+}
+
+/// What takes the snapshots.
+struct Work {
+    options: Options,
+    catalog: Catalog,
+    store: Arc<Store>,
+    calls: Calls,
+}
+
+/// What a process that was superseded gives up.
+#[derive(Clone)]
+pub(in crate::cli) struct Superseding {
+    pub(in crate::cli) health: Health,
+    /// Cancelled then: nothing more is told to Redis, not even what waits, and nothing more is read from Kafka.
+    pub(in crate::cli) told: CancellationToken,
+}
+
+/// Whether the process was told to end while it started.
+pub(in crate::cli) struct Signalled {
+    stop: CancellationToken,
+    listener: AbortHandle,
+}
+
+impl Signalled {
+    /// From here on somebody else hears signals.
+    pub(in crate::cli) fn hand_over(self) -> bool {
+        self.listener.abort();
+        self.stop.is_cancelled()
+    }
+}
+
+impl Beside {
+    pub(super) fn new(before: Before, store: Arc<Store>, writer: Option<Writer>, waits: Option<String>) -> Self {
+        let Before { options, runtime, catalog, stop, listener, .. } = before;
+        let calls = Calls::new(runtime.handle().clone());
+        if let Some(why) = waits {
+            calls.set_waiting(why);
+        }
+        let work = Work { options, catalog, store, calls: calls.clone() };
+        Self { runtime, stop, listener, calls, work, writer }
+    }
+
+    /// What the calls of the HTTP interface go to.
+    pub(in crate::cli) fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    /// What was heard of signals so far.
+    pub(in crate::cli) fn signalled(&self) -> Signalled {
+        Signalled { stop: self.stop.clone(), listener: self.listener.clone() }
+    }
+
+    /// How long the end may take, from when requests are no longer taken.
+    pub(in crate::cli) fn at_end(&self) -> Duration {
+        self.work.options.settings.snapshot_at_end.as_duration() + RELEASE_MAX
+    }
+
+    /// The runtime on which the bucket is talked to, and the work for it, which goes on until `drain` and takes a last snapshot
+    /// then: nothing that was acknowledged may come after that. `stopped_at` has by then when requests were no longer taken.
+    pub(in crate::cli) fn into_parts(
+        self,
+        clock: Clock,
+        superseding: Superseding,
+        stopped_at: Arc<OnceLock<Instant>>,
+        drain: CancellationToken,
+    ) -> (Runtime, impl Future<Output = ()> + Send + 'static) {
+        let at_end = self.at_end();
+        let work = self.work.run(self.writer, clock, superseding, drain.clone());
+        (self.runtime, end_in_time(work, at_end, stopped_at, drain))
+    }
+}
+
+/// Runs until `drain`, and then no longer than `at_end`.
+async fn end_in_time(
+    work: impl Future<Output = ()>,
+    at_end: Duration,
+    stopped_at: Arc<OnceLock<Instant>>,
+    drain: CancellationToken,
+) {
+    let too_late = async {
+        drain.cancelled().await;
+        let since = stopped_at.get().map_or(Duration::ZERO, Instant::elapsed);
+        tokio::time::sleep(at_end.saturating_sub(since)).await;
+    };
+    tokio::select! {
+        () = work => {}
+        () = too_late => tracing::error!(
+            "the last snapshot was not done within --snapshot-at-end: what was counted since the one before is on the disk \
+             alone, and the lease runs out by itself"
+        ),
+    }
+}
+
+impl Work {
+    async fn run(self, writer: Option<Writer>, clock: Clock, superseding: Superseding, drain: CancellationToken) {
+        let writer = match writer {
+            Some(writer) => writer,
+            None => match self.acquire(&drain).await {
+                Ok(Some(writer)) => writer,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::error!(%error, code = error.code(), "this process must not go on: it is not the one that writes");
+                    superseding.give_up();
+                    return;
+                }
+            },
+        };
+        let epoch = writer.epoch();
+        let source = Arc::new(StoreSource(self.store.clone()));
+        let snapshots = match Snapshots::new(writer, source, self.snapshot_options(clock)) {
+            Ok(snapshots) => snapshots,
+            Err(error) => {
+                tracing::error!(%error, "no snapshots are taken");
+                self.calls.set_waiting(error.to_string());
+                return;
+            }
+        };
+        let handle = snapshots.handle();
+        self.calls.begin(handle.clone());
+        tokio::spawn(watch_for_superseding(handle, superseding));
+        match snapshots.run(drain).await {
+            Ok(()) => tracing::info!(epoch, "the lease of the snapshots is released"),
+            Err(error) => tracing::error!(%error, code = error.code(), "snapshots have ended"),
+        }
+    }
+
+    /// Becomes the writer of a bucket that was away when the service started. `None`: the service ends first.
+    async fn acquire(&self, drain: &CancellationToken) -> Result<Option<Writer>, SnapshotError> {
+        let (dir, id) = (&self.options.data_dir, &self.store.info().id);
+        let tell = |waiting: Waiting| match waiting {
+            Waiting::Lease { by, epoch } => self.calls.set_waiting(format!("{by} (epoch {epoch}) holds the lease")),
+            Waiting::Bucket(why) => self.calls.set_waiting(why),
+        };
+        loop {
+            let options = writer_options(&self.options);
+            let local = Local::Store(dir, id);
+            let acquired = Writer::acquire(self.catalog.clone(), &options, local, &tell, drain).await;
+            match acquired.and_then(|writer| writer.attach(dir, id).map(|()| writer)) {
+                Ok(writer) => return Ok(Some(writer)),
+                Err(SnapshotError::Stopped) => return Ok(None),
+                Err(error) if is_not_ours(&error) => return Err(error),
+                Err(error) => self.calls.set_waiting(error.to_string()),
+            }
+            tokio::select! {
+                () = drain.cancelled() => return Ok(None),
+                () = tokio::time::sleep(RETRY) => {}
+            }
+        }
+    }
+
+    fn snapshot_options(&self, clock: Clock) -> snapshot::Options {
+        let settings = &self.options.settings;
+        let mut options = snapshot::Options::new(self.options.data_dir.clone(), Arc::new(move || clock.now()));
+        options.every = settings.snapshot_every.as_duration();
+        options.keep = settings.snapshots_keep.as_duration();
+        options.last_longest = settings.snapshot_at_end.as_duration();
+        options
+    }
+}
+
+/// Whether another process writes what this one should.
+fn is_not_ours(error: &SnapshotError) -> bool {
+    use SnapshotError as E;
+    matches!(error, E::DataDirSuperseded { .. } | E::OtherStore { .. } | E::Superseded { .. })
+}
+
+impl Superseding {
+    fn give_up(self) {
+        self.health.set_superseded();
+        self.told.cancel();
+    }
+}
+
+async fn watch_for_superseding(handle: Handle, superseding: Superseding) {
+    let mut superseded = handle.superseded();
+    // Ends without, where the process ends first.
+    if let Ok(newer) = superseded.wait_for(Option::is_some).await.map(|newer| newer.clone())
+        && let Some(newer) = newer
+    {
+        let (epoch, by) = (newer.epoch, newer.by);
+        tracing::error!(
+            epoch,
+            by,
+            "superseded: everything that would write is refused from now on, reads grow old; stop this process"
+        );
+        superseding.give_up();
+    }
+}

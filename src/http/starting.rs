@@ -1,0 +1,150 @@
+//! Answers while the service starts: a restore may take minutes, and whoever probes or calls must be told how far it is.
+//!
+//! Probes and metrics are answered as later; every other call is 503 `starting`. Each connection has one answer, so that
+//! none is left when the service itself takes the listener over.
+
+use super::drain_body;
+use super::problem::{Problem, json};
+use crate::api::ProbeAnswer;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, Request, header};
+use hyper::body::Incoming;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Serialize;
+use serde_json::Value;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Connections at once.
+const CONNECTIONS: usize = 256;
+/// How long one may last: a header, and one answer.
+const CONNECTION_MAX: Duration = Duration::from_secs(10);
+/// How long those that are open may last once the service takes over.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What a service that starts is waiting for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StartStep {
+    /// The stable code that `/readyz` has.
+    pub code: &'static str,
+    /// For people.
+    pub detail: String,
+    /// How far a restore is; null otherwise.
+    pub restore: Value,
+}
+
+/// How far the start is. Clones share it.
+#[derive(Debug, Clone)]
+pub struct StartProgress(Arc<Mutex<StartStep>>);
+
+/// What `/readyz` has beside the problem.
+#[derive(Serialize)]
+struct Far {
+    restore: Value,
+}
+
+impl Default for StartProgress {
+    fn default() -> Self {
+        let detail = "the service is starting; try again shortly".to_owned();
+        Self(Arc::new(Mutex::new(StartStep { code: "starting", detail, restore: Value::Null })))
+    }
+}
+
+impl StartProgress {
+    /// Says what is done now. Returns whether that is something else than before, not only further.
+    pub fn set(&self, step: StartStep) -> bool {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = now.code != step.code;
+        *now = step;
+        is_new
+    }
+
+    fn step(&self) -> StartStep {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Answers until `stop`.
+pub async fn serve_starting(
+    listener: TcpListener,
+    progress: StartProgress,
+    metrics: PrometheusHandle,
+    stop: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let accept = async {
+            // Closed by nobody.
+            let place = places.clone().acquire_owned().await.ok();
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = accept => accepted,
+        };
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok((stream, _)) => {
+                let (progress, metrics) = (progress.clone(), metrics.clone());
+                connections.spawn(async move {
+                    let _place = place;
+                    // One that is slower is closed.
+                    let _ = tokio::time::timeout(CONNECTION_MAX, answer_one(stream, progress, metrics)).await;
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    // What is not answered by then is cut off.
+    let _ = tokio::time::timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+async fn answer_one(stream: TcpStream, progress: StartProgress, metrics: PrometheusHandle) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let (progress, metrics) = (progress.clone(), metrics.clone());
+        async move {
+            let (parts, body) = request.into_parts();
+            let mut response = answer(parts.uri.path(), &progress, &metrics);
+            drain_body::drain(Body::new(body), parts.headers.contains_key(header::EXPECT)).await;
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let served = Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(CONNECTION_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended while the service starts");
+    }
+}
+
+fn answer(path: &str, progress: &StartProgress, metrics: &PrometheusHandle) -> Response {
+    match path {
+        "/healthz" => json(&ProbeAnswer { status: "ok" }),
+        "/readyz" => {
+            let StartStep { code, detail, restore } = progress.step();
+            Problem::unavailable(code, detail).with(Far { restore }).into_response()
+        }
+        "/metrics" => {
+            let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+            (text, metrics.render()).into_response()
+        }
+        _ => Problem::unavailable("starting", progress.step().detail).into_response(),
+    }
+}
