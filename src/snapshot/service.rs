@@ -117,7 +117,10 @@ impl Snapshots {
         let mut superseded = handle.superseded.clone();
         drop(handle);
         let mut next = Instant::now() + options.every;
-        let mut age = tokio::time::interval(AGE_INTERVAL);
+        // Beside the snapshots: one that hangs is when the age matters.
+        let telling = CancellationToken::new();
+        let _telling = telling.clone().drop_guard();
+        tokio::spawn(telling.run_until_cancelled_owned(tell_age(report.clone(), options.now.clone())));
         let mut collection = Collection::new(&options, &taker, report.clone());
         let mut last_calls = Vec::new();
         loop {
@@ -127,10 +130,6 @@ impl Snapshots {
                 newer = superseded.wait_for(Option::is_some) => {
                     let newer = newer.ok().and_then(|newer| newer.clone());
                     return Err(end_superseded(&writer, &report, newer));
-                }
-                _ = age.tick() => {
-                    report.age((options.now)());
-                    continue;
                 }
                 call = calls.recv() => waiting.extend(call),
                 () = tokio::time::sleep_until(next) => {}
@@ -171,6 +170,15 @@ impl Snapshots {
             // The lease runs out by itself.
             None => Ok(()),
         }
+    }
+}
+
+/// Tells the age of the newest snapshot, for ever.
+async fn tell_age(report: Arc<Report>, now: Now) {
+    let mut interval = tokio::time::interval(AGE_INTERVAL);
+    loop {
+        interval.tick().await;
+        report.age(now());
     }
 }
 

@@ -258,6 +258,10 @@ async fn attempt(
         && !was_here(local, mark.as_ref(), &claim)?
         && is_held(catalog, options, &clock, &claim, object.modified_ms, wait).await?
     {
+        // A directory that was overtaken is so whoever goes on: nobody need wait to be told.
+        if let Local::Store(dir, store_id) = local {
+            check_local(catalog, catalog.newest().await?.as_ref(), mark.as_ref(), dir, store_id)?;
+        }
         return Ok(Attempt::Held(claim.holder, claim.epoch));
     }
     let (newest, after) = match catalog.newest().await {
