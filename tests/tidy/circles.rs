@@ -135,7 +135,8 @@ fn used_by<'m>(module: &Module, modules: &'m BTreeMap<Path, Module>) -> BTreeSet
     for root in roots {
         for (at, _) in module.code.match_indices(root) {
             let before = &module.code[..at];
-            let is_whole = !before.ends_with(is_word) && !before.ends_with("::");
+            // `pub(in crate::a)` uses nothing of it.
+            let is_whole = !before.ends_with(is_word) && !before.ends_with("::") && !before.ends_with("(in ");
             if !is_whole || !module.code[at + root.len()..].starts_with("::") || is_shown(before) {
                 continue;
             }

@@ -1,6 +1,7 @@
 //! `freqcap snapshot create`: of a data directory that no service runs on, or by a service that runs.
 
-use super::{BucketArgs, SnapshotCliError, tell};
+use super::args::{BucketArgs, SnapshotCliError};
+use super::tell;
 use crate::api::SnapshotAnswer;
 use crate::bucket::Access;
 use crate::cli::snapshots::{StoreSource, holder};

@@ -1,6 +1,7 @@
 //! `freqcap snapshot restore`: brings a snapshot back into an empty directory.
 
-use super::{BucketArgs, SnapshotCliError, WhichArgs, tell};
+use super::args::{BucketArgs, SnapshotCliError, WhichArgs};
+use super::tell;
 use crate::api::SnapshotAnswer;
 use crate::bucket::Access;
 use crate::cli::snapshots::prepare;

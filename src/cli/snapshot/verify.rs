@@ -1,6 +1,7 @@
 //! `freqcap snapshot verify`: reads every object that snapshots name.
 
-use super::{BucketArgs, SnapshotCliError, WhichArgs, tell};
+use super::args::{BucketArgs, SnapshotCliError, WhichArgs};
+use super::tell;
 use crate::bucket::Access;
 use crate::snapshot::{Manifest, SnapshotError, State, verify};
 use serde_json::{Value, json};

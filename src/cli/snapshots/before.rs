@@ -1,7 +1,6 @@
 //! Before the store opens: who writes under the prefix, and what the data directory is to hold.
 
 use super::SnapshotsError;
-use super::beside::Beside;
 use super::source::prepare;
 use crate::bucket::{self, Access, BucketUrl};
 use crate::cli::signals::Signals;
@@ -12,7 +11,7 @@ use crate::snapshot::{
     Catalog, Contents, Local, Manifest, Progress, Restore, RestoreOptions, STANDALONE, Settings, SnapshotError,
     Waiting, Which, Writer, WriterOptions, contents, restore,
 };
-use crate::store::{Store, StoreOptions};
+use crate::store::StoreOptions;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,7 +44,7 @@ pub(in crate::cli) struct Before {
 }
 
 /// How long a service that has a store waits for a bucket that is away before it takes events all the same.
-const BUCKET_WAIT: Duration = Duration::from_secs(5);
+pub(super) const BUCKET_WAIT: Duration = Duration::from_secs(5);
 
 impl Options {
     /// `None` without `--snapshots`.
@@ -185,7 +184,7 @@ impl Before {
         })
     }
 
-    fn acquire(&self, local: Local<'_>, wait_max: Option<Duration>) -> Result<Writer, SnapshotError> {
+    pub(super) fn acquire(&self, local: Local<'_>, wait_max: Option<Duration>) -> Result<Writer, SnapshotError> {
         let options = WriterOptions { wait_max, ..writer_options(&self.options) };
         let tell = |waiting| self.tell(waiting);
         self.runtime.block_on(Writer::acquire(self.catalog.clone(), &options, local, &tell, &self.stop))
@@ -204,31 +203,6 @@ impl Before {
             tracing::warn!(%error, "the lease is not released; it runs out by itself");
         }
     }
-
-    /// Becomes the writer with the store that is open now. Refuses a directory that the bucket has overtaken, and another
-    /// store's prefix. A bucket that is away keeps no store from being served.
-    pub(in crate::cli) fn attach(mut self, store: &Arc<Store>) -> Result<Beside, SnapshotsError> {
-        let (dir, id) = (self.options.data_dir.clone(), store.info().id.clone());
-        let mut writer = self.writer.take();
-        let mut waits = None;
-        while writer.is_none() && waits.is_none() {
-            match self.acquire(Local::Store(&dir, &id), Some(BUCKET_WAIT)) {
-                Ok(acquired) => writer = Some(acquired),
-                // Whoever holds it is waited for, for as long as it takes.
-                Err(SnapshotError::LeaseHeld { .. }) => {}
-                Err(error) if may_come_later(&error) => {
-                    tracing::error!(%error, "the service starts without the bucket: no snapshots are taken until it answers");
-                    waits = Some(error.to_string());
-                }
-                Err(SnapshotError::Stopped) => return Err(SnapshotsError::Stopped),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if let Some(writer) = &writer {
-            writer.attach(&dir, &id)?;
-        }
-        Ok(Beside::new(self, store.clone(), writer, waits))
-    }
 }
 
 /// Until the service hears signals itself: a start that waits ends at once.
@@ -243,7 +217,7 @@ async fn stop_on_signal(stop: CancellationToken) {
 }
 
 /// Whether a bucket may well do later what it does not do now.
-fn may_come_later(error: &SnapshotError) -> bool {
+pub(super) fn may_come_later(error: &SnapshotError) -> bool {
     error.is_passing() || error.code() == bucket::Cause::Full.code()
 }
 

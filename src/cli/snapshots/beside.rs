@@ -1,7 +1,7 @@
 //! Beside the service: snapshots at their interval, the end of a process that was superseded, a last snapshot.
 
-use super::StoreSource;
-use super::before::{Before, Options, writer_options};
+use super::before::{BUCKET_WAIT, Before, Options, may_come_later, writer_options};
+use super::{SnapshotsError, StoreSource};
 use crate::clock::Clock;
 use crate::service::Snapshots as Calls;
 use crate::shard::Health;
@@ -58,8 +58,35 @@ impl Signalled {
     }
 }
 
+impl Before {
+    /// Becomes the writer with the store that is open now. Refuses a directory that the bucket has overtaken, and another
+    /// store's prefix. A bucket that is away keeps no store from being served.
+    pub(in crate::cli) fn attach(mut self, store: &Arc<Store>) -> Result<Beside, SnapshotsError> {
+        let (dir, id) = (self.options.data_dir.clone(), store.info().id.clone());
+        let mut writer = self.writer.take();
+        let mut waits = None;
+        while writer.is_none() && waits.is_none() {
+            match self.acquire(Local::Store(&dir, &id), Some(BUCKET_WAIT)) {
+                Ok(acquired) => writer = Some(acquired),
+                // Whoever holds it is waited for, for as long as it takes.
+                Err(SnapshotError::LeaseHeld { .. }) => {}
+                Err(error) if may_come_later(&error) => {
+                    tracing::error!(%error, "the service starts without the bucket: no snapshots are taken until it answers");
+                    waits = Some(error.to_string());
+                }
+                Err(SnapshotError::Stopped) => return Err(SnapshotsError::Stopped),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if let Some(writer) = &writer {
+            writer.attach(&dir, &id)?;
+        }
+        Ok(Beside::new(self, store.clone(), writer, waits))
+    }
+}
+
 impl Beside {
-    pub(super) fn new(before: Before, store: Arc<Store>, writer: Option<Writer>, waits: Option<String>) -> Self {
+    fn new(before: Before, store: Arc<Store>, writer: Option<Writer>, waits: Option<String>) -> Self {
         let Before { options, runtime, catalog, stop, listener, .. } = before;
         let calls = Calls::new(runtime.handle().clone());
         if let Some(why) = waits {
