@@ -1,7 +1,9 @@
 //! Reads everything in a directory and reports what cannot be read. Changes nothing.
 
 use super::boot::boot_number;
-use super::directory::{OpenError, failed, last_sequence, lock_dir, missing_files, missing_log, open_to_read};
+use super::directory::{
+    OpenError, failed, last_sequence, lock_dir, lost_log, missing_files, missing_log, open_to_read,
+};
 use super::options::StoreOptions;
 use super::step_over::seek_past;
 use super::table::Table;
@@ -70,8 +72,9 @@ pub(super) fn look(options: &StoreOptions, found: &mut Verified) -> Result<Optio
     }
     let mut logs = whole::look(dir, boot_number()).map_err(unusable)?;
     found.files.extend(logs.damage.take());
-    if found.files.is_empty() && logs.torn.is_none() && logs.has_gap() {
-        found.files.extend(missing_log(options)?);
+    if found.files.is_empty() {
+        let find = if logs.torn.is_none() { missing_log } else { lost_log };
+        found.files.extend(find(options, &logs)?);
     }
     // Reads the logs as far as possible, whether files are missing or not.
     let mut database = options.of_what_is_there();

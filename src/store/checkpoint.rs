@@ -83,7 +83,7 @@ impl Store {
             return Err(StoreError::InMemory);
         }
         if dir.exists() {
-            return Err(io_failed("beginning a checkpoint")(io::ErrorKind::AlreadyExists.into()));
+            return Err(StoreError::io("beginning a checkpoint")(io::ErrorKind::AlreadyExists.into()));
         }
         let taken = self.take_checkpoint(dir);
         if taken.is_err() {
@@ -110,8 +110,8 @@ impl Store {
         taken.map_err(StoreError::rocks("taking a checkpoint"))?;
         self.write_erased(dir)?;
         let known = Known { synced: sequence, written: sequence, boot: 0, clean: false };
-        Position::begin(dir, known).map_err(io_failed("noting how far a checkpoint is"))?;
-        let files = files(dir).map_err(io_failed("listing a checkpoint"))?;
+        Position::begin(dir, known).map_err(StoreError::io("noting how far a checkpoint is"))?;
+        let files = files(dir).map_err(StoreError::io("listing a checkpoint"))?;
         Ok(Checkpoint { dir: dir.to_owned(), sequence, files, kafka, rules_revision, clock })
     }
 
@@ -126,7 +126,7 @@ impl Store {
         }
         let path = dir.join(ERASED);
         let written = std::fs::write(&path, bytes).and_then(|()| File::open(&path)?.sync_all());
-        written.map_err(io_failed("writing who was erased"))
+        written.map_err(StoreError::io("writing who was erased"))
     }
 
     /// Tests show what a plain checkpoint loses: it excludes no flush, and flushes the write buffers between its steps.
@@ -182,10 +182,6 @@ fn kind(name: &str) -> CheckpointFileKind {
         _ if name.starts_with("OPTIONS-") => CheckpointFileKind::Options,
         _ => CheckpointFileKind::Other,
     }
-}
-
-pub(super) fn io_failed(doing: &'static str) -> impl Fn(io::Error) -> StoreError {
-    move |error| StoreError::Io { doing, kind: error.kind() }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //! looks like.
 
 use super::overlay::flush::Step;
+use super::position::{Known, Position};
+use super::table::Table;
 use super::*;
 use crate::model::{CapKey, Entry, Kind, Log, TsMs, UserId};
 use std::collections::BTreeMap;
@@ -223,6 +225,76 @@ fn each_of_several_logs_is_missed() {
     }
 }
 
+/// The power goes right after a log was begun: nothing says that there was one before it, but what was noted.
+#[test]
+fn a_log_is_missed_by_whom_the_power_cut_left_nothing_of_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(dir.path())).unwrap();
+    put(&store, WRITES);
+    store.close().unwrap();
+    drop(store);
+    let known = Position::read(dir.path()).unwrap().unwrap();
+    let store = Store::open(&options(dir.path())).unwrap();
+    for user in 0..WRITES {
+        put(&store, user);
+        store.sync().unwrap();
+    }
+    let world = killed(dir.path());
+    // What survives of it is what the start wrote.
+    Position::begin(world.path(), Known { clean: false, ..known }).unwrap();
+    let number = wal::scan(world.path()).unwrap()[0].number;
+    std::fs::write(world.path().join(format!("{:06}.log", number + 20)), "").unwrap();
+    let logs = logs_in(world.path());
+    assert_eq!(logs.len(), 2, "{logs:?}");
+    let whole = killed(world.path());
+    let store = Store::open(&options(whole.path())).unwrap();
+    assert!((0..WRITES).all(|user| has(&store, user)));
+    let lost = killed(world.path());
+    std::fs::remove_file(lost.path().join(whole::name(&logs[0]))).unwrap();
+    let text = refused(lost.path(), "the only log with writes is missing");
+    assert!(text.contains(&whole::name(&logs[0])), "{text}");
+    // The same where the next one has a torn write that was promised to nobody.
+    let torn = killed(lost.path());
+    std::fs::write(torn.path().join(whole::name(&logs[1])), [7; 20]).unwrap();
+    refused(torn.path(), "and the next one is torn");
+    let options = options(lost.path());
+    let found = verify(&options, &mut |_, _| {}).unwrap();
+    assert!(found.files.iter().any(|damage| damage.what.contains(&whole::name(&logs[0]))), "{found:?}");
+    repair(&options, &mut |_, _| {}).unwrap();
+    assert!(has(&Store::open(&options).unwrap(), WRITES));
+}
+
+/// Logs come and go, and a start after kill -9 finds some that were noted no more.
+#[test]
+fn a_log_that_rocksdb_is_done_with_is_not_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(dir.path())).unwrap();
+    let (mut seen_gone, mut users) = (0, 0);
+    for round in 0..6 {
+        for _ in 0..3 {
+            put(&store, users);
+            store.sync().unwrap();
+            users += 1;
+        }
+        match round % 3 {
+            0 => store.flusher().flush_all().unwrap(),
+            1 => store.db.rocks.flush().unwrap(),
+            _ => Table::ALL.into_iter().for_each(|table| store.db.flush(table).unwrap()),
+        }
+        let copy = killed(dir.path());
+        let logs = whole::look(copy.path(), 0).unwrap();
+        seen_gone += logs.not_there().len();
+        // Whoever copies a directory to another machine has no such file, or an older one.
+        let without = killed(copy.path());
+        std::fs::remove_file(without.path().join("freqcap.logs")).unwrap();
+        for dir in [copy, without] {
+            let store = Store::open(&options(dir.path())).unwrap_or_else(|error| panic!("round {round}: {error}"));
+            assert!((0..users).all(|user| has(&store, user)), "round {round}");
+        }
+    }
+    assert!(seen_gone > 0);
+}
+
 fn without_last_write(path: &Path) {
     let log = std::fs::OpenOptions::new().write(true).open(path).unwrap();
     let find = || wal::scan(path.parent().unwrap()).unwrap().into_iter().find(|file| file.path == path).unwrap();
@@ -241,8 +313,9 @@ fn files_that_are_missing_or_short_are_found_and_so_is_a_list_of_them_that_is_go
     drop(store);
     let sst = bytes_of(dir.path()).into_keys().find(|path| path.extension().is_some_and(|ext| ext == "sst")).unwrap();
     let sst = PathBuf::from(sst.file_name().unwrap());
-    let manifest = bytes_of(dir.path()).into_keys().find(|path| whole::name(path).starts_with("MANIFEST")).unwrap();
-    let manifest = PathBuf::from(manifest.file_name().unwrap());
+    // One from before may be there still.
+    let current = std::fs::read_to_string(dir.path().join("CURRENT")).unwrap();
+    let manifest = PathBuf::from(current.trim_end());
     let spoilt = |spoil: &dyn Fn(&Path)| {
         let copy = killed(dir.path());
         spoil(copy.path());

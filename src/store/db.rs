@@ -2,6 +2,7 @@
 
 use super::error::StoreError;
 use super::position::{Known, Position};
+use super::promised_logs::PromisedLogs;
 use super::table::Table;
 use super::wal;
 use rocksdb::{
@@ -36,6 +37,8 @@ pub(in crate::store) struct Db {
 struct SyncState {
     /// `None` in memory.
     position: Option<Position>,
+    /// `None` in memory.
+    logs: Option<PromisedLogs>,
     /// Everything up to this RocksDB sequence is synced.
     synced_seq: AtomicU64,
 }
@@ -56,7 +59,8 @@ impl Db {
         write_buffers: WriteBufferManager,
         position: Option<Position>,
     ) -> Self {
-        let sync = SyncState { position, synced_seq: AtomicU64::new(0) };
+        let logs = dir.as_deref().map(PromisedLogs::begin);
+        let sync = SyncState { position, logs, synced_seq: AtomicU64::new(0) };
         Self { rocks, dir, cache, write_buffers, sync, poison: Poison::default(), unreadable_rows: AtomicU64::new(0) }
     }
 
@@ -126,9 +130,8 @@ impl Db {
 
     /// As [`Db::write`], and durable when it returns.
     pub(in crate::store) fn write_durably(&self, batch: WriteBatch, doing: &'static str) -> Result<(), StoreError> {
-        let mut options = WriteOptions::default();
-        options.set_sync(self.dir.is_some());
-        self.write_with(batch, &options, doing)
+        self.write(batch, doing)?;
+        self.sync()
     }
 
     pub(in crate::store) fn write_with(
@@ -170,13 +173,20 @@ impl Db {
     /// failure.
     pub(in crate::store) fn sync(&self) -> Result<(), StoreError> {
         self.refuse_if_poisoned()?;
-        if self.dir.is_none() {
-            return Ok(());
-        }
+        self.sync_log().inspect_err(|_| self.poison())
+    }
+
+    fn sync_log(&self) -> Result<(), StoreError> {
+        // In memory there is nothing to sync.
+        let Some(logs) = &self.sync.logs else { return Ok(()) };
         // Taken before the sync: later writes may not be part of it.
         let seq = self.rocks.latest_sequence_number();
-        let synced = self.rocks.flush_wal(true).map_err(StoreError::rocks("syncing the write-ahead log"));
-        synced.and_then(|()| self.note_synced(seq, false)).inspect_err(|_| self.poison())
+        let unnamed = logs.unnamed().map_err(StoreError::io("looking for new files of the write-ahead log"))?;
+        self.rocks.flush_wal(true).map_err(StoreError::rocks("syncing the write-ahead log"))?;
+        if let Some(there) = unnamed {
+            logs.name(&there, seq).map_err(StoreError::io("noting which files the write-ahead log has"))?;
+        }
+        self.note_synced(seq, false)
     }
 
     /// Records that everything up to a sequence is on disk; `clean` if nothing is written after it.
@@ -193,9 +203,7 @@ impl Db {
 
     fn note(&self, change: impl FnOnce(&mut Known)) -> Result<(), StoreError> {
         let Some(position) = &self.sync.position else { return Ok(()) };
-        position
-            .note(change)
-            .map_err(|error| StoreError::Io { doing: "noting how far the log is synced", kind: error.kind() })
+        position.note(change).map_err(StoreError::io("noting how far the log is synced"))
     }
 
     /// Begins every commit: how much was synced at that time. Only the write-ahead log has it. After a crash it tells

@@ -10,7 +10,7 @@ use super::overlay::in_doubt;
 use super::position::Known;
 use super::table::Table;
 use super::tables::meta::FORMAT;
-use super::whole::{self, Damage};
+use super::whole::{self, Damage, Logs};
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB, DBRecoveryMode, ErrorKind, LiveFile, Options};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -110,6 +110,10 @@ pub(super) fn refuse_damage(options: &StoreOptions, database: &Options) -> Resul
         }
     }
     if let Some(torn) = logs.torn {
+        // Before anything is changed.
+        if let Some(damage) = lost_log(options, &logs)? {
+            return damaged(damage);
+        }
         let file = &logs.files[torn];
         let (name, at, bytes) = (whole::name(&file.path), file.whole_to, file.lost_bytes());
         if logs.lost_a_write {
@@ -124,9 +128,7 @@ pub(super) fn refuse_damage(options: &StoreOptions, database: &Options) -> Resul
         }
         logs.trim(&whole::aside(dir)).map_err(unusable)?;
     }
-    if logs.has_gap()
-        && let Some(damage) = missing_log(options)?
-    {
+    if let Some(damage) = missing_log(options, &logs)? {
         return damaged(damage);
     }
     let (known, boot) = (logs.known.unwrap_or_default(), boot_number());
@@ -170,17 +172,41 @@ pub(super) fn missing_files(db: &DB, dir: &Path) -> Result<Option<Damage>, rocks
     Ok((count > 0).then_some(Damage { what, lost }))
 }
 
-/// Whether RocksDB misses a whole file of the log, by what the others say of it: it knows of every table which logs it needs.
-pub(super) fn missing_log(options: &StoreOptions) -> Result<Option<Damage>, OpenError> {
+/// Whether a whole file of the log is missing: by what the others say of it, or by what was noted of it. RocksDB knows of
+/// every table which logs it needs. What is torn must be cut off already.
+pub(super) fn missing_log(options: &StoreOptions, logs: &Logs) -> Result<Option<Damage>, OpenError> {
+    if !logs.has_gap() {
+        return lost_log(options, logs);
+    }
     let mut database = options.of_database(None);
     // Without this what it finds is no error.
     database.set_paranoid_checks(true);
     match open_to_read(options, database).map_err(|source| failed(&options.data_dir, source)) {
         // A file of a table that cannot be read is refused to its users alone.
         Err(OpenError::Damaged { damage, .. }) if !damage.what.contains(".sst") => Ok(Some(damage)),
-        Ok(_) | Err(OpenError::Damaged { .. }) => Ok(None),
+        Err(OpenError::Damaged { .. }) => lost_log(options, logs),
         Err(error) => Err(error),
+        Ok(db) => Ok(needed(&db, logs)),
     }
+}
+
+/// Whether a log that was noted is not there, though RocksDB is not done with it. Whatever else is torn or missing is left
+/// aside.
+pub(super) fn lost_log(options: &StoreOptions, logs: &Logs) -> Result<Option<Damage>, OpenError> {
+    if logs.not_there().is_empty() {
+        return Ok(None);
+    }
+    let mut database = options.of_what_is_there();
+    database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    let db = open_to_read(options, database).map_err(|source| failed(&options.data_dir, source))?;
+    Ok(needed(&db, logs))
+}
+
+/// The first log that was noted, is not there, and is needed.
+fn needed(db: &DB, logs: &Logs) -> Option<Damage> {
+    // What every table has in files ends before this one. Of a directory in which nothing was ever flushed it is not known.
+    let from = db.property_int_value("rocksdb.min-log-number-to-keep").ok().flatten().unwrap_or(0);
+    logs.not_there().into_iter().find(|log| log.number >= from).map(whole::is_missing)
 }
 
 /// With all tables there are, and changing nothing.

@@ -42,4 +42,8 @@ impl StoreError {
     pub(in crate::store) fn rocks(doing: &'static str) -> impl FnOnce(rocksdb::Error) -> StoreError {
         move |source| StoreError::RocksDb { doing, source }
     }
+
+    pub(in crate::store) fn io(doing: &'static str) -> impl FnOnce(std::io::Error) -> StoreError {
+        move |error| StoreError::Io { doing, kind: error.kind() }
+    }
 }

@@ -31,7 +31,8 @@
 //! tables/           a type a table: keys, bytes, reads, what a commit writes
 //! directory         a directory before it is opened: ours, whole, of a version that we know
 //! db, step_over     RocksDB: reads, writes, sync, poison, rows that cannot be read
-//! options, resources, compaction_filter, room, manifest, whole, position, wal, row, codec, table, error, boot, lock
+//! options, resources, compaction_filter, room, manifest, whole, position, promised_logs, wal, row, codec, table, error,
+//! boot, lock
 //! ```
 
 mod at_rest;
@@ -58,6 +59,7 @@ mod open;
 mod options;
 mod overlay;
 mod position;
+mod promised_logs;
 mod repair;
 mod resources;
 mod restored;

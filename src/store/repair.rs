@@ -7,6 +7,7 @@ use super::directory::{OpenError, failed, lock_dir, missing_files, open_at, refu
 use super::manifest;
 use super::options::StoreOptions;
 use super::position::{Known, Position};
+use super::promised_logs;
 use super::table::Table;
 use super::tables::meta::{CHANGES_FIELD, ShardField};
 use super::whole::{self, aside, name};
@@ -98,6 +99,8 @@ fn swap(dir: &Path, copy: &Path, kept: &Path) -> io::Result<()> {
 fn begin_anew(options: &StoreOptions) -> Result<(), OpenError> {
     let dir = &options.data_dir;
     let rocks = |source| failed(dir, source);
+    // Which logs there should be is another thing now.
+    promised_logs::forget(dir, |_| true).map_err(|source| OpenError::Directory { dir: dir.clone(), source })?;
     let db = open_at(options, dir)?;
     let mut batch = WriteBatch::default();
     batch.put(CHANGES_FIELD, "off");

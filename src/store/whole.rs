@@ -1,6 +1,7 @@
 //! Whether a directory still has all that was acknowledged, found out before it is opened: history is whole or refused.
 
 use super::position::{Known, Position};
+use super::promised_logs::{self, PromisedLog};
 use super::wal::{self, WalEnd, WalFile};
 use rocksdb::{DB, Options};
 use std::fmt;
@@ -27,6 +28,8 @@ impl fmt::Display for Damage {
 pub(super) struct Logs {
     pub files: Vec<WalFile>,
     pub known: Option<Known>,
+    /// The files that hold what was promised, by what was noted of them.
+    pub noted: Vec<PromisedLog>,
     /// The last sequence that must be there, by all that is known.
     pub promised: u64,
     /// The log that does not end well, and what of it is damage.
@@ -52,6 +55,12 @@ impl Logs {
             .any(|(file, there)| file.before.is_some_and(|before| Some(before.number) != there))
     }
 
+    /// Those noted that are not there: RocksDB was done with them, or they are missing.
+    pub(super) fn not_there(&self) -> Vec<PromisedLog> {
+        let is_there = |log: &PromisedLog| self.files.iter().any(|file| file.number == log.number);
+        self.noted.iter().copied().filter(|log| !is_there(log)).collect()
+    }
+
     /// Cuts off what is torn, so that RocksDB meets whole logs alone. What comes after it was promised to nobody, and goes
     /// to `aside`.
     pub(super) fn trim(&self, aside: &Path) -> io::Result<()> {
@@ -60,7 +69,11 @@ impl Logs {
         let log = std::fs::OpenOptions::new().write(true).open(&file.path)?;
         log.set_len(file.whole_to)?;
         log.sync_all()?;
-        for later in &self.files[torn + 1..] {
+        let later = &self.files[torn + 1..];
+        if let (Some(dir), Some(first)) = (file.path.parent(), later.first()) {
+            promised_logs::forget(dir, |number| number >= first.number)?;
+        }
+        for later in later {
             set_aside(&later.path, aside)?;
         }
         Ok(())
@@ -75,7 +88,12 @@ pub(super) fn set_aside(path: &Path, aside: &Path) -> io::Result<()> {
 
 /// Reads the write-ahead logs of a directory and judges how they end.
 pub(super) fn look(dir: &Path, boot: u64) -> io::Result<Logs> {
-    let mut logs = Logs { files: wal::scan(dir)?, known: Position::read(dir)?, ..Logs::default() };
+    let mut logs = Logs {
+        files: wal::scan(dir)?,
+        known: Position::read(dir)?,
+        noted: promised_logs::read(dir)?,
+        ..Logs::default()
+    };
     let notes = logs.files.iter().map(|file| file.synced).max().unwrap_or(0);
     logs.promised = logs.known.map_or(0, |known| known.promised(boot)).max(notes);
     if logs.files.is_empty() && dir.join("CURRENT").exists() && !is_only_begun(dir)? {
@@ -167,6 +185,17 @@ pub(super) fn ends_too_soon(dir: &Path, last: u64, promised: u64) -> Damage {
         format!("acknowledged changes from sequence {} on may be lost", last + 1)
     };
     Damage { what, lost }
+}
+
+/// That a file of the log is missing that held what was promised.
+pub(super) fn is_missing(log: PromisedLog) -> Damage {
+    Damage {
+        what: format!("{:06}.log of the write-ahead log is missing", log.number),
+        lost: format!(
+            "acknowledged changes in it are lost; the first of them that was synced has a sequence up to {}",
+            log.synced
+        ),
+    }
 }
 
 /// That RocksDB's own list of files is not there though files are.

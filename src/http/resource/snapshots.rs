@@ -4,8 +4,11 @@ use crate::api::{SnapshotAnswer, SnapshotUnderWay, SnapshotsAnswer};
 use crate::http::app::App;
 use crate::http::problem::{Problem, json};
 use crate::http::route::{Answer, Call};
+use crate::service::AuditEntry;
 use axum::response::IntoResponse;
 use http::StatusCode;
+use serde::Serialize;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// The snapshots in the bucket, the newest first
@@ -39,9 +42,16 @@ pub(in crate::http) async fn list(app: &Arc<App>, _call: &mut Call) -> Answer {
         (status = 503, description = "It could not be taken: the bucket does not answer, does not let us or is full, another process has taken over, or too many calls are under way", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(in crate::http) async fn take(app: &Arc<App>, _call: &mut Call) -> Answer {
-    Ok(match app.services.snapshots.take().await? {
-        Some(summary) => (StatusCode::CREATED, json(&SnapshotAnswer::from(summary))).into_response(),
-        None => (StatusCode::ACCEPTED, json(&SnapshotUnderWay { state: "taking" })).into_response(),
-    })
+pub(in crate::http) async fn take(app: &Arc<App>, call: &mut Call) -> Answer {
+    let (status, taken) = match app.services.snapshots.take().await? {
+        Some(summary) => (StatusCode::CREATED, told(&SnapshotAnswer::from(summary))),
+        None => (StatusCode::ACCEPTED, told(&SnapshotUnderWay { state: "taking" })),
+    };
+    let (key, what) = (call.caller.key_id().map(str::to_owned), "POST /snapshots".to_owned());
+    app.services.audit.record(AuditEntry { key, call: what, before: Value::Null, after: taken.clone() }).await?;
+    Ok((status, json(&taken)).into_response())
+}
+
+fn told(answer: &impl Serialize) -> Value {
+    serde_json::to_value(answer).unwrap_or_default()
 }

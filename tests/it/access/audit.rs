@@ -96,3 +96,16 @@ fn without_keys_a_change_is_nobody_s() {
     let entry = &server.ok("/audit")["entries"][0];
     assert_eq!((&entry["key"], &entry["call"]), (&json!(null), &json!("PUT /rules/r")));
 }
+
+#[test]
+fn a_snapshot_that_somebody_asked_for_is_a_line() {
+    let bucket = tempfile::tempdir().unwrap();
+    let world = World::new(&keys(), &["--snapshots", &format!("file://{}/s", bucket.path().display())]);
+    let server = world.site.start();
+    let status = send(&server, "ops", "POST", "/snapshots", Some(&json!({})));
+    assert!(matches!(status, 201 | 202), "{status}");
+    let entry = audit(&server, "?limit=1")["entries"][0].clone();
+    assert_eq!((&entry["key"], &entry["call"]), (&json!("ops"), &json!("POST /snapshots")));
+    assert!(entry["after"].is_object(), "{entry}");
+    assert_eq!(send(&server, "rules", "POST", "/snapshots", None), 403);
+}

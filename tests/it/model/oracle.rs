@@ -134,9 +134,15 @@ pub struct Reserved {
     pub keys: Vec<&'static str>,
     pub ts: TsMs,
     pub expires_at: TsMs,
+    /// Keys whose logs were written after it had lapsed: it is in them no more, even where the time goes back.
+    gone_from: BTreeSet<String>,
 }
 
 impl Reserved {
+    fn is_in(&self, key: &str) -> bool {
+        !self.gone_from.contains(key) && self.all_keys().iter().any(|own| own == key)
+    }
+
     fn all_keys(&self) -> Vec<String> {
         std::iter::once(format!("da:{}", self.da)).chain(self.keys.iter().map(|&key| key.to_owned())).collect()
     }
@@ -204,7 +210,7 @@ impl Oracle {
         if self.erased.get(event.user).is_some_and(|until| ts <= *until) {
             return Answer::Erased;
         }
-        let waits = |it: &Reserved| it.is_for(event) && now < it.expires_at;
+        let waits = |it: &Reserved| it.is_for(event) && now < it.expires_at && it.is_in(&format!("da:{}", it.da));
         if let Some(at) = self.reserved.iter().position(waits) {
             let mut keys = event.all_keys();
             keys.extend(self.reserved.remove(at).all_keys());
@@ -229,7 +235,7 @@ impl Oracle {
     pub fn takes_kind(&self, settings: &Settings, event: &Sent, now: TsMs) -> bool {
         event.all_keys().iter().all(|key| {
             let log = self.log(settings, event.user, key, now).iter().map(|it| it.event.kind);
-            let of_key = |it: &&Reserved| it.user == event.user && it.all_keys().contains(key) && now < it.expires_at;
+            let of_key = |it: &&Reserved| it.user == event.user && it.is_in(key) && now < it.expires_at;
             let kinds: BTreeSet<Kind> = log.chain(self.reserved.iter().filter(of_key).map(|it| it.kind)).collect();
             kinds.contains(&event.kind) || kinds.len() < settings.max_kinds
         })
@@ -246,6 +252,7 @@ impl Oracle {
 
     fn count(&mut self, settings: &Settings, event: &Sent, keys: Vec<String>, ts: TsMs, now: TsMs) {
         for key in keys {
+            self.drop_lapsed(event.user, &key, now);
             let mut log = self.log(settings, event.user, &key, now).to_vec();
             let only_counted = oldest_of_full(settings, &log, event.kind).is_some_and(|oldest| ts <= oldest);
             log.push(Counted { ts, event: event.clone(), only_counted });
@@ -274,7 +281,8 @@ impl Oracle {
             (Some(ttl), Some(id)) => {
                 self.rewrite(settings, user, event.all_keys(), now);
                 let (keys, expires_at) = (keys.clone(), TsMs(now.0 + ttl));
-                self.reserved.push(Reserved { user, da, kind, id, keys, ts: now, expires_at });
+                let gone_from = BTreeSet::new();
+                self.reserved.push(Reserved { user, da, kind, id, keys, ts: now, expires_at, gone_from });
             }
             _ => self.count(settings, event, event.all_keys(), now, now),
         }
@@ -295,8 +303,16 @@ impl Oracle {
     /// Whatever writes a log that is void begins a new one.
     fn rewrite(&mut self, settings: &Settings, user: &'static str, keys: Vec<String>, now: TsMs) {
         for key in keys {
+            self.drop_lapsed(user, &key, now);
             let log = self.log(settings, user, &key, now).to_vec();
             self.logs.insert((user, key), log);
+        }
+    }
+
+    /// What has lapsed leaves a log with the next write of it.
+    fn drop_lapsed(&mut self, user: &'static str, key: &str, now: TsMs) {
+        for it in self.reserved.iter_mut().filter(|it| it.user == user && it.expires_at <= now) {
+            it.gone_from.insert(key.to_owned());
         }
     }
 
@@ -309,7 +325,7 @@ impl Oracle {
 
     /// The reservations of a kind that count under a key at `now`.
     pub fn held(&self, user: &'static str, key: &str, kind: Kind, now: TsMs) -> Vec<&Reserved> {
-        let of_key = |it: &&Reserved| it.user == user && it.kind == kind && it.all_keys().iter().any(|own| own == key);
+        let of_key = |it: &&Reserved| it.user == user && it.kind == kind && it.is_in(key);
         self.reserved.iter().filter(of_key).filter(|it| now < it.expires_at).collect()
     }
 

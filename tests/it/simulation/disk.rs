@@ -295,10 +295,18 @@ impl Disk {
     fn write_to(&self, dir: &Path) {
         fs::remove_dir_all(dir).unwrap();
         fs::create_dir(dir).unwrap();
+        let mut written: HashMap<usize, &str> = HashMap::new();
         for (path, node) in &self.now {
             match node {
                 Node::Folder => fs::create_dir(dir.join(path)).unwrap(),
-                Node::File(file) => fs::write(dir.join(path), &self.files[*file].now).unwrap(),
+                // A file with two names stays one.
+                Node::File(file) => match written.get(file) {
+                    Some(other) => fs::hard_link(dir.join(other), dir.join(path)).unwrap(),
+                    None => {
+                        fs::write(dir.join(path), &self.files[*file].now).unwrap();
+                        written.insert(*file, path);
+                    }
+                },
             }
         }
     }

@@ -134,7 +134,7 @@ impl Run {
         let Some(status) = wait(command) else { return Err(format!("it hangs ({fault:?})")) };
         let done = self.disk.replay(&fs::read(&log).unwrap());
         if let Some(missed) = self.disk.differs_from(&dir) {
-            return Err(format!("the simulation is wrong: {missed}"));
+            return Err(format!("the simulation is wrong: {missed}; damaged: {:?}", self.damaged));
         }
         self.seen.lives += 1;
         self.seen.killed += usize::from(status.signal() == Some(9));

@@ -63,6 +63,8 @@ static int log_fd = -1, fail_errno, stays, lies, failing;
 static unsigned fail_calls;
 static uint64_t calls, kill_at, fail_at, short_at;
 static char watched[FDS];
+/* Which file that was: one that is closed by fclose is closed unseen, and its number is given to another. */
+static struct { dev_t dev; ino_t ino; } watched_file[FDS];
 
 static int (*real_openat)(int, const char *, int, ...);
 static int (*real_close)(int);
@@ -150,7 +152,15 @@ static const char *below(int at, const char *path, char *full) {
   return name;
 }
 
-static int is_watched(int fd) { return log_fd >= 0 && fd >= 0 && fd < FDS && watched[fd]; }
+static int is_watched(int fd) {
+  if (log_fd < 0 || fd < 0 || fd >= FDS || !watched[fd]) return 0;
+  struct stat stat;
+  int error = errno;
+  int is_it = fstat(fd, &stat) == 0 && stat.st_dev == watched_file[fd].dev && stat.st_ino == watched_file[fd].ino;
+  errno = error;
+  if (!is_it) watched[fd] = 0;
+  return is_it;
+}
 
 enum verdict { DO, FAIL, HALF, HALF_AND_DIE };
 
@@ -184,6 +194,9 @@ static int open_file(int at, const char *path, int flags, mode_t mode) {
     fd = real_openat(at, path, flags, mode);
     if (fd >= FDS) abort();
     if (fd >= 0) {
+      if (fstat(fd, &stat) != 0) abort();
+      watched_file[fd].dev = stat.st_dev;
+      watched_file[fd].ino = stat.st_ino;
       watched[fd] = 1;
       int append = (flags & O_APPEND) != 0;
       tell(OPEN, fd, (uint64_t)(is_new | cuts << 1 | append << 2), name, strlen(name), NULL);
