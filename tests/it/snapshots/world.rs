@@ -1,12 +1,13 @@
 //! A bucket, the services that keep their store in it, and what was sent to them.
 
 use crate::support::bucket_server::{BUCKET, BucketServer};
-use crate::support::{Server, binary, now_ms, wait_for};
+use crate::support::{DEADLINE, Server, binary, now_ms, wait_for};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Where snapshots go.
 enum Place {
@@ -127,7 +128,17 @@ impl World {
 
 /// A service that ends instead of starting: its exit code and what it said.
 pub fn refused(mut command: Command) -> (i32, String) {
-    let output = command.output().unwrap();
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > DEADLINE {
+            child.kill().unwrap();
+            let output = child.wait_with_output().unwrap();
+            panic!("it is not refused: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    let output = child.wait_with_output().unwrap();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
