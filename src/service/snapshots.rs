@@ -108,8 +108,10 @@ impl Snapshots {
 
 impl Shared {
     fn handle(&self) -> Result<&Handle, SnapshotsError> {
-        let waits = || self.waits.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default();
-        self.handle.get().ok_or_else(|| SnapshotsError::Waiting(waits()))
+        self.handle.get().ok_or_else(|| {
+            let waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            SnapshotsError::Waiting(waits.unwrap_or_else(|| "the service has only just started".to_owned()))
+        })
     }
 }
 

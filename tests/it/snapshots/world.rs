@@ -272,11 +272,16 @@ pub fn counts(server: &Server) -> Counts {
     counts
 }
 
-/// Takes a snapshot of a service.
+/// Takes a snapshot of a service, once it takes any.
 pub fn take(server: &Server) -> Value {
-    let (status, body) = server.post("/snapshots", "application/json", "");
-    assert_eq!(status, 201, "{body}");
-    body
+    wait_for("the service to take snapshots", || {
+        let (status, body) = server.post("/snapshots", "application/json", "");
+        if status == 503 && body["code"] == "snapshots_waiting" {
+            return None;
+        }
+        assert_eq!(status, 201, "{body}");
+        Some(body)
+    })
 }
 
 /// Waits until `/readyz` has this code, and returns the answer.
