@@ -1,10 +1,10 @@
 //! Before the store opens: who writes under the prefix, and what the data directory is to hold.
 
+use super::super::signals::Signals;
 use super::SnapshotsError;
 use super::beside::Beside;
 use super::source::prepare;
 use crate::bucket::{self, Access, BucketUrl};
-use crate::cli::signals::Signals;
 use crate::http::{StartProgress, StartStep};
 use crate::model::TsMs;
 use crate::priority::lower_priority;
@@ -32,7 +32,7 @@ pub struct Options {
 }
 
 /// The snapshots of a service whose store is not open yet.
-pub(in crate::cli) struct Before {
+pub struct Before {
     pub(super) options: Options,
     pub(super) runtime: Runtime,
     pub(super) catalog: Catalog,
@@ -49,7 +49,7 @@ const BUCKET_WAIT: Duration = Duration::from_secs(5);
 
 impl Options {
     /// `None` without `--snapshots`.
-    pub(in crate::cli) fn new(settings: &Settings, store: StoreOptions) -> Option<Self> {
+    pub fn new(settings: &Settings, store: StoreOptions) -> Option<Self> {
         let url = settings.snapshots.clone()?;
         Some(Self { url, settings: settings.clone(), data_dir: store.data_dir.clone(), store })
     }
@@ -57,11 +57,7 @@ impl Options {
 
 impl Before {
     /// Restores what is to be restored. `stop` ends the waiting.
-    pub(in crate::cli) fn prepare(
-        options: Options,
-        progress: StartProgress,
-        stop: CancellationToken,
-    ) -> Result<Self, SnapshotsError> {
+    pub fn prepare(options: Options, progress: StartProgress, stop: CancellationToken) -> Result<Self, SnapshotsError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("snapshots")
@@ -207,7 +203,7 @@ impl Before {
 
     /// Becomes the writer with the store that is open now. Refuses a directory that the bucket has overtaken, and another
     /// store's prefix. A bucket that is away keeps no store from being served.
-    pub(in crate::cli) fn attach(mut self, store: &Arc<Store>) -> Result<Beside, SnapshotsError> {
+    pub fn attach(mut self, store: &Arc<Store>) -> Result<Beside, SnapshotsError> {
         let (dir, id) = (self.options.data_dir.clone(), store.info().id.clone());
         let mut writer = self.writer.take();
         let mut waits = None;
@@ -256,7 +252,7 @@ pub(super) fn writer_options(options: &Options) -> WriterOptions {
 }
 
 /// Host and process, for people.
-pub(in crate::cli) fn holder() -> String {
+pub fn holder() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = if host.trim().is_empty() { "this machine" } else { host.trim() };
     format!("process {} on {host}", std::process::id())
