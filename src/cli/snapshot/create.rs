@@ -1,10 +1,10 @@
 //! `freqcap snapshot create`: of a data directory that no service runs on, or by a service that runs.
 
+use super::super::snapshots::{StoreSource, holder};
 use super::args::{BucketArgs, SnapshotCliError};
 use super::tell;
 use crate::api::SnapshotAnswer;
 use crate::bucket::Access;
-use crate::cli::snapshots::{StoreSource, holder};
 use crate::clock::Clock;
 use crate::snapshot::{
     Details, Local, Options, SnapshotError, Snapshots, State, Summary, Waiting, Writer, WriterOptions,

@@ -1,10 +1,10 @@
 //! `freqcap snapshot restore`: brings a snapshot back into an empty directory.
 
+use super::super::snapshots::prepare;
 use super::args::{BucketArgs, SnapshotCliError, WhichArgs};
 use super::tell;
 use crate::api::SnapshotAnswer;
 use crate::bucket::Access;
-use crate::cli::snapshots::prepare;
 use crate::snapshot::{Progress, RestoreOptions, SnapshotError, Summary, restore};
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
 //! Before the store opens: who writes under the prefix, and what the data directory is to hold.
 
+use super::super::signals::Signals;
 use super::SnapshotsError;
 use super::source::prepare;
 use crate::bucket::{self, Access, BucketUrl};
-use crate::cli::signals::Signals;
 use crate::http::{StartProgress, StartStep};
 use crate::model::TsMs;
 use crate::priority::lower_priority;
@@ -31,7 +31,7 @@ pub struct Options {
 }
 
 /// The snapshots of a service whose store is not open yet.
-pub(in crate::cli) struct Before {
+pub struct Before {
     pub(super) options: Options,
     pub(super) runtime: Runtime,
     pub(super) catalog: Catalog,
@@ -48,7 +48,7 @@ pub(super) const BUCKET_WAIT: Duration = Duration::from_secs(5);
 
 impl Options {
     /// `None` without `--snapshots`.
-    pub(in crate::cli) fn new(settings: &Settings, store: StoreOptions) -> Option<Self> {
+    pub fn new(settings: &Settings, store: StoreOptions) -> Option<Self> {
         let url = settings.snapshots.clone()?;
         Some(Self { url, settings: settings.clone(), data_dir: store.data_dir.clone(), store })
     }
@@ -56,11 +56,7 @@ impl Options {
 
 impl Before {
     /// Restores what is to be restored. `stop` ends the waiting.
-    pub(in crate::cli) fn prepare(
-        options: Options,
-        progress: StartProgress,
-        stop: CancellationToken,
-    ) -> Result<Self, SnapshotsError> {
+    pub fn prepare(options: Options, progress: StartProgress, stop: CancellationToken) -> Result<Self, SnapshotsError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("snapshots")
@@ -230,7 +226,7 @@ pub(super) fn writer_options(options: &Options) -> WriterOptions {
 }
 
 /// Host and process, for people.
-pub(in crate::cli) fn holder() -> String {
+pub fn holder() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = if host.trim().is_empty() { "this machine" } else { host.trim() };
     format!("process {} on {host}", std::process::id())

@@ -19,7 +19,7 @@ const RETRY: Duration = Duration::from_secs(10);
 const RELEASE_MAX: Duration = Duration::from_secs(1);
 
 /// The snapshots of a service whose store is open.
-pub(in crate::cli) struct Beside {
+pub struct Beside {
     runtime: Runtime,
     stop: CancellationToken,
     listener: AbortHandle,
@@ -38,21 +38,21 @@ struct Work {
 
 /// What a process that was superseded gives up.
 #[derive(Clone)]
-pub(in crate::cli) struct Superseding {
-    pub(in crate::cli) health: Health,
+pub struct Superseding {
+    pub health: Health,
     /// Cancelled then: nothing more is told to Redis, not even what waits, and nothing more is read from Kafka.
-    pub(in crate::cli) told: CancellationToken,
+    pub told: CancellationToken,
 }
 
 /// Whether the process was told to end while it started.
-pub(in crate::cli) struct Signalled {
+pub struct Signalled {
     stop: CancellationToken,
     listener: AbortHandle,
 }
 
 impl Signalled {
     /// From here on somebody else hears signals.
-    pub(in crate::cli) fn hand_over(self) -> bool {
+    pub fn hand_over(self) -> bool {
         self.listener.abort();
         self.stop.is_cancelled()
     }
@@ -97,23 +97,23 @@ impl Beside {
     }
 
     /// What the calls of the HTTP interface go to.
-    pub(in crate::cli) fn calls(&self) -> &Calls {
+    pub fn calls(&self) -> &Calls {
         &self.calls
     }
 
     /// What was heard of signals so far.
-    pub(in crate::cli) fn signalled(&self) -> Signalled {
+    pub fn signalled(&self) -> Signalled {
         Signalled { stop: self.stop.clone(), listener: self.listener.clone() }
     }
 
     /// How long the end may take, from when requests are no longer taken.
-    pub(in crate::cli) fn at_end(&self) -> Duration {
+    pub fn at_end(&self) -> Duration {
         self.work.options.settings.snapshot_at_end.as_duration() + RELEASE_MAX
     }
 
     /// The runtime on which the bucket is talked to, and the work for it, which goes on until `drain` and takes a last snapshot
     /// then: nothing that was acknowledged may come after that. `stopped_at` has by then when requests were no longer taken.
-    pub(in crate::cli) fn into_parts(
+    pub fn into_parts(
         self,
         clock: Clock,
         superseding: Superseding,

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The open store, to be snapshotted.
-pub(in crate::cli) struct StoreSource(pub(in crate::cli) Arc<Store>);
+pub struct StoreSource(pub Arc<Store>);
 
 impl Source for StoreSource {
     fn store_id(&self) -> String {
@@ -47,7 +47,7 @@ fn kind_of(kind: CheckpointFileKind) -> FileKind {
 
 /// What makes the files of a snapshot a store that goes on as a history of its own. Whoever was erased since, by the newest
 /// snapshot, stays erased. Reads of the newest what that needs.
-pub(in crate::cli) async fn prepare(
+pub async fn prepare(
     catalog: &Catalog,
     wanted: &Manifest,
     newest: Option<&Manifest>,
