@@ -21,7 +21,9 @@
 //! repair, check     directories that are damaged
 //! open              makes a store of a directory
 //! store             composes all of these
+//! replay            the writes after a checkpoint, onto a copy of it
 //! restored          makes a copied directory ready to be opened
+//! wal_tail          the writes after a checkpoint
 //! checkpoint        a second directory with all of the store
 //! at_rest, erasure  users who must leave every file
 //! commit            what a turn of a writer changes, in one write
@@ -61,6 +63,7 @@ mod overlay;
 mod position;
 mod promised_logs;
 mod repair;
+mod replay;
 mod resources;
 mod restored;
 mod room;
@@ -73,7 +76,9 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod wal;
+mod wal_tail;
 mod whole;
+mod write_batch;
 
 pub use at_rest::{AtRest, Round};
 pub use boot::boot_number;
@@ -95,6 +100,7 @@ pub use options::{ByteSize, Compression, Durability, SettingFlags, Settings, Sto
 pub use overlay::OverlayFigures;
 pub use overlay::flush::Flusher;
 pub use repair::repair;
+pub use replay::{Replay, ReplayError};
 pub use resources::Resources;
 pub use restored::{PrepareOptions, Prepared, finish, prepare};
 pub use room::{Room, Unbounded};
@@ -109,4 +115,5 @@ pub use tables::kafka_offsets::{Frontier, FrontierAt, KafkaOffsets, MarkKey, Pul
 pub use tables::meta::{FORMAT, Meta};
 pub use tables::reservations::{ReservationRow, Reservations, UserCalls};
 pub use tables::rules::{Rules, RulesMark};
+pub use wal_tail::{TailBatch, TailError, WalTail};
 pub use whole::Damage;

@@ -199,6 +199,9 @@ pub struct StoreOptions {
     pub background_jobs: i32,
     /// Age in seconds at which a file of logs is rewritten, so that void logs leave the disk.
     pub rewrite_after_s: u64,
+    /// For so many seconds the write-ahead log is kept that files made unneeded; 0 if nobody reads its tail. Erased bytes stay in
+    /// it as long.
+    pub keep_wal_s: u64,
 }
 
 impl Default for StoreOptions {
@@ -218,6 +221,7 @@ impl Default for StoreOptions {
             compression: Compression::Lz4,
             background_jobs: 2,
             rewrite_after_s: 86_400,
+            keep_wal_s: 0,
         }
     }
 }
@@ -252,6 +256,7 @@ impl StoreOptions {
         options.set_max_background_jobs(self.background_jobs.max(2));
         // All tables share one log. It is cut when the oldest unflushed table is this far behind.
         options.set_max_total_wal_size(96 << 20);
+        options.set_wal_ttl_seconds(self.keep_wal_s);
         options.set_max_open_files(512);
         options.set_keep_log_file_num(4);
         options.set_max_log_file_size(8 << 20);

@@ -118,7 +118,7 @@ pub fn finish(dir: &Path) -> Result<(), OpenError> {
 }
 
 /// Puts the marker where there is none; what stands in one is left.
-fn mark(dir: &Path) -> io::Result<()> {
+pub(super) fn mark(dir: &Path) -> io::Result<()> {
     let marker = File::options().append(true).create(true).open(dir.join(RESTORING))?;
     marker.sync_all()?;
     File::open(dir)?.sync_all()
