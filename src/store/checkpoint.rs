@@ -94,8 +94,7 @@ impl Store {
     }
 
     fn take_checkpoint(&self, dir: &Path) -> Result<Checkpoint, StoreError> {
-        let _no_flush =
-            self.excludes_flush().then(|| self.overlay.flushing.lock().unwrap_or_else(PoisonError::into_inner));
+        let _no_flush = self.overlay.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         // Read before the files are: what the checkpoint has may be further, never behind.
         let kafka = self.tables.kafka_offsets.frontiers()?;
         let rules_revision = self.tables.rules.in_force()?.map_or(0, |mark| mark.revision);
@@ -105,8 +104,7 @@ impl Store {
         let checkpoint = rocksdb::checkpoint::Checkpoint::new(&self.db.rocks);
         let checkpoint = checkpoint.map_err(StoreError::rocks("beginning a checkpoint"))?;
         // So much of the write-ahead log is copied rather than flushed first: all of it.
-        let all = if self.excludes_flush() { u64::MAX } else { 0 };
-        let taken = checkpoint.create_checkpoint_with_log_size(dir, all);
+        let taken = checkpoint.create_checkpoint_with_log_size(dir, u64::MAX);
         taken.map_err(StoreError::rocks("taking a checkpoint"))?;
         self.write_erased(dir)?;
         let known = Known { synced: sequence, written: sequence, boot: 0, clean: false };
@@ -127,17 +125,6 @@ impl Store {
         let path = dir.join(ERASED);
         let written = std::fs::write(&path, bytes).and_then(|()| File::open(&path)?.sync_all());
         written.map_err(StoreError::io("writing who was erased"))
-    }
-
-    /// Tests show what a plain checkpoint loses: it excludes no flush, and flushes the write buffers between its steps.
-    #[cfg(test)]
-    fn excludes_flush(&self) -> bool {
-        !tests::WITHOUT_EXCLUSION.with(std::cell::Cell::get)
-    }
-
-    #[cfg(not(test))]
-    fn excludes_flush(&self) -> bool {
-        true
     }
 }
 
