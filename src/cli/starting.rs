@@ -1,6 +1,7 @@
 //! Listens before the store is open, where that may take long: probes are answered, and every call is told to come later.
 
-use crate::http::{StartProgress, serve_starting};
+use super::access::Access;
+use crate::http::{StartProgress, Starter, serve_starting};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::{SocketAddr, TcpListener};
 use std::thread::JoinHandle;
@@ -41,27 +42,37 @@ impl Starting {
     pub(super) fn begin(
         listen: SocketAddr,
         admin: Option<SocketAddr>,
-        metrics: PrometheusHandle,
+        access: &Access,
+        metrics: &PrometheusHandle,
     ) -> Result<Self, StartingError> {
         let listen = bind(listen)?;
         let admin = admin.map(bind).transpose()?;
         let (progress, stop) = (StartProgress::default(), CancellationToken::new());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(StartingError::Runtime)?;
+        let scheme = if access.tls().is_some() { "https" } else { "http" };
         let mut answered = Vec::new();
-        for listener in [Some(&listen), admin.as_ref()].into_iter().flatten() {
+        // Metrics are at the listener for operators, where there is one.
+        for (listener, has_metrics) in [(Some(&listen), admin.is_none()), (admin.as_ref(), true)] {
+            let Some(listener) = listener else { continue };
             let addr = listener.local_addr().map_err(StartingError::Runtime)?;
-            tracing::info!("answering probes at http://{addr} while the service starts");
-            answered.push(listener.try_clone().map_err(StartingError::Runtime)?);
+            tracing::info!("answering probes at {scheme}://{addr} while the service starts");
+            let starter = Starter {
+                progress: progress.clone(),
+                metrics: has_metrics.then(|| metrics.clone()),
+                tls: access.tls(),
+                gate: access.gate(),
+            };
+            answered.push((listener.try_clone().map_err(StartingError::Runtime)?, starter));
         }
-        let (told, stopped) = (progress.clone(), stop.clone());
+        let stopped = stop.clone();
         let answer = move || {
             runtime.block_on(async {
                 let mut serving = tokio::task::JoinSet::new();
-                for listener in answered {
+                for (listener, starter) in answered {
                     match tokio::net::TcpListener::from_std(listener) {
                         Ok(listener) => {
-                            serving.spawn(serve_starting(listener, told.clone(), metrics.clone(), stopped.clone()));
+                            serving.spawn(serve_starting(listener, starter, stopped.clone()));
                         }
                         Err(error) => tracing::warn!(%error, "probes are not answered before the service has started"),
                     }

@@ -7,7 +7,9 @@ use super::access::Access;
 use super::problem::Problem;
 use crate::auth::{Hosts, Key, Keyring};
 use crate::clock::Clock;
-use http::{HeaderValue, StatusCode};
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderValue, StatusCode, header};
 use metrics::{Counter, counter};
 use std::sync::{Arc, Mutex, PoisonError};
 use subtle::ConstantTimeEq;
@@ -82,6 +84,20 @@ pub(super) struct Credentials<'r> {
     /// The host of the target, where it names one: always with HTTP/2.
     pub authority: Option<&'r str>,
     pub origin: Option<&'r HeaderValue>,
+}
+
+impl<'r> Credentials<'r> {
+    /// Those of a request.
+    pub(super) fn of(parts: &'r Parts) -> Self {
+        let headers = &parts.headers;
+        Self {
+            authorization: headers.get(header::AUTHORIZATION),
+            is_twice: headers.get_all(header::AUTHORIZATION).iter().count() > 1,
+            host: headers.get(header::HOST),
+            authority: parts.uri.authority().map(Authority::as_str),
+            origin: headers.get(header::ORIGIN),
+        }
+    }
 }
 
 /// A connection, as far as it says who calls.

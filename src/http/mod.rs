@@ -37,5 +37,5 @@ pub use limits::{Limits, ServerOptions, SettingFlags, Settings};
 pub use pieces::answer_bytes;
 pub use routes::openapi_json;
 pub use server::serve;
-pub use starting::{StartProgress, StartStep, serve_starting};
+pub use starting::{StartProgress, StartStep, Starter, serve_starting};
 pub use tls::{Tls, TlsError, TlsFiles, describe_metrics as describe_tls_metrics};

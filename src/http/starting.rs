@@ -1,13 +1,18 @@
 //! Answers while the service starts: a restore may take minutes, and whoever probes or calls must be told how far it is.
 //!
-//! Probes and metrics are answered as later; every other call is 503 `starting`. Each connection has one answer, so that
-//! none is left when the service itself takes the listener over.
+//! Probes and metrics are answered as later, by TLS and for whoever may ask; every other call is 503 `starting`. Each connection
+//! has one answer, so that none is left when the service itself takes the listener over.
 
+use super::access::Access;
 use super::drain_body;
+use super::gate::{Client, Credentials, Gate};
 use super::problem::{Problem, json};
+use super::tls::{Tls, Transport, names_of};
 use crate::api::ProbeAnswer;
+use crate::auth::Scope;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use http::request::Parts;
 use http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
@@ -22,6 +27,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 /// Connections at once.
@@ -73,13 +79,21 @@ impl StartProgress {
     }
 }
 
+/// Who answers at a listener while the service starts.
+pub struct Starter {
+    /// How far the start is.
+    pub progress: StartProgress,
+    /// The metrics so far; `None` at a listener that has none.
+    pub metrics: Option<PrometheusHandle>,
+    /// What connections are encrypted with, if they are.
+    pub tls: Option<Arc<Tls>>,
+    /// Says who calls.
+    pub gate: Gate,
+}
+
 /// Answers until `stop`.
-pub async fn serve_starting(
-    listener: TcpListener,
-    progress: StartProgress,
-    metrics: PrometheusHandle,
-    stop: CancellationToken,
-) {
+pub async fn serve_starting(listener: TcpListener, starter: Starter, stop: CancellationToken) {
+    let starter = Arc::new(starter);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -95,11 +109,11 @@ pub async fn serve_starting(
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, _)) => {
-                let (progress, metrics) = (progress.clone(), metrics.clone());
+                let starter = starter.clone();
                 connections.spawn(async move {
                     let _place = place;
                     // One that is slower is closed.
-                    let _ = tokio::time::timeout(CONNECTION_MAX, answer_one(stream, progress, metrics)).await;
+                    let _ = tokio::time::timeout(CONNECTION_MAX, starter.answer_one(stream)).await;
                 });
             }
             Err(error) => {
@@ -113,38 +127,57 @@ pub async fn serve_starting(
     let _ = tokio::time::timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn answer_one(stream: TcpStream, progress: StartProgress, metrics: PrometheusHandle) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let (progress, metrics) = (progress.clone(), metrics.clone());
-        async move {
+impl Starter {
+    async fn answer_one(&self, stream: TcpStream) {
+        let Some((stream, client)) = self.open(stream).await else { return };
+        let service = service_fn(|request: Request<Incoming>| async {
             let (parts, body) = request.into_parts();
-            let mut response = answer(parts.uri.path(), &progress, &metrics);
+            let mut response = self.answer(&parts, &client);
             drain_body::drain(Body::new(body), parts.headers.contains_key(header::EXPECT)).await;
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             Ok::<_, Infallible>(response)
+        });
+        let served = Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(CONNECTION_MAX)
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+        if let Err(error) = served {
+            tracing::debug!(%error, "a connection ended while the service starts");
         }
-    });
-    let served = Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(CONNECTION_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a connection ended while the service starts");
     }
-}
 
-fn answer(path: &str, progress: &StartProgress, metrics: &PrometheusHandle) -> Response {
-    match path {
-        "/healthz" => json(&ProbeAnswer { status: "ok" }),
-        "/readyz" => {
-            let StartStep { code, detail, restore } = progress.step();
-            Problem::unavailable(code, detail).with(Far { restore }).into_response()
+    /// Agrees on keys where connections are encrypted; then on HTTP/1.1, as spare connections do.
+    async fn open(&self, stream: TcpStream) -> Option<(Transport, Client)> {
+        let Some(tls) = &self.tls else { return Some((Transport::Plain(stream), Client::default())) };
+        match TlsAcceptor::from(tls.config(true)).accept(stream).await {
+            Ok(stream) => {
+                let chain = stream.get_ref().1.peer_certificates();
+                let names = chain.and_then(|chain| chain.first()).map(names_of).unwrap_or_default();
+                Some((Transport::Tls(Box::new(stream)), Client::named(names)))
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a handshake of TLS failed while the service starts");
+                None
+            }
         }
-        "/metrics" => {
-            let text = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-            (text, metrics.render()).into_response()
+    }
+
+    fn answer(&self, parts: &Parts, client: &Client) -> Response {
+        match parts.uri.path() {
+            "/healthz" => json(&ProbeAnswer { status: "ok" }),
+            "/readyz" => {
+                let StartStep { code, detail, restore } = self.progress.step();
+                Problem::unavailable(code, detail).with(Far { restore }).into_response()
+            }
+            "/metrics" if self.metrics.is_some() => self.metrics(parts, client).unwrap_or_else(Problem::into_response),
+            _ => Problem::unavailable("starting", self.progress.step().detail).into_response(),
         }
-        _ => Problem::unavailable("starting", progress.step().detail).into_response(),
+    }
+
+    fn metrics(&self, parts: &Parts, client: &Client) -> Result<Response, Problem> {
+        self.gate.caller(&Credentials::of(parts), client)?.may(Access::Scope(Scope::Metrics))?;
+        let text = self.metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default();
+        Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
     }
 }

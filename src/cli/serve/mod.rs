@@ -80,7 +80,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     options.server.tls = access.tls();
     let (before, starting) = match options.snapshots.take() {
         Some(snapshots) => {
-            let starting = Starting::begin(options.listen, options.admin_listen, metrics.clone())?;
+            let starting = Starting::begin(options.listen, options.admin_listen, &access, &metrics)?;
             let before = Before::prepare(snapshots, starting.progress.clone(), CancellationToken::new());
             (Some(before?), Some(starting))
         }
