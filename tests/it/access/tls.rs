@@ -325,3 +325,34 @@ fn a_handshake_that_never_ends_is_given_up_and_probes_are_answered_meanwhile() {
     assert!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
     assert_eq!(curl(&server, &all, "/cap/u/a", &["-H", "authorization: Bearer ops"]).0, "200");
 }
+
+/// A service that waits for its bucket answers as it will later: by TLS, and metrics for those alone who may have them.
+#[test]
+fn what_is_answered_while_the_service_starts_is_encrypted_and_asks_for_keys() {
+    let (world, all) = encrypted(&["--snapshots", "s3://nowhere/store"]);
+    let mut command = world.site.command();
+    // Nobody listens there.
+    command.envs([
+        ("NO_COLOR", "1"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+    ]);
+    let server = Server::start_waiting(command);
+    assert!(server.url.starts_with("https://"), "{}", server.url);
+    let status = |path: &str, args: &[&str]| curl(&server, &all, path, args).0;
+    assert_eq!(status("/healthz", &[]), "200");
+    assert_eq!(status("/readyz", &[]), "503");
+    assert_eq!(status("/metrics", &[]), "401");
+    assert_eq!(status("/metrics", &["-H", "authorization: Bearer by-name"]), "403");
+    assert_eq!(status("/metrics", &["-H", "authorization: Bearer ops"]), "200");
+    assert_eq!(status("/cap/u/a", &["-H", "authorization: Bearer ops"]), "503");
+    let (_, spoken, body) = curl(&server, &all, "/readyz", &["--http2"]);
+    assert_eq!(spoken, "1.1", "{body}");
+    let plain =
+        Command::new("curl").args(["--silent", &format!("http://localhost:{}/healthz", port(&server))]).output();
+    assert!(!plain.unwrap().status.success());
+    server.kill();
+}
