@@ -3,6 +3,7 @@
 use super::error::{SnapshotError, disk};
 use super::manifest::Manifest;
 use crate::random::random_id;
+use crate::store::RESTORING;
 use crate::store::boot_number;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -13,9 +14,6 @@ use std::path::{Path, PathBuf};
 
 /// The mark: which store it is, and where its last snapshot is.
 pub const MARK: &str = "freqcap.snapshots";
-
-/// There while a restore is under way.
-pub const RESTORING: &str = "freqcap.restoring";
 
 /// Where checkpoints are made: on the same file system as the data, for they are hard links.
 pub const CHECKPOINT: &str = "freqcap.checkpoint";

@@ -2,6 +2,7 @@
 
 use super::error::SnapshotError;
 use super::layout::FORMAT;
+use crate::store::{FileKind, FrontierAt};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 
@@ -10,24 +11,6 @@ const JSON_BYTES_MAX: u64 = 256 << 20;
 
 /// The compressed size that is still read.
 pub(super) const OBJECT_BYTES_MAX: usize = 64 << 20;
-
-/// What a file of a checkpoint is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FileKind {
-    /// Rows, never changed once written.
-    Table,
-    /// The write-ahead log, appended to.
-    Log,
-    /// RocksDB's list of files, appended to.
-    Manifest,
-    /// Which list of files is in force.
-    Current,
-    /// RocksDB's options.
-    Options,
-    /// A small file of our own.
-    Other,
-}
 
 /// A file of the data directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,17 +39,6 @@ pub struct Part {
     pub sha256: String,
 }
 
-/// How far a partition of a Kafka topic is in the snapshot: the next offset to be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KafkaFrontier {
-    /// The topic.
-    pub topic: String,
-    /// The partition.
-    pub partition: i32,
-    /// The next offset to be read.
-    pub offset: i64,
-}
-
 /// A snapshot: the files of a data directory at one instant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -93,7 +65,7 @@ pub struct Manifest {
     pub clock_ms: Option<u64>,
     /// How far each Kafka partition is.
     #[serde(default)]
-    pub kafka: Vec<KafkaFrontier>,
+    pub kafka: Vec<FrontierAt>,
     /// The files of the data directory.
     pub files: Vec<File>,
     /// By which freqcap.
@@ -204,7 +176,7 @@ pub(super) mod tests {
             store_sequence: 42,
             rules_revision: 3,
             clock_ms: Some(1_700_000_000_000),
-            kafka: vec![KafkaFrontier { topic: "events".to_owned(), partition: 0, offset: 12 }],
+            kafka: vec![FrontierAt { topic: "events".to_owned(), partition: 0, next: 12 }],
             files: vec![file],
             version: "0.1.0".to_owned(),
         }

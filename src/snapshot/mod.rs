@@ -39,14 +39,14 @@ mod verify;
 mod writer;
 
 pub use catalog::{Catalog, Details, State, Summary, Which};
-pub use data_dir::{CHECKPOINT, Contents, MARK, RESTORING, contents, remove_checkpoint, store_id};
+pub use data_dir::{CHECKPOINT, Contents, MARK, contents, remove_checkpoint, store_id};
 pub use error::SnapshotError;
 pub use layout::{FORMAT, STANDALONE};
-pub use manifest::{File, FileKind, KafkaFrontier, Manifest, Part};
+pub use manifest::{File, Manifest, Part};
 pub use restore::{OnProgress, Prepare, Progress, RestoreOptions, Restored, read_file, restore};
 pub use service::{Handle, Now, Options, Snapshots};
 pub use settings::{Restore, SettingFlags, Settings};
-pub use source::{Checkpoint, CheckpointFile, Source};
+pub use source::Source;
 pub use status::{Figures, describe as describe_metrics};
 pub use verify::{OnVerified, Verified, verify};
 pub use writer::{Local, Newer, Waiting, Writer, WriterOptions};

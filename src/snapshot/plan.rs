@@ -2,10 +2,10 @@
 
 use super::error::SnapshotError;
 use super::layout::Layout;
-use super::manifest::{File, FileKind, Manifest};
-use super::source::{Checkpoint, CheckpointFile};
+use super::manifest::{File, Manifest};
 use super::upload::{Upload, hash_file, tail};
 use crate::bucket::Object;
+use crate::store::{Checkpoint, CheckpointFile, FileKind};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 

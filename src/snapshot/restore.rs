@@ -4,14 +4,14 @@
 //! After a kill the same restore goes on: what is there already, by its hash, is not fetched again.
 
 use super::catalog::Catalog;
-use super::data_dir::{Contents, Mark, RESTORING, Restoring, contents, sync_dir};
+use super::data_dir::{Contents, Mark, Restoring, contents, sync_dir};
 use super::error::{SnapshotError, disk};
 use super::fetch::{fetch, holds};
 use super::hash::hash;
 use super::manifest::{Manifest, Part};
 use super::steps::{Step, Steps};
 use super::upload::blocking;
-use crate::store::{DirLock, lock_dir};
+use crate::store::{DirLock, RESTORING, lock_dir};
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -3,18 +3,19 @@
 //! Killed at any step it leaves either the snapshot before it or the new one. What was uploaded is used by the next try of
 //! this epoch, and collected as garbage otherwise.
 
-use super::data_dir::{CHECKPOINT, MARK, Mark, RESTORING, remove_checkpoint};
+use super::data_dir::{CHECKPOINT, MARK, Mark, remove_checkpoint};
 use super::error::SnapshotError;
 use super::layout::FORMAT;
 use super::manifest::{File, Manifest};
 use super::plan::{Known, Planned};
-use super::source::{Checkpoint, Source};
+use super::source::Source;
 use super::steps::{Step, Steps};
 use super::upload::{blocking, upload};
 use super::writer::Writer;
 use crate::bucket::{Created, Object};
 use crate::model::TsMs;
 use crate::random::random_id;
+use crate::store::{Checkpoint, RESTORING};
 use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -211,7 +212,7 @@ impl Taker {
             taken_ms: now.0,
             store_sequence: checkpoint.sequence,
             rules_revision: checkpoint.rules_revision,
-            clock_ms: checkpoint.clock_ms,
+            clock_ms: checkpoint.clock.map(|clock| clock.0),
             kafka: checkpoint.kafka,
             files,
             version: env!("CARGO_PKG_VERSION").to_owned(),

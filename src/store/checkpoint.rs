@@ -13,6 +13,7 @@ use super::position::{Known, Position};
 use super::store::Store;
 use super::tables::kafka_offsets::FrontierAt;
 use crate::model::TsMs;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,8 +24,9 @@ use std::sync::PoisonError;
 pub const ERASED: &str = "freqcap.erased";
 
 /// What a file of a checkpoint is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CheckpointFileKind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileKind {
     /// Rows of a table, never changed.
     Table,
     /// A part of the write-ahead log.
@@ -39,6 +41,20 @@ pub enum CheckpointFileKind {
     Other,
 }
 
+impl FileKind {
+    /// By the name of a file.
+    pub fn of(name: &str) -> Self {
+        match name {
+            "CURRENT" => Self::Current,
+            _ if name.ends_with(".sst") => Self::Table,
+            _ if name.ends_with(".log") => Self::Log,
+            _ if name.starts_with("MANIFEST-") => Self::Manifest,
+            _ if name.starts_with("OPTIONS-") => Self::Options,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// A file of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckpointFile {
@@ -47,11 +63,11 @@ pub struct CheckpointFile {
     /// Its size.
     pub bytes: u64,
     /// What it is.
-    pub kind: CheckpointFileKind,
+    pub kind: FileKind,
 }
 
 /// A store at one instant, in a directory of its own.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Checkpoint {
     /// Where the files are.
     pub dir: PathBuf,
@@ -154,21 +170,10 @@ fn files(dir: &Path) -> io::Result<Vec<CheckpointFile>> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        files.push(CheckpointFile { kind: kind(&name), bytes: entry.metadata()?.len(), name });
+        files.push(CheckpointFile { kind: FileKind::of(&name), bytes: entry.metadata()?.len(), name });
     }
     files.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     Ok(files)
-}
-
-fn kind(name: &str) -> CheckpointFileKind {
-    match name {
-        "CURRENT" => CheckpointFileKind::Current,
-        _ if name.ends_with(".sst") => CheckpointFileKind::Table,
-        _ if name.ends_with(".log") => CheckpointFileKind::Log,
-        _ if name.starts_with("MANIFEST-") => CheckpointFileKind::Manifest,
-        _ if name.starts_with("OPTIONS-") => CheckpointFileKind::Options,
-        _ => CheckpointFileKind::Other,
-    }
 }
 
 #[cfg(test)]

@@ -183,10 +183,10 @@ fn a_checkpoint_says_what_is_in_it_and_goes_without_a_trace() {
     let at = copies.path().join("checkpoint");
     let checkpoint = store.checkpoint(&at).unwrap();
     assert_eq!(checkpoint.sequence, store.db.rocks.latest_sequence_number());
-    for kind in [CheckpointFileKind::Table, CheckpointFileKind::Log, CheckpointFileKind::Manifest] {
+    for kind in [FileKind::Table, FileKind::Log, FileKind::Manifest] {
         assert!(checkpoint.files.iter().any(|file| file.kind == kind && file.bytes > 0), "{kind:?}");
     }
-    assert_eq!(checkpoint.files.iter().filter(|file| file.kind == CheckpointFileKind::Current).count(), 1);
+    assert_eq!(checkpoint.files.iter().filter(|file| file.kind == FileKind::Current).count(), 1);
     assert!(checkpoint.files.iter().any(|file| file.name == ERASED));
     // What is there already is somebody else's.
     assert!(matches!(store.checkpoint(&at), Err(StoreError::Io { .. })));
@@ -203,7 +203,7 @@ fn a_checkpoint_that_lost_a_file_or_the_end_of_its_log_is_refused() {
     (1..=500).for_each(|turn| write(&store, 0, turn));
     let first = store.checkpoint(&copies.path().join("first")).unwrap();
     for (number, file) in first.files.iter().enumerate() {
-        let needed = |kind| matches!(kind, CheckpointFileKind::Options | CheckpointFileKind::Other);
+        let needed = |kind| matches!(kind, FileKind::Options | FileKind::Other);
         if needed(file.kind) || file.bytes == 0 {
             continue;
         }

@@ -84,7 +84,7 @@ pub use at_rest::{AtRest, Round};
 pub use boot::boot_number;
 pub use change_log::{Bounds, ChangeCursor, ChangeLog, ChangeSignal};
 pub use check::{TableCheck, Verified, verify};
-pub use checkpoint::{Checkpoint, CheckpointFile, CheckpointFileKind, ERASED};
+pub use checkpoint::{Checkpoint, CheckpointFile, ERASED, FileKind};
 pub use codec::LogRow;
 // For benches/instructions.rs, which measures them alone.
 #[doc(hidden)]

@@ -1,10 +1,8 @@
 //! The store as snapshots see it: it makes checkpoints of itself, and copies of them ready.
 
 use crate::random::random_id;
-use crate::snapshot::{
-    Catalog, Checkpoint, CheckpointFile, FileKind, KafkaFrontier, Manifest, Prepare, SnapshotError, Source, read_file,
-};
-use crate::store::{self, CheckpointFileKind, ERASED, PrepareOptions, Store, StoreOptions};
+use crate::snapshot::{Catalog, Manifest, Prepare, SnapshotError, Source, read_file};
+use crate::store::{self, Checkpoint, ERASED, PrepareOptions, Store, StoreOptions};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,31 +15,7 @@ impl Source for StoreSource {
     }
 
     fn checkpoint(&self, dir: &Path) -> Result<Checkpoint, String> {
-        let store::Checkpoint { dir, sequence, files, kafka, rules_revision, clock } =
-            self.0.checkpoint(dir).map_err(|error| error.to_string())?;
-        let kafka = kafka.into_iter().map(|frontier| KafkaFrontier {
-            topic: frontier.topic,
-            partition: i32::try_from(frontier.partition).unwrap_or(i32::MAX),
-            offset: i64::try_from(frontier.next).unwrap_or(i64::MAX),
-        });
-        let files = files.into_iter().map(|file| CheckpointFile {
-            name: file.name,
-            bytes: file.bytes,
-            kind: kind_of(file.kind),
-        });
-        let (files, kafka) = (files.collect(), kafka.collect());
-        Ok(Checkpoint { dir, sequence, files, kafka, rules_revision, clock_ms: clock.map(|clock| clock.0) })
-    }
-}
-
-fn kind_of(kind: CheckpointFileKind) -> FileKind {
-    match kind {
-        CheckpointFileKind::Table => FileKind::Table,
-        CheckpointFileKind::Log => FileKind::Log,
-        CheckpointFileKind::Manifest => FileKind::Manifest,
-        CheckpointFileKind::Current => FileKind::Current,
-        CheckpointFileKind::Options => FileKind::Options,
-        CheckpointFileKind::Other => FileKind::Other,
+        self.0.checkpoint(dir).map_err(|error| error.to_string())
     }
 }
 

@@ -196,7 +196,7 @@ async fn a_directory_is_made_ready_before_it_may_be_opened() {
         // Who makes it ready may lock it, and end the restore.
         let _lock = crate::store::lock_dir(dir).map_err(|error| error.to_string())?;
         assert_eq!(manifest.sequence, 2);
-        std::fs::remove_file(dir.join(RESTORING)).map_err(|error| error.to_string())
+        std::fs::remove_file(dir.join(crate::store::RESTORING)).map_err(|error| error.to_string())
     });
     let working = RestoreOptions { prepare: Some(works), is_new_store: true, ..into };
     restore(&catalog, newest.clone(), &working).await.unwrap();

@@ -1,6 +1,7 @@
 //! A real RocksDB: its logs and its list of files are only appended to, which pieces rely on.
 
 use super::*;
+use crate::store::{Checkpoint, CheckpointFile, FileKind};
 use rocksdb::checkpoint::Checkpoint as RocksCheckpoint;
 use rocksdb::{DB, IteratorMode};
 use std::collections::BTreeMap;
@@ -22,10 +23,10 @@ impl Source for RocksStore {
             let entry = entry.map_err(|error| error.to_string())?;
             let name = entry.file_name().into_string().unwrap();
             let bytes = entry.metadata().map_err(|error| error.to_string())?.len();
-            files.push(CheckpointFile { kind: store::kind(&name), name, bytes });
+            files.push(CheckpointFile { kind: FileKind::of(&name), name, bytes });
         }
         let (dir, kafka) = (dir.to_owned(), Vec::new());
-        Ok(Checkpoint { dir, sequence, files, kafka, rules_revision: 0, clock_ms: None })
+        Ok(Checkpoint { dir, sequence, files, kafka, rules_revision: 0, clock: None })
     }
 }
 

@@ -1,6 +1,8 @@
 //! A store that is nothing but files.
 
-use crate::snapshot::{Checkpoint, CheckpointFile, FileKind, KafkaFrontier, Source};
+use crate::model::TsMs;
+use crate::snapshot::Source;
+use crate::store::{Checkpoint, CheckpointFile, FileKind, FrontierAt};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -84,24 +86,13 @@ impl Source for FakeStore {
         let mut files = Vec::new();
         for (name, bytes) in &inner.files {
             // A log is longer by the time that it is read.
-            let is_log = matches!(kind(name), FileKind::Log | FileKind::Manifest);
+            let is_log = matches!(FileKind::of(name), FileKind::Log | FileKind::Manifest);
             let later: &[u8] = if is_log { b"later" } else { b"" };
             std::fs::write(dir.join(name), [bytes, later].concat()).map_err(|error| error.to_string())?;
-            files.push(CheckpointFile { name: name.clone(), bytes: bytes.len() as u64, kind: kind(name) });
+            files.push(CheckpointFile { name: name.clone(), bytes: bytes.len() as u64, kind: FileKind::of(name) });
         }
-        let kafka = vec![KafkaFrontier { topic: "events".to_owned(), partition: 0, offset: inner.next as i64 }];
-        let clock_ms = Some(1_700_000_000_000);
-        Ok(Checkpoint { dir: dir.to_owned(), sequence: inner.next, files, kafka, rules_revision: 1, clock_ms })
-    }
-}
-
-pub fn kind(name: &str) -> FileKind {
-    match name {
-        "CURRENT" => FileKind::Current,
-        name if name.starts_with("MANIFEST-") => FileKind::Manifest,
-        name if name.starts_with("OPTIONS-") => FileKind::Options,
-        name if name.ends_with(".sst") => FileKind::Table,
-        name if name.ends_with(".log") => FileKind::Log,
-        _ => FileKind::Other,
+        let kafka = vec![FrontierAt { topic: "events".to_owned(), partition: 0, next: inner.next }];
+        let clock = Some(TsMs(1_700_000_000_000));
+        Ok(Checkpoint { dir: dir.to_owned(), sequence: inner.next, files, kafka, rules_revision: 1, clock })
     }
 }

@@ -22,7 +22,7 @@ async fn what_was_taken_comes_back_byte_for_byte() {
         let first = restore_newest(&place, &place.dir("first")).await;
         assert_eq!(files_in(&place.dir("first")), store.files());
         assert_eq!((first.sequence, first.epoch, first.store_id.as_str()), (1, 1, "store"));
-        assert_eq!(first.kafka[0].offset, 6);
+        assert_eq!(first.kafka[0].next, 6);
         let before = running.handle.figures();
         assert_eq!((before.uploaded_bytes, before.spared_bytes), (first.bytes(), 0));
         // A log that went on is uploaded from where it was; what is as it was, not at all.

@@ -23,6 +23,7 @@ use crate::store::db::{Db, KeyRange};
 use crate::store::error::StoreError;
 use crate::store::table::Table;
 use rocksdb::WriteBatch;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -106,13 +107,14 @@ impl Default for PulledPartition {
 }
 
 /// How far a partition of a topic is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrontierAt {
     /// The topic.
     pub topic: String,
     /// The partition.
     pub partition: u32,
     /// Everything below this offset is durable, or dead-lettered.
+    #[serde(rename = "offset")]
     pub next: u64,
 }
 
