@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Writer::acquire   waits for the lease, begins an epoch        -> Writer
-//! restore           into an empty directory, from a manifest    -> Restored
+//! restore           into an empty directory, from a manifest
 //! Writer::attach    once the store is open                         (the directory knows where it stands)
 //! Snapshots::new    with the store as a Source                  -> Snapshots, its Handle
 //! Snapshots::run    until drain, then a last one, then the lease is released
@@ -43,7 +43,7 @@ pub use data_dir::{CHECKPOINT, Contents, MARK, contents, remove_checkpoint, stor
 pub use error::SnapshotError;
 pub use layout::{FORMAT, STANDALONE};
 pub use manifest::{File, Manifest, Part};
-pub use restore::{OnProgress, Prepare, Progress, RestoreOptions, Restored, read_file, restore};
+pub use restore::{OnProgress, Prepare, Progress, RestoreOptions, read_file, restore};
 pub use service::{Handle, Now, Options, Snapshots};
 pub use settings::{Restore, SettingFlags, Settings};
 pub use source::Source;

@@ -49,8 +49,6 @@ pub type Prepare = Arc<dyn Fn(&Path, &Manifest) -> Result<(), String> + Send + S
 pub struct RestoreOptions {
     /// Where to: empty, or what an interrupted restore left.
     pub dir: PathBuf,
-    /// Takes the newest snapshot that is whole if the one that is asked for is damaged, and says so loudly.
-    pub fall_back: bool,
     /// The epoch of the writer that restores; 0 if nobody is going to write there.
     pub epoch: u64,
     /// The directory may hold a store, which the snapshot replaces.
@@ -65,21 +63,11 @@ pub struct RestoreOptions {
     pub(super) steps: Steps,
 }
 
-/// A snapshot that was restored.
-#[derive(Debug)]
-pub struct Restored {
-    /// The snapshot that the directory holds now.
-    pub manifest: Manifest,
-    /// Those that were asked for first and are damaged, and what is wrong with them.
-    pub passed_over: Vec<(u64, SnapshotError)>,
-}
-
 impl RestoreOptions {
     /// Restores into `dir`, and nothing but the snapshot that is asked for.
     pub fn new(dir: PathBuf) -> Self {
         Self {
             dir,
-            fall_back: false,
             epoch: 0,
             replace: false,
             is_new_store: false,
@@ -90,31 +78,17 @@ impl RestoreOptions {
     }
 }
 
-/// Restores a snapshot. The directory holds a store at the end, on disk, and knows where it stands; the store's side may have
+/// Restores a snapshot, and returns it. One that is damaged is an error that names the one before it. The directory holds a store at the end, on disk, and knows where it stands; the store's side may have
 /// to prepare it before it is opened.
 pub async fn restore(
     catalog: &Catalog,
     manifest: Manifest,
     options: &RestoreOptions,
-) -> Result<Restored, SnapshotError> {
-    let mut passed_over = Vec::new();
-    let mut next = manifest;
-    loop {
-        let sequence = next.sequence;
-        let error = match restore_one(catalog, &next, options).await {
-            Ok(()) => return Ok(Restored { manifest: next, passed_over }),
-            Err(error) if error.is_of_the_snapshot() => error,
-            Err(error) => return Err(error),
-        };
-        if !options.fall_back {
-            return Err(catalog.with_hint(sequence, error).await);
-        }
-        let Some(older) = catalog.before(sequence).await? else {
-            return Err(catalog.with_hint(sequence, error).await);
-        };
-        tracing::error!(%error, sequence, older = older.sequence, "a snapshot is damaged: the one before it is restored");
-        passed_over.push((sequence, error));
-        next = older;
+) -> Result<Manifest, SnapshotError> {
+    match restore_one(catalog, &manifest, options).await {
+        Ok(()) => Ok(manifest),
+        Err(error) if error.is_of_the_snapshot() => Err(catalog.with_hint(manifest.sequence, error).await),
+        Err(error) => Err(error),
     }
 }
 

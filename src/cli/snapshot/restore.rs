@@ -53,7 +53,7 @@ pub(super) fn run(args: &RestoreArgs) -> Result<(), SnapshotCliError> {
     });
     let restored = opened.runtime.block_on(restore(&opened.catalog, manifest, &options));
     bar.finish_and_clear();
-    let answer = SnapshotAnswer::from(Summary::of(&restored?.manifest));
+    let answer = SnapshotAnswer::from(Summary::of(&restored?));
     if args.of.json {
         println!("{}", serde_json::json!(answer));
     } else {

@@ -144,11 +144,7 @@ impl Before {
             None => Err(SnapshotsError::Stopped),
             Some(Ok(restored)) => {
                 let took = begun.elapsed();
-                tracing::info!(
-                    sequence = restored.manifest.sequence,
-                    ?took,
-                    "the snapshot is restored, every hash agrees"
-                );
+                tracing::info!(sequence = restored.sequence, ?took, "the snapshot is restored, every hash agrees");
                 Ok(())
             }
             Some(Err(error)) => Err(self.offer_older(error)),

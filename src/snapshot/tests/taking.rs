@@ -5,7 +5,7 @@ use super::*;
 
 async fn restore_newest(place: &Place, dir: &Path) -> Manifest {
     let manifest = place.catalog().newest().await.unwrap().unwrap();
-    restore(&place.catalog(), manifest, &RestoreOptions::new(dir.to_owned())).await.unwrap().manifest
+    restore(&place.catalog(), manifest, &RestoreOptions::new(dir.to_owned())).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
