@@ -64,7 +64,7 @@ pub(super) fn publish(plan: MemoryPlan, board: &StatusBoard, app: &Arc<App>, sto
             Part::Bodies => app.upgrade().map(|app| app.body_bytes()),
             Part::Mailboxes => app.upgrade().map(|app| app.mailbox_bytes()),
             Part::Reads => app.upgrade().map(|app| app.read_bytes()),
-            Part::Connections => None,
+            Part::Connections | Part::Snapshots => None,
         })
     });
 }

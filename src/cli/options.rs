@@ -27,7 +27,7 @@ impl ServeOptions {
             mirror: config.mirror.options(),
             kafka: config.kafka.options(config.shards.mailbox_events.get()),
             output: config.kafka.output_options(),
-            snapshots: snapshots::Options::new(&config.snapshots, config.store_options()),
+            snapshots: snapshots::Options::new(&config.snapshots, config.store_options(), plan.bytes(Part::Snapshots)),
             drain: config.service.drain,
             exit_when_poisoned: config.service.exit_when_poisoned,
         })

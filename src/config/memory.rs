@@ -34,11 +34,13 @@ pub enum Part {
     Mailboxes,
     /// Buffers of connections, and headers that are not whole yet.
     Connections,
+    /// Parts of files on their way into the bucket of snapshots.
+    Snapshots,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Part; 8] = [
+    pub const ALL: [Part; 9] = [
         Part::BlockCache,
         Part::Overlay,
         Part::ExistenceFilter,
@@ -47,6 +49,7 @@ impl Part {
         Part::Reads,
         Part::Mailboxes,
         Part::Connections,
+        Part::Snapshots,
     ];
 
     /// The name in `/status` and in metrics.
@@ -60,6 +63,7 @@ impl Part {
             Part::Reads => "reads",
             Part::Mailboxes => "mailboxes",
             Part::Connections => "connections",
+            Part::Snapshots => "snapshots",
         }
     }
 
@@ -74,6 +78,7 @@ impl Part {
             Part::Reads => "read_memory",
             Part::Mailboxes => "mailbox_memory",
             Part::Connections => "connection_memory",
+            Part::Snapshots => "snapshot_memory",
         }
     }
 
@@ -88,6 +93,8 @@ impl Part {
             Part::Bodies => 64,
             Part::Reads => 40,
             Part::Mailboxes => 32,
+            // What it takes does not grow with the budget: see `Planner::least`.
+            Part::Snapshots => 0,
         }
     }
 
@@ -99,6 +106,7 @@ impl Part {
             Part::Overlay => 6,
             Part::WriteBuffers | Part::Reads | Part::Connections => 4,
             Part::Bodies | Part::Mailboxes => 2,
+            Part::Snapshots => 0,
         }
     }
 
@@ -112,7 +120,7 @@ impl Part {
             Part::ExistenceFilter => 4096,
             // The write-ahead log is limited to 128 MiB, which limits the buffers.
             Part::WriteBuffers => 96,
-            Part::Bodies | Part::Reads => 256,
+            Part::Bodies | Part::Reads | Part::Snapshots => 256,
             Part::Mailboxes | Part::Connections => 128,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::memory::{LEAST_BUDGET, Part};
 use crate::settings::{Invalid, settings};
+use crate::snapshot;
 use crate::store::ByteSize;
 
 settings! {
@@ -26,6 +27,9 @@ settings! {
                 "For events that wait for a writer or are in its turn, more are answered 503: 32MiB of 1GiB";
             connection_memory: Option<ByteSize> = "auto", "SIZE|auto",
                 "For connections, and headers that are not whole yet: 88MiB of 1GiB";
+            snapshot_memory: Option<ByteSize> = "auto", "SIZE|auto",
+                "For files on their way into the bucket of --snapshots, 8MiB for each that is uploaded at once: 16MiB, or nothing \
+                 without snapshots. A budget under 256MiB has no share for them, and uploads one at a time";
         }
     }
 }
@@ -41,6 +45,7 @@ impl MemorySettings {
             ("read_memory", self.read_memory, ByteSize::mib(1)),
             ("mailbox_memory", self.mailbox_memory, ByteSize(64 << 10)),
             ("connection_memory", self.connection_memory, ByteSize::mib(1)),
+            ("snapshot_memory", self.snapshot_memory, ByteSize(snapshot::PART_BYTES)),
         ] {
             if size.is_some_and(|size| size < least) {
                 return Err(Invalid::new(name, format!("is less than {least}")));
@@ -68,6 +73,7 @@ impl MemorySettings {
             Part::Reads => self.read_memory,
             Part::Mailboxes => self.mailbox_memory,
             Part::Connections => self.connection_memory,
+            Part::Snapshots => self.snapshot_memory,
         }
     }
 }

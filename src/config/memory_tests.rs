@@ -16,7 +16,7 @@ fn sum(shares: &[u64]) -> u64 {
 
 /// Sizes that some of the parts are set to.
 fn settings() -> impl Strategy<Value = [Option<u64>; Part::ALL.len()]> {
-    prop::array::uniform8(prop::option::weighted(0.3, prop_oneof![0..4 * MIB, 0..GIB, 0..u64::MAX]))
+    prop::array::uniform9(prop::option::weighted(0.3, prop_oneof![0..4 * MIB, 0..GIB, 0..u64::MAX]))
 }
 
 fn index(part: Part) -> usize {
@@ -70,11 +70,26 @@ proptest! {
 #[test]
 fn a_budget_of_1_gib_has_the_shares_that_everything_was_measured_with() {
     let mib = free(GIB).unwrap().map(|bytes| bytes / MIB);
-    assert_eq!(mib, [384, 128, 112, 96, 64, 40, 32, 88]);
+    assert_eq!(mib, [384, 128, 112, 96, 64, 40, 32, 88, 0]);
     assert_eq!(MemoryPlan::default().shares().iter().map(|share| share.bytes / MIB).collect::<Vec<_>>(), mib);
     assert_eq!(free(GIB).unwrap().map(|bytes| bytes % MIB), [0; Part::ALL.len()]);
     assert_eq!(MemoryPlan::default().write_buffer(), ByteSize::mib(32));
     assert_eq!(load_in(&[], &[], "", None).unwrap().connections(), (4096, 24 << 20));
+}
+
+#[test]
+fn uploads_of_snapshots_have_their_share_where_there_are_snapshots() {
+    let url = ["--snapshots", "file:///snapshots"];
+    let of = |more: &[&str]| load_in(&[&url[..], more].concat(), &[], "", None).map(|config| config.plan);
+    assert_eq!(load_in(&[], &[], "", None).unwrap().plan.bytes(Part::Snapshots), ByteSize(0));
+    assert_eq!(of(&[]).unwrap().bytes(Part::Snapshots), ByteSize::mib(16));
+    assert_eq!(of(&["--memory", "256MiB"]).unwrap().bytes(Part::Snapshots), ByteSize::mib(16));
+    assert_eq!(of(&["--memory", "128MiB"]).unwrap().bytes(Part::Snapshots), ByteSize(0));
+    let plan = of(&["--snapshot-memory", "64MiB"]).unwrap();
+    assert_eq!(plan.bytes(Part::Snapshots), ByteSize::mib(64));
+    // The others have less for it.
+    assert!(plan.bytes(Part::BlockCache) < ByteSize::mib(384));
+    assert!(of(&["--snapshot-memory", "4MiB"]).is_err(), "less than one upload takes");
 }
 
 #[test]

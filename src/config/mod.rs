@@ -91,7 +91,10 @@ impl Config {
         config.mirror.read_secrets().map_err(|why| sources.invalid(why))?;
         config.kafka.read_secrets().map_err(|why| sources.invalid(why))?;
         config.check(&sources)?;
-        config.plan = Planner { memory: &config.memory, http: &config.http, sources: &sources }.plan(container)?;
+        config.plan = {
+            let Self { memory, http, snapshots, .. } = &config;
+            Planner { memory, http, snapshots, sources: &sources }.plan(container)?
+        };
         Ok(config)
     }
 

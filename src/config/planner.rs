@@ -7,13 +7,19 @@ use super::memory::{
 };
 use super::memory_settings::MemorySettings;
 use super::sources::Sources;
-use crate::http;
 use crate::store::ByteSize;
+use crate::{http, snapshot};
+
+/// Files of a snapshot that are uploaded at once, unless a setting says otherwise.
+const UPLOADS: u64 = 2;
+/// In a smaller budget they have no share: one at a time is uploaded, out of what the process has for itself.
+const LEAST_WITH_UPLOADS: ByteSize = ByteSize::mib(256);
 
 /// The settings that the plan depends on.
 pub(super) struct Planner<'s> {
     pub memory: &'s MemorySettings,
     pub http: &'s http::Settings,
+    pub snapshots: &'s snapshot::Settings,
     pub sources: &'s Sources<'s>,
 }
 
@@ -21,8 +27,12 @@ impl Planner<'_> {
     /// Shares the budget among the parts, in a container with this limit.
     pub fn plan(&self, container: Option<ContainerLimit>) -> Result<MemoryPlan, ConfigError> {
         let (budget, source) = self.budget(container.as_ref());
-        let shared =
-            MemoryPlan::new((budget, source.clone()), container, |part| self.fixed(part), |part| self.least(part));
+        let shared = MemoryPlan::new(
+            (budget, source.clone()),
+            container,
+            |part| self.fixed(part),
+            |part| self.least(part, budget),
+        );
         let mut plan = shared.map_err(|why| self.too_little(budget, &source, why))?;
         plan.connections_are_set = self.max_connections().is_some();
         Ok(plan)
@@ -41,11 +51,14 @@ impl Planner<'_> {
     }
 
     /// What a part needs by other settings.
-    fn least(&self, part: Part) -> u64 {
+    fn least(&self, part: Part, budget: ByteSize) -> u64 {
         match part {
             // The largest body, packed and unpacked.
             Part::Bodies => self.http.max_body.0.saturating_mul(2),
             Part::Connections => self.max_connections().map_or(0, |most| buffers_of(most).saturating_add(part.least())),
+            Part::Snapshots if self.snapshots.snapshots.is_some() && budget >= LEAST_WITH_UPLOADS => {
+                UPLOADS * snapshot::PART_BYTES
+            }
             _ => 0,
         }
     }

@@ -48,5 +48,6 @@ pub use service::{Handle, Now, Options, Snapshots};
 pub use settings::{Restore, SettingFlags, Settings};
 pub use source::Source;
 pub use status::{Figures, describe as describe_metrics};
+pub use upload::PART_BYTES;
 pub use verify::{OnVerified, Verified, verify};
 pub use writer::{Local, Newer, Waiting, Writer, WriterOptions};

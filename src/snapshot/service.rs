@@ -7,6 +7,7 @@ use super::source::Source;
 use super::status::{Figures, Report, count_error};
 use super::steps::Steps;
 use super::take::Taker;
+use super::upload::PART_BYTES;
 use super::writer::{Newer, Writer};
 use crate::model::TsMs;
 use std::path::PathBuf;
@@ -31,6 +32,8 @@ pub type Now = Arc<dyn Fn() -> TsMs + Send + Sync>;
 pub struct Options {
     /// The data directory.
     pub dir: PathBuf,
+    /// Files that are uploaded at once.
+    pub uploads: usize,
     /// How often.
     pub every: Duration,
     /// How long manifests are kept. The newest is always kept.
@@ -55,6 +58,7 @@ impl Options {
     pub fn new(dir: PathBuf, now: Now) -> Self {
         Self {
             dir,
+            uploads: 8,
             every: Duration::from_secs(60),
             keep: Duration::from_secs(24 * 3_600),
             retry: Duration::from_secs(10),
@@ -65,6 +69,11 @@ impl Options {
             now,
             steps: Steps::default(),
         }
+    }
+
+    /// Uploads as many files at once as these bytes hold parts of: one at least.
+    pub fn set_memory(&mut self, bytes: u64) {
+        self.uploads = usize::try_from(bytes / PART_BYTES).unwrap_or(usize::MAX).max(1);
     }
 }
 
@@ -94,7 +103,7 @@ impl Snapshots {
     pub fn new(writer: Writer, source: Arc<dyn Source>, options: Options) -> Result<Self, SnapshotError> {
         let writer = Arc::new(writer);
         let report = Arc::new(Report::new(writer.epoch(), writer.newest()));
-        let taker = Taker::new(writer.clone(), source, options.dir.clone(), options.steps.clone())?;
+        let taker = Taker::new(writer.clone(), source, options.dir.clone(), options.uploads, options.steps.clone())?;
         let (sender, calls) = mpsc::channel(WAITING_MAX);
         let handle = Handle {
             calls: sender,

@@ -25,9 +25,6 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Files that are uploaded at once. Each holds one part in memory.
-const UPLOADS_AT_ONCE: usize = 8;
-
 /// Takes the snapshots of one epoch.
 pub(super) struct Taker {
     pub(super) writer: Arc<Writer>,
@@ -36,6 +33,8 @@ pub(super) struct Taker {
     mark: Mark,
     known: Arc<Mutex<Known>>,
     has_base: bool,
+    /// Files that are uploaded at once. Each holds one part in memory.
+    uploads: usize,
     /// Bytes that were uploaded and not yet reported, whatever became of their snapshot.
     sent: Arc<AtomicU64>,
     steps: Steps,
@@ -56,11 +55,13 @@ impl Taker {
         writer: Arc<Writer>,
         source: Arc<dyn Source>,
         dir: PathBuf,
+        uploads: usize,
         steps: Steps,
     ) -> Result<Self, SnapshotError> {
         let missing = || SnapshotError::Internal("the data directory is not attached to its snapshots".to_owned());
         let mark = Mark::read(&dir)?.filter(|mark| mark.epoch == writer.epoch).ok_or_else(missing)?;
-        Ok(Self { writer, source, dir, mark, known: Arc::default(), has_base: false, sent: Arc::default(), steps })
+        let (known, sent) = (Arc::default(), Arc::default());
+        Ok(Self { writer, source, dir, mark, known, has_base: false, uploads, sent, steps })
     }
 
     /// Objects that the next snapshot may name without uploading them.
@@ -155,7 +156,7 @@ impl Taker {
 
     /// Uploads what is missing, several files at once. What was uploaded when one fails is known to the next try.
     async fn upload(&self, planned: Vec<Planned>, stop: &CancellationToken) -> Result<Vec<File>, SnapshotError> {
-        let (permits, stop) = (Arc::new(Semaphore::new(UPLOADS_AT_ONCE)), stop.child_token());
+        let (permits, stop) = (Arc::new(Semaphore::new(self.uploads)), stop.child_token());
         let (mut uploads, mut files) = (JoinSet::new(), Vec::new());
         for Planned { mut file, upload: wanted } in planned {
             let Some(wanted) = wanted else {

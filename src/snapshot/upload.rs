@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// The size of a part. Providers ask for at least 5 MiB.
-pub(super) const PART_BYTES: u64 = 8 << 20;
+pub const PART_BYTES: u64 = 8 << 20;
 
 /// Providers take at most 10,000 parts.
 const PARTS_MAX: u64 = 9_000;

@@ -11,7 +11,7 @@ use crate::snapshot::{
     Catalog, Contents, Local, Manifest, Progress, Restore, RestoreOptions, STANDALONE, Settings, SnapshotError,
     Waiting, Which, Writer, WriterOptions, contents, restore,
 };
-use crate::store::StoreOptions;
+use crate::store::{ByteSize, StoreOptions};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +28,8 @@ pub struct Options {
     pub(super) data_dir: PathBuf,
     /// How the store is opened.
     pub(super) store: StoreOptions,
+    /// For uploads under way.
+    pub(super) memory: ByteSize,
 }
 
 /// The snapshots of a service whose store is not open yet.
@@ -48,9 +50,9 @@ pub(super) const BUCKET_WAIT: Duration = Duration::from_secs(5);
 
 impl Options {
     /// `None` without `--snapshots`.
-    pub fn new(settings: &Settings, store: StoreOptions) -> Option<Self> {
+    pub fn new(settings: &Settings, store: StoreOptions, memory: ByteSize) -> Option<Self> {
         let url = settings.snapshots.clone()?;
-        Some(Self { url, settings: settings.clone(), data_dir: store.data_dir.clone(), store })
+        Some(Self { url, settings: settings.clone(), data_dir: store.data_dir.clone(), store, memory })
     }
 }
 

@@ -207,6 +207,7 @@ impl Work {
     fn snapshot_options(&self, clock: Clock) -> snapshot::Options {
         let settings = &self.options.settings;
         let mut options = snapshot::Options::new(self.options.data_dir.clone(), Arc::new(move || clock.now()));
+        options.set_memory(self.options.memory.0);
         options.every = settings.snapshot_every.as_duration();
         options.keep = settings.snapshots_keep.as_duration();
         options.last_longest = settings.snapshot_at_end.as_duration();
