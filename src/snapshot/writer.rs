@@ -265,7 +265,11 @@ async fn attempt(
         return Ok(Attempt::Held(claim.holder, claim.epoch));
     }
     let (newest, after) = match catalog.newest().await {
-        Err(SnapshotError::DamagedSnapshot { sequence, .. }) if options.pass_over_damage => {
+        Err(error @ SnapshotError::DamagedSnapshot { sequence, .. }) if options.pass_over_damage => {
+            tracing::error!(
+                %error,
+                "the newest snapshot is passed over: users who were erased since the one before it are not known, so erase them again"
+            );
             (catalog.before(sequence).await?, sequence)
         }
         newest => {

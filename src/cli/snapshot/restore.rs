@@ -33,11 +33,11 @@ pub(super) fn run(args: &RestoreArgs) -> Result<(), SnapshotCliError> {
     let newest = match opened.runtime.block_on(opened.catalog.newest()) {
         Ok(newest) => newest,
         // An older one is wanted, most likely for that.
-        Err(error @ SnapshotError::DamagedSnapshot { .. }) => {
+        Err(error @ SnapshotError::DamagedSnapshot { sequence, .. }) => {
             eprintln!(
-                "freqcap: {error}. Who was erased since the snapshot that is restored is not known: erase them again"
+                "freqcap: {error}. Users who were erased since the one before it are not known: erase them again"
             );
-            None
+            opened.runtime.block_on(opened.catalog.before(sequence))?
         }
         Err(error) => return Err(error.into()),
     };
