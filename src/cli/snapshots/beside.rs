@@ -121,7 +121,10 @@ impl Beside {
         drain: CancellationToken,
     ) -> (Runtime, impl Future<Output = ()> + Send + 'static) {
         let at_end = self.at_end();
-        let work = self.work.run(self.writer, clock, superseding, drain.clone());
+        let is_waiting = self.writer.is_none();
+        // Before requests are taken: the first of them may ask for a snapshot.
+        let begun = self.writer.and_then(|writer| self.work.begin(writer, &clock));
+        let work = self.work.run(begun, is_waiting, clock, superseding, drain.clone());
         (self.runtime, end_in_time(work, at_end, stopped_at, drain))
     }
 }
@@ -148,34 +151,47 @@ async fn end_in_time(
 }
 
 impl Work {
-    async fn run(self, writer: Option<Writer>, clock: Clock, superseding: Superseding, drain: CancellationToken) {
-        let writer = match writer {
-            Some(writer) => writer,
-            None => match self.acquire(&drain).await {
-                Ok(Some(writer)) => writer,
-                Ok(None) => return,
+    /// The snapshots of a writer, which calls may ask for from now on. `None`, and told, where there can be none.
+    fn begin(&self, writer: Writer, clock: &Clock) -> Option<Snapshots> {
+        let source = Arc::new(StoreSource(self.store.clone()));
+        match Snapshots::new(writer, source, self.snapshot_options(clock.clone())) {
+            Ok(snapshots) => {
+                self.calls.begin(snapshots.handle());
+                Some(snapshots)
+            }
+            Err(error) => {
+                tracing::error!(%error, "no snapshots are taken");
+                self.calls.set_waiting(error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Takes snapshots until `drain`. `is_waiting`: this process is yet to become the writer.
+    async fn run(
+        self,
+        begun: Option<Snapshots>,
+        is_waiting: bool,
+        clock: Clock,
+        superseding: Superseding,
+        drain: CancellationToken,
+    ) {
+        let begun = if is_waiting {
+            match self.acquire(&drain).await {
+                Ok(writer) => writer.and_then(|writer| self.begin(writer, &clock)),
                 Err(error) => {
                     tracing::error!(%error, code = error.code(), "this process must not go on: it is not the one that writes");
                     superseding.give_up();
                     return;
                 }
-            },
-        };
-        let epoch = writer.epoch();
-        let source = Arc::new(StoreSource(self.store.clone()));
-        let snapshots = match Snapshots::new(writer, source, self.snapshot_options(clock)) {
-            Ok(snapshots) => snapshots,
-            Err(error) => {
-                tracing::error!(%error, "no snapshots are taken");
-                self.calls.set_waiting(error.to_string());
-                return;
             }
+        } else {
+            begun
         };
-        let handle = snapshots.handle();
-        self.calls.begin(handle.clone());
-        tokio::spawn(watch_for_superseding(handle, superseding));
+        let Some(snapshots) = begun else { return };
+        tokio::spawn(watch_for_superseding(snapshots.handle(), superseding));
         match snapshots.run(drain).await {
-            Ok(()) => tracing::info!(epoch, "the lease of the snapshots is released"),
+            Ok(()) => tracing::info!("the lease of the snapshots is released"),
             Err(error) => tracing::error!(%error, code = error.code(), "snapshots have ended"),
         }
     }
