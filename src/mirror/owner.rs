@@ -24,8 +24,6 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fence {
     Closed,
-    /// They are, and one of another run stayed open longer than one left behind by an ended process would.
-    ClosedLive,
     /// Redis refused.
     Denied,
 }
@@ -144,7 +142,27 @@ impl Run {
     }
 }
 
-/// Names our connections and closes all older ones of this store.
+/// Whether another run of this store is alive, with a connection that stays open. Redis notices after a while that a process has
+/// ended. Asked before the claim: a live run gives its connection up as soon as it finds that the prefix was taken.
+pub(super) async fn has_live_copy(link: &mut Link, run: &Run) -> Result<bool, MirrorError> {
+    for node in &mut link.nodes {
+        let mut looks = 0;
+        loop {
+            let others = others(node, &run.store, Some(&run.connection())).await?.unwrap_or_default();
+            if others.iter().all(|other| other.is_of_run) {
+                break;
+            }
+            looks += 1;
+            if looks > LOOKS {
+                return Ok(true);
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+    }
+    Ok(false)
+}
+
+/// Names our connections and closes all older ones of this store. Whether they are closed for certain.
 pub(super) async fn fence(link: &mut Link, run: &Run) -> Result<Fence, MirrorError> {
     let mut fence = Fence::Closed;
     for node in &mut link.nodes {
@@ -159,10 +177,8 @@ pub(super) async fn fence(link: &mut Link, run: &Run) -> Result<Fence, MirrorErr
             fence = Fence::Denied;
             continue;
         }
-        match close_others(node, &run.store, Some(&run.connection())).await? {
-            Fence::Closed => {}
-            Fence::ClosedLive if fence == Fence::Denied => {}
-            worse => fence = worse,
+        if close_others(node, &run.store, Some(&run.connection())).await? == Fence::Denied {
+            fence = Fence::Denied;
         }
     }
     Ok(fence)
@@ -210,18 +226,7 @@ const CLOSING: &str = "closing older connections";
 
 /// Closes every other connection of a store. `name` is the name of this run's connections, if it is our store.
 async fn close_others(node: &mut Node, store: &str, name: Option<&str>) -> Result<Fence, MirrorError> {
-    let Some(mut open) = others(node, store, name).await? else { return Ok(Fence::Denied) };
-    // Redis notices after a while that a process ended. A connection that stays belongs to a live process.
-    for _ in 0..LOOKS {
-        if name.is_none() || open.iter().all(|other| other.is_of_run) {
-            break;
-        }
-        tokio::time::sleep(BETWEEN_LOOKS).await;
-        match others(node, store, name).await? {
-            Some(still) => open = still,
-            None => return Ok(Fence::Denied),
-        }
-    }
+    let Some(open) = others(node, store, name).await? else { return Ok(Fence::Denied) };
     if open.is_empty() {
         return Ok(Fence::Closed);
     }
@@ -235,8 +240,7 @@ async fn close_others(node: &mut Node, store: &str, name: Option<&str>) -> Resul
     for _ in 0..LOOKS {
         match others(node, store, name).await? {
             Some(still) if still.iter().all(|still| open.iter().all(|closed| closed.id != still.id)) => {
-                let live = name.is_some() && open.iter().any(|other| !other.is_of_run);
-                return Ok(if live { Fence::ClosedLive } else { Fence::Closed });
+                return Ok(Fence::Closed);
             }
             Some(_) => tokio::time::sleep(BETWEEN_LOOKS).await,
             None => break,

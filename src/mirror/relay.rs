@@ -153,15 +153,15 @@ impl Relay {
         self.builder.topology = Arc::clone(&link.topology);
         self.is_open = false;
         self.check_servers(&mut link).await?;
-        // First of all: a run that does not own the prefix must not close the owner's connections.
+        let has_live_copy = owner::has_live_copy(&mut link, &self.run).await?;
+        // Before the fence: a run that does not own the prefix must not close the owner's connections.
         self.claim(&mut link).await?;
-        match owner::fence(&mut link, &self.run).await? {
-            Fence::Closed => {}
-            Fence::ClosedLive => self.forced_sync = self.forced_sync.or(Some(Reason::Copied)),
-            Fence::Denied => {
-                tokio::time::sleep(STRAY).await;
-                self.forced_sync = self.forced_sync.or(Some(Reason::Stray));
-            }
+        if owner::fence(&mut link, &self.run).await? == Fence::Denied {
+            tokio::time::sleep(STRAY).await;
+            self.forced_sync = self.forced_sync.or(Some(Reason::Stray));
+        } else if has_live_copy {
+            // What it told Redis is not ours.
+            self.forced_sync = self.forced_sync.or(Some(Reason::Copied));
         }
         let done = self.work(&mut link, stop).await;
         self.chain = link.chain().or(self.chain.take());
