@@ -80,7 +80,7 @@ fn judged(bytes: &[u8]) {
     });
     let (first, last) = (times.clone().min().unwrap_or_default(), times.max().unwrap_or_default());
     let now = TsMs(first.0.saturating_add_signed(i64::from(i32::from_le_bytes(*after))));
-    let question = Question { kind: None, at: None };
+    let question = Question { kind: None, at: None, explain: false };
     let seen_at = |now: TsMs| {
         let mut log = row.log.clone();
         POLICY.refresh(KEY, &mut log, now);
@@ -92,7 +92,13 @@ fn judged(bytes: &[u8]) {
     let until = cap_at(&log, now);
     assert_eq!((verdict.capped, verdict.capped_until), (until.is_some(), until));
     assert_eq!(user_cap(&POLICY, KEY, &log, now).map(|cap| cap.capped_until), until);
-    let asked = judge(&POLICY, &[KeyLog { key: KEY, log: &log }], Question { kind: None, at: Some(now) }, now, |_| {});
+    let asked = judge(
+        &POLICY,
+        &[KeyLog { key: KEY, log: &log }],
+        Question { kind: None, at: Some(now), explain: false },
+        now,
+        |_| {},
+    );
     assert!(asked.rules.iter().zip(&verdict.rules).all(|(asked, all)| asked.count <= all.count));
     // Beyond log times the calendar stands still.
     let latest = now.max(last).max(until.unwrap_or_default());

@@ -9,6 +9,8 @@ use smallvec::SmallVec;
 
 /// The most candidates of a call.
 pub const MAX_CANDIDATES: usize = 1_000;
+/// The most candidates of a call that asks for explanations.
+pub const MAX_EXPLAINED: usize = 50;
 /// The longest that a reservation holds, in ms.
 pub const MAX_TTL_MS: u64 = 3_600_000;
 const DEFAULT_TTL_MS: u64 = 60_000;
@@ -46,13 +48,16 @@ pub struct CheckBody<'a> {
     /// Only rules of this kind
     #[schema(value_type = Option<String>)]
     pub kind: Option<Kind>,
+    /// Whether each verdict is explained (`why`); then at most 50 candidates
+    #[schema(value_type = Option<bool>)]
+    pub explain: bool,
 }
 
 impl CheckBody<'_> {
     /// The same, independent of the text it was read from.
     pub fn into_owned(self) -> CheckBody<'static> {
         let candidates = self.candidates.into_iter().map(Candidate::into_owned).collect();
-        CheckBody { user: self.user.into_owned(), candidates, kind: self.kind, at: self.at }
+        CheckBody { user: self.user.into_owned(), candidates, ..self }
     }
 }
 
@@ -131,10 +136,11 @@ enum Field {
     Ttl,
     Id,
     Da,
+    Explain,
 }
 
 impl Field {
-    const COUNT: usize = 8;
+    const COUNT: usize = 9;
 
     fn named(name: &str) -> Option<Self> {
         Some(match name {
@@ -146,6 +152,7 @@ impl Field {
             "ttl" => Self::Ttl,
             "id" => Self::Id,
             "da" => Self::Da,
+            "explain" => Self::Explain,
             _ => return None,
         })
     }
@@ -263,7 +270,14 @@ impl<'a> CheckBody<'a> {
                 "at is neither an integer of milliseconds since 1970, between 10^11 and 10^14, nor RFC 3339 text";
             instant_of(raw).ok_or_else(|| Reject::new(Reject::INVALID_AT, detail))
         });
-        Ok(Self { user: found.user()?, candidates: found.candidates()?, kind: found.kind()?, at: at.transpose()? })
+        let explain = found.get(Field::Explain).map_or(Ok(false), explain)?;
+        let candidates = found.candidates()?;
+        if explain && candidates.len() > MAX_EXPLAINED {
+            let detail =
+                format!("{} candidates are more than the {MAX_EXPLAINED} that are explained", candidates.len());
+            return Err(Reject::new(Reject::TOO_MANY_CANDIDATES, detail));
+        }
+        Ok(Self { user: found.user()?, candidates, kind: found.kind()?, at: at.transpose()?, explain })
     }
 }
 
@@ -286,6 +300,11 @@ impl<'a> ReserveBody<'a> {
             body_hash: body_hash(json_text(body))?,
         })
     }
+}
+
+fn explain(raw: Raw<'_>) -> Result<bool, Reject> {
+    let told = raw.source().parse();
+    told.map_err(|_| Reject::new(Reject::INVALID_EXPLAIN, "explain is neither true nor false"))
 }
 
 fn want(raw: Raw<'_>) -> Result<usize, Reject> {
@@ -359,6 +378,8 @@ mod tests {
             (r#"{"user":"u","candidates":[],"at":5}"#, "invalid_at"),
             (r#"{"user":"u","candidates":[],"at":"1732233600000.0"}"#, "invalid_at"),
             (r#"{"user":"u","candidates":[],"at":"soon"}"#, "invalid_at"),
+            (r#"{"user":"u","candidates":[],"explain":1}"#, "invalid_explain"),
+            (r#"{"user":"u","candidates":[],"explain":"true"}"#, "invalid_explain"),
         ] {
             assert_eq!(code(CheckBody::read(body)), expected, "{body}");
         }
@@ -366,6 +387,11 @@ mod tests {
         assert_eq!(code(CheckBody::read(&many)), "too_many_candidates");
         let most = format!(r#"{{"user":"u","candidates":[{}]}}"#, vec!["1"; 1_000].join(","));
         assert_eq!(CheckBody::read(&most).unwrap().candidates.len(), 1_000);
+        for (count, expected) in [(50, None), (51, Some("too_many_candidates"))] {
+            let ads = vec!["1"; count].join(",");
+            let body = format!(r#"{{"user":"u","candidates":[{ads}],"explain":true}}"#);
+            assert_eq!(CheckBody::read(&body).err().map(|why| why.code), expected, "{count}");
+        }
     }
 
     #[test]

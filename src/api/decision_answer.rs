@@ -1,6 +1,7 @@
 //! The answers to `/check`, `/reserve` and `/release`.
 
 use super::is_zero;
+use super::why::WhyAnswer;
 use crate::model::{Limit, RuleId, TsMs};
 use crate::shard;
 use serde::{Serialize, Serializer};
@@ -56,6 +57,9 @@ pub struct CandidateVerdict<'a> {
     /// How many more would have capped. Only where there are any.
     #[serde(skip_serializing_if = "is_zero")]
     shadow_omitted: usize,
+    /// Why. Only where `explain` asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<WhyAnswer<'a>>,
 }
 
 impl<'a> From<&'a shard::CandidateVerdict<'a>> for CandidateVerdict<'a> {
@@ -72,6 +76,7 @@ impl<'a> From<&'a shard::CandidateVerdict<'a>> for CandidateVerdict<'a> {
             partial: said.partial,
             would_cap: &said.would_cap,
             shadow_omitted: said.shadow_omitted,
+            why: said.why.as_deref().map(WhyAnswer::from),
         }
     }
 }

@@ -13,9 +13,10 @@ mod snapshot;
 mod text;
 mod user;
 mod verdict;
+mod why;
 
 pub use audit::{AuditAnswer, AuditLine};
-pub use decision::{CandidateBody, CheckBody, MAX_CANDIDATES, MAX_TTL_MS, ReleaseBody, ReserveBody};
+pub use decision::{CandidateBody, CheckBody, MAX_CANDIDATES, MAX_EXPLAINED, MAX_TTL_MS, ReleaseBody, ReserveBody};
 pub use decision_answer::{
     CandidateVerdict, CandidateVerdicts, CheckAnswer, Refused, ReleaseAnswer, ReserveAnswer, Reserved,
 };
@@ -28,6 +29,7 @@ pub use user::{
     CallAnswer, Events, HeldEvent, KindAnswer, LogAnswer, Logs, Receipt, RuleExit, UserAnswer, UserCap, UserCaps,
 };
 pub use verdict::{CapAnswer, Mode, RuleVerdict, Verdict};
+pub use why::{WhyAnswer, WhyCode};
 
 /// Leaves a count of nothing out of an answer.
 fn is_zero(count: &usize) -> bool {

@@ -1,6 +1,7 @@
 //! Verdicts, as they are answered.
 
 use super::is_zero;
+use super::why::WhyAnswer;
 use crate::model::{self, Kind, Limit, RuleId, TsMs, Window};
 use serde::{Serialize, Serializer};
 
@@ -169,4 +170,7 @@ pub struct CapAnswer<'a> {
     /// The verdict.
     #[serde(flatten)]
     pub verdict: Verdict<'a>,
+    /// Why. Only where `explain=true` asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<Box<WhyAnswer<'a>>>,
 }

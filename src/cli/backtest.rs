@@ -205,7 +205,7 @@ fn backtest(rules: Vec<Rule>, nobody: &Nobody, events: &[(TsMs, Event<'static>)]
         }
         outcome.impressions += 1;
         *pairs.entry((event.user.as_str(), event.da.as_str())).or_default() += 1;
-        let question = Question { kind: None, at: Some(*ts) };
+        let question = Question { kind: None, at: Some(*ts), explain: false };
         let da = CapKey::of_da(&event.da);
         if ledger.judge(&policy, event.user.as_str(), &da, &event.keys, question, *ts).capped {
             outcome.refused += 1;

@@ -3,7 +3,8 @@
 use super::Policy;
 use super::window_exit::WindowExit;
 use crate::model::{
-    Entry, Kind, Log, MAX_SHADOWS, Mode, Rule, RuleId, RuleVerdict, Section, TsMs, UserCap, Verdict, Window,
+    Entry, Kind, Log, MAX_SHADOWS, Mode, Reservation, Rule, RuleId, RuleVerdict, Section, TsMs, UserCap, Verdict,
+    Window,
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct Question {
     pub kind: Option<Kind>,
     /// The instant asked for; `None` is now, and then a window has no upper bound.
     pub at: Option<TsMs>,
+    /// Whether each verdict is to be explained.
+    pub explain: bool,
 }
 
 /// What one rule counts in one log.
@@ -67,7 +70,7 @@ fn tally(policy: &Policy, rule: &Rule, log: &Log, section: &Section, now: TsMs, 
 }
 
 /// The first entry that the window holds at `t`.
-fn first_of(exit: &WindowExit<'_>, kept: &[Entry], t: TsMs) -> usize {
+pub(super) fn first_of(exit: &WindowExit<'_>, kept: &[Entry], t: TsMs) -> usize {
     match exit {
         WindowExit::Calendar(calendar) => {
             let start = calendar.period(t).start;
@@ -78,18 +81,28 @@ fn first_of(exit: &WindowExit<'_>, kept: &[Entry], t: TsMs) -> usize {
 }
 
 /// One past the last entry that counts: all of them, unless an instant was asked for.
-fn last_of(kept: &[Entry], first: usize, at: Option<TsMs>) -> usize {
+pub(super) fn last_of(kept: &[Entry], first: usize, at: Option<TsMs>) -> usize {
     at.map_or(kept.len(), |at| kept.partition_point(|entry| entry.ts <= at).max(first))
 }
 
 /// When the reservations leave that the window holds at `t`.
 fn held_in(section: &Section, exit: &WindowExit<'_>, t: TsMs, at: Option<TsMs>) -> SmallVec<[TsMs; 4]> {
-    let made = section.reservations.iter().filter(|held| at.is_none_or(|at| held.ts <= at));
-    let begun = made.filter(|held| match exit {
+    reservations_in(section, exit, t, at).map(|(_, leaves)| leaves).collect()
+}
+
+/// The reservations that the window holds at `t`, and when they leave.
+pub(super) fn reservations_in<'s>(
+    section: &'s Section,
+    exit: &'s WindowExit<'_>,
+    t: TsMs,
+    at: Option<TsMs>,
+) -> impl Iterator<Item = (&'s Reservation, TsMs)> {
+    let made = section.reservations.iter().filter(move |held| at.is_none_or(|at| held.ts <= at));
+    let begun = made.filter(move |held| match exit {
         WindowExit::Calendar(calendar) => held.ts >= calendar.period(t).start,
         _ => true,
     });
-    begun.map(|held| exit.reservation(held)).filter(|leave| *leave > t).collect()
+    begun.map(move |held| (held, exit.reservation(held))).filter(move |(_, leaves)| *leaves > t)
 }
 
 /// When the `nth` (from 0) of the entries and reservations leaves.

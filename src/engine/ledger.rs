@@ -2,9 +2,9 @@
 
 use super::{
     KeyLog, Logs, Outcome, Policy, Question, ReservationTerm, capped_until, count, is_counted, judge, release, reserve,
-    takes_kind,
+    takes_kind, why,
 };
-use crate::model::{CapKey, DaId, Entry, Event, EventId, Kind, Log, TsMs, UserId, Verdict, event_hash};
+use crate::model::{CapKey, DaId, Entry, Event, EventId, Kind, Log, TsMs, UserId, Verdict, Why, event_hash};
 use hashbrown::HashMap;
 
 /// The logs of every (user, key) seen, without disk or shards.
@@ -194,9 +194,34 @@ impl Ledger {
         question: Question,
         now: TsMs,
     ) -> Verdict {
+        self.with_logs(policy, user, da, keys, now, |keys| judge(policy, keys, question, now, |_| {}))
+    }
+
+    /// Explains what [`Ledger::judge`] answers.
+    pub fn why(
+        &self,
+        policy: &Policy,
+        user: &str,
+        da: &CapKey<'_>,
+        keys: &[CapKey<'_>],
+        question: Question,
+        now: TsMs,
+    ) -> Why {
+        self.with_logs(policy, user, da, keys, now, |keys| why(policy, keys, question, now))
+    }
+
+    fn with_logs<T>(
+        &self,
+        policy: &Policy,
+        user: &str,
+        da: &CapKey<'_>,
+        keys: &[CapKey<'_>],
+        now: TsMs,
+        look: impl FnOnce(&[KeyLog<'_>]) -> T,
+    ) -> T {
         let keys: Vec<&CapKey<'_>> = std::iter::once(da).chain(keys).collect();
         let logs: Vec<Log> = keys.iter().map(|key| self.log(policy, user, key.as_str(), now)).collect();
         let keys: Vec<_> = keys.iter().zip(&logs).map(|(key, log)| KeyLog { key: key.as_str(), log }).collect();
-        judge(policy, &keys, question, now, |_| {})
+        look(&keys)
     }
 }

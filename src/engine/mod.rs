@@ -10,6 +10,7 @@ mod ledger;
 mod logs;
 mod policy;
 mod reserve;
+mod why;
 mod window_exit;
 
 pub use cap::plan_cap;
@@ -19,4 +20,5 @@ pub use ledger::{Ledger, ReservationRequest};
 pub use logs::Logs;
 pub use policy::Policy;
 pub use reserve::{ReservationTerm, has_room, is_counted, release, reserve};
+pub use why::why;
 pub use window_exit::{RuleExit, event_exits, reservation_exits};

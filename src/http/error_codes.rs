@@ -62,9 +62,10 @@ const DECISIONS: &[ErrorCode] = &[
     answer(
         422,
         "too_many_candidates",
-        "More than 1,000 candidates, or ids so long that the answer could exceed 1 MiB.",
+        "More than 1,000 candidates (50 with `explain`), or ids so long that the answer could exceed 1 MiB.",
     ),
     answer(422, "invalid_at", "`at` is neither ms since 1970 nor RFC 3339 text."),
+    answer(422, "invalid_explain", "`explain` is neither `true` nor `false`."),
     answer(422, "invalid_want", "`want` is not a positive integer."),
     answer(422, "invalid_ttl", "`ttl` is neither a duration of at most 1 h nor null."),
     answer(422, "missing_id", "`/release` needs the id of the reservation."),

@@ -175,6 +175,8 @@ pub(super) struct CapParams {
     /// The instant asked about, in ms since 1970 or as RFC 3339 text; now without it
     #[param(inline)]
     at: Option<InstantText>,
+    /// Whether the verdict is explained (`why`)
+    explain: Option<bool>,
 }
 
 /// What `GET /cap` asks.
@@ -198,6 +200,11 @@ pub(super) fn ad_query(path: Option<(String, String)>, query: &str) -> Result<Ad
             "da" if !in_path => da_text = Some(value),
             "key" => add_key(&mut keys, value)?,
             "at" => question.at = Some(at(&value)?),
+            "explain" => {
+                question.explain = value.parse().map_err(|_| {
+                    Problem::unprocessable("invalid_explain", format!("explain={value} is neither true nor false"))
+                })?;
+            }
             "kind" => {
                 let kind = Kind::new(&value)
                     .map_err(|why| Problem::unprocessable("invalid_kind", format!("kind {value:?} {why}")))?;
@@ -245,6 +252,7 @@ mod tests {
             "user=1&da=1&at=5",
             "user=1&da=1&at=1732233600000.0",
             "user=1&da=1&kind=Click",
+            "user=1&da=1&explain=yes",
         ] {
             assert!(ad_query(None, bad).is_err(), "{bad}");
         }

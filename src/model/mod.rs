@@ -14,6 +14,7 @@ mod rule;
 mod shard;
 mod time;
 mod verdict;
+mod why;
 mod window;
 
 pub use cap::{CapChange, CapPlan, CapRow};
@@ -26,8 +27,9 @@ pub use log::{Entry, Inserted, Log, MAX_KINDS, MAX_LOG_EVENTS, MAX_ROW_BYTES, Se
 pub use nobody::{Nobody, NobodyError};
 pub use reservation::{MAX_RESERVATION_BYTES, MAX_RESERVATIONS, Reservation};
 pub use reserve_answer::{Refused, ReserveAnswer, Reserved};
-pub use rule::{Limit, Mode, Rule, RuleError, RuleId, RuleSet};
+pub use rule::{DisplacedBy, DisplacedRule, Limit, Mode, Rule, RuleError, RuleId, RuleSet};
 pub use shard::{SHARDS, ShardId, ShardSet, murmur2};
 pub use time::{Span, SpanError, TsError, TsMs};
 pub use verdict::{MAX_SHADOWS, RuleVerdict, UserCap, Verdict};
+pub use why::{CountedEvent, Displaced, MAX_WHY_EVENTS, NextCount, Why, WhyCode};
 pub use window::{Calendar, CalendarUnit, Period, Window, WindowError, Zone};

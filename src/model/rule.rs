@@ -93,6 +93,29 @@ pub struct RuleSet {
     rules: Vec<Arc<Rule>>,
     exact: HashMap<String, Vec<Arc<Rule>>>,
     levels: HashMap<String, Vec<Arc<Rule>>>,
+    /// The enforced rules that do not speak for a key, though they are on it or its level. Only where there are any.
+    displaced: HashMap<String, Vec<DisplacedRule>>,
+    displaced_on_level: HashMap<String, Vec<DisplacedRule>>,
+}
+
+/// Why a rule takes another's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DisplacedBy {
+    /// It is on the key itself, the other on the key's level.
+    ExactOverWildcard,
+    /// It exempts the key.
+    Exempt,
+}
+
+/// An enforced rule whose place another takes.
+#[derive(Debug, Clone)]
+pub struct DisplacedRule {
+    /// The rule.
+    pub rule: Arc<Rule>,
+    /// The one that took its place.
+    pub by: Arc<Rule>,
+    /// Why.
+    pub reason: DisplacedBy,
 }
 
 impl RuleSet {
@@ -111,15 +134,35 @@ impl RuleSet {
                 KeyPattern::Exact(key) => on_key.entry(key.as_str()).or_default().push(rule),
             }
         }
-        let exact = on_key.iter().map(|(key, exact)| {
+        let (mut exact, mut displaced) = (HashMap::new(), HashMap::new());
+        for (key, on_key) in &on_key {
             let level = key.split_once(':').and_then(|(level, _)| on_level.get(level));
-            ((*key).to_owned(), resolve(exact, level.map_or(&[][..], Vec::as_slice)))
-        });
-        let levels = on_level.iter().map(|(level, rules)| ((*level).to_owned(), resolve(&[], rules)));
-        let (exact, levels) = (exact.collect(), levels.collect());
+            let (applied, without) = resolve(on_key, level.map_or(&[][..], Vec::as_slice));
+            exact.insert((*key).to_owned(), applied);
+            if !without.is_empty() {
+                displaced.insert((*key).to_owned(), without);
+            }
+        }
+        let (mut levels, mut displaced_on_level) = (HashMap::new(), HashMap::new());
+        for (level, on_level) in &on_level {
+            let (applied, without) = resolve(&[], on_level);
+            levels.insert((*level).to_owned(), applied);
+            if !without.is_empty() {
+                displaced_on_level.insert((*level).to_owned(), without);
+            }
+        }
         // What borrows the rules goes before they move.
         drop((on_level, on_key));
-        Self { rules, exact, levels }
+        Self { rules, exact, levels, displaced, displaced_on_level }
+    }
+
+    /// The enforced rules on a key or its level that do not speak for it, by id, with those that do instead.
+    pub fn displaced_of(&self, key: &str) -> &[DisplacedRule] {
+        if self.exact.contains_key(key) {
+            return self.displaced.get(key).map_or(&[], Vec::as_slice);
+        }
+        let level = key.split_once(':').map_or("", |(level, _)| level);
+        self.displaced_on_level.get(level).map_or(&[], Vec::as_slice)
     }
 
     /// Every rule, by id.
@@ -143,13 +186,17 @@ impl RuleSet {
     }
 }
 
-/// Of the rules on one key and of those on its level, which speak for it.
-fn resolve(exact: &[&Arc<Rule>], level: &[&Arc<Rule>]) -> Vec<Arc<Rule>> {
+/// Of the rules on one key and of those on its level, which speak for it, and which would if others did not.
+fn resolve(exact: &[&Arc<Rule>], level: &[&Arc<Rule>]) -> (Vec<Arc<Rule>>, Vec<DisplacedRule>) {
     let mut candidates: Vec<&Arc<Rule>> = exact.to_vec();
-    for rule in level {
-        let is_displaced = rule.mode == Mode::Enforce && exact.iter().any(|other| other.enforces(rule.kind));
-        if !is_displaced {
-            candidates.push(rule);
+    let mut displaced = Vec::new();
+    for &rule in level {
+        let on_key = || exact.iter().filter(|other| other.enforces(rule.kind));
+        // Of several on the key, the one that is told is the exempting one, or else the first.
+        let by = on_key().find(|other| other.limit.is_none()).or_else(|| on_key().next());
+        match by {
+            Some(&by) if rule.mode == Mode::Enforce => displaced.push(displaced_by(rule, by, true)),
+            _ => candidates.push(rule),
         }
     }
     candidates.sort_by(|a, b| a.id.cmp(&b.id));
@@ -157,11 +204,23 @@ fn resolve(exact: &[&Arc<Rule>], level: &[&Arc<Rule>]) -> Vec<Arc<Rule>> {
     for &rule in &candidates {
         // An exemption silences every other enforced rule of its kind.
         let exemption = candidates.iter().find(|other| other.enforces(rule.kind) && other.limit.is_none());
-        if rule.mode == Mode::Shadow || exemption.is_none_or(|exemption| Arc::ptr_eq(exemption, rule)) {
-            applied.push(rule.clone());
+        match exemption {
+            Some(&by) if rule.mode == Mode::Enforce && !Arc::ptr_eq(by, rule) => {
+                displaced.push(displaced_by(rule, by, false));
+            }
+            _ => applied.push(rule.clone()),
         }
     }
-    applied
+    displaced.sort_by(|a, b| a.rule.id.cmp(&b.rule.id));
+    (applied, displaced)
+}
+
+fn displaced_by(rule: &Arc<Rule>, by: &Arc<Rule>, is_exact: bool) -> DisplacedRule {
+    let reason = match by.limit {
+        Some(_) if is_exact => DisplacedBy::ExactOverWildcard,
+        _ => DisplacedBy::Exempt,
+    };
+    DisplacedRule { rule: rule.clone(), by: by.clone(), reason }
 }
 
 #[cfg(test)]
@@ -214,6 +273,28 @@ mod tests {
             shadow("e", "da:*"),
         ]);
         assert_eq!(ids(&set, "da:7"), ["b", "d", "e"]);
+    }
+
+    #[test]
+    fn which_rule_takes_the_place_of_another_is_known() {
+        let set = RuleSet::new([
+            rule("a", "da:*", Some(5)),
+            click("b", "da:*"),
+            rule("c", "da:7", Some(2)),
+            rule("d", "da:8", None),
+            rule("e", "da:8", Some(1)),
+            shadow("f", "da:*"),
+            rule("g", "ad:*", None),
+            rule("h", "ad:*", Some(1)),
+        ]);
+        let told = |key| {
+            let displaced = set.displaced_of(key).iter();
+            displaced.map(|it| (it.rule.id.as_str(), it.by.id.as_str(), it.reason)).collect::<Vec<_>>()
+        };
+        assert_eq!(told("da:7"), [("a", "c", DisplacedBy::ExactOverWildcard)]);
+        assert_eq!(told("da:8"), [("a", "d", DisplacedBy::Exempt), ("e", "d", DisplacedBy::Exempt)]);
+        assert_eq!(told("da:9"), []);
+        assert_eq!(told("ad:1"), [("h", "g", DisplacedBy::Exempt)]);
     }
 
     #[test]

@@ -37,6 +37,17 @@ pub enum CalendarUnit {
     Month,
 }
 
+impl CalendarUnit {
+    /// As it is written in rules.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+        }
+    }
+}
+
 /// An IANA time zone by name; the data is built in.
 #[derive(Clone)]
 pub struct Zone {

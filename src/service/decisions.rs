@@ -2,7 +2,7 @@
 
 use crate::api::{ReleaseBody, ReserveBody};
 use crate::engine::Question;
-use crate::model::{Candidate, EventId, UserId, Verdict};
+use crate::model::{Candidate, EventId, UserId, Verdict, Why};
 use crate::random::random_id;
 use crate::shard::{CandidateVerdict, Reader, ReaderError, Refusal, Reserve, ReserveOutcome, Router};
 use crate::store::Room;
@@ -45,6 +45,17 @@ impl Decisions {
         room: R,
     ) -> Result<(Verdict, R), ReaderError> {
         self.reader.ad(user, candidate, question, room).await
+    }
+
+    /// Judges one ad of a user, and explains the verdict from the same view.
+    pub async fn explained_verdict<R: Room>(
+        &self,
+        user: &UserId<'_>,
+        candidate: &Candidate<'_>,
+        question: Question,
+        room: R,
+    ) -> Result<(Verdict, Why, R), ReaderError> {
+        self.reader.explained_ad(user, candidate, question, room).await
     }
 
     /// Judges the ad of an event that is counted: whatever the load, for it must be answered.

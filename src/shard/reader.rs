@@ -2,8 +2,8 @@
 
 use super::metrics::would_cap;
 use crate::clock::Clock;
-use crate::engine::{Applied, KeyLog, Policy, Question, bind, judge, unbound_count};
-use crate::model::{Candidate, CapKey, Limit, Log, MAX_SHADOWS, RuleId, TsMs, UserId, Verdict};
+use crate::engine::{Applied, KeyLog, Policy, Question, bind, judge, unbound_count, why};
+use crate::model::{Candidate, CapKey, Limit, Log, MAX_SHADOWS, RuleId, TsMs, UserId, Verdict, Why};
 use crate::store::{ReadError, Room, RowKeys, Store, StoreError, Unbounded};
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
@@ -93,6 +93,8 @@ pub struct CandidateVerdict<'a> {
     pub would_cap: Vec<&'a RuleId>,
     /// How many more would have capped.
     pub shadow_omitted: usize,
+    /// Why, where the call asks for it.
+    pub why: Option<Box<Why>>,
 }
 
 /// Answers from what is written, durable or about to be. Cheap to clone.
@@ -158,6 +160,21 @@ impl Reader {
         Ok((judge(&policy, &view.of(0), question, now, would_cap), room))
     }
 
+    /// Judges one ad of a user as [`Reader::ad`] does, and explains the verdict from the same logs and rules.
+    pub async fn explained_ad<R: Room>(
+        &self,
+        user: &UserId<'_>,
+        candidate: &Candidate<'_>,
+        question: Question,
+        room: R,
+    ) -> Result<(Verdict, Why, R), ReaderError> {
+        let (mut view, mut room) = self.view(user, std::slice::from_ref(candidate), room, NoPlace::Refuse).await?;
+        let (policy, now) = self.refresh(&mut view);
+        let keys = view.of(0);
+        let why = explained(&policy, &keys, question, now, &mut room)?;
+        Ok((judge(&policy, &keys, question, now, would_cap), why, room))
+    }
+
     /// Judges the ad of an event that is counted. No load refuses it, since a counted event must be answered. The
     /// writes under way bound its few rows.
     pub async fn ad_of_counted(&self, user: &UserId<'_>, candidate: &Candidate<'_>) -> Result<Verdict, ReaderError> {
@@ -183,7 +200,11 @@ impl Reader {
         let (policy, now) = self.refresh(&mut view);
         let mut verdicts = Vec::with_capacity(candidates.len());
         for (number, candidate) in candidates.iter().enumerate() {
-            verdicts.push(brief(&policy, &view, number, candidate, question, now));
+            let mut verdict = brief(&policy, &view, number, candidate, question, now);
+            if question.explain {
+                verdict.why = Some(Box::new(explained(&policy, &view.of(number), question, now, &mut room)?));
+            }
+            verdicts.push(verdict);
         }
         Ok(tell(&verdicts, room))
     }
@@ -319,7 +340,21 @@ fn brief<'a>(
         partial: tally.partial,
         would_cap: would,
         shadow_omitted,
+        why: None,
     }
+}
+
+/// Explains a verdict. What it lists takes memory from `room`.
+fn explained(
+    policy: &Policy,
+    keys: &[KeyLog<'_>],
+    question: Question,
+    now: TsMs,
+    room: &mut impl Room,
+) -> Result<Why, ReaderError> {
+    let why = why(policy, keys, question, now);
+    let bytes = size_of::<Why>() + size_of_val(&*why.events) + size_of_val(&*why.displaced);
+    if room.take(bytes) { Ok(why) } else { Err(ReaderError::in_room(ReadError::NoRoom, room)) }
 }
 
 #[cfg(test)]

@@ -411,3 +411,54 @@ fn a_crash_in_the_middle_lets_no_one_more_through() {
     }
     assert!(interrupted > 0, "no round interrupted anything");
 }
+
+#[test]
+fn a_verdict_is_explained_by_what_it_counts_and_by_the_rules_that_do_not_speak() {
+    let (_site, server) = Server::with(&["--limit", "3"]);
+    server.put_rule("brand", &json!({"key": "campaign:*", "limit": 2, "window": "1d"}));
+    server.put_rule("brand-42", &json!({"key": "campaign:42", "limit": 4, "window": "2d"}));
+    server.put_rule("free", &json!({"key": "da:free", "limit": null, "window": "1d"}));
+    let revision = server.ok("/cap/u1/77?explain=true")["why"]["revision"].as_u64().unwrap();
+    let ts = now_ms() - 10_000;
+    let event = |n: u64| json!({"user": "u1", "da": "77", "ts": ts + n, "id": n, "keys": ["campaign:42"]});
+    server.count(&json!([event(0), event(1), {"user": "u1", "da": "77", "ts": ts + 2}]));
+    let path = "/cap/u1/77?key=campaign:42";
+    let explained = server.ok(&format!("{path}&explain=true"));
+    let why = &explained["why"];
+    let end = ts + 5 * 86_400_000;
+    assert_eq!((&why["code"], &why["needed"]), (&json!("capped"), &Value::Null));
+    assert_eq!(why["next"], json!({"at": end, "count": 2}));
+    let events = why["events"].as_array().unwrap();
+    let told: Vec<Value> = events.iter().map(|it| json!([it["da"], it["ts"], it["leaves_at"]])).collect();
+    assert_eq!(told, (0..3).map(|n| json!(["77", ts + n, end + n])).collect::<Vec<_>>());
+    assert!(events[0]["hash"].is_string() && events[2]["hash"].is_null());
+    let displaced = json!([{"rule": "brand", "key": "campaign:42", "kind": "impression", "by": "brand-42",
+        "reason": "exact_over_wildcard"}]);
+    assert_eq!((&why["displaced"], why["revision"].as_u64()), (&displaced, Some(revision)));
+    assert!(why["text"].as_str().unwrap().starts_with("3 of 3 impressions of da:77 in 5d; "), "{why}");
+    // The rest of the answer is the same, and nothing is explained unasked.
+    let mut plain = explained.clone();
+    plain.as_object_mut().unwrap().remove("why");
+    assert_eq!(server.ok(path), plain);
+    assert_eq!(server.ok(&format!("{path}&explain=false")), plain);
+
+    let candidates = json!([{"da": "77", "keys": ["campaign:42"]}, {"da": "free"}, "9"]);
+    let check = server.call("/check", &json!({"user": "u1", "candidates": candidates, "explain": true}));
+    let results = check["results"].as_array().unwrap();
+    let codes: Vec<&Value> = results.iter().map(|it| &it["why"]["code"]).collect();
+    assert_eq!(codes, ["capped", "exempt", "under_limit"]);
+    assert_eq!(results[0]["why"]["events"], why["events"]);
+    assert_eq!(results[2]["why"]["needed"], 3);
+
+    // A reservation is listed with when it lapses.
+    server.call("/reserve", &json!({"user": "u2", "candidates": ["5"], "ttl": "30s", "id": "r"}));
+    let why = server.ok("/cap/u2/5?explain=true")["why"].clone();
+    let held = &why["events"][0];
+    assert_eq!((&held["reserved"], &held["expires_at"]), (&json!(true), &held["leaves_at"]));
+    assert_eq!((&why["next"]["at"], &why["next"]["count"]), (&held["leaves_at"], &json!(0)));
+
+    assert_eq!(server.get("/cap/u1/77?explain=1").0.as_u16(), 422);
+    let many: Vec<String> = (0..51).map(|n| n.to_string()).collect();
+    let (status, problem) = server.post_json("/check", &json!({"user": "u", "candidates": many, "explain": true}));
+    assert_eq!((status.as_u16(), problem["code"].as_str()), (422, Some("too_many_candidates")));
+}

@@ -12,9 +12,14 @@ use std::sync::Arc;
 async fn judge(app: &App, query: AdQuery) -> Answer {
     let AdQuery { user, candidate, question } = query;
     let room = app.admission.read_budget();
+    let (user_text, da) = (user.as_str(), candidate.da.as_str());
+    if question.explain {
+        let (verdict, why, room) = app.services.decisions.explained_verdict(&user, &candidate, question, room).await?;
+        let (verdict, why) = ((&verdict).into(), Some(Box::new((&why).into())));
+        return Pieces::json(&CapAnswer { user: user_text, da, verdict, why }, room);
+    }
     let (verdict, room) = app.services.decisions.verdict(&user, &candidate, question, room).await?;
-    let answer = CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict: (&verdict).into() };
-    Pieces::json(&answer, room)
+    Pieces::json(&CapAnswer { user: user_text, da, verdict: (&verdict).into(), why: None }, room)
 }
 
 /// The verdict on an ad for a user

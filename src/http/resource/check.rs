@@ -40,9 +40,9 @@ pub(in crate::http) async fn post(app: &Arc<App>, call: &mut Call) -> Answer {
 }
 
 async fn judge(app: &App, route: &Route, asked: CheckBody<'_>) -> Answer {
-    let CheckBody { user, candidates, kind, at } = asked;
+    let CheckBody { user, candidates, kind, at, explain } = asked;
     let _permit = route.admit(app)?;
-    let (question, room) = (Question { kind, at }, app.admission.read_budget());
+    let (question, room) = (Question { kind, at, explain }, app.admission.read_budget());
     let answer = app.services.decisions.check(&user, &candidates, question, room, |results, room| {
         Pieces::json(&CheckAnswer { user: user.as_str(), results: CandidateVerdicts(results) }, room)
     });

@@ -94,6 +94,6 @@ async fn count_one(app: &App, route: &Route, event: SingleEvent<'_>) -> Answer {
     let CountedEvent { result, user, candidate } = counting.count_event(event).await?;
     // What is counted is answered: nothing from here on is refused for want of memory or of a thread. The permit bounds it.
     let verdict = app.services.decisions.verdict_of_counted(&user, &candidate).await?;
-    let cap = CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict: (&verdict).into() };
+    let cap = CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict: (&verdict).into(), why: None };
     Ok(json(&EventAnswer { result, cap }))
 }

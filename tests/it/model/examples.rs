@@ -46,7 +46,7 @@ impl Log1 {
     fn ask(&self, at: Option<u64>, now: u64) -> Verdict {
         let da = CapKey::of_da(&DaId::new("77").unwrap());
         let keys = [CapKey::extra("campaign:42").unwrap()];
-        let question = Question { kind: None, at: at.map(TsMs) };
+        let question = Question { kind: None, at: at.map(TsMs), explain: false };
         self.ledger.judge(&self.policy, "u1", &da, &keys, question, TsMs(now))
     }
 }

@@ -10,7 +10,7 @@ use crate::model::tell::{Story, told};
 use freqcap::engine::{
     Ledger, Outcome, Policy, Question, ReservationRequest, ReservationTerm, TsInFuture, admit, capped_until, user_cap,
 };
-use freqcap::model::{CapKey, DaId, Entry, Event, EventId, Kind, TsMs, UserId, Verdict, Window};
+use freqcap::model::{CapKey, DaId, Entry, Event, EventId, Kind, TsMs, UserId, Verdict, Why, WhyCode, Window};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
@@ -272,17 +272,55 @@ impl<'s> World<'s> {
         let asked = Asked { user: words.user, da: words.da, keys: words.keys.clone(), kind, at };
         self.story.line(|| told(&asked));
         let verdict = self.compare_verdicts(&asked)?;
+        let why = self.explain(&asked, &verdict)?;
         // A read as of now, while nothing lies ahead of it: the cap ends neither sooner nor later than it says.
         let keys = std::iter::once(format!("da:{}", asked.da)).chain(asked.keys.iter().map(|&key| key.to_owned()));
         let newest = keys.flat_map(|key| self.oracle.log(&self.settings, asked.user, &key, self.now)).map(|it| it.ts);
         let all_past = newest.max() <= Some(self.now);
         if let (Some(until), None, true) = (verdict.capped_until, asked.at, all_past) {
             let before = Asked { at: Some(TsMs(until.0 - 1)), ..asked.clone() };
-            let then = Asked { at: Some(until), ..asked };
+            let then = Asked { at: Some(until), ..asked.clone() };
             same("whether it is capped 1 ms before capped_until", &self.ask(&before).capped, &true)?;
             same("whether it is capped at capped_until", &self.ask(&then).capped, &false)?;
         }
+        if let (Some(next), None, true) = (why.next, asked.at, all_past) {
+            let count = |at| {
+                let then = self.ask(&Asked { at: Some(at), ..asked.clone() });
+                let counted = then
+                    .rules
+                    .into_iter()
+                    .find(|it| Some(&it.rule) == verdict.rule.as_ref() && Some(&it.key) == verdict.key.as_ref());
+                counted.map(|it| it.count)
+            };
+            same("the count at `next`", &count(next.at), &Some(next.count.min(self.counted_at_most(&verdict))))?;
+            same("the count 1 ms before `next`", &count(TsMs(next.at.0 - 1)), &Some(verdict.count))?;
+        }
         Ok(())
+    }
+
+    /// What a count over the window of a verdict is at most.
+    fn counted_at_most(&self, verdict: &Verdict) -> u64 {
+        let lifetime = matches!(verdict.window, Some(Window::Lifetime));
+        if lifetime { u64::MAX } else { self.settings.history_limit as u64 }
+    }
+
+    /// The explanation lists what the verdict counts, and the cap ends when enough of it has left.
+    fn explain(&self, asked: &Asked, verdict: &Verdict) -> Result<Why, String> {
+        let da = CapKey::of_da(&DaId::new(asked.da).unwrap());
+        let keys: Vec<_> = asked.keys.iter().map(|&key| CapKey::extra(key).unwrap()).collect();
+        let question = Question { kind: asked.kind, at: asked.at, explain: true };
+        let why = self.ledger.why(&self.policy, asked.user, &da, &keys, question, self.now);
+        same("whether the explanation says capped", &(why.code == WhyCode::Capped), &verdict.capped)?;
+        let Some(limit) = verdict.limit else { return Ok(why) };
+        let listed = why.events.len() as u64 + why.events_omitted;
+        same("how much is explained", &listed.min(self.counted_at_most(verdict)), &verdict.count)?;
+        if why.events_omitted == 0 && verdict.capped {
+            let mut leaves: Vec<TsMs> = why.events.iter().map(|it| it.leaves_at).collect();
+            leaves.sort();
+            same("when enough has left", &Some(leaves[(listed - limit) as usize]), &verdict.capped_until)?;
+        }
+        same("how many are needed", &why.needed, &verdict.remaining.filter(|left| *left > 0))?;
+        Ok(why)
     }
 
     fn compare_verdicts(&self, asked: &Asked) -> Result<Verdict, String> {
@@ -298,7 +336,7 @@ impl<'s> World<'s> {
     fn ask(&self, asked: &Asked) -> Verdict {
         let da = CapKey::of_da(&DaId::new(asked.da).unwrap());
         let keys: Vec<_> = asked.keys.iter().map(|&key| CapKey::extra(key).unwrap()).collect();
-        let question = Question { kind: asked.kind, at: asked.at };
+        let question = Question { kind: asked.kind, at: asked.at, explain: false };
         self.ledger.judge(&self.policy, asked.user, &da, &keys, question, self.now)
     }
 
