@@ -41,6 +41,7 @@ macro_rules! routes {
                 description = "Ad frequency capping: has this user seen this ad too often? Events in, exact caps out.\n\nInstants are integers, ms since 1970. Durations are text: one positive integer and one of `ms`, `s`, `m`, `h`, `d`. Errors are RFC 9457 problems with a stable `code`.",
                 license(name = "Apache-2.0", identifier = "Apache-2.0")
             ),
+            servers((url = "http://127.0.0.1:8080", description = "Where the service listens unless told otherwise")),
             tags(
                 (name = "events", description = "Impressions, clicks, conversions in"),
                 (name = "caps", description = "Verdicts"),
@@ -56,13 +57,13 @@ macro_rules! routes {
 
 // Method, path, operation id, handler; who may call it; at which listeners; how it is admitted; whether it has a fast way.
 routes! {
-    POST   "/events"            postEvents    events::post,       Needs(Scope::Events),      Main,       Write,        Some(FastRoute::Events);
+    POST   "/events"            countEvents   events::post,       Needs(Scope::Events),      Main,       Write,        Some(FastRoute::Events);
     GET    "/cap/{user}/{da}"   getCap        cap::get_by_path,   Needs(Scope::Decide),      Main,       Read,         Some(FastRoute::Cap);
     GET    "/cap"               getCapByQuery cap::get_by_query,  Needs(Scope::Decide),      Main,       Read,         None;
     POST   "/check"             checkCandidates check::post,      Needs(Scope::Decide),      Main,       BodyThenRead, Some(FastRoute::Check);
     POST   "/reserve"           reserve       reserve::reserve,   Needs(Scope::Decide),      Main,       Write,        Some(FastRoute::Reserve);
     POST   "/release"           release       reserve::release,   Needs(Scope::Decide),      Main,       Write,        None;
-    GET    "/users/{user}/caps" getUserCaps   users::get_caps,    Needs(Scope::Decide),      Both,       Read,         None;
+    GET    "/users/{user}/caps" listUserCaps  users::get_caps,    Needs(Scope::Decide),      Both,       Read,         None;
     GET    "/users/{user}"      getUser       users::get,         Needs(Scope::UsersRead),   Admin,      Read,         None;
     DELETE "/users/{user}"      eraseUser     users::delete,      Needs(Scope::UsersErase),  Admin,      Write,        None;
     GET    "/rules"             listRules     rules::list,        Needs(Scope::RulesRead),   Admin,      Read,         None;
@@ -71,9 +72,9 @@ routes! {
     DELETE "/rules/{id}"        deleteRule    rules::delete,      Needs(Scope::RulesWrite),  Admin,      Write,        None;
     GET    "/snapshots"         listSnapshots snapshots::list,    Needs(Scope::Admin),       Admin,      Light,        None;
     POST   "/snapshots"         takeSnapshot  snapshots::take,    Needs(Scope::Admin),       Admin,      Light,        None;
-    GET    "/healthz"           getHealth     probes::healthz,    Open,                      Everywhere, Operation,    None;
-    GET    "/readyz"            getReadiness  probes::readyz,     Open,                      Both,       Operation,    None;
-    GET    "/metrics"           getMetrics    metrics::metrics,   Needs(Scope::Metrics),     Admin,      Operation,    None;
+    GET    "/healthz"           healthz       probes::healthz,    Open,                      Everywhere, Operation,    None;
+    GET    "/readyz"            readyz        probes::readyz,     Open,                      Both,       Operation,    None;
+    GET    "/metrics"           metrics       metrics::metrics,   Needs(Scope::Metrics),     Admin,      Operation,    None;
     GET    "/status"            getStatus     status::status,     Needs(Scope::Metrics),     Admin,      Operation,    None;
     GET    "/audit"             listAudit     audit::list,        Needs(Scope::Admin),       Admin,      Read,         None;
     GET    "/version"           getVersion    status::version,    Needs(Scope::Metrics),     Admin,      Operation,    None;

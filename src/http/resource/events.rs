@@ -13,17 +13,16 @@ use std::sync::Arc;
 
 /// Count events
 ///
-/// One event (object), a batch (array) or NDJSON (`application/x-ndjson`), also packed with gzip or zstd. A 200 says that
-/// every event it counts is durable and visible to every later read. A bad element of a batch rejects itself alone.
+/// One event (object) or a batch (array); or a batch as NDJSON, an event a line, under `Content-Type: application/x-ndjson`. All
+/// also packed with gzip or zstd (`Content-Encoding`). A 200 says that every event it counts is durable and visible to every
+/// later read. A bad element or line of a batch rejects itself alone.
 #[utoipa::path(
     post,
     path = "/events",
-    operation_id = "postEvents",
+    operation_id = "countEvents",
     tag = "events",
-    request_body(content(
-        (EventBody = "application/json"),
-        (String = "application/x-ndjson", example = "{\"user\":\"u1\",\"da\":\"77\",\"id\":\"imp-1\"}\n{\"user\":\"u2\",\"da\":\"77\",\"id\":\"imp-2\"}\n"),
-    )),
+    // Generators of clients know no NDJSON, and the one for Python leaves the whole call out where it is named here.
+    request_body(content = EventBody, content_type = "application/json"),
     responses(
         (status = 200, description = "One event: what became of it, and its verdict. A batch: how many of each", body = EventsAnswer),
         (status = 400, description = "The body is no JSON, or cannot be unpacked", body = Problem, content_type = "application/problem+json"),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 #[utoipa::path(
     get,
     path = "/metrics",
-    operation_id = "getMetrics",
+    operation_id = "metrics",
     tag = "operation",
     responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain"))
 )]

@@ -12,10 +12,12 @@ const OK: ProbeAnswer = ProbeAnswer { status: "ok" };
 #[utoipa::path(
     get,
     path = "/healthz",
-    operation_id = "getHealth",
+    operation_id = "healthz",
     tag = "operation",
     responses(
         (status = 200, description = "It works", body = ProbeAnswer),
+        (status = 400, description = "No `Host`, or two of them", body = Problem, content_type = "application/problem+json"),
+        (status = 421, description = "`Host` is none of `--hosts`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "A write to the store failed, a thread ended by a panic, or a sync does not return: restart", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -31,11 +33,13 @@ pub(in crate::http) async fn healthz(app: &Arc<App>, _call: &mut Call) -> Answer
 #[utoipa::path(
     get,
     path = "/readyz",
-    operation_id = "getReadiness",
+    operation_id = "readyz",
     tag = "operation",
     params(("kafka" = Option<bool>, Query, description = "Whether to wait for the back-fill from Kafka, too")),
     responses(
         (status = 200, description = "Send requests", body = ProbeAnswer),
+        (status = 400, description = "No `Host`, or two of them", body = Problem, content_type = "application/problem+json"),
+        (status = 421, description = "`Host` is none of `--hosts`", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "It is stopping, or catching up", body = Problem, content_type = "application/problem+json"),
     )
 )]

@@ -32,7 +32,7 @@ impl CapsAnswer {
 #[utoipa::path(
     get,
     path = "/users/{user}/caps",
-    operation_id = "getUserCaps",
+    operation_id = "listUserCaps",
     tag = "users",
     params(("user" = String, Path, description = "User id, percent-encoded", example = "u1")),
     responses(
