@@ -33,6 +33,7 @@ mod error;
 #[cfg(feature = "kafka")]
 mod frontier;
 #[cfg(feature = "kafka")]
+mod landmarks;
 mod left_out;
 #[cfg(feature = "kafka")]
 mod log_throttle;

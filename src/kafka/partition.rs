@@ -3,6 +3,7 @@
 use super::chunk::{Chunk, EARLY, Reading, check_of};
 use super::dead_letters::DeadLetters;
 use super::frontier::InFlight;
+use super::landmarks::Landmarks;
 use super::left_out::{LeftOut, known_code};
 use super::status::{Handle, State};
 use super::witness::Witness;
@@ -49,6 +50,7 @@ pub(super) struct Partition {
     pub stored: Option<Frontier>,
     /// How often the topic was made anew.
     resets: u64,
+    pub landmarks: Landmarks,
     /// Offsets of records that lay ahead and whose letters are not acknowledged; and whether the stored list is
     /// current.
     early: BTreeSet<u64>,
@@ -93,6 +95,7 @@ impl Partition {
             quiet_since: Instant::now(),
             stored: None,
             resets: known.resets,
+            landmarks: Landmarks::new(known.landmarks),
             early: known.early,
             early_is_stored: true,
             left_out: VecDeque::new(),
@@ -152,15 +155,25 @@ impl Partition {
         }
     }
 
-    /// Forgets what was taken, since the topic was made anew. Returns how often that was.
-    pub(super) fn forget(&mut self) -> u64 {
+    /// Forgets what was taken, and begins again: after the landmark of a topic whose end was cut off, where the ids that
+    /// records are given stay the same; or else at the beginning of a topic that was made anew. Returns where, and how
+    /// often it was made anew.
+    pub(super) fn forget(&mut self, landmark: Option<RecordCheck>) -> (Frontier, u64) {
         *self.taken = [0; SHARDS];
         self.early.clear();
         self.left_out_before.clear();
         (self.forget_to, self.last_left_out) = (None, 0);
-        self.resets += 1;
-        self.reading.begin(self.resets);
-        self.resets
+        self.landmarks.cut(landmark.map(|landmark| landmark.offset));
+        let done = self.in_flight.frontier().next;
+        let frontier = landmark.map_or(Frontier::default(), |landmark| Frontier {
+            next: done.min(landmark.offset + 1),
+            last: Some(landmark).filter(|landmark| landmark.offset < done),
+        });
+        if landmark.is_none() {
+            self.resets += 1;
+            self.reading.begin(self.resets);
+        }
+        (frontier, self.resets)
     }
 
     /// Takes a record, as its phase demands.
@@ -186,6 +199,9 @@ impl Partition {
             return;
         }
         with.witness.saw(self.number(), message, with.clock);
+        if self.landmarks.is_empty() {
+            self.landmarks.add(check_of(message));
+        }
         (self.at_end, self.stepping_to, self.stepped_to) = (false, None, None);
         let (number, end) = (self.in_flight.next_chunk(), self.in_flight.frontier());
         let chunk = self.chunk.get_or_insert_with(|| Chunk {
@@ -227,6 +243,15 @@ impl Partition {
         Ok(())
     }
 
+    /// Stores the landmarks, if they changed.
+    pub(super) fn store_landmarks(&mut self, store: &Store, topic: &str) -> Result<(), StoreError> {
+        if !self.landmarks.is_stored {
+            store.kafka_offsets().put_landmarks(topic, self.number(), self.landmarks.records())?;
+            self.landmarks.is_stored = true;
+        }
+        Ok(())
+    }
+
     /// Makes the store forget what was set aside below the stored frontier.
     pub(super) fn forget_left_out(&mut self, store: &Store, topic: &str) -> Result<(), StoreError> {
         let below = self.stored.map_or(0, |frontier| frontier.next);
@@ -247,6 +272,9 @@ impl Partition {
             }
             return;
         };
+        if let Some(last) = chunk.end.last {
+            self.landmarks.add(last);
+        }
         let counters = status.counters();
         counters.records.increment(chunk.records);
         counters.skipped.increment(chunk.skipped);

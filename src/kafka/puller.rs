@@ -190,6 +190,7 @@ impl Puller {
                 break;
             }
             if let Phase::Changed(why) = &partition.phase {
+                let why = why.clone();
                 let (topic, number) = (&self.options.topic, partition.number());
                 match self.options.on_change {
                     OnChange::Stop => {
@@ -206,15 +207,21 @@ impl Puller {
                         let _ = assign(&self.consumer, topic, number, None);
                     }
                     OnChange::Earliest => {
-                        tracing::warn!(
-                            code = "kafka_topic_changed",
-                            topic,
-                            partition = number,
-                            why,
-                            "the topic is not the one that was read before: it is read from its beginning"
-                        );
-                        let frontier = Frontier::default();
-                        let resets = partition.forget();
+                        if partition.ask_at.is_some_and(|at| now < at) {
+                            continue;
+                        }
+                        let landmark = match partition.landmarks.last_there(&self.asker, (topic, number)) {
+                            Ok(landmark) => landmark,
+                            Err(error) => {
+                                partition.ask_at = Some(Instant::now() + REFETCH_DELAY);
+                                if let Some(others) = self.errors.say(now) {
+                                    tracing::info!(partition = number, %error, others, "Kafka does not say what it has");
+                                }
+                                continue;
+                            }
+                        };
+                        let (frontier, resets) = partition.forget(landmark);
+                        warn_of_change(topic, number, &why, landmark.is_some(), frontier.next);
                         self.parts.store.kafka_offsets().reset(topic, number, &frontier, resets)?;
                         self.status.reset(number);
                         partition.begin(frontier, Phase::Ask);
@@ -273,7 +280,9 @@ impl Puller {
         }
         // After the frontiers: what was set aside may be above the frontier stored before.
         for partition in self.partitions.values_mut() {
-            match partition.forget_left_out(&self.parts.store, &self.options.topic) {
+            let (store, topic) = (&self.parts.store, &self.options.topic);
+            let stored = partition.forget_left_out(store, topic).and_then(|()| partition.store_landmarks(store, topic));
+            match stored {
                 Err(_) if self.parts.store.is_poisoned() => {}
                 result => result?,
             }
@@ -386,6 +395,29 @@ impl Puller {
             std::thread::park_timeout(Duration::from_millis(1));
         }
         self.store_frontiers(Duration::ZERO)
+    }
+}
+
+/// Tells that a partition is begun again.
+fn warn_of_change(topic: &str, partition: u32, why: &str, is_cut: bool, from: u64) {
+    let code = "kafka_topic_changed";
+    if is_cut {
+        tracing::warn!(
+            code,
+            topic,
+            partition,
+            why,
+            from,
+            "the topic's end was cut off: it is read again from the last record that is known to be in it still"
+        );
+    } else {
+        tracing::warn!(
+            code,
+            topic,
+            partition,
+            why,
+            "the topic is not the one that was read before: it is read from its beginning"
+        );
     }
 }
 

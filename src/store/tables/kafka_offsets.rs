@@ -8,6 +8,7 @@
 //! reset     g                                                      varint: how often it was forgotten; none is never
 //! early     e                                                      varints: see `PulledPartition::early`
 //! aside     s, offset (u64 BE)                                     the code: see `PulledPartition::aside`
+//! landmarks h                                                      see `PulledPartition::landmarks`; each 8 + 8 + 8 LE
 //! ```
 //!
 //! Beside them, under `0, topic` (no topic's name begins with a zero byte), stands up to where the changes of caps were
@@ -22,6 +23,7 @@ use crate::store::codec::{put_varint, take_varint};
 use crate::store::db::{Db, KeyRange};
 use crate::store::error::StoreError;
 use crate::store::table::Table;
+use crate::store::tables::record_check::{RecordCheck, decode_landmarks, encode_landmarks};
 use rocksdb::WriteBatch;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,20 +35,10 @@ const FRONTIER: u8 = b'f';
 const RESET: u8 = b'g';
 const EARLY: u8 = b'e';
 const ASIDE: u8 = b's';
+const LANDMARKS: u8 = b'h';
 
 /// By shard, the offset from which on nothing of a partition is taken yet.
 pub type Taken = [u64; SHARDS];
-
-/// Identifies a record, to tell whether a topic was made anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RecordCheck {
-    /// Its offset in the partition.
-    pub offset: u64,
-    /// Kafka's timestamp, in ms; -1 if it has none.
-    pub ts: i64,
-    /// XXH3 of the value, seeded with the XXH3 of the key.
-    pub hash: u64,
-}
 
 /// Where reading of a partition resumes.
 ///
@@ -98,11 +90,20 @@ pub struct PulledPartition {
     /// Offsets of records that a writer did not count, with the reason, and whose dead letters may not have arrived.
     /// The writer's mark covers them.
     pub aside: BTreeMap<u64, String>,
+    /// Records that were read, by offset: they tell a topic whose end was cut off from one that was made anew.
+    pub landmarks: Vec<RecordCheck>,
 }
 
 impl Default for PulledPartition {
     fn default() -> Self {
-        Self { frontier: None, taken: Box::new([0; SHARDS]), resets: 0, early: BTreeSet::new(), aside: BTreeMap::new() }
+        Self {
+            frontier: None,
+            taken: Box::new([0; SHARDS]),
+            resets: 0,
+            early: BTreeSet::new(),
+            aside: BTreeMap::new(),
+            landmarks: Vec::new(),
+        }
     }
 }
 
@@ -195,6 +196,7 @@ pub(in crate::store) struct Rows {
     resets: u64,
     early: BTreeSet<u64>,
     aside: BTreeMap<u64, String>,
+    landmarks: Vec<RecordCheck>,
     /// Number of writers, writer, next offset.
     marks: Vec<(u16, u16, u64)>,
     /// The keys of the marks.
@@ -216,6 +218,7 @@ impl Rows {
                 let mut value = value;
                 self.resets = take_varint(&mut value)?;
             }
+            [LANDMARKS] => self.landmarks = decode_landmarks(value)?,
             [ASIDE, ref offset @ ..] => {
                 let offset = u64::from_be_bytes(offset.try_into().ok()?);
                 self.aside.insert(offset, String::from_utf8(value.to_vec()).ok()?);
@@ -238,8 +241,8 @@ impl Rows {
             let next = mine.map(|&(_, _, next)| next).max().unwrap_or(0);
             taken[shard.index()] = taken[shard.index()].max(next);
         }
-        let Self { frontier, resets, early, aside, .. } = self;
-        PulledPartition { frontier, taken, resets, early, aside }
+        let Self { frontier, resets, early, aside, landmarks, .. } = self;
+        PulledPartition { frontier, taken, resets, early, aside, landmarks }
     }
 }
 
@@ -323,6 +326,14 @@ impl KafkaOffsets {
         early.iter().for_each(|&offset| put_varint(&mut value, offset));
         let mut batch = WriteBatch::default();
         batch.put_cf(self.db.cf(Table::KafkaOffsets), row(topic, partition, EARLY), value);
+        self.write(batch)
+    }
+
+    /// Stores the landmarks of a partition. They may be older than its frontier.
+    pub fn put_landmarks(&self, topic: &str, partition: u32, landmarks: &[RecordCheck]) -> Result<(), StoreError> {
+        let mut batch = WriteBatch::default();
+        let key = row(topic, partition, LANDMARKS);
+        batch.put_cf(self.db.cf(Table::KafkaOffsets), key, encode_landmarks(landmarks));
         self.write(batch)
     }
 
@@ -448,6 +459,8 @@ mod tests {
         );
         store.kafka_offsets().forget_aside("t", 0, 256).unwrap();
         assert_eq!(store.kafka_offsets().partitions("t").unwrap()[&0].aside, BTreeMap::from([(256, "b".to_owned())]));
+        store.kafka_offsets().put_landmarks("t", 0, &[RecordCheck { offset: 1, ts: 2, hash: 3 }]).unwrap();
+        assert_eq!(store.kafka_offsets().partitions("t").unwrap()[&0].landmarks.len(), 1);
         store.kafka_offsets().reset("t", 0, &Frontier::default(), 3).unwrap();
         let known = store.kafka_offsets().partitions("t").unwrap();
         let reset = PulledPartition { frontier: Some(Frontier::default()), resets: 3, ..PulledPartition::default() };

@@ -8,6 +8,7 @@ pub(in crate::store) mod erased;
 pub(in crate::store) mod journal;
 pub(in crate::store) mod kafka_offsets;
 pub(in crate::store) mod meta;
+pub(in crate::store) mod record_check;
 pub(in crate::store) mod reservations;
 pub(in crate::store) mod rules;
 

@@ -123,3 +123,35 @@ fn records_lost_to_retention_are_counted_and_left_behind() {
     assert_eq!(server.metric("freqcap_kafka_lost_records_total"), 20.0);
     assert_eq!(state(&server, 0), 1.0);
 }
+
+#[test]
+fn a_topic_whose_end_was_cut_off_counts_nothing_twice() {
+    // Afterwards it ends before what was read of it, or beyond.
+    for more in [5, 40] {
+        let mut broker = Broker::start();
+        make_topic(&broker, TOPIC, 1);
+        produce(&broker, TOPIC, events("a", 0, 20));
+        let bytes = broker.bytes(TOPIC, 0);
+        produce(&broker, TOPIC, events("b", 0, 10));
+        let mut site = site(&broker, &["--limit", "none"]);
+        let server = site.start();
+        caught_up(&server);
+        assert!(server.terminate().success());
+        broker.cut(TOPIC, 0, bytes);
+        produce(&broker, TOPIC, events("c", 0, more));
+        let server = site.start();
+        wait_for("it to stop", || (state(&server, 0) == 2.0).then_some(()));
+        logged(&server, "kafka_topic_changed");
+        drop(server);
+        site.flags.extend(["--kafka-on-change".to_owned(), "earliest".to_owned()]);
+        let server = site.start();
+        caught_up(&server);
+        // What is still there counted before; what came instead of the rest is new.
+        assert_eq!((count(&server, "a"), count(&server, "b"), count(&server, "c")), (20, 10, more as u64));
+        assert!(server.terminate().success());
+        produce(&broker, TOPIC, events("d", 0, 3));
+        let server = site.start();
+        caught_up(&server);
+        assert_eq!((count(&server, "a"), count(&server, "c"), count(&server, "d")), (20, more as u64, 3));
+    }
+}

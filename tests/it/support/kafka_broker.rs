@@ -76,6 +76,27 @@ impl Broker {
         let _ = self.child.wait();
     }
 
+    /// The file of a partition's records.
+    fn segment(&self, topic: &str, partition: u32) -> PathBuf {
+        self.dir.path().join(format!("log/{topic}-{partition}/{:020}.log", 0))
+    }
+
+    /// The bytes of a partition's records, for [`Broker::cut`].
+    pub fn bytes(&self, topic: &str, partition: u32) -> u64 {
+        fs::metadata(self.segment(topic, partition)).unwrap().len()
+    }
+
+    /// Loses the end of a partition, as a broker does that loses its power, and starts again.
+    pub fn cut(&mut self, topic: &str, partition: u32, bytes: u64) {
+        self.kill();
+        let segment = self.segment(topic, partition);
+        File::options().write(true).open(&segment).unwrap().set_len(bytes).unwrap();
+        for index in ["index", "timeindex"] {
+            let _ = fs::remove_file(segment.with_extension(index));
+        }
+        self.start_again();
+    }
+
     /// Starts it again with what is on its disk, on the same port.
     pub fn start_again(&mut self) {
         self.kill();
