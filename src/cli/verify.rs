@@ -60,7 +60,7 @@ struct Report<'a> {
 pub(super) fn run(args: &VerifyArgs) -> Result<bool, VerifyError> {
     let options = args.options()?;
     let found = with_bar("reading", |progress| verify(&options, progress))?;
-    args.tell(&found, None);
+    args.tell(&found, None, false);
     Ok(found.is_whole())
 }
 
@@ -74,7 +74,7 @@ pub(super) fn run_repair(args: &RepairArgs) -> Result<bool, VerifyError> {
     };
     // Where not even the list of files can be read, there is nothing to go by.
     let repaired = args.yes && (found.is_whole() || !found.tables.is_empty());
-    args.of.tell(&found, Some(repaired));
+    args.of.tell(&found, Some(repaired), args.yes);
     Ok(found.is_whole() || repaired)
 }
 
@@ -88,7 +88,7 @@ impl VerifyArgs {
         Ok(options)
     }
 
-    fn tell(&self, found: &Verified, repaired: Option<bool>) {
+    fn tell(&self, found: &Verified, repaired: Option<bool>, is_tried: bool) {
         if self.json {
             println!("{}", serde_json::json!(Report { whole: found.is_whole(), repaired, found }));
             return;
@@ -107,17 +107,22 @@ impl VerifyArgs {
             }
             println!();
         }
-        println!("{}", conclusion(found, repaired));
+        println!("{}", conclusion(found, repaired, is_tried));
     }
 }
 
-fn conclusion(found: &Verified, repaired: Option<bool>) -> &'static str {
+fn conclusion(found: &Verified, repaired: Option<bool>, is_tried: bool) -> &'static str {
     match repaired {
         _ if found.is_whole() => "all of it can be read",
         None => "it is damaged; freqcap repair gives up what cannot be read",
         Some(true) => "what cannot be read was given up, and is in the folder damaged; the directory starts again",
+        Some(false) if found.tables.is_empty() && !is_tried => {
+            "its list of files cannot be read: with --yes the part of it that can be read is named again, if there is one; \
+             nothing was changed"
+        }
         Some(false) if found.tables.is_empty() => {
-            "it cannot be repaired, for the list of its files cannot be read: put a copy from before the damage in its place"
+            "it cannot be repaired, for the list of its files cannot be read: put a copy from before the damage in its place; \
+             nothing was changed"
         }
         Some(false) => "all this would be given up, with --yes; nothing was changed",
     }

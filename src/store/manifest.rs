@@ -43,6 +43,14 @@ pub(super) fn trim(dir: &Path, logs: &Logs) -> io::Result<Option<u64>> {
     Ok(Some(whole_to))
 }
 
+/// Whether CURRENT names a list.
+pub(super) fn is_named(dir: &Path) -> io::Result<bool> {
+    match current(dir) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),
+        list => Ok(list?.is_some()),
+    }
+}
+
 /// The number of the list that CURRENT names.
 fn current(dir: &Path) -> io::Result<Option<u64>> {
     let text = std::fs::read_to_string(dir.join("CURRENT"))?;

@@ -18,7 +18,7 @@
 //! From the top down; a file uses those below it:
 //!
 //! ```text
-//! repair, check     directories that are damaged
+//! repair, relist, check  directories that are damaged
 //! open              makes a store of a directory
 //! store             composes all of these
 //! replay            the writes after a checkpoint, onto a copy of it
@@ -62,6 +62,7 @@ mod options;
 mod overlay;
 mod position;
 mod promised_logs;
+mod relist;
 mod repair;
 mod replay;
 mod resources;

@@ -8,6 +8,7 @@ use super::manifest;
 use super::options::StoreOptions;
 use super::position::{Known, Position};
 use super::promised_logs;
+use super::relist::relist;
 use super::table::Table;
 use super::tables::meta::{CHANGES_FIELD, ShardField};
 use super::whole::{self, aside, name};
@@ -28,19 +29,25 @@ pub fn repair(options: &StoreOptions, progress: &mut dyn FnMut(u64, u64)) -> Res
     let unusable = |source| OpenError::Directory { dir: dir.clone(), source };
     refuse_unfinished(dir)?;
     let _lock = lock_dir(dir)?;
-    if dir.join("CURRENT").exists() {
+    if dir.join("CURRENT").exists() && manifest::is_named(dir).map_err(unusable)? {
         // The same as a start does.
         manifest::trim(dir, &whole::look(dir, boot_number()).map_err(unusable)?).map_err(unusable)?;
     }
+    let relisted = relist(options, || new_folder(&aside(dir)))?;
     let mut found = Verified::default();
-    let Some((logs, db)) = look(options, &mut found)? else { return Ok(found) };
+    let there = look(options, &mut found)?;
+    let kept = relisted.map(|(damage, kept)| {
+        found.files.insert(0, damage);
+        kept
+    });
+    let Some((logs, db)) = there else { return Ok(found) };
     let copy = dir.join(COPY);
     remove(&copy).map_err(unusable)?;
     found.tables = tables(&db, progress, &mut |_, _, _| Ok(()))?;
     if found.is_whole() {
         return Ok(found);
     }
-    let kept = new_folder(&aside(dir)).map_err(unusable)?;
+    let kept = kept.map_or_else(|| new_folder(&aside(dir)), Ok).map_err(unusable)?;
     for file in &logs.files {
         std::fs::copy(&file.path, kept.join(name(&file.path))).map_err(unusable)?;
     }

@@ -217,12 +217,18 @@ pub(super) fn without_list(dir: &Path) -> io::Result<Option<Damage>> {
     if !was_used && Position::read(dir)?.is_none_or(|known| known.synced.max(known.written) == 0) {
         return Ok(None);
     }
+    let list = rests.iter().filter(|name| name.starts_with("MANIFEST-")).max().cloned();
     rests.sort_unstable();
     rests.truncate(8);
     let there = if rests.is_empty() { "none of RocksDB's files is there".to_owned() } else { rests.join(", ") };
     Ok(Some(Damage {
         what: format!("the file CURRENT is missing from a directory that was used ({there})"),
-        lost: "without it nothing that was acknowledged can be found".to_owned(),
+        lost: match list {
+            Some(list) => {
+                format!("nothing that was acknowledged can be found until a list of files, as {list}, is named again")
+            }
+            None => "without it nothing that was acknowledged can be found".to_owned(),
+        },
     }))
 }
 

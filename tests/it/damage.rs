@@ -223,3 +223,65 @@ fn a_log_that_is_missing_is_given_up() {
     assert_eq!(site.command().output().unwrap().status.code(), Some(2));
     assert_eq!(repaired(&site), 0);
 }
+
+/// The list of files that is in use.
+fn list(site: &Site) -> PathBuf {
+    files(&site.data(), "").into_iter().filter(|path| path.to_string_lossy().contains("MANIFEST-")).max().unwrap()
+}
+
+fn current(site: &Site) -> PathBuf {
+    site.data().join("CURRENT")
+}
+
+#[test]
+fn a_list_of_files_that_is_not_named_is_named_again_and_nothing_is_lost() {
+    type Spoil = fn(&Site);
+    let spoils: [Spoil; 3] = [
+        |site| std::fs::remove_file(current(site)).unwrap(),
+        |site| std::fs::write(current(site), b"\xff\0").unwrap(),
+        |site| std::fs::write(current(site), "MANIFEST-000001\n").unwrap(),
+    ];
+    for (ends, spoil) in [true, false].into_iter().flat_map(|ends| spoils.map(|spoil| (ends, spoil))) {
+        let (site, server) = Server::with(&[]);
+        assert_eq!(post(&server, lines(0..USERS, "a")).1["counted"], USERS);
+        if ends {
+            assert!(server.terminate().success());
+        } else {
+            server.kill();
+        }
+        spoil(&site);
+        assert_eq!(site.command().output().unwrap().status.code(), Some(2));
+        assert_eq!(repaired(&site), USERS);
+    }
+}
+
+#[test]
+fn a_list_of_files_that_is_damaged_is_followed_up_to_there() {
+    let (site, server) = Server::with(&[]);
+    assert_eq!(post(&server, lines(0..USERS / 2, "a")).1["counted"], USERS / 2);
+    assert!(server.terminate().success());
+    let server = site.start();
+    assert_eq!(post(&server, lines(USERS / 2..USERS, "a")).1["counted"], USERS / 2);
+    let before = std::fs::metadata(list(&site)).unwrap().len() as usize;
+    assert!(server.terminate().success());
+    assert!(std::fs::metadata(list(&site)).unwrap().len() as usize > before, "nothing was added");
+    flip(&list(&site), [before + 10].into_iter());
+    let (code, report) = run(&site, &["verify"]);
+    assert_eq!(code, 1, "{report}");
+    let known = repaired(&site);
+    assert!(known >= USERS / 2, "{known}");
+    // What the list does not name any more is there still.
+    assert!(std::fs::read_dir(site.data().join("damaged/1")).unwrap().count() > 1);
+}
+
+#[test]
+fn without_any_list_of_files_nothing_is_changed() {
+    let (site, server) = Server::with(&[]);
+    assert_eq!(post(&server, lines(0..USERS, "a")).1["counted"], USERS);
+    assert!(server.terminate().success());
+    std::fs::remove_file(list(&site)).unwrap();
+    let before = contents(&site);
+    let (code, report) = run(&site, &["repair", "--yes"]);
+    assert_eq!((code, &report["repaired"]), (1, &json!(false)), "{report}");
+    assert!(contents(&site) == before && !site.data().join("damaged").join("1").exists());
+}
