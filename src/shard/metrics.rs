@@ -49,6 +49,7 @@ pub(super) struct ShardMetrics {
     pub ignored: Counter,
     pub duplicate_age: Histogram,
     pub users_erased: Counter,
+    pub erasure_steps: Counter,
     pub caps_started: Counter,
     pub caps_ended: Counter,
     pub turn_events: Histogram,
@@ -71,6 +72,7 @@ impl ShardMetrics {
             ignored: counter!("freqcap_events_total", "result" => "ignored"),
             duplicate_age: histogram!("freqcap_duplicate_age_seconds"),
             users_erased: counter!("freqcap_users_erased_total"),
+            erasure_steps: counter!("freqcap_erasure_steps_total"),
             caps_started: counter!("freqcap_caps_started_total"),
             caps_ended: counter!("freqcap_caps_ended_total"),
             turn_events: histogram!("freqcap_turn_events"),
@@ -87,6 +89,7 @@ impl ShardMetrics {
 pub fn describe() {
     describe_counter!("freqcap_events_total", "Events by result");
     describe_counter!("freqcap_users_erased_total", "Users erased");
+    describe_counter!("freqcap_erasure_steps_total", "Steps of erasures: a user with many rows takes several");
     describe_counter!(WOULD_CAP, "Verdicts in which a shadow rule would have capped, by rule");
     describe_counter!(RESERVATIONS, "Candidates of /reserve by what became of them");
     describe_counter!("freqcap_caps_started_total", "Keys that became capped");

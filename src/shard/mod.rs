@@ -9,6 +9,7 @@ mod command;
 mod count;
 mod erase;
 mod eraser;
+mod erasures;
 mod event_batch;
 mod group_commit;
 mod health;

@@ -2,6 +2,7 @@
 
 use super::clock_watch::ClockWatch;
 use super::eraser::Eraser;
+use super::erasures::Erasures;
 use super::event_batch::WriterMap;
 use super::group_commit::{self, Acknowledger};
 use super::health::Health;
@@ -90,6 +91,7 @@ impl Shards {
                 timers: Timers::load(&store, shards)?,
                 recheck: Recheck::load(&store, shards, revision, rulebook.progress().clone())?,
                 tombstones: Tombstones::load(&store, shards)?,
+                erasures: Erasures::load(&store, shards)?,
                 pulled: SequenceGuard::default(),
                 recheck_left: metrics::gauge!("freqcap_recheck_shards", labels),
                 upkeep_after: None,

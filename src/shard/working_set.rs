@@ -2,8 +2,8 @@
 
 use crate::engine::{Logs, Policy, capped_until, plan_cap};
 use crate::model::{CapKey, CapRow, Log, TsMs, UserId};
-use crate::store::{Commit, LogRow, RowKey, Store};
-use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
+use crate::store::{Commit, Erasure, LogRow, RowKey, Store, is_from_before};
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 
@@ -14,6 +14,8 @@ pub(super) struct TurnOutcome {
     pub caps_ended: u64,
     /// Timers that were set, for the writer's alarm: the shard's byte of the row key, and the instant.
     pub timers_added: Vec<(u8, TsMs)>,
+    /// By user, what it replaced or removed of what an unfinished erasure has left.
+    pub replaced: HashMap<Box<str>, Erasure>,
 }
 
 /// A log of the working set.
@@ -29,12 +31,24 @@ pub(super) struct Slot<'a> {
     recheck: bool,
     /// The log exists and cannot be read: `log` is meaningless.
     unreadable: bool,
+    /// The log that an unfinished erasure left here: to everybody it is gone.
+    erased: Option<Box<Log>>,
 }
 
 impl Slot<'_> {
     /// Whether `caps` may have a row for it.
     fn may_hold(&self) -> bool {
         self.may_cap || self.fired || self.recheck
+    }
+
+    /// Counts for the erasure that left this log what the turn takes from it: its cap, and the row if that is written.
+    fn count_erased(&self, log: &Log, is_capped: bool, outcome: &mut TurnOutcome, now: TsMs) {
+        let Some(user) = RowKey::user_of(&self.row_key) else { return };
+        let erasure = outcome.replaced.entry(user.into()).or_default();
+        erasure.caps += u64::from(is_capped);
+        if self.dirty {
+            erasure.add_log(&self.row_key, log, now);
+        }
     }
 
     /// What happens to a cap whose log cannot be read: it lasts as long as was last known.
@@ -113,6 +127,7 @@ impl<'a> WorkingSet<'a> {
             fired: false,
             recheck: false,
             unreadable: false,
+            erased: None,
         });
         slot
     }
@@ -183,10 +198,15 @@ impl<'a> WorkingSet<'a> {
             slot.unreadable = true;
             self.unreadable.insert(RowKey::user_prefix(&slot.row_key).to_vec());
         }
+        let erasing = store.erasing().users();
         for (&slot, row) in new.iter().zip(rows) {
             let Some(LogRow { log, may_cap }) = row else { continue };
             let slot = &mut self.slots[slot as usize];
             slot.may_cap = may_cap;
+            if erasing.until(&slot.row_key).is_some_and(|until| is_from_before(&log, until)) {
+                slot.erased = Some(Box::new(log));
+                continue;
+            }
             slot.log = log;
             key_text(&slot.row_key, &mut self.key);
             self.policy.refresh(&self.key, &mut slot.log, self.now);
@@ -220,6 +240,9 @@ impl<'a> WorkingSet<'a> {
         let mut held = rows.into_iter();
         for slot in touched {
             let held = if slot.may_hold() { held.next().flatten() } else { None };
+            if let Some(log) = &slot.erased {
+                slot.count_erased(log, held.is_some(), outcome, self.now);
+            }
             if slot.unreadable {
                 slot.keep_cap(held, commit, outcome, self.now);
                 continue;

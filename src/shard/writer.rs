@@ -1,7 +1,7 @@
 //! A writer: owns some shards, and does one thing after another to them.
 
 use super::command::TurnContext;
-use super::erase::EraseUser;
+use super::erasures::Erasures;
 use super::group_commit::{Acknowledger, Written};
 use super::mailbox::Inbox;
 use super::metrics::ShardMetrics;
@@ -34,6 +34,7 @@ pub(super) struct Writer {
     pub timers: Timers,
     pub recheck: Recheck,
     pub tombstones: Tombstones,
+    pub erasures: Erasures,
     pub pulled: SequenceGuard,
     /// The gauge of what is left of `recheck`.
     pub recheck_left: Gauge,
@@ -82,11 +83,18 @@ impl Writer {
             let bytes = tasks.iter().map(Task::bytes).sum();
             self.turn(tasks);
             self.inbox.ended(bytes);
+            self.erase();
         }
     }
 
     fn wait(&self) -> Duration {
-        if self.store.is_poisoned() || self.upkeep_after.is_some() || !self.clock.is_believed() {
+        if self.store.is_poisoned() || self.upkeep_after.is_some() {
+            return TICK;
+        }
+        if !self.erasures.is_empty() {
+            return Duration::ZERO;
+        }
+        if !self.clock.is_believed() {
             return TICK;
         }
         if self.recheck.shards_left() > 0 {
@@ -127,10 +135,17 @@ impl Writer {
         let mut tasks = self.pulled.keep(tasks);
         let start = Instant::now();
         let now = self.clock.now();
-        let taken = match tasks.first() {
-            Some(Task::Erase(command)) => self.erase(command, now),
-            _ => self.take_turn(&tasks, now, start),
-        };
+        self.erasures.saw(now);
+        if matches!(tasks.first(), Some(Task::Erase(_))) {
+            for task in tasks {
+                match task {
+                    Task::Erase(command) => self.erasures.push(command),
+                    other => other.refuse(Refusal::Busy),
+                }
+            }
+            return;
+        }
+        let taken = self.take_turn(&tasks, now, start);
         match taken {
             Ok(None) => {}
             Ok(Some(changes)) => {
@@ -152,20 +167,41 @@ impl Writer {
         }
     }
 
-    fn erase(&mut self, command: &EraseUser, now: TsMs) -> Result<Option<ChangedShards>, StoreError> {
-        let user = &*command.user;
-        let mut commit = self.store.begin_commit();
-        let erasure = commit.erase(user, now)?;
-        let changes = self.store.at_rest().write_erasure(commit, ShardId::of_user(user.as_bytes()), now)?;
-        if erasure.unreadable > 0 {
-            // Of which keys the user was capped is not known: the mirror sends all, and removes what is not among it.
-            self.store.changes().forget(ShardId::of_user(user.as_bytes()))?;
+    /// A step of an erasure, so that nobody else waits for all of one.
+    fn erase(&mut self) {
+        if self.erasures.is_empty() {
+            return;
         }
-        self.tombstones.add(self.store.erased().mark(user));
-        self.metrics.users_erased.increment(1);
-        self.metrics.caps_ended.increment(erasure.caps);
-        command.reply.set(erasure);
-        Ok(Some(changes))
+        if self.store.is_poisoned() {
+            return self.erasures.refuse_all();
+        }
+        let start = Instant::now();
+        if self.upkeep_after.is_some_and(|after| start < after) {
+            return;
+        }
+        let now = self.clock.now();
+        let stepped = match self.erasures.step(&self.store, now) {
+            Ok(Some(stepped)) => stepped,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(%error, "a step of an erasure failed");
+                self.upkeep_after = Some(start + UPKEEP_PAUSE);
+                return;
+            }
+        };
+        self.metrics.turn_seconds.record(start.elapsed().as_secs_f64());
+        self.metrics.erasure_steps.increment(1);
+        self.metrics.caps_ended.increment(stepped.step.caps);
+        if let Some(user) = stepped.begun {
+            self.tombstones.add(self.store.erased().mark(&user));
+            // What is left is told from what comes by its time.
+            if self.clock.now() == now {
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+        }
+        self.metrics.users_erased.increment(u64::from(stepped.is_done));
+        let tasks = stepped.done.into_iter().map(Task::Erase).collect();
+        self.acknowledger.acknowledge(Written { tasks, changes: stepped.step.changes });
     }
 
     /// Timers that are due and logs to judge anew. None while the time of day is not believed: a clock that is days
@@ -205,6 +241,7 @@ impl Writer {
         };
         let input = TurnInput { context, tasks, fired: &fired, recheck: &upkeep.page.row_keys };
         let outcome = run_turn(&input, &mut commit);
+        self.erasures.add_replaced(&self.store, &mut commit, &outcome);
         let changes = commit.write()?;
         self.timers.advance(&upkeep.due);
         self.recheck.advance(&self.store, upkeep.page);

@@ -26,7 +26,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The tables with rows that name users.
-const NAMING: [Table; 5] = [Table::Logs, Table::Caps, Table::Changes, Table::Due, Table::Reservations];
+const NAMING: [Table; 6] = [Table::Logs, Table::Caps, Table::Changes, Table::Due, Table::Reservations, Table::Meta];
 
 /// The shards with erasures whose bytes may still be in files, and how they leave those.
 pub struct AtRest {

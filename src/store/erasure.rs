@@ -2,40 +2,22 @@
 
 use super::codec::{decode_cap, decode_log};
 use super::commit::Commit;
+use super::erasing::Erasure;
 use super::error::StoreError;
-use super::row::{RowKey, UserPrefix};
+use super::row::UserPrefix;
 use super::table::Table;
 use crate::model::{CapPlan, CapRow, Log, ShardId, TsMs};
 
 /// From so many rows of a user in a table on, they are removed as a range: fewer are cheaper one by one.
 const RANGE_FROM: usize = 64;
 
-/// What was held of a user, and is held no longer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Erasure {
-    /// Events up to here are refused from now on.
-    pub until: TsMs,
-    /// Rows of logs.
-    pub logs: u64,
-    /// Events held in the logs of ads.
-    pub events: u64,
-    /// Reservations under way, likewise.
-    pub reservations: u64,
-    /// Calls of `/reserve` with their answers.
-    pub calls: u64,
-    /// Rows of `caps`.
-    pub caps: u64,
-    /// How often something could not be read: it was erased all the same, and is not in the counts.
-    pub unreadable: u64,
-}
-
 impl Commit<'_> {
     /// Removes everything of a user and leaves a tombstone. It must be the only thing that the commit does to the user.
     /// Blocks on disk.
     pub fn erase(&mut self, user: &str, now: TsMs) -> Result<Erasure, StoreError> {
         let mut erasure = Erasure { until: now, ..Erasure::default() };
-        let mut logs = 0;
-        let mut rows = self.parts.logs.readable_of_user(user);
+        let prefix = UserPrefix::new(user);
+        let mut rows = self.parts.logs.readable_from(&prefix, prefix.rows());
         while let Some((key, value)) = rows.next()? {
             let log = match decode_log(value) {
                 Ok(row) => row.log,
@@ -47,17 +29,12 @@ impl Commit<'_> {
             };
             // A clock that stepped back may have left events ahead of now: they must not come back either.
             erasure.until = erasure.until.max(log.newest().unwrap_or_default());
-            let of_ad = RowKey::key_of(key).is_some_and(|key| key.starts_with("da:"));
-            for section in log.sections.iter().filter(|_| of_ad) {
-                erasure.events += section.entries.len() as u64;
-                erasure.reservations += section.reservations.iter().filter(|held| held.expires_at > now).count() as u64;
-            }
-            logs += 1;
+            erasure.add_log(key, &log, now);
             self.put_log(key, &Log::empty(), false);
         }
         if rows.gaps() > 0 {
             // What cannot be read has no keys to remove it by. What is in the overlay has, and comes after this.
-            let all = UserPrefix::new(user).rows();
+            let all = prefix.rows();
             self.batch.delete_range_cf(self.parts.db.cf(Table::Logs), &all.start, &all.end);
             erasure.unreadable += rows.gaps();
         }
@@ -69,21 +46,33 @@ impl Commit<'_> {
         });
         erasure.unreadable += gaps;
         for (row_key, row) in &caps {
-            let (was, timer_remove) = (Some(row.until), Some(row.due));
-            let plan = CapPlan { timer_remove, notify: true, was, ..CapPlan::default() };
-            self.put_cap(row_key, &plan, now);
+            self.notify_erased_cap(row_key, *row, now);
         }
         let (calls, gaps) = self.remove_rows(Table::Reservations, user, |_, _| {});
         (erasure.calls, erasure.unreadable) = (calls, erasure.unreadable + gaps);
-        (erasure.logs, erasure.caps) = (logs, caps.len() as u64);
+        erasure.caps = caps.len() as u64;
+        erasure.until = self.put_tombstone(user, erasure.until, now);
+        Ok(erasure)
+    }
+
+    /// Leaves the tombstone of a user. Returns up to when events are refused from now on.
+    pub(in crate::store) fn put_tombstone(&mut self, user: &str, until: TsMs, now: TsMs) -> TsMs {
+        let mut until = until;
         // The clock may have stepped back since an earlier erasure: nothing that it refused may come back.
         let (shard, mark) = (ShardId::of_user(user.as_bytes()), self.parts.tables.erased.mark(user));
         match self.parts.tables.erased.until(shard, mark, u64::MAX, now) {
-            Ok(before) => erasure.until = erasure.until.max(before.unwrap_or_default()),
+            Ok(before) => until = until.max(before.unwrap_or_default()),
             Err(error) => self.parts.db.count_unreadable(Table::Erased, &error),
         }
-        self.parts.tables.erased.put(&mut self.batch, shard, mark, erasure.until);
-        Ok(erasure)
+        self.parts.tables.erased.put(&mut self.batch, shard, mark, until);
+        until
+    }
+
+    /// Removes the timer of a cap whose row is removed, and notifies of its end.
+    pub(in crate::store) fn notify_erased_cap(&mut self, row_key: &[u8], row: CapRow, now: TsMs) {
+        let (was, timer_remove) = (Some(row.until), Some(row.due));
+        let plan = CapPlan { timer_remove, notify: true, was, ..CapPlan::default() };
+        self.put_cap(row_key, &plan, now);
     }
 
     /// Removes the rows that a user has in a table. Says how many there were, and how often they could not be read.

@@ -58,9 +58,9 @@ impl<'s> LogScan<'s> {
         Self::new(OwnedRows::new(), Some((walk, Some(range))), files)
     }
 
-    /// All logs of a user, except those that cannot be read. Blocks on disk.
-    pub(in crate::store) fn readable_of_user((db, overlay): (&'s Db, &'s Overlay), user: &UserPrefix) -> Self {
-        Self::in_one_view((db, overlay), user.shard(), user.rows(), true).stepping_over(db, user.rows())
+    /// The logs of a user in a range, except those that cannot be read. Memory stays bounded. Blocks on disk.
+    pub(in crate::store) fn readable_from(parts: (&'s Db, &'s Overlay), user: &UserPrefix, range: KeyRange) -> Self {
+        Self::of_user(parts, user, range.clone()).stepping_over(parts.0, range)
     }
 
     /// The logs of a shard after a row key, or from the first, except those that cannot be read. Blocks on disk.

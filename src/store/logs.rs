@@ -4,14 +4,15 @@
 //! how they reach the disk can change. A row is looked up in the overlay first, then in RocksDB.
 
 use super::codec::{LogRow, decode_log};
-use super::db::Db;
+use super::db::{Db, KeyRange};
+use super::erasing::{Erasing, is_from_before};
 use super::error::{ReadError, StoreError};
 use super::log_scan::LogScan;
 use super::overlay::{Lookup, Overlay};
 use super::room::Room;
 use super::row::{RowKey, RowKeys, UserPrefix};
 use super::table::Table;
-use crate::model::{Log, ShardId};
+use crate::model::{Log, ShardId, TsMs};
 use rocksdb::{DBPinnableSlice, ErrorKind, ReadOptions, ReadTier};
 use std::sync::Arc;
 
@@ -33,11 +34,12 @@ pub struct UserLogs {
 pub struct Logs {
     db: Arc<Db>,
     overlay: Arc<Overlay>,
+    erasing: Arc<Erasing>,
 }
 
 impl Logs {
-    pub(in crate::store) fn new(db: Arc<Db>, overlay: Arc<Overlay>) -> Self {
-        Self { db, overlay }
+    pub(in crate::store) fn new(db: Arc<Db>, overlay: Arc<Overlay>, erasing: Arc<Erasing>) -> Self {
+        Self { db, overlay, erasing }
     }
 
     /// Reads the logs of many row keys. Blocks on disk.
@@ -47,7 +49,8 @@ impl Logs {
         failed.map_or(Ok(logs), Err)
     }
 
-    /// The same for row keys in ascending order without repetition, which is faster. A log that cannot be read counts
+    /// The same for row keys in ascending order without repetition, which is faster, and with what an unfinished erasure
+    /// left of its user. A log that cannot be read counts
     /// as absent, and its number goes into `unreadable`.
     pub fn get_in_order<'a>(
         &self,
@@ -153,6 +156,7 @@ impl Logs {
         loop {
             room.back_to(mark);
             let mut logs = vec![None; keys.len()];
+            let erasing = self.erasing.users();
             let mut on_disk = Vec::new();
             let view = self.overlay.view(ShardId(keys.get(0)[0]));
             for (number, key) in keys.iter().enumerate() {
@@ -168,7 +172,10 @@ impl Logs {
             // A row that was not in the overlay changes in RocksDB only by a flush, and the flush of anything newer
             // than the view begins with a freeze. So without a freeze, all of this is from the instant of the view. (A
             // single row is consistent anyway.)
-            if keys.len() == 1 || self.overlay.freezes() == freezes {
+            if keys.len() == 1 || (self.overlay.freezes() == freezes && self.erasing.are_still(&erasing)) {
+                if let Some(until) = erasing.until(keys.get(0)) {
+                    logs.iter_mut().for_each(|log| *log = log.take().filter(|row| !is_from_before(&row.log, until)));
+                }
                 return Ok(logs);
             }
         }
@@ -267,7 +274,7 @@ impl Logs {
         }
         let mut page = UserLogs::default();
         let mut entries = 0;
-        let mut rows = LogScan::of_user(self.parts(), &prefix, range);
+        let (mut rows, erased_until) = self.scan_user(&prefix, range);
         while let Some((key, value)) = rows.next()? {
             if page.logs.len() == max || entries >= max_entries {
                 page.next = page.logs.last().map(|(key, _)| key.clone());
@@ -275,6 +282,9 @@ impl Logs {
             }
             let key = RowKey::key_of(key).ok_or(NO_ROW_KEY)?;
             let row = decode_log(value)?;
+            if erased_until.is_some_and(|until| is_from_before(&row.log, until)) {
+                continue;
+            }
             entries += row.log.sections.iter().map(|it| it.entries.len() + it.reservations.len()).sum::<usize>();
             if !room.take(size_of::<(String, LogRow)>() + key.len() + row.bytes()) {
                 return Err(ReadError::NoRoom);
@@ -288,12 +298,14 @@ impl Logs {
     /// returns false. Memory stays bounded however many there are. Blocks on disk.
     pub fn of_user(&self, user: &str, mut each: impl FnMut(&str, Log) -> bool) -> Result<(), StoreError> {
         let prefix = UserPrefix::new(user);
-        let mut rows = LogScan::of_user(self.parts(), &prefix, prefix.rows());
+        let (mut rows, erased_until) = self.scan_user(&prefix, prefix.rows());
         // Row keys sort ads before other levels; keys do not.
         for range in prefix.rows_by_key() {
             rows.go_to(range);
             while let Some((key, value)) = rows.next()? {
-                if !each(&RowKey::key_of(key).ok_or(NO_ROW_KEY)?, decode_log(value)?.log) {
+                let log = decode_log(value)?.log;
+                let is_erased = erased_until.is_some_and(|until| is_from_before(&log, until));
+                if !is_erased && !each(&RowKey::key_of(key).ok_or(NO_ROW_KEY)?, log) {
                     return Ok(());
                 }
             }
@@ -301,9 +313,21 @@ impl Logs {
         Ok(())
     }
 
-    /// The logs of one user, except those that cannot be read. Blocks on disk.
-    pub(in crate::store) fn readable_of_user(&self, user: &str) -> LogScan<'_> {
-        LogScan::readable_of_user(self.parts(), &UserPrefix::new(user))
+    /// Logs of a user as of one instant, and up to when the user was being erased then.
+    fn scan_user(&self, prefix: &UserPrefix, range: KeyRange) -> (LogScan<'_>, Option<TsMs>) {
+        loop {
+            let erasing = self.erasing.users();
+            let rows = LogScan::of_user(self.parts(), prefix, range.clone());
+            if self.erasing.are_still(&erasing) {
+                return (rows, erasing.until(prefix.as_bytes()));
+            }
+        }
+    }
+
+    /// The logs of one user in a range, except those that cannot be read, and those that an unfinished erasure left.
+    /// Blocks on disk.
+    pub(in crate::store) fn readable_from(&self, prefix: &UserPrefix, range: KeyRange) -> LogScan<'_> {
+        LogScan::readable_from(self.parts(), prefix, range)
     }
 
     fn parts(&self) -> (&Db, &Overlay) {

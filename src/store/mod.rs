@@ -12,6 +12,7 @@
 //! | rules | rule id | the rule | a change of rules |
 //! | pulled | topic, 0, partition, .. | how far it was taken | what takes events from Kafka |
 //! | meta | shard, field | a number | trimming, judging by new rules |
+//! | meta | shard, `u`, user | what was erased so far | an erasure in steps |
 //! | audit | sequence | when, the change in JSON | a change that somebody made |
 //! | default | field | format, store id, ... | opening and closing |
 //!
@@ -20,6 +21,7 @@
 //! ```text
 //! repair, relist, check  directories that are damaged
 //! open              makes a store of a directory
+//! gradual_erasure   a user with many rows, in steps
 //! store             composes all of these
 //! replay            the writes after a checkpoint, onto a copy of it
 //! restored          makes a copied directory ready to be opened
@@ -28,6 +30,7 @@
 //! at_rest, erasure  users who must leave every file
 //! commit            what a turn of a writer changes, in one write
 //! logs, log_scan    the table `logs`: the overlay before RocksDB
+//! erasing           whose erasure is not finished
 //! change_log        which caps changed, and who follows that
 //! overlay/          logs on their way into files, and their flush
 //! tables/           a type a table: keys, bytes, reads, what a commit writes
@@ -49,10 +52,12 @@ mod compaction_filter;
 mod damage_tests;
 mod db;
 mod directory;
+mod erasing;
 mod erasure;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod gradual_erasure;
 mod lock;
 mod log_scan;
 mod logs;
@@ -93,8 +98,9 @@ pub use codec::{decode_log, encode_log};
 pub use commit::Commit;
 pub use compaction_filter::{CompactionFilter, Keep};
 pub use directory::{OpenError, RESTORING, lock_dir};
-pub use erasure::Erasure;
+pub use erasing::{Erasing, ErasingUsers, Erasure, is_from_before};
 pub use error::{ReadError, StoreError};
+pub use gradual_erasure::{ErasureStep, GradualErasure};
 pub use lock::DirLock;
 pub use logs::{Logs, UserLogs};
 pub use options::{ByteSize, Compression, Durability, SettingFlags, Settings, StorageKind, StoreOptions};

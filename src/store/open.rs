@@ -6,6 +6,7 @@ use super::change_log::ChangeLog;
 use super::compaction_filter::CompactionFilter;
 use super::db::Db;
 use super::directory::{OpenError, failed, lock_dir, missing_files, open_at, refuse_damage, refuse_unfinished};
+use super::erasing::Erasing;
 use super::logs::Logs;
 use super::options::{StorageKind, StoreOptions};
 use super::overlay::Overlay;
@@ -117,10 +118,12 @@ impl Store {
             damaged(Damage { what: format!("the journal cannot be read: {error}"), lost })
         })?;
         let at_rest = AtRest::load(&db, &changes, &flusher, options.shards).map_err(state)?;
+        let erasing = Arc::new(Erasing::load(&db, options.shards).map_err(state)?);
         tables.meta.mark_opened(options.keep_changes).map_err(state)?;
         db.sync().map_err(state)?;
         Ok(Store {
-            logs: Logs::new(db.clone(), overlay.clone()),
+            logs: Logs::new(db.clone(), overlay.clone(), erasing.clone()),
+            erasing,
             info,
             shards: options.shards,
             unit: options.unit.clone(),

@@ -5,6 +5,7 @@ use super::change_log::ChangeLog;
 use super::commit::{Commit, Parts};
 use super::compaction_filter::CompactionFilter;
 use super::db::Db;
+use super::erasing::Erasing;
 use super::error::StoreError;
 use super::lock::DirLock;
 use super::logs::Logs;
@@ -41,6 +42,7 @@ pub struct Store {
     pub(in crate::store) db: Arc<Db>,
     pub(in crate::store) tables: Tables,
     pub(in crate::store) logs: Logs,
+    pub(in crate::store) erasing: Arc<Erasing>,
     /// Logs that are not in a file yet.
     pub(in crate::store) overlay: Arc<Overlay>,
     pub(in crate::store) flusher: Arc<Flusher>,
@@ -79,6 +81,11 @@ impl Store {
     /// The table of erased users.
     pub fn erased(&self) -> &Erased {
         &self.tables.erased
+    }
+
+    /// The users who are being erased.
+    pub fn erasing(&self) -> &Erasing {
+        &self.erasing
     }
 
     /// The table of rules.

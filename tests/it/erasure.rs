@@ -161,3 +161,127 @@ fn a_data_directory_is_closed_to_others() {
     site.start().terminate();
     assert_eq!(mode(), 0o700);
 }
+
+/// A user with more keys than one write should remove.
+const KEYS: usize = 300_000;
+
+/// Impressions of one user: an ad and a campaign each. Every ad is capped, so that each is mirrored, too.
+fn fill_large(server: &Server, user: &str) {
+    let ts = now_ms() - 3_600_000;
+    for start in (0..KEYS / 2).step_by(5_000) {
+        let event = |n: usize| json!({"user": user, "da": n.to_string(), "id": "i", "ts": ts, "keys": [format!("campaign:{n}")]});
+        let events: Vec<_> = (start..start + 5_000).map(event).collect();
+        assert_eq!(server.count(&json!(events))["counted"], 5_000);
+    }
+    server.call("/reserve", &json!({"user": user, "candidates": ["r1", "r2"], "want": 2, "id": "r"}));
+}
+
+/// One writer, so that whoever waits for the erasure waits visibly.
+fn large_site(redis: &Redis) -> Site {
+    Site::new(&["--limit", "1", "--writers", "1", "--redis", &redis.url(), "--erase-within", "2s"])
+}
+
+/// Erases a user, and does something again and again meanwhile.
+fn erase_beside(server: &Server, user: &str, mut meanwhile: impl FnMut(usize)) -> serde_json::Value {
+    let url = format!("{}/users/{user}", server.url);
+    let erasing = std::thread::spawn(move || {
+        let within = std::time::Duration::from_secs(300);
+        let answer = crate::support::client().delete(url).timeout(within).send().unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.json().unwrap()
+    });
+    let mut number = 0;
+    while !erasing.is_finished() {
+        meanwhile(number);
+        number += 1;
+    }
+    erasing.join().unwrap()
+}
+
+/// Whether nothing is left of the user but ads with odd numbers, which were seen since.
+fn is_gone_but_odd(page: &serde_json::Value) -> bool {
+    let logs = page["logs"].as_array().unwrap();
+    let is_odd =
+        |key: &str| key.strip_prefix("da:").and_then(|da| da.parse::<u64>().ok()).is_some_and(|da| da % 2 == 1);
+    logs.iter().all(|log| log["key"].as_str().is_some_and(is_odd))
+}
+
+#[test]
+fn who_has_many_keys_is_erased_in_steps_between_which_others_are_served() {
+    let redis = Redis::start();
+    let site = large_site(&redis);
+    let server = site.start();
+    fill_large(&server, "large");
+    let in_redis = || redis.run::<usize>("ZCARD cap:{large}");
+    wait_for("every cap in Redis", || (in_redis() == KEYS / 2 + 2).then_some(()));
+    let (mut is_erased, mut others, mut seen) = (false, 0u64, Vec::new());
+    let answer = erase_beside(&server, "large", |number| {
+        let other = json!({"user": format!("other-{number}"), "da": "1"});
+        assert_eq!(server.count(&other)["result"], "counted");
+        others += 1;
+        // Nobody sees what is left: the user is whole or erased.
+        let even = number * 7_919 % (KEYS / 4) * 2;
+        let count = server.ok(&format!("/cap/large/{even}"))["count"].as_u64().unwrap();
+        assert!(count == u64::from(!is_erased) || count == 0, "{even} came back");
+        is_erased |= count == 0;
+        // And who comes back meanwhile counts.
+        let odd = (number * 104_729 % (KEYS / 4) * 2 + 1).to_string();
+        assert_eq!(server.count(&json!({"user": "large", "da": odd}))["result"], "counted");
+        seen.push(odd);
+        if number % 16 == 0 {
+            assert!(!is_erased || is_gone_but_odd(&server.ok("/users/large?limit=100")));
+        }
+    });
+    assert!(others >= 50, "only {others} rounds while the user was erased");
+    assert!(server.metric("freqcap_erasure_steps_total") > 200.0);
+    seen.sort_unstable();
+    seen.dedup_by(|a, b| a == b);
+    let mut back = 0;
+    for odd in &seen {
+        back += server.ok(&format!("/cap/large/{odd}"))["count"].as_u64().unwrap();
+    }
+    assert!(back > 0);
+    // Each event is among what was erased or is still there.
+    assert_eq!(answer["events"].as_u64().unwrap() + back, KEYS as u64 / 2 + others, "{answer}");
+    for (field, value) in [("logs", KEYS + 2), ("reservations", 2), ("calls", 1), ("caps", KEYS / 2 + 2)] {
+        assert_eq!(answer[field], value, "{field}: {answer}");
+    }
+    let caps = server.ok("/users/large/caps")["caps"].as_array().unwrap().len();
+    wait_for("Redis with what was seen since alone", || (in_redis() == caps).then_some(()));
+    // A second time it is those who came back.
+    let (_, _, again) = server.send("DELETE", "/users/large", &[], None);
+    assert_eq!((again["events"].as_u64(), again["caps"].as_u64()), (Some(back), Some(caps as u64)));
+    wait_for("Redis without the user", || (in_redis() == 0).then_some(()));
+}
+
+#[test]
+fn an_erasure_in_steps_goes_on_after_a_crash() {
+    let redis = Redis::start();
+    let site = large_site(&redis);
+    let mut server = site.start();
+    // In no file by itself.
+    let name = "erased-7c1f9ab2e4d06538";
+    fill_large(&server, name);
+    let steps = |server: &Server| server.metric("freqcap_erasure_steps_total");
+    // While it is looked through, while caps are removed, while logs are.
+    for after in [100.0, 350.0, 200.0] {
+        let url = format!("{}/users/{name}", server.url);
+        let cut_off = std::thread::spawn(move || crate::support::client().delete(url).send().is_err());
+        wait_for("some steps", || (steps(&server) >= after).then_some(()));
+        let is_begun = server.ok(&format!("/cap/{name}/2"))["count"] == 0;
+        server.count(&json!({"user": name, "da": "1"}));
+        server.kill();
+        assert!(cut_off.join().unwrap());
+        server = site.start();
+        let page = server.ok(&format!("/users/{name}?limit=100"));
+        assert!(!is_begun || is_gone_but_odd(&page), "{page}");
+        assert_eq!(is_begun, after > 100.0);
+    }
+    let (status, _, answer) = server.send("DELETE", &format!("/users/{name}"), &[], None);
+    assert_eq!(status, 200);
+    // What the run before erased is among it if it was still under way, and so is who came back.
+    assert!(answer["logs"].as_u64().unwrap() <= KEYS as u64 + 3, "{answer}");
+    assert_eq!(server.ok(&format!("/users/{name}")), json!({"user": name, "logs": [], "calls": [], "cursor": null}));
+    wait_for("Redis without the user", || (redis.run::<usize>(&format!("ZCARD cap:{{{name}}}")) == 0).then_some(()));
+    is_gone(&site, &[name.to_owned()]);
+}
