@@ -87,12 +87,24 @@ pub fn produce(broker: &Broker, topic: &str, records: impl IntoIterator<Item = R
 
 /// As [`produce`], in a transaction that is committed or aborted.
 pub fn transact(broker: &Broker, topic: &str, commit: bool, records: impl IntoIterator<Item = Record>) {
+    transact_later(broker, topic, commit, records, || ());
+}
+
+/// As [`transact`]; `meanwhile` runs once the broker has the records, before the end of the transaction.
+pub fn transact_later(
+    broker: &Broker,
+    topic: &str,
+    commit: bool,
+    records: impl IntoIterator<Item = Record>,
+    meanwhile: impl FnOnce(),
+) {
     let producer: BaseProducer = config(broker).set("transactional.id", "test").create().unwrap();
     let timeout = Duration::from_secs(30);
     producer.init_transactions(timeout).unwrap();
     producer.begin_transaction().unwrap();
     send(&producer, topic, records);
     producer.flush(timeout).unwrap();
+    meanwhile();
     if commit { producer.commit_transaction(timeout) } else { producer.abort_transaction(timeout) }.unwrap();
 }
 
