@@ -19,7 +19,7 @@ pub struct Users {
 /// Why a user was not erased, or nobody knows who did it.
 #[derive(Debug, thiserror::Error)]
 pub enum EraseError {
-    /// Nothing was erased.
+    /// Nothing was erased, or what is left goes by itself.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The user was erased, but the audit does not say so.

@@ -94,7 +94,8 @@ pub(in crate::http) async fn get(app: &Arc<App>, call: &mut Call) -> Answer {
 
 /// Erase a user
 ///
-/// Removes logs, timers, reservations and, in the background, the entries in Redis. What stays is a keyed hash of the user
+/// Removes logs, timers, reservations and, in the background, the entries in Redis. Who has very many keys is erased in steps; the
+/// answer comes when all is erased, and from the first step on nobody sees what is left. What stays is a keyed hash of the user
 /// and the instant, so that a replay cannot bring the user back.
 #[utoipa::path(
     delete,
@@ -106,7 +107,7 @@ pub(in crate::http) async fn get(app: &Arc<App>, call: &mut Call) -> Answer {
         (status = 200, description = "What was erased; nothing of an unknown user", body = Receipt),
         (status = 400, description = "Not percent-encoded UTF-8", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "The id is invalid", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Too busy, or writes are refused; nothing was erased", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Too busy, or writes are refused: nothing was erased, or what is left goes by itself, after a restart if need be", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(in crate::http) async fn delete(app: &Arc<App>, call: &mut Call) -> Answer {
