@@ -254,7 +254,9 @@ fn unpack(encoding: Encoding, packed: &[u8], most: usize, budget: &mut BodyBudge
             Encoding::Gzip => {
                 let mut member = flate2::bufread::GzDecoder::new(rest);
                 unpack_member(&mut member, packed.len(), most, budget, &mut out, broken)?;
-                member.into_inner()
+                // Zeros behind a member are padding, as in a file.
+                let behind = member.into_inner();
+                &behind[behind.iter().take_while(|byte| **byte == 0).count()..]
             }
             Encoding::Zstd => {
                 let mut frame = zstd::stream::read::Decoder::with_buffer(rest).map_err(broken)?.single_frame();

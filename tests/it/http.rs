@@ -158,13 +158,18 @@ fn packed_bodies_are_unpacked_within_bounds() {
     };
     let line = b"{\"user\":\"u\",\"da\":\"a\"}\n";
     assert_eq!(send("gzip", gzip(line)).1["counted"], 1);
+    // Several members, and zeros behind them, as files have them.
+    let (half, rest) = line.split_at(line.len() / 2);
+    let members = [gzip(half), gzip(rest), vec![0; 64]].concat();
+    assert_eq!(send("gzip", members.clone()).1["counted"], 1);
+    assert_eq!(send("gzip", [members, b"x".to_vec()].concat()).1["code"], "invalid_encoding");
     assert_eq!(send("zstd", zstd::encode_all(&line[..], 3).unwrap()).1["counted"], 1);
     let bomb = vec![b' '; 64 << 20];
     assert_eq!(send("gzip", gzip(&bomb)).1["code"], "body_too_large");
     assert_eq!(send("zstd", zstd::encode_all(&bomb[..], 3).unwrap()).1["code"], "body_too_large");
     assert_eq!(send("gzip", b"no gzip".to_vec()).1["code"], "invalid_encoding");
     assert_eq!(send("zstd", b"no zstd".to_vec()).0, 400);
-    assert_eq!(server.ok("/cap/u/a")["count"], 2);
+    assert_eq!(server.ok("/cap/u/a")["count"], 3);
 }
 
 #[test]
