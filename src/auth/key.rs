@@ -95,6 +95,13 @@ impl Key {
         counter!("freqcap_auth_total", "key" => self.id.as_str().to_owned(), "result" => result)
     }
 
+    /// Differs where what it allows, to whom or until when differs. It tells nothing of the secret.
+    pub(super) fn mark(&self) -> String {
+        let (digest, expires) = (self.digest.map(Digest::to_hex), self.expires.map(|at| at.0));
+        let all = format!("{digest:?} {:?} {expires:?}", self.scopes.names());
+        Digest::of(all.as_bytes()).to_hex().chars().take(16).collect()
+    }
+
     /// Whether both allow the same to the same.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         (&self.id, self.digest, self.scopes, self.expires) == (&other.id, other.digest, other.scopes, other.expires)
