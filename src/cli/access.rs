@@ -76,11 +76,14 @@ impl Access {
         });
     }
 
-    /// Reads files again when they change, and all of them on SIGHUP. Runs until `drain`. The keys may have changed while the
-    /// service was down: that is told, too.
+    /// Tells the audit how the keys differ from those of the last run: they may have changed while the service was down.
+    pub(super) async fn tell_start(&self, audit: &Audit) {
+        note_keys(self.keyring.as_deref(), audit, "start with other keys").await;
+    }
+
+    /// Reads files again when they change, and all of them on SIGHUP. Runs until `drain`.
     pub(super) async fn watch(self, audit: Audit, drain: CancellationToken) -> Result<(), AccessError> {
         let mut hang_up = signal(SignalKind::hangup()).map_err(AccessError::Signal)?;
-        note_keys(self.keyring.as_deref(), &audit, "start with other keys").await;
         loop {
             let forced = tokio::select! {
                 () = drain.cancelled() => return Ok(()),
