@@ -156,12 +156,14 @@ impl Writer {
         let user = &*command.user;
         let mut commit = self.store.begin_commit();
         let erasure = commit.erase(user, now)?;
-        let changes = self.store.at_rest().write_erasure(commit, ShardId::of_user(user.as_bytes()), now)?;
+        let (shard, mark) = (ShardId::of_user(user.as_bytes()), self.store.erased().mark(user));
+        let line = erasure.audited(mark, command.by.clone());
+        let changes = self.store.at_rest().write_erasure(commit, shard, now, &line)?;
         if erasure.unreadable > 0 {
             // Of which keys the user was capped is not known: the mirror sends all, and removes what is not among it.
-            self.store.changes().forget(ShardId::of_user(user.as_bytes()))?;
+            self.store.changes().forget(shard)?;
         }
-        self.tombstones.add(self.store.erased().mark(user));
+        self.tombstones.add(mark);
         self.metrics.users_erased.increment(1);
         self.metrics.caps_ended.increment(erasure.caps);
         command.reply.set(erasure);

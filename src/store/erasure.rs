@@ -5,7 +5,10 @@ use super::commit::Commit;
 use super::error::StoreError;
 use super::row::{RowKey, UserPrefix};
 use super::table::Table;
+use super::tables::audit::{AuditEntry, ChangedBy};
+use super::tables::erased::UserMark;
 use crate::model::{CapPlan, CapRow, Log, ShardId, TsMs};
+use serde_json::json;
 
 /// From so many rows of a user in a table on, they are removed as a range: fewer are cheaper one by one.
 const RANGE_FROM: usize = 64;
@@ -27,6 +30,16 @@ pub struct Erasure {
     pub caps: u64,
     /// How often something could not be read: it was erased all the same, and is not in the counts.
     pub unreadable: u64,
+}
+
+impl Erasure {
+    /// The line of the audit. That outlives the user's bytes, so it knows the user as the tombstone does.
+    pub fn audited(&self, user: UserMark, by: ChangedBy) -> AuditEntry {
+        let Self { until, logs, events, reservations, calls, caps, unreadable: _ } = self;
+        let held = json!({"logs": logs, "events": events, "reservations": reservations, "calls": calls, "caps": caps});
+        let after = json!({"user_hash": user.to_string(), "erased_until": until.0});
+        AuditEntry { by, before: held, after }
+    }
 }
 
 impl Commit<'_> {
