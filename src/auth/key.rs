@@ -1,6 +1,7 @@
 //! A key: who it is of, what it allows, until when.
 
 use super::digest::Digest;
+use super::metrics::label;
 use super::scope::Scopes;
 use crate::model::TsMs;
 use metrics::{Counter, counter};
@@ -92,7 +93,14 @@ impl Key {
     }
 
     fn counter(&self, result: &'static str) -> Counter {
-        counter!("freqcap_auth_total", "key" => self.id.as_str().to_owned(), "result" => result)
+        counter!("freqcap_auth_total", "key" => label(self.id.as_str()), "result" => result)
+    }
+
+    /// Differs where what it allows, to whom or until when differs. It tells nothing of the secret.
+    pub(super) fn mark(&self) -> String {
+        let (digest, expires) = (self.digest.map(Digest::to_hex), self.expires.map(|at| at.0));
+        let all = format!("{digest:?} {:?} {expires:?}", self.scopes.names());
+        Digest::of(all.as_bytes()).to_hex().chars().take(16).collect()
     }
 
     /// Whether both allow the same to the same.
@@ -116,7 +124,7 @@ mod tests {
         for id in ["a", "bidder-1", "ads.example.com", "cert:ads.example.com", &"x".repeat(255)] {
             assert_eq!(KeyId::new(id).unwrap().as_str(), id);
         }
-        for id in ["", "cert:", "a b", "a:b", "é", "a/b", &"x".repeat(256)] {
+        for id in ["", "cert:", "(others)", "a b", "a:b", "é", "a/b", &"x".repeat(256)] {
             assert_eq!(KeyId::new(id), Err(KeyIdError), "{id}");
         }
     }

@@ -1,9 +1,9 @@
 //! Who may call: the file of keys, read at the start and again whenever it changes.
 
-use crate::auth::{self, Hosts, Keyring, KeyringError, Reloaded};
+use crate::auth::{self, Hosts, Keyring, KeyringError, NotedKeys, Reloaded};
 use crate::clock::Clock;
 use crate::http::{Gate, Tls, TlsError, TlsFiles, describe_tls_metrics};
-use crate::service::{Audit, AuditEntry, StatusBoard};
+use crate::service::{Audit, StatusBoard};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +76,11 @@ impl Access {
         });
     }
 
+    /// Tells the audit how the keys differ from those of the last run: they may have changed while the service was down.
+    pub(super) async fn tell_start(&self, audit: &Audit) {
+        note_keys(self.keyring.as_deref(), audit, "start with other keys").await;
+    }
+
     /// Reads files again when they change, and all of them on SIGHUP. Runs until `drain`.
     pub(super) async fn watch(self, audit: Audit, drain: CancellationToken) -> Result<(), AccessError> {
         let mut hang_up = signal(SignalKind::hangup()).map_err(AccessError::Signal)?;
@@ -107,20 +112,38 @@ async fn tell(keyring: &Keyring, reloaded: Reloaded, audit: &Audit) {
         Reloaded::Taken { before, after, diff } => {
             let (added, changed, removed) = (diff.added.len(), diff.changed.len(), diff.removed.len());
             tracing::info!(%file, before, after, added, changed, removed, "the keys were read again");
-            if added + changed + removed == 0 {
-                return;
-            }
-            let named = |ids: &[String]| ids.iter().take(IDS_TOLD).cloned().collect::<Vec<_>>();
-            let after = json!({
-                "keys": after, "added": named(&diff.added), "changed": named(&diff.changed), "removed": named(&diff.removed),
-            });
-            let (call, before) = ("keys file read again".to_owned(), json!({"keys": before}));
-            if let Err(error) = audit.record(AuditEntry { key: None, call, before, after }).await {
-                tracing::error!(%error, "the audit failed");
-            }
+            note_keys(Some(keyring), audit, "keys file read again").await;
         }
         Reloaded::Refused(why) => {
             tracing::error!(%why, "the file of keys cannot be used: the keys from before stay in force");
         }
     }
+}
+
+/// Notes the keys in force, and tells the audit how they differ from those that were noted last.
+async fn note_keys(keyring: Option<&Keyring>, audit: &Audit, call: &'static str) {
+    let now = NotedKeys::of(keyring.map(|keyring| keyring.keys().clone()).as_deref());
+    // Serializing text to memory cannot fail.
+    let noted = serde_json::to_vec(&now).unwrap_or_default();
+    let change = move |before: Option<&[u8]>| change_of_keys(before, &now);
+    if let Err(error) = audit.note_keys(noted, change, call).await {
+        tracing::error!(%error, "the audit failed");
+    }
+}
+
+/// Before and after, as the audit tells them; `None` where nothing was noted before.
+fn change_of_keys(before: Option<&[u8]>, now: &NotedKeys) -> Option<(Value, Value)> {
+    let before: NotedKeys = match serde_json::from_slice(before?) {
+        Ok(before) => before,
+        Err(error) => {
+            tracing::warn!(%error, "which keys there were before cannot be read");
+            return Some((Value::Null, json!({"keys": now.count()})));
+        }
+    };
+    let diff = now.changes_since(&before);
+    let named = |ids: &[String]| ids.iter().take(IDS_TOLD).cloned().collect::<Vec<_>>();
+    let after = json!({
+        "keys": now.count(), "added": named(&diff.added), "changed": named(&diff.changed), "removed": named(&diff.removed),
+    });
+    Some((json!({"keys": before.count()}), after))
 }

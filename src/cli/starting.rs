@@ -52,14 +52,16 @@ impl Starting {
         let runtime = runtime.map_err(StartingError::Runtime)?;
         let scheme = if access.tls().is_some() { "https" } else { "http" };
         let mut answered = Vec::new();
-        // Metrics are at the listener for operators, where there is one.
-        for (listener, has_metrics) in [(Some(&listen), admin.is_none()), (admin.as_ref(), true)] {
+        for (listener, is_for_operators) in [(Some(&listen), admin.is_none()), (admin.as_ref(), true)] {
             let Some(listener) = listener else { continue };
             let addr = listener.local_addr().map_err(StartingError::Runtime)?;
-            tracing::info!("answering probes at {scheme}://{addr} while the service starts");
+            if is_for_operators {
+                tracing::info!("answering probes at {scheme}://{addr} while the service starts");
+            }
             let starter = Starter {
                 progress: progress.clone(),
-                metrics: has_metrics.then(|| metrics.clone()),
+                metrics: metrics.clone(),
+                is_for_operators,
                 tls: access.tls(),
                 gate: access.gate(),
             };

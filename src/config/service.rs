@@ -12,8 +12,8 @@ settings! {
             listen: SocketAddr = "127.0.0.1:8080", "ADDR",
                 "Address and port to listen on. Not set anywhere, and PORT is in the environment: 0.0.0.0:$PORT";
             admin_listen: Option<SocketAddr> = "none", "ADDR|none",
-                "A second address for operators, with a thread of its own, which no load reaches: probes, metrics, rules, users, \
-                 audit. They are then only there, but for the probes and /users/{user}/caps";
+                "A second address for operators, with a thread of its own, which no load reaches: probes, metrics, status, rules, \
+                 users, snapshots, the audit, /docs. They are then only there; the other has events and decisions";
             drain: Duration = "0s", "DURATION",
                 "How long requests are still taken after SIGTERM, while /readyz already says 503";
             exit_when_poisoned: bool = "false", "true|false",

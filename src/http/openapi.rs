@@ -7,8 +7,9 @@ use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, ResponseBuilder};
 
-/// The name of the scheme in the document.
+/// The names of the schemes in the document.
 const KEY: &str = "key";
+const CERTIFICATE: &str = "certificate";
 
 /// Adds to every call of the table which scope its key needs, and how it is refused without.
 pub(super) fn secured(mut document: OpenApi, routes: &[Route]) -> OpenApi {
@@ -17,7 +18,12 @@ pub(super) fn secured(mut document: OpenApi, routes: &[Route]) -> OpenApi {
         "The secret of a key, as `freqcap key new` makes it. A service that was started without `--keys-file` asks for none."
             .to_owned(),
     );
-    document.components.get_or_insert_default().add_security_scheme(KEY, SecurityScheme::Http(scheme));
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(KEY, SecurityScheme::Http(scheme));
+    let description = "A client certificate of an authority of `--tls-client-ca` whose DNS name is the id of a key.";
+    let scheme =
+        SecurityScheme::MutualTls { description: Some(description.to_owned()), extensions: None, deprecated: None };
+    components.add_security_scheme(CERTIFICATE, scheme);
     for route in routes {
         let operation = document.paths.paths.get_mut(route.path).and_then(|item| operation(item, &route.method));
         let Some(operation) = operation else { continue };
@@ -29,7 +35,9 @@ pub(super) fn secured(mut document: OpenApi, routes: &[Route]) -> OpenApi {
             Access::AnyKey => Vec::new(),
             Access::Scope(scope) => vec![scope.name()],
         };
-        operation.security = Some(vec![SecurityRequirement::new(KEY, scopes)]);
+        // Either will do.
+        let needs = |scheme: &str| SecurityRequirement::new(scheme, scopes.clone());
+        operation.security = Some(vec![needs(KEY), needs(CERTIFICATE)]);
         let refusals =
             [("401", "No key is named, or none that is known"), ("403", "The key has not the scope: `scope` names it")];
         for (status, description) in refusals {

@@ -6,8 +6,7 @@ use crate::auth::Scope;
 use crate::input::{BodyError, Reject};
 use crate::model::RuleError;
 use crate::service::{
-    AuditError, BackFill, BatchError, ChangeError, CountError, EraseError, NotReady, ReserveError, SnapshotsError,
-    Unhealthy,
+    AuditError, BackFill, BatchError, ChangeError, CountError, NotReady, ReserveError, SnapshotsError, Unhealthy,
 };
 use crate::shard::{ReaderError, Refusal, RulebookError, TOO_MANY_KINDS};
 use crate::snapshot::SnapshotError;
@@ -201,17 +200,7 @@ impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::Rulebook(error) => error.into(),
-            ChangeError::Audit(error) => error.into(),
             ChangeError::Gone => Self::internal(),
-        }
-    }
-}
-
-impl From<EraseError> for Problem {
-    fn from(error: EraseError) -> Self {
-        match error {
-            EraseError::Refused(refusal) => refusal.into(),
-            EraseError::Audit(error) => error.into(),
         }
     }
 }

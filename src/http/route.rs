@@ -45,8 +45,8 @@ pub(super) enum Place {
     Admin,
     /// At both.
     Both,
-    /// At every one, also that which the internet may reach (`--public-listen`).
-    Everywhere,
+    /// As [`Place::Admin`], and at the one that the internet may reach (`--public-listen`).
+    AdminAndPublic,
 }
 
 /// What a listener is for.
@@ -67,13 +67,18 @@ impl Listener {
         }
     }
 
+    /// Whether operators ask here.
+    pub(super) fn is_for_operators(self, has_admin: bool) -> bool {
+        self == Self::Admin || self == Self::Main && !has_admin
+    }
+
     /// Whether a route is here; `has_admin` where there is a listener for operators.
     pub(super) fn has(self, place: Place, has_admin: bool) -> bool {
         match place {
-            Place::Everywhere => true,
-            Place::Both => self != Self::Public,
             Place::Main => self == Self::Main,
-            Place::Admin => self == Self::Admin || self == Self::Main && !has_admin,
+            Place::Both => self != Self::Public,
+            Place::AdminAndPublic => self == Self::Public || self.is_for_operators(has_admin),
+            Place::Admin => self.is_for_operators(has_admin),
         }
     }
 }

@@ -13,11 +13,17 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, on};
+use axum::routing::{MethodFilter, any, on};
 use http::{Method, StatusCode};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
+
+/// Where people read what the calls are.
+const DOCS: &str = "/docs";
+const DOCS_FILES: &str = "/docs/{*file}";
+const OPENAPI: &str = "/openapi.json";
 
 /// Makes the table, and the document of the same handlers.
 macro_rules! routes {
@@ -72,8 +78,8 @@ routes! {
     DELETE "/rules/{id}"        deleteRule    rules::delete,      Needs(Scope::RulesWrite),  Admin,      Write,        None;
     GET    "/snapshots"         listSnapshots snapshots::list,    Needs(Scope::Admin),       Admin,      Light,        None;
     POST   "/snapshots"         takeSnapshot  snapshots::take,    Needs(Scope::Admin),       Admin,      Light,        None;
-    GET    "/healthz"           healthz       probes::healthz,    Open,                      Everywhere, Operation,    None;
-    GET    "/readyz"            readyz        probes::readyz,     Open,                      Both,       Operation,    None;
+    GET    "/healthz"           healthz       probes::healthz,    Open,                      AdminAndPublic, Operation,    None;
+    GET    "/readyz"            readyz        probes::readyz,     Open,                      Admin,      Operation,    None;
     GET    "/metrics"           metrics       metrics::metrics,   Needs(Scope::Metrics),     Admin,      Operation,    None;
     GET    "/status"            getStatus     status::status,     Needs(Scope::Metrics),     Admin,      Operation,    None;
     GET    "/audit"             listAudit     audit::list,        Needs(Scope::Admin),       Admin,      Read,         None;
@@ -111,10 +117,28 @@ pub(super) fn is_open(path: &str) -> bool {
 pub(super) fn router(app: &Arc<App>, listener: Listener, has_admin: bool) -> Router {
     let here = ROUTES.iter().filter(|route| listener.has(route.place, has_admin));
     let mut routes = with_routes(here).with_state(app.clone());
-    if listener == Listener::Main {
-        routes = routes.merge(SwaggerUi::new("/docs").url("/openapi.json", document()));
+    if listener.is_for_operators(has_admin) {
+        routes = routes.merge(SwaggerUi::new(DOCS).url(OPENAPI, document()));
+    } else if listener == Listener::Main {
+        routes = with_signposts(routes);
     }
     with_fallbacks(routes)
+}
+
+/// Leads whoever asks for a path of operators here to their listener.
+fn with_signposts(mut routes: Router) -> Router {
+    let is_elsewhere = |route: &&Route| !Listener::Main.has(route.place, true);
+    let paths: BTreeSet<&str> = ROUTES.iter().filter(is_elsewhere).map(|route| route.path).collect();
+    for path in paths.into_iter().chain([DOCS, DOCS_FILES, OPENAPI]) {
+        routes = routes.route(path, any(|| async { at_admin_listener() }));
+    }
+    routes
+}
+
+/// The answer to a call of operators where they have a listener of their own.
+pub(super) fn at_admin_listener() -> Problem {
+    let detail = "this is answered at the address of --admin-listen alone";
+    Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
 }
 
 fn with_routes(routes: impl Iterator<Item = &'static Route>) -> Router<Arc<App>> {
@@ -174,7 +198,6 @@ mod tests {
     use crate::http::access::Access::AnyKey;
     use crate::http::gate::Unknown;
     use serde_json::Value;
-    use std::collections::BTreeSet;
 
     /// Method, path and operation id.
     type Row = (String, String, String);
@@ -253,12 +276,15 @@ mod tests {
         assert_eq!(here(Listener::Main, false).len(), ROUTES.iter().map(|r| r.path).collect::<BTreeSet<_>>().len());
         let main = here(Listener::Main, true);
         let admin = here(Listener::Admin, true);
-        for path in ["/metrics", "/status", "/rules", "/rules/{id}", "/users/{user}"] {
+        let operation = ["/healthz", "/readyz", "/metrics", "/status", "/version", "/audit", "/snapshots"];
+        for path in operation.into_iter().chain(["/rules", "/rules/{id}", "/users/{user}"]) {
             assert!(!main.contains(path) && admin.contains(path), "{path}");
         }
-        for path in ["/events", "/cap", "/check", "/reserve"] {
+        for path in ["/events", "/cap", "/cap/{user}/{da}", "/check", "/reserve", "/release"] {
             assert!(main.contains(path) && !admin.contains(path), "{path}");
         }
+        assert!(main.contains("/users/{user}/caps") && admin.contains("/users/{user}/caps"));
+        assert_eq!(main.len(), 7, "events and decisions");
     }
 
     #[test]

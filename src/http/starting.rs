@@ -7,6 +7,7 @@ use super::access::Access;
 use super::drain_body;
 use super::gate::{Client, Credentials, Gate};
 use super::problem::{Problem, json};
+use super::routes;
 use super::tls::{Tls, Transport, names_of};
 use crate::api::ProbeAnswer;
 use crate::auth::Scope;
@@ -83,8 +84,10 @@ impl StartProgress {
 pub struct Starter {
     /// How far the start is.
     pub progress: StartProgress,
-    /// The metrics so far; `None` at a listener that has none.
-    pub metrics: Option<PrometheusHandle>,
+    /// The metrics so far.
+    pub metrics: PrometheusHandle,
+    /// Whether operators ask here: where they have a listener of their own, the other one has neither probes nor metrics.
+    pub is_for_operators: bool,
     /// What connections are encrypted with, if they are.
     pub tls: Option<Arc<Tls>>,
     /// Says who calls.
@@ -165,19 +168,20 @@ impl Starter {
 
     fn answer(&self, parts: &Parts, client: &Client) -> Response {
         match parts.uri.path() {
+            path if !self.is_for_operators && routes::is_operation(path) => routes::at_admin_listener().into_response(),
             "/healthz" => json(&ProbeAnswer { status: "ok" }),
             "/readyz" => {
                 let StartStep { code, detail, restore } = self.progress.step();
                 Problem::unavailable(code, detail).with(Far { restore }).into_response()
             }
-            "/metrics" if self.metrics.is_some() => self.metrics(parts, client).unwrap_or_else(Problem::into_response),
+            "/metrics" => self.metrics(parts, client).unwrap_or_else(Problem::into_response),
             _ => Problem::unavailable("starting", self.progress.step().detail).into_response(),
         }
     }
 
     fn metrics(&self, parts: &Parts, client: &Client) -> Result<Response, Problem> {
         self.gate.caller(&Credentials::of(parts), client)?.may(Access::Scope(Scope::Metrics))?;
-        let text = self.metrics.as_ref().map(PrometheusHandle::render).unwrap_or_default();
+        let text = self.metrics.render();
         Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
     }
 }

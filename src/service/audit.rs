@@ -1,26 +1,10 @@
-//! The audit: who changed what, and when. A line is durable before the change is answered.
+//! The audit: who changed what, and when. A change of the store has its line in the same write; here are the others.
 
 use crate::clock::Clock;
 use crate::model::TsMs;
-use crate::store::{AuditRow, Store, StoreError};
-use serde_json::{Value, json};
+use crate::store::{AuditEntry, AuditRow, Store, StoreError};
+use serde_json::Value;
 use std::sync::Arc;
-
-/// The longest line, in bytes. What a longer one has before and after is left out.
-const LINE_MAX: usize = 8 << 10;
-
-/// A change.
-#[derive(Debug, Clone)]
-pub struct AuditEntry {
-    /// The id of the key that it was made with; `None` where nobody asks for keys, or it was no call.
-    pub key: Option<String>,
-    /// What was done: the method and path of a call, without the id of a user.
-    pub call: String,
-    /// What it was before; null where there was nothing.
-    pub before: Value,
-    /// What it is now; null where there is nothing.
-    pub after: Value,
-}
 
 /// Why a change is not in the audit, or the audit cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -49,23 +33,37 @@ impl Audit {
         Self { store, clock }
     }
 
-    /// Writes a line, into the log, too. Blocks on disk.
-    pub fn record_now(&self, entry: &AuditEntry) -> Result<(), AuditError> {
-        let at = self.clock.now();
-        let AuditEntry { key, call, before, after } = entry;
-        let mut line = json!({"key": key, "call": call, "before": before, "after": after}).to_string();
-        if line.len() > LINE_MAX {
-            line = json!({"key": key, "call": call, "before": null, "after": null, "cut": true}).to_string();
-        }
-        tracing::info!(target: "audit", at = at.0, key = key.as_deref().unwrap_or_default(), call, %before, %after);
-        self.store.audit().append(at, line.as_bytes()).map_err(AuditError::NotWritten)
+    /// Writes a line, into the log, too, on a thread that may wait for the disk.
+    pub async fn record(&self, entry: AuditEntry) -> Result<(), AuditError> {
+        self.blocking(move |store, at| store.audit().append(at, &entry).map_err(AuditError::NotWritten)).await
     }
 
-    /// As [`Audit::record_now`], on a thread that may wait for the disk.
-    pub async fn record(&self, entry: AuditEntry) -> Result<(), AuditError> {
+    /// Notes the keys of whoever may call, and tells how they differ from those that were noted last: `change` says before and
+    /// after of a change, if it is one; it is given `None` where none were ever noted.
+    pub async fn note_keys(
+        &self,
+        keys: Vec<u8>,
+        change: impl FnOnce(Option<&[u8]>) -> Option<(Value, Value)> + Send + 'static,
+        call: &'static str,
+    ) -> Result<(), AuditError> {
+        self.blocking(move |store, at| {
+            let before = store.audit().noted_keys().map_err(AuditError::Store)?;
+            if before.as_deref() == Some(&keys) {
+                return Ok(());
+            }
+            let entry = change(before.as_deref()).map(|(before, after)| AuditEntry::without_call(call, before, after));
+            store.audit().note_keys(at, &keys, entry.as_ref()).map_err(AuditError::NotWritten)
+        })
+        .await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store, TsMs) -> Result<T, AuditError> + Send + 'static,
+    ) -> Result<T, AuditError> {
         let audit = self.clone();
-        let written = tokio::task::spawn_blocking(move || audit.record_now(&entry)).await;
-        written.map_err(|_| AuditError::Gone)?
+        let done = tokio::task::spawn_blocking(move || work(&audit.store, audit.clock.now())).await;
+        done.map_err(|_| AuditError::Gone)?
     }
 
     /// Lines from before a sequence and not from before an instant, newest first, and whether there are more. Blocks on disk.

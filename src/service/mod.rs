@@ -13,7 +13,7 @@ mod status_board;
 mod supervisor;
 mod users;
 
-pub use audit::{Audit, AuditEntry, AuditError};
+pub use audit::{Audit, AuditError};
 pub use counting::{Batch, BatchError, CountError, CountedEvent, Counting, SingleEvent, TOO_MANY_KINDS_DETAIL};
 pub use decisions::{Decisions, ReserveError};
 pub use figures::describe as describe_metrics;
@@ -24,7 +24,7 @@ pub use rules::{ChangeError, Rules};
 pub use snapshots::{Snapshots, SnapshotsError};
 pub use status_board::StatusBoard;
 pub use supervisor::{Failure, Supervisor, Why};
-pub use users::{EraseError, Users};
+pub use users::Users;
 
 use crate::input::EventReader;
 use crate::shard::UnitHandle;
@@ -70,8 +70,8 @@ impl Services {
         Self {
             counting: Counting::new(router.clone(), events, max_batch),
             decisions: Decisions::new(router.clone(), reader.clone()),
-            users: Users::new(router.clone(), reader.clone(), store.clone(), audit.clone()),
-            rules: Rules::new(rulebook.clone(), router.clone(), audit.clone()),
+            users: Users::new(router.clone(), reader.clone()),
+            rules: Rules::new(rulebook.clone(), router.clone()),
             operation: Operation::new(router.clone(), reader.clone(), store.clone(), readiness, status),
             audit,
             snapshots,

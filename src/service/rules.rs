@@ -1,10 +1,8 @@
 //! The rules in force, and how they are changed.
 
-use super::audit::{Audit, AuditEntry, AuditError};
-use crate::api::RuleAnswer;
 use crate::model::Rule;
 use crate::shard::{Precondition, Refusal, Router, RuleView, Rulebook, RulebookError};
-use serde_json::Value;
+use crate::store::ChangedBy;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -15,7 +13,6 @@ pub struct Rules {
     router: Router,
     /// Changes come one after another: the others wait here, not each on a thread that somebody else could use.
     changing: Arc<Mutex<()>>,
-    audit: Audit,
 }
 
 /// Why a rule was not changed.
@@ -24,15 +21,13 @@ pub struct Rules {
 pub enum ChangeError {
     #[error(transparent)]
     Rulebook(#[from] RulebookError),
-    #[error(transparent)]
-    Audit(#[from] AuditError),
     #[error("the thread that changes rules ended")]
     Gone,
 }
 
 impl Rules {
-    pub(super) fn new(rulebook: Rulebook, router: Router, audit: Audit) -> Self {
-        Self { rulebook, router, changing: Arc::default(), audit }
+    pub(super) fn new(rulebook: Rulebook, router: Router) -> Self {
+        Self { rulebook, router, changing: Arc::default() }
     }
 
     /// All rules, by id.
@@ -63,12 +58,8 @@ impl Rules {
         expect: Precondition,
     ) -> Result<(bool, RuleView), ChangeError> {
         self.change(move |rules| {
-            let id = rule.id.as_str().to_owned();
-            let before = rules.told(&id);
-            let done = rules.rulebook.put(rule, &expect, &rules.router)?;
-            let after = rules.told(&id);
-            rules.audit.record_now(&AuditEntry { key, call: format!("PUT /rules/{id}"), before, after })?;
-            Ok(done)
+            let by = ChangedBy { key, call: format!("PUT /rules/{}", rule.id.as_str()) };
+            Ok(rules.rulebook.put(rule, &expect, by, &rules.router)?)
         })
         .await
     }
@@ -76,24 +67,10 @@ impl Rules {
     /// Removes a rule. `key`: who does it.
     pub async fn delete(&self, key: Option<String>, id: String, expect: Precondition) -> Result<(), ChangeError> {
         self.change(move |rules| {
-            let before = rules.told(&id);
-            rules.rulebook.delete(&id, &expect, &rules.router)?;
-            let after = Value::Null;
-            rules.audit.record_now(&AuditEntry { key, call: format!("DELETE /rules/{id}"), before, after })?;
-            Ok(())
+            let by = ChangedBy { key, call: format!("DELETE /rules/{id}") };
+            Ok(rules.rulebook.delete(&id, &expect, by, &rules.router)?)
         })
         .await
-    }
-
-    /// A rule as the audit has it; null where there is none.
-    fn told(&self, id: &str) -> Value {
-        let Ok(view) = self.rulebook.get(id) else { return Value::Null };
-        let mut rule = serde_json::to_value(RuleAnswer::from(view)).unwrap_or_default();
-        // How far the mirror follows is no part of what was changed.
-        if let Value::Object(members) = &mut rule {
-            members.remove("mirror");
-        }
-        rule
     }
 
     /// Runs a change on a thread that may wait for the disk.

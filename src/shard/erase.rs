@@ -2,12 +2,14 @@
 
 use super::command::{Calls, Command, Reply, TurnState};
 use super::working_set::WorkingSet;
-use crate::store::Erasure;
+use crate::store::{ChangedBy, Erasure};
 use hashbrown::HashSet;
 
 /// Removes everything that is held of a user.
 pub(super) struct EraseUser {
     pub user: Box<str>,
+    /// For the audit.
+    pub by: ChangedBy,
     pub reply: Reply<Erasure>,
 }
 

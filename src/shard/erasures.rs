@@ -40,9 +40,9 @@ impl Erasures {
     pub(super) fn load(store: &Store, shards: ShardSet) -> Result<Self, StoreError> {
         let mut queue = VecDeque::new();
         for shard in shards.iter() {
-            for (user, so_far) in store.erasing().unfinished(shard)? {
+            for unfinished in store.erasing().unfinished(shard)? {
                 tracing::info!("goes on with an erasure that was not finished");
-                let erasure = GradualErasure::resume(&user, so_far);
+                let erasure = GradualErasure::resume(unfinished);
                 queue.push_back(Underway { erasure, command: None, untold: Erasure::default() });
             }
         }
@@ -57,7 +57,7 @@ impl Erasures {
         if self.queue.len() >= QUEUE {
             return super::task::Task::Erase(command).refuse(Refusal::Busy);
         }
-        let erasure = GradualErasure::new(&command.user);
+        let erasure = GradualErasure::new(&command.user, command.by.clone());
         self.queue.push_back(Underway { erasure, command: Some(command), untold: Erasure::default() });
     }
 

@@ -134,6 +134,7 @@ mod tests {
     use crate::engine::Policy;
     use crate::model::ShardSet;
     use crate::model::{DaId, Event, Kind, RuleSet, UserId};
+    use crate::store::ChangedBy;
 
     /// A task with events of one writer, and its bytes.
     fn task(events: usize) -> (Task, usize) {
@@ -155,7 +156,7 @@ mod tests {
         let (mailbox, inbox) = mailbox(10, &held);
         let (other, _other_inbox) = super::mailbox(10, &held);
         mailbox.put(large).unwrap();
-        let erase = |reply| Task::Erase(EraseUser { user: "u".into(), reply });
+        let erase = |reply| Task::Erase(EraseUser { user: "u".into(), by: ChangedBy::default(), reply });
         assert_eq!(mailbox.put(task(1).0), Err(Refusal::Busy));
         assert_eq!(other.put(task(1).0), Err(Refusal::Busy), "the bytes are those of all writers");
         other.send(erase).unwrap();

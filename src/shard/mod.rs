@@ -24,6 +24,7 @@ mod recheck;
 mod refusal;
 mod reserve;
 mod router;
+mod rule_lines;
 mod rulebook;
 mod service;
 mod sync_watch;

@@ -13,7 +13,7 @@ use super::task::Task;
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::{DaId, EventId, ShardId, TsMs, UserId};
-use crate::store::{Erasure, RowKey};
+use crate::store::{ChangedBy, Erasure, RowKey};
 use arc_swap::ArcSwap;
 use metrics::Counter;
 use std::sync::Arc;
@@ -160,9 +160,9 @@ impl Router {
         self.ask(name.as_str(), |reply| Task::Release(Box::new(ReleaseCall { row_key, user, id, da, reply }))).await
     }
 
-    /// Removes all data of a user. Returns once that is durable.
-    pub async fn erase(&self, user: &UserId<'_>) -> Result<Erasure, Refusal> {
-        self.ask(user.as_str(), |reply| Task::Erase(EraseUser { user: user.as_str().into(), reply })).await
+    /// Removes all data of a user. Returns once that is durable, with its line of the audit.
+    pub async fn erase(&self, user: &UserId<'_>, by: ChangedBy) -> Result<Erasure, Refusal> {
+        self.ask(user.as_str(), |reply| Task::Erase(EraseUser { user: user.as_str().into(), by, reply })).await
     }
 
     fn clock_is_believed(&self) -> bool {

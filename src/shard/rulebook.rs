@@ -2,12 +2,14 @@
 
 use super::progress::Progress;
 use super::router::Router;
+use super::rule_lines::{ToldRules, line, lines_of_start, told};
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::{KeyPattern, Kind, Limit, Mode, Rule, RuleError, RuleId, RuleSet, TsMs, Window};
-use crate::store::{Keep, RulesMark, Store, StoreError};
+use crate::store::{AuditEntry, ChangedBy, Keep, RulesChange, RulesMark, Store, StoreError};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +26,17 @@ pub enum Source {
     File,
     /// The HTTP interface.
     Api,
+}
+
+impl Source {
+    /// As the audit names it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Flags => "flags",
+            Self::File => "file",
+            Self::Api => "api",
+        }
+    }
 }
 
 /// A rule with what is known about it.
@@ -103,6 +116,12 @@ struct Entry {
     revision: u64,
 }
 
+impl Entry {
+    fn told(&self) -> Value {
+        told(&self.rule, self.source.name())
+    }
+}
+
 /// By id.
 type Entries = BTreeMap<RuleId, Entry>;
 
@@ -122,8 +141,8 @@ struct Inner {
 }
 
 impl Rulebook {
-    /// Joins the rules of the flags and the file (`fixed`) with those of the store, with the settings of `base`. Blocks
-    /// on disk.
+    /// Joins the rules of the flags and the file (`fixed`) with those of the store, with the settings of `base`. What those
+    /// have changed since the last start is told in the audit. Blocks on disk.
     pub(super) fn open(
         store: Arc<Store>,
         base: &Policy,
@@ -138,6 +157,7 @@ impl Rulebook {
             entry.rule.check(base.history_limit()).map_err(|why| RulebookError::Stored { id, why })?;
             entries.insert(entry.rule.id.clone(), entry);
         }
+        let of_settings = FixedRules::read(&store, &fixed, &entries)?;
         for (rule, source) in fixed {
             let entry = Entry { rule: Arc::new(rule), source, revision };
             if let Some(shadowed) = entries.insert(entry.rule.id.clone(), entry)
@@ -153,9 +173,13 @@ impl Rulebook {
         if before.is_none_or(|before| before.fingerprint != policy.fingerprint()) {
             policy = policy.with_rules(rule_set(&entries), revision + 1);
             mark = next_mark(before, &policy, clock.now());
-            store.rules().put_in_force(mark, None)?;
             let fixed = entries.values_mut().filter(|entry| entry.source != Source::Api);
             fixed.for_each(|entry| entry.revision = mark.revision);
+        }
+        if before != Some(mark) || of_settings.are_new {
+            let FixedRules { stored, lines, .. } = &of_settings;
+            let at = clock.now();
+            store.rules().put_in_force(RulesChange { mark, rule: None, fixed: Some(stored), at, lines })?;
         }
         let inner = Inner {
             store,
@@ -200,8 +224,15 @@ impl Rulebook {
         entry.map(|entry| self.0.view(entry)).ok_or_else(|| RulebookError::Unknown(id.to_owned()))
     }
 
-    /// Puts a rule in force. Returns whether it is new, once it is durable and in force for every read. Blocks on disk.
-    pub fn put(&self, rule: Rule, expect: &Precondition, router: &Router) -> Result<(bool, RuleView), RulebookError> {
+    /// Puts a rule in force. Returns whether it is new, once it is durable, with its line of the audit, and in force for every
+    /// read. Blocks on disk.
+    pub fn put(
+        &self,
+        rule: Rule,
+        expect: &Precondition,
+        by: ChangedBy,
+        router: &Router,
+    ) -> Result<(bool, RuleView), RulebookError> {
         let inner = &self.0;
         rule.check(inner.policy.load().history_limit())?;
         let mut mark = inner.changing();
@@ -219,23 +250,25 @@ impl Rulebook {
         let entry = Entry { rule, source: Source::Api, revision: mark.revision + 1 };
         // Serializing plain structs to memory cannot fail.
         let stored = serde_json::to_vec(&Stored::of(&entry)).unwrap_or_default();
+        let line = line(by, held.map(Entry::told).unwrap_or_default(), entry.told());
         let mut next = (*entries).clone();
         next.insert(id.clone(), entry.clone());
-        inner.bring_into_force(next, &mut mark, (id.as_str(), Some(&stored)), router)?;
+        inner.bring_into_force(next, &mut mark, (id.as_str(), Some(&stored)), &line, router)?;
         Ok((is_new, inner.view(&entry)))
     }
 
-    /// Removes a rule. Returns once that is durable and in force for every read. Blocks on disk.
-    pub fn delete(&self, id: &str, expect: &Precondition, router: &Router) -> Result<(), RulebookError> {
+    /// Removes a rule. Returns once that is durable, with its line of the audit, and in force for every read. Blocks on disk.
+    pub fn delete(&self, id: &str, expect: &Precondition, by: ChangedBy, router: &Router) -> Result<(), RulebookError> {
         let inner = &self.0;
         let mut mark = inner.changing();
         let entries = inner.entries.load_full();
         let rule_id = RuleId::new(id).map_err(|_| RulebookError::Unknown(id.to_owned()))?;
         let held = entries.get(&rule_id).ok_or_else(|| RulebookError::Unknown(id.to_owned()))?;
         inner.may_change(id, Some(held), expect)?;
+        let line = line(by, held.told(), Value::Null);
         let mut next = (*entries).clone();
         next.remove(&rule_id);
-        inner.bring_into_force(next, &mut mark, (id, None), router)
+        inner.bring_into_force(next, &mut mark, (id, None), &line, router)
     }
 
     /// Has every cap judged again by the unchanged rules, for when rows of `caps` may be wrong, such as after a wrong
@@ -245,7 +278,7 @@ impl Rulebook {
         let mut mark = inner.changing();
         let policy = inner.policy.load().with_rules(rule_set(&inner.entries.load()), mark.revision + 1);
         let next_mark = next_mark(Some(*mark), &policy, inner.clock.now());
-        inner.store.rules().put_in_force(next_mark, None)?;
+        inner.store.rules().put_in_force(RulesChange { mark: next_mark, ..RulesChange::default() })?;
         *mark = next_mark;
         inner.policy.store(Arc::new(policy));
         Ok(())
@@ -278,11 +311,13 @@ impl Inner {
         next: Entries,
         mark: &mut RulesMark,
         rule: (&str, Option<&[u8]>),
+        line: &AuditEntry,
         router: &Router,
     ) -> Result<(), RulebookError> {
-        let policy = self.policy.load().with_rules(rule_set(&next), mark.revision + 1);
-        let next_mark = next_mark(Some(*mark), &policy, self.clock.now());
-        self.store.rules().put_in_force(next_mark, Some(rule))?;
+        let (policy, at) = (self.policy.load().with_rules(rule_set(&next), mark.revision + 1), self.clock.now());
+        let next_mark = next_mark(Some(*mark), &policy, at);
+        let lines = std::slice::from_ref(line);
+        self.store.rules().put_in_force(RulesChange { mark: next_mark, rule: Some(rule), fixed: None, at, lines })?;
         *mark = next_mark;
         self.held_since.store(next_mark.held_since.0, Ordering::Relaxed);
         self.policy.store(Arc::new(policy));
@@ -310,6 +345,39 @@ impl Inner {
             done: self.progress.since(entry.revision, &self.store),
             total: self.store.shards().len(),
         }
+    }
+}
+
+/// The rules of the flags and the file, as a start has them.
+struct FixedRules {
+    /// As the store notes them.
+    stored: Vec<u8>,
+    /// Whether the store has others, or none.
+    are_new: bool,
+    lines: Vec<AuditEntry>,
+}
+
+impl FixedRules {
+    /// Compares them with those of the last start; `api` has the rules that they stand before. Blocks on disk.
+    fn read(store: &Store, fixed: &[(Rule, Source)], api: &Entries) -> Result<Self, RulebookError> {
+        let id_of = |rule: &Rule| rule.id.as_str().to_owned();
+        let now: ToldRules = fixed.iter().map(|(rule, source)| (id_of(rule), told(rule, source.name()))).collect();
+        // Serializing text and numbers to memory cannot fail.
+        let stored = serde_json::to_vec(&now).unwrap_or_default();
+        let noted = store.rules().fixed()?;
+        // A new store, or one of a version that noted none, has none before.
+        let lines = match noted.as_deref().map(serde_json::from_slice::<ToldRules>) {
+            Some(Ok(before)) => {
+                let api = api.values().map(|entry| (id_of(&entry.rule), entry.told())).collect();
+                lines_of_start(&before, &now, &api)
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "which rules the settings had before cannot be read");
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
+        Ok(Self { are_new: noted.as_deref() != Some(&stored), stored, lines })
     }
 }
 

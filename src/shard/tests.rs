@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::engine::{Policy, plan_cap};
 use crate::model::*;
 use crate::settings::Defaults;
-use crate::store::{RowKey, Store, StoreOptions};
+use crate::store::{ChangedBy, RowKey, Store, StoreOptions};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -61,7 +61,11 @@ impl Running {
     }
 
     fn erase(&self, user: &str) -> u64 {
-        self.runtime.block_on(self.shards.router().erase(&UserId::new(user).unwrap())).unwrap().until.0
+        self.runtime
+            .block_on(self.shards.router().erase(&UserId::new(user).unwrap(), ChangedBy::default()))
+            .unwrap()
+            .until
+            .0
     }
 
     /// Whether the caps of every shard are judged by the rules in force.
@@ -122,12 +126,13 @@ fn rules_that_change_without_end_keep_no_shard_waiting() {
         assert_eq!(running.count(user, NOW - 1), 1);
     }
     let (book, router) = (running.shards.rulebook(), running.shards.router());
-    let (_, first) = book.put(rule("first", 1, "1d"), &Precondition::Anything, router).unwrap();
+    let (_, first) = book.put(rule("first", 1, "1d"), &Precondition::Anything, ChangedBy::default(), router).unwrap();
     assert!(first.done < first.total);
     let changes = std::cell::Cell::new(0u64);
     running.wait_for("every shard to be judged by the first rule", |running| {
         changes.set(changes.get() + 1);
-        book.put(rule("other", 100 + changes.get() % 2, "1d"), &Precondition::Anything, router).unwrap();
+        book.put(rule("other", 100 + changes.get() % 2, "1d"), &Precondition::Anything, ChangedBy::default(), router)
+            .unwrap();
         running.caps() == users.len()
     });
     assert!(changes.get() > 1, "it was all done at once");
@@ -148,12 +153,13 @@ fn rules_that_change_without_end_keep_no_large_shard_waiting() {
         assert_eq!(running.runtime.block_on(running.shards.router().count(block)).counted, some.len());
     }
     let (book, router) = (running.shards.rulebook(), running.shards.router());
-    let (_, first) = book.put(rule("first", 1, "1d"), &Precondition::Anything, router).unwrap();
+    let (_, first) = book.put(rule("first", 1, "1d"), &Precondition::Anything, ChangedBy::default(), router).unwrap();
     assert!(first.done < first.total);
     let changes = std::cell::Cell::new(0u64);
     running.wait_for("every shard to be judged by the first rule", |running| {
         changes.set(changes.get() + 1);
-        book.put(rule("other", 100 + changes.get() % 2, "1d"), &Precondition::Anything, router).unwrap();
+        book.put(rule("other", 100 + changes.get() % 2, "1d"), &Precondition::Anything, ChangedBy::default(), router)
+            .unwrap();
         let first = book.get("first").unwrap();
         running.store.caps().after(None, 100_000).unwrap().caps.len() == ads.len() && first.done > 0
     });

@@ -44,7 +44,7 @@ pub use error::SnapshotError;
 pub use layout::{FORMAT, STANDALONE};
 pub use manifest::{File, Manifest, Part};
 pub use restore::{OnProgress, Prepare, Progress, RestoreOptions, read_file, restore};
-pub use service::{Handle, Now, Options, Snapshots};
+pub use service::{Handle, Now, OnTaken, Options, Snapshots};
 pub use settings::{Restore, SettingFlags, Settings};
 pub use source::Source;
 pub use status::{Figures, describe as describe_metrics};

@@ -10,6 +10,7 @@ use super::take::Taker;
 use super::upload::PART_BYTES;
 use super::writer::{Newer, Writer};
 use crate::model::TsMs;
+use futures_util::future::BoxFuture;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,9 @@ const AGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reads the time that the service goes by.
 pub type Now = Arc<dyn Fn() -> TsMs + Send + Sync>;
+
+/// Told of a snapshot that was taken because it was time, not because somebody asked.
+pub type OnTaken = Arc<dyn Fn(Summary) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// How snapshots are taken.
 #[derive(Clone)]
@@ -50,6 +54,8 @@ pub struct Options {
     pub last_longest: Duration,
     /// Reads the time that the service goes by.
     pub now: Now,
+    /// Who wants to know of each that nobody asked for.
+    pub on_taken: Option<OnTaken>,
     pub(super) steps: Steps,
 }
 
@@ -67,6 +73,7 @@ impl Options {
             collect_every: Duration::from_secs(10 * 60),
             last_longest: Duration::from_secs(120),
             now,
+            on_taken: None,
             steps: Steps::default(),
         }
     }
@@ -74,6 +81,12 @@ impl Options {
     /// Uploads as many files at once as these bytes hold parts of: one at least.
     pub fn set_memory(&mut self, bytes: u64) {
         self.uploads = usize::try_from(bytes / PART_BYTES).unwrap_or(usize::MAX).max(1);
+    }
+
+    async fn tell_taken(&self, taken: &Result<Summary, Arc<SnapshotError>>) {
+        if let (Some(on_taken), Ok(summary)) = (&self.on_taken, taken) {
+            on_taken(summary.clone()).await;
+        }
     }
 }
 
@@ -156,6 +169,9 @@ impl Snapshots {
             }
             next = began + if taken.is_ok() { options.every } else { options.every.min(options.retry) };
             let is_ok = taken.is_ok();
+            if waiting.is_empty() {
+                options.tell_taken(&taken).await;
+            }
             for reply in waiting {
                 // Somebody who asked and went away is not told.
                 let _ = reply.send(taken.clone());
@@ -167,6 +183,9 @@ impl Snapshots {
         collection.end().await;
         let last = take(&options, &mut taker, &report, options.last_longest, &CancellationToken::new()).await;
         drop(taker);
+        if last_calls.is_empty() {
+            options.tell_taken(&last).await;
+        }
         for reply in last_calls {
             // Somebody who asked and went away is not told.
             let _ = reply.send(last.clone());

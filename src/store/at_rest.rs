@@ -19,6 +19,7 @@ use super::error::StoreError;
 use super::overlay::flush::Flusher;
 use super::row::ShardPrefix;
 use super::table::Table;
+use super::tables::audit::AuditEntry;
 use super::tables::meta::{Meta, ShardField};
 use crate::model::{ShardId, ShardSet, TsMs};
 use std::collections::BTreeMap;
@@ -83,19 +84,26 @@ impl AtRest {
         Some((pending.len(), oldest))
     }
 
-    /// Writes the commit of an erasure in a shard; it is at rest only after a round.
+    /// Writes the commit of an erasure in a shard, and its line of the audit if it is the last one of the erasure; it is at
+    /// rest only after a round.
     pub fn write_erasure(
         &self,
         mut commit: Commit<'_>,
         shard: ShardId,
         now: TsMs,
+        line: Option<&AuditEntry>,
     ) -> Result<Vec<(ShardId, u64)>, StoreError> {
         // Held over the write: a round that ends meanwhile must not take this shard for one that it has done.
         let mut pending = self.pending();
         let before = pending.get(&shard).copied();
         let oldest = before.map_or(now, |before| before.oldest.min(now));
         self.meta.put(&mut commit.batch, shard, ShardField::ErasedSince, oldest.0);
+        let audit = &commit.parts.tables.audit;
+        let line = line.map(|line| audit.add(&mut commit.batch, now, std::slice::from_ref(line))).transpose()?;
         let changes = commit.write()?;
+        if let Some(line) = line {
+            line.written();
+        }
         pending.insert(shard, Pending { oldest, erasures: before.map_or(0, |before| before.erasures) + 1 });
         Ok(changes)
     }

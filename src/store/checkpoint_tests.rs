@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{Entry, Kind, Log, ShardId};
-use crate::store::{ByteSize, Durability, RowKey, StoreOptions};
+use crate::store::{AuditEntry, ByteSize, Durability, RowKey, StoreOptions};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -48,7 +48,10 @@ fn write(store: &Store, writer: usize, turn: u64) {
     let mut commit = store.begin_commit();
     if turn.is_multiple_of(ERASES) {
         commit.erase(&user, TsMs(turn)).unwrap();
-        store.at_rest().write_erasure(commit, ShardId::of_user(user.as_bytes()), TsMs(turn)).unwrap();
+        store
+            .at_rest()
+            .write_erasure(commit, ShardId::of_user(user.as_bytes()), TsMs(turn), Some(&AuditEntry::default()))
+            .unwrap();
         return;
     }
     let mut log = Log::default();

@@ -3,15 +3,18 @@
 //!
 //! What is left is known by its time: it is from before the erasure, and everything counted since is from after it.
 
-use super::codec::{put_varint, take_varint};
+use super::codec::{put_bytes, put_varint, take_text, take_varint};
 use super::db::Db;
 use super::error::StoreError;
 use super::row::{RowKey, ShardPrefix};
 use super::table::Table;
+use super::tables::audit::{AuditEntry, ChangedBy};
+use super::tables::erased::UserMark;
 use crate::model::{Log, ShardId, ShardSet, TsMs};
 use arc_swap::{ArcSwap, Guard};
 use hashbrown::HashMap;
 use rocksdb::WriteBatch;
+use serde_json::json;
 use std::sync::Arc;
 
 /// What was held of a user, and is held no longer.
@@ -34,6 +37,14 @@ pub struct Erasure {
 }
 
 impl Erasure {
+    /// The line of the audit. That outlives the user's bytes, so it knows the user as the tombstone does.
+    pub fn audited(&self, user: UserMark, by: ChangedBy) -> AuditEntry {
+        let Self { until, logs, events, reservations, calls, caps, unreadable: _ } = self;
+        let held = json!({"logs": logs, "events": events, "reservations": reservations, "calls": calls, "caps": caps});
+        let after = json!({"user_hash": user.to_string(), "erased_until": until.0});
+        AuditEntry { by, before: held, after }
+    }
+
     /// Counts a log that is erased.
     pub fn add_log(&mut self, row_key: &[u8], log: &Log, now: TsMs) {
         self.logs += 1;
@@ -69,6 +80,16 @@ pub(in crate::store) fn latest(log: &Log) -> TsMs {
 /// Users by name, with the instant up to which each is erased.
 type Users = HashMap<Box<str>, TsMs>;
 
+/// An erasure that was not finished.
+pub struct Unfinished {
+    /// Who is erased.
+    pub user: Box<str>,
+    /// What was erased so far.
+    pub so_far: Erasure,
+    /// Who asked for it.
+    pub by: ChangedBy,
+}
+
 /// The users who are being erased.
 pub struct Erasing {
     db: Arc<Db>,
@@ -97,7 +118,7 @@ impl Erasing {
         let erasing = Self { db: db.clone(), users: ArcSwap::default() };
         let mut users = Users::new();
         for shard in shards.iter() {
-            users.extend(erasing.unfinished(shard)?.into_iter().map(|(user, erasure)| (user, erasure.until)));
+            users.extend(erasing.unfinished(shard)?.into_iter().map(|it| (it.user, it.so_far.until)));
         }
         erasing.users.store(Arc::new(users));
         Ok(erasing)
@@ -115,7 +136,7 @@ impl Erasing {
     }
 
     /// The unfinished erasures of a shard: who, and what was erased so far. Blocks on disk.
-    pub fn unfinished(&self, shard: ShardId) -> Result<Vec<(Box<str>, Erasure)>, StoreError> {
+    pub fn unfinished(&self, shard: ShardId) -> Result<Vec<Unfinished>, StoreError> {
         let mut range = ShardPrefix(shard).rows();
         range.start = key(shard, "");
         let mut found = Vec::new();
@@ -123,16 +144,21 @@ impl Erasing {
             let (key, value) = row?;
             let Some(user) = key.strip_prefix(&[shard.0, MARK]) else { break };
             let user = std::str::from_utf8(user).map_err(|_| CORRUPT)?;
-            found.push((user.into(), decode(&value).ok_or(CORRUPT)?));
+            let (erasure, by) = decode(&value).ok_or(CORRUPT)?;
+            found.push(Unfinished { user: user.into(), so_far: erasure, by });
         }
         Ok(found)
     }
 
-    /// Writes that a user is being erased, and what was erased so far.
-    pub(in crate::store) fn put(&self, batch: &mut WriteBatch, user: &str, erasure: &Erasure) {
+    /// Writes that a user is being erased, what was erased so far, and who asked for it.
+    pub(in crate::store) fn put(&self, batch: &mut WriteBatch, user: &str, erasure: &Erasure, by: &ChangedBy) {
         let mut value = Vec::new();
         put_varint(&mut value, erasure.until.0);
         { *erasure }.counts().into_iter().for_each(|count| put_varint(&mut value, *count));
+        put_bytes(&mut value, by.call.as_bytes());
+        if let Some(key) = &by.key {
+            put_bytes(&mut value, key.as_bytes());
+        }
         batch.put_cf(self.db.cf(Table::Meta), key(ShardId::of_user(user.as_bytes()), user), value);
     }
 
@@ -167,10 +193,12 @@ fn key(shard: ShardId, user: &str) -> Vec<u8> {
     [&[shard.0, MARK], user.as_bytes()].concat()
 }
 
-fn decode(mut value: &[u8]) -> Option<Erasure> {
+fn decode(mut value: &[u8]) -> Option<(Erasure, ChangedBy)> {
     let mut erasure = Erasure { until: TsMs(take_varint(&mut value)?), ..Erasure::default() };
     for count in erasure.counts() {
         *count = take_varint(&mut value)?;
     }
-    value.is_empty().then_some(erasure)
+    let call = take_text(&mut value)?.to_owned();
+    let key = if value.is_empty() { None } else { Some(take_text(&mut value)?.to_owned()) };
+    value.is_empty().then_some((erasure, ChangedBy { key, call }))
 }

@@ -9,11 +9,12 @@
 use super::codec::{decode_cap, decode_log};
 use super::commit::Commit;
 use super::db::KeyRange;
-use super::erasing::{Erasure, is_from_before, latest};
+use super::erasing::{Erasure, Unfinished, is_from_before, latest};
 use super::error::StoreError;
 use super::row::UserPrefix;
 use super::store::Store;
 use super::table::Table;
+use super::tables::audit::{AuditEntry, ChangedBy};
 use crate::model::{CapRow, Log, ShardId, TsMs};
 
 /// Maximum rows of a step, and bytes of logs at which one ends.
@@ -23,6 +24,7 @@ const STEP_BYTES: usize = 4 << 20;
 /// An erasure under way. Only the writer of the user's shard takes its steps.
 pub struct GradualErasure {
     user: Box<str>,
+    by: ChangedBy,
     prefix: UserPrefix,
     stage: Stage,
     /// What of the table of this stage is left.
@@ -52,19 +54,20 @@ pub struct ErasureStep {
 
 impl GradualErasure {
     /// An erasure that has not begun.
-    pub fn new(user: &str) -> Self {
-        Self::at(Stage::LookAtLogs, user, Erasure::default())
+    pub fn new(user: &str, by: ChangedBy) -> Self {
+        Self::at(Stage::LookAtLogs, user, Erasure::default(), by)
     }
 
     /// Goes on with one that an earlier run began.
-    pub fn resume(user: &str, so_far: Erasure) -> Self {
-        Self::at(Stage::Caps, user, so_far)
+    pub fn resume(unfinished: Unfinished) -> Self {
+        let Unfinished { user, so_far, by } = unfinished;
+        Self::at(Stage::Caps, &user, so_far, by)
     }
 
-    fn at(stage: Stage, user: &str, erasure: Erasure) -> Self {
+    fn at(stage: Stage, user: &str, erasure: Erasure, by: ChangedBy) -> Self {
         let prefix = UserPrefix::new(user);
         let left = prefix.rows();
-        Self { user: user.into(), prefix, stage, left, latest: TsMs(0), erasure }
+        Self { user: user.into(), by, prefix, stage, left, latest: TsMs(0), erasure }
     }
 
     /// Who is erased.
@@ -90,7 +93,7 @@ impl GradualErasure {
     /// Counts what a turn replaced or removed of what was left, in the write of that turn.
     pub fn add(&mut self, store: &Store, commit: &mut Commit<'_>, replaced: &Erasure) {
         self.erasure.add(replaced);
-        store.erasing.put(&mut commit.batch, &self.user, &self.erasure);
+        store.erasing.put(&mut commit.batch, &self.user, &self.erasure, &self.by);
     }
 
     /// Takes the next step. `now` is the time of this turn, or the latest of the turns since the erasure was asked for.
@@ -149,8 +152,8 @@ impl GradualErasure {
     fn at_once(&mut self, store: &Store, now: TsMs) -> Result<ErasureStep, StoreError> {
         let mut commit = store.begin_commit();
         let erasure = commit.erase(&self.user, now)?;
-        let changes = store.at_rest.write_erasure(commit, self.shard(), now)?;
         self.erasure = erasure;
+        let changes = store.at_rest.write_erasure(commit, self.shard(), now, Some(&self.audited(store)))?;
         self.end(store)?;
         Ok(ErasureStep { changes, caps: erasure.caps })
     }
@@ -197,8 +200,8 @@ impl GradualErasure {
         self.erasure.until = commit.put_tombstone(&self.user, self.latest.max(now), now);
         let all = self.prefix.rows();
         commit.batch.delete_range_cf(store.db.cf(Table::Reservations), &all.start, &all.end);
-        store.erasing.put(&mut commit.batch, &self.user, &self.erasure);
-        let changes = store.at_rest.write_erasure(commit, self.shard(), now)?;
+        store.erasing.put(&mut commit.batch, &self.user, &self.erasure, &self.by);
+        let changes = store.at_rest.write_erasure(commit, self.shard(), now, None)?;
         store.erasing.begun(&self.user, self.erasure.until);
         self.enter(Stage::Caps);
         Ok(ErasureStep { changes, caps: 0 })
@@ -242,8 +245,8 @@ impl GradualErasure {
             removed += 1;
         }
         self.erasure.caps += removed;
-        store.erasing.put(&mut commit.batch, &self.user, &self.erasure);
-        let changes = store.at_rest.write_erasure(commit, self.shard(), now)?;
+        store.erasing.put(&mut commit.batch, &self.user, &self.erasure, &self.by);
+        let changes = store.at_rest.write_erasure(commit, self.shard(), now, None)?;
         match next {
             Some(next) => self.left.start = next,
             None => self.enter(Stage::Logs),
@@ -290,15 +293,21 @@ impl GradualErasure {
         self.erasure.unreadable += rows.gaps();
         drop(rows);
         match &next {
-            Some(_) => store.erasing.put(&mut commit.batch, &self.user, &self.erasure),
+            Some(_) => store.erasing.put(&mut commit.batch, &self.user, &self.erasure, &self.by),
             None => store.erasing.delete(&mut commit.batch, &self.user),
         }
-        let changes = store.at_rest.write_erasure(commit, self.shard(), now)?;
+        // With the last write, which knows all of it.
+        let line = next.is_none().then(|| self.audited(store));
+        let changes = store.at_rest.write_erasure(commit, self.shard(), now, line.as_ref())?;
         match next {
             Some(next) => self.left.start = next,
             None => self.end(store)?,
         }
         Ok(ErasureStep { changes, caps: 0 })
+    }
+
+    fn audited(&self, store: &Store) -> AuditEntry {
+        self.erasure.audited(store.tables.erased.mark(&self.user), self.by.clone())
     }
 
     fn end(&mut self, store: &Store) -> Result<(), StoreError> {

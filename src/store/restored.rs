@@ -11,6 +11,7 @@ use super::options::StoreOptions;
 use super::row::{RowKey, ShardPrefix};
 use super::store::Store;
 use super::table::Table;
+use super::tables::audit::ChangedBy;
 use super::tables::erased::erased_until;
 use super::tables::kafka_offsets::FrontierAt;
 use crate::model::{ShardId, TsMs};
@@ -142,11 +143,13 @@ fn take_along_erased(store: &Store, bytes: &[u8], at: &dyn Fn(Step)) -> Result<u
     let mut erased = 0;
     for &shard in &shards {
         for user in users(store, shard)? {
-            let key = store.tables.erased.mark(&user).key(shard);
-            let Some(&until) = later.get(&key[..]) else { continue };
+            let mark = store.tables.erased.mark(&user);
+            let Some(&until) = later.get(&mark.key(shard)[..]) else { continue };
             let mut commit = store.begin_commit();
-            commit.erase(&user, until)?;
-            let changes = store.at_rest.write_erasure(commit, shard, until)?;
+            // Who asked for it is in the audit of the store that was copied.
+            let by = ChangedBy { key: None, call: "erased again after a restore".to_owned() };
+            let line = commit.erase(&user, until)?.audited(mark, by);
+            let changes = store.at_rest.write_erasure(commit, shard, until, Some(&line))?;
             store.changes.publish(changes);
             erased += 1;
             at(Step::UserErased);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{Entry, Kind, Log};
-use crate::store::ByteSize;
+use crate::store::{AuditEntry, ByteSize};
 use std::cell::RefCell;
 
 fn options(dir: &Path) -> StoreOptions {
@@ -29,7 +29,10 @@ fn write(store: &Store, user: &str, ts: u64) {
 fn erase(store: &Store, user: &str, at: u64) {
     let mut commit = store.begin_commit();
     commit.erase(user, TsMs(at)).unwrap();
-    store.at_rest().write_erasure(commit, ShardId::of_user(user.as_bytes()), TsMs(at)).unwrap();
+    store
+        .at_rest()
+        .write_erasure(commit, ShardId::of_user(user.as_bytes()), TsMs(at), Some(&AuditEntry::default()))
+        .unwrap();
 }
 
 fn holds(store: &Store, user: &str) -> bool {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{Entry, Kind, Log, ShardId, TsMs};
 use crate::store::replay::{Replay, ReplayError};
-use crate::store::{ByteSize, PrepareOptions, RowKey, StoreOptions, finish, prepare};
+use crate::store::{AuditEntry, ByteSize, PrepareOptions, RowKey, StoreOptions, finish, prepare};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,7 +39,10 @@ fn erase(store: &Store, user: u64) {
     let user = format!("user-{user}");
     let mut commit = store.begin_commit();
     commit.erase(&user, TsMs(9)).unwrap();
-    store.at_rest().write_erasure(commit, ShardId::of_user(user.as_bytes()), TsMs(9)).unwrap();
+    store
+        .at_rest()
+        .write_erasure(commit, ShardId::of_user(user.as_bytes()), TsMs(9), Some(&AuditEntry::default()))
+        .unwrap();
 }
 
 /// One step of a load. A flush of the overlay, a round at rest and a flush of a table come between writes, too.

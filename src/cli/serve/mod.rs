@@ -172,6 +172,8 @@ fn start(
     let app = Arc::new(app);
     memory::publish(options.memory, &board, &app, &unit.store);
     access.publish(&board);
+    // Before anybody calls.
+    in_background.block_on(access.tell_start(&audit));
     supervisor.start("access", &in_background, DEADLINE, |drain| async move { Ok(access.watch(audit, drain).await?) });
     if options.kafka.is_some() {
         // Nobody must think that all is counted before it is known how much there is.

@@ -2,11 +2,13 @@
 
 use super::before::{BUCKET_WAIT, Before, Options, may_come_later, writer_options};
 use super::{SnapshotsError, StoreSource};
+use crate::api::SnapshotAnswer;
 use crate::clock::Clock;
-use crate::service::Snapshots as Calls;
+use crate::service::{Audit, Snapshots as Calls};
 use crate::shard::Health;
-use crate::snapshot::{self, Catalog, Handle, Local, SnapshotError, Snapshots, Waiting, Writer};
-use crate::store::Store;
+use crate::snapshot::{self, Catalog, Handle, Local, OnTaken, SnapshotError, Snapshots, Summary, Waiting, Writer};
+use crate::store::{AuditEntry, Store};
+use serde_json::Value;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -222,13 +224,29 @@ impl Work {
 
     fn snapshot_options(&self, clock: Clock) -> snapshot::Options {
         let settings = &self.options.settings;
+        let audit = Audit::new(self.store.clone(), clock.clone());
         let mut options = snapshot::Options::new(self.options.data_dir.clone(), Arc::new(move || clock.now()));
+        options.on_taken = Some(tells_audit(audit));
         options.set_memory(self.options.memory.0);
         options.every = settings.snapshot_every.as_duration();
         options.keep = settings.snapshots_keep.as_duration();
         options.last_longest = settings.snapshot_at_end.as_duration();
         options
     }
+}
+
+/// Tells the audit of snapshots that no call asked for; a call's has its own line.
+fn tells_audit(audit: Audit) -> OnTaken {
+    Arc::new(move |taken: Summary| {
+        let audit = audit.clone();
+        Box::pin(async move {
+            let after = serde_json::to_value(SnapshotAnswer::from(taken)).unwrap_or_default();
+            let entry = AuditEntry::without_call("snapshot by --snapshot-every", Value::Null, after);
+            if let Err(error) = audit.record(entry).await {
+                tracing::error!(%error, "the audit failed");
+            }
+        })
+    })
 }
 
 /// Whether another process writes what this one should.

@@ -4,7 +4,7 @@ use crate::api::{SnapshotAnswer, SnapshotUnderWay, SnapshotsAnswer};
 use crate::http::app::App;
 use crate::http::problem::{Problem, json};
 use crate::http::route::{Answer, Call};
-use crate::service::AuditEntry;
+use crate::store::{AuditEntry, ChangedBy};
 use axum::response::IntoResponse;
 use http::StatusCode;
 use serde::Serialize;
@@ -47,8 +47,8 @@ pub(in crate::http) async fn take(app: &Arc<App>, call: &mut Call) -> Answer {
         Some(summary) => (StatusCode::CREATED, told(&SnapshotAnswer::from(summary))),
         None => (StatusCode::ACCEPTED, told(&SnapshotUnderWay { state: "taking" })),
     };
-    let (key, what) = (call.caller.key_id().map(str::to_owned), "POST /snapshots".to_owned());
-    app.services.audit.record(AuditEntry { key, call: what, before: Value::Null, after: taken.clone() }).await?;
+    let by = ChangedBy { key: call.caller.key_id().map(str::to_owned), call: "POST /snapshots".to_owned() };
+    app.services.audit.record(AuditEntry { by, before: Value::Null, after: taken.clone() }).await?;
     Ok((status, json(&taken)).into_response())
 }
 

@@ -36,20 +36,21 @@ pub(in crate::store) struct Tables {
     pub rules: Rules,
     pub kafka_offsets: KafkaOffsets,
     pub meta: Meta,
-    pub audit: Audit,
+    pub audit: Arc<Audit>,
 }
 
 impl Tables {
     pub(in crate::store) fn new(db: &Arc<Db>, shards: ShardSet, erasure_key: [u8; 16]) -> Self {
+        let audit = Arc::new(Audit::new(db.clone()));
         Self {
             caps: Caps::new(db.clone()),
             due: Due::new(db.clone()),
             reservations: Reservations::new(db.clone()),
             erased: Erased::new(db.clone(), erasure_key),
-            rules: Rules::new(db.clone()),
+            rules: Rules::new(db.clone(), audit.clone()),
             kafka_offsets: KafkaOffsets::new(db.clone(), shards),
             meta: Meta::new(db.clone()),
-            audit: Audit::new(db.clone()),
+            audit,
         }
     }
 }

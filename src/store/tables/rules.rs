@@ -4,10 +4,13 @@ use crate::model::TsMs;
 use crate::store::db::Db;
 use crate::store::error::StoreError;
 use crate::store::table::Table;
+use crate::store::tables::audit::{Audit, AuditEntry};
 use rocksdb::{IteratorMode, WriteBatch};
 use std::sync::Arc;
 
 const MARK_FIELD: &[u8] = b"rules_mark";
+/// The rules of the flags and the file that were last in force.
+const FIXED_FIELD: &[u8] = b"rules_fixed";
 
 /// Identifies the rules that were last in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,14 +47,30 @@ impl RulesMark {
     }
 }
 
+/// A change of the rules: one write, with the lines that tell of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RulesChange<'c> {
+    /// The mark of the rules in force from now on.
+    pub mark: RulesMark,
+    /// The one that the API made, changed or (`None`) removed.
+    pub rule: Option<(&'c str, Option<&'c [u8]>)>,
+    /// The rules of the flags and the file, where they are others.
+    pub fixed: Option<&'c [u8]>,
+    /// When it is made.
+    pub at: TsMs,
+    /// Its lines of the audit.
+    pub lines: &'c [AuditEntry],
+}
+
 /// The table.
 pub struct Rules {
     db: Arc<Db>,
+    audit: Arc<Audit>,
 }
 
 impl Rules {
-    pub(in crate::store) fn new(db: Arc<Db>) -> Self {
-        Self { db }
+    pub(in crate::store) fn new(db: Arc<Db>, audit: Arc<Audit>) -> Self {
+        Self { db, audit }
     }
 
     /// Every stored rule, by id, as it was written. Blocks on disk.
@@ -73,9 +92,15 @@ impl Rules {
         value.map(|value| RulesMark::decode(&value).ok_or(corrupt)).transpose()
     }
 
-    /// Stores the mark of the rules in force from now on, and writes (`None`: removes) one stored rule. Durable when it
-    /// returns. Blocks on disk.
-    pub fn put_in_force(&self, mark: RulesMark, rule: Option<(&str, Option<&[u8]>)>) -> Result<(), StoreError> {
+    /// The rules of the flags and the file that were last in force, as they were written; `None` in a new store. Blocks on
+    /// disk.
+    pub fn fixed(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.db.rocks.get(FIXED_FIELD).map_err(StoreError::rocks("reading a field of the store"))
+    }
+
+    /// Writes a change, all of it or nothing. Durable when it returns. Blocks on disk.
+    pub fn put_in_force(&self, change: RulesChange<'_>) -> Result<(), StoreError> {
+        let RulesChange { mark, rule, fixed, at, lines } = change;
         let mut batch = WriteBatch::default();
         batch.put(MARK_FIELD, mark.encode());
         match rule {
@@ -83,7 +108,13 @@ impl Rules {
             Some((id, None)) => batch.delete_cf(self.db.cf(Table::Rules), id),
             None => {}
         }
-        self.db.write_durably(batch, "writing the rules")
+        if let Some(fixed) = fixed {
+            batch.put(FIXED_FIELD, fixed);
+        }
+        let lines = self.audit.add(&mut batch, at, lines)?;
+        self.db.write_durably(batch, "writing the rules")?;
+        lines.written();
+        Ok(())
     }
 }
 

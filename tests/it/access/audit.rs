@@ -1,7 +1,7 @@
 //! The audit: every change of rules and keys and every erasure, durable, by whom.
 
 use super::world::{World, ask, row};
-use crate::support::{Server, wait_for};
+use crate::support::{Server, Site, wait_for};
 use serde_json::{Value, json};
 
 fn keys() -> String {
@@ -108,4 +108,94 @@ fn a_snapshot_that_somebody_asked_for_is_a_line() {
     assert_eq!((&entry["key"], &entry["call"]), (&json!("ops"), &json!("POST /snapshots")));
     assert!(entry["after"].is_object(), "{entry}");
     assert_eq!(send(&server, "rules", "POST", "/snapshots", None), 403);
+}
+
+#[test]
+fn a_snapshot_that_nobody_asked_for_is_a_line() {
+    let bucket = tempfile::tempdir().unwrap();
+    let url = format!("file://{}/s", bucket.path().display());
+    let world = World::new(&keys(), &["--snapshots", &url, "--snapshot-every", "1s"]);
+    let server = world.site.start();
+    let entry = wait_for("a snapshot", || audit(&server, "?limit=1")["entries"].get(0).cloned());
+    assert_eq!((&entry["key"], &entry["call"]), (&json!(null), &json!("snapshot by --snapshot-every")));
+    assert!(entry["after"]["sequence"].is_u64(), "{entry}");
+    // The last one, at the end, is one, too.
+    assert_eq!(server.terminate().code(), Some(0));
+    let again = world.site.start();
+    let newest = audit(&again, "?limit=1")["entries"][0]["after"]["sequence"].clone();
+    assert!(newest.as_u64() > entry["after"]["sequence"].as_u64(), "{newest}");
+}
+
+/// The newest lines: call, before, after.
+fn newest(server: &Server, secret: Option<&str>, count: usize) -> Vec<(String, Value, Value)> {
+    let (status, body) = ask(server, "GET", &format!("/audit?limit={count}"), secret);
+    assert_eq!(status, 200, "{body}");
+    let of = |line: &Value| (line["call"].as_str().unwrap().to_owned(), line["before"].clone(), line["after"].clone());
+    body["entries"].as_array().unwrap().iter().map(of).collect()
+}
+
+#[test]
+fn what_a_start_changes_by_its_settings_is_a_line() {
+    let site = Site::new(&[]);
+    let start = |flags: &[&str], file: Option<&str>| {
+        let mut command = site.command();
+        command.args(flags);
+        if let Some(text) = file {
+            let path = site.dir.path().join("freqcap.toml");
+            std::fs::write(&path, text).unwrap();
+            command.arg("--config").arg(path);
+        }
+        Server::start(command)
+    };
+    let server = start(&[], None);
+    assert_eq!(newest(&server, None, 9), []);
+    server.put_rule("own", &json!({"key": "campaign:1", "limit": 3, "window": "1d"}));
+    server.kill();
+    // The same again changes nothing.
+    let server = start(&[], None);
+    assert_eq!(newest(&server, None, 9).len(), 1);
+    server.kill();
+    let server = start(&["--limit", "7"], None);
+    let lines = newest(&server, None, 9);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let (call, before, after) = &lines[0];
+    assert_eq!(call, "start with other settings");
+    assert_eq!((&before["id"], &before["limit"], &after["limit"]), (&json!("default"), &json!(5), &json!(7)));
+    assert_eq!(after["source"], json!("flags"));
+    server.kill();
+    let rules = "[[rules]]\nid = \"own\"\nkey = \"campaign:1\"\nlimit = 9\nwindow = \"1d\"\n";
+    let server = start(&["--limit", "none"], Some(rules));
+    let lines = newest(&server, None, 2);
+    assert_eq!((&lines[0].1["source"], &lines[0].1["limit"]), (&json!("api"), &json!(3)), "{lines:?}");
+    assert_eq!((&lines[0].2["source"], &lines[0].2["limit"]), (&json!("file"), &json!(9)), "{lines:?}");
+    assert_eq!((&lines[1].1["id"], &lines[1].2), (&json!("default"), &Value::Null), "{lines:?}");
+    server.kill();
+    let server = start(&[], None);
+    let lines = newest(&server, None, 9);
+    assert_eq!(lines.len(), 6, "{lines:?}");
+    assert_eq!((&lines[0].1["limit"], &lines[0].2["limit"]), (&json!(9), &json!(3)), "{lines:?}");
+}
+
+#[test]
+fn keys_that_changed_while_the_service_was_down_are_a_line() {
+    let world = World::new(&keys(), &[]);
+    world.site.start().kill();
+    world.replace(&(row("ops", "other", &["admin"], "") + &row("new", "new", &["decide"], "")));
+    let server = world.site.start();
+    let line = wait_for("the line", || newest(&server, Some("other"), 9).into_iter().next());
+    let (call, before, after) = line;
+    assert_eq!((call.as_str(), before), ("start with other keys", json!({"keys": 2})));
+    assert_eq!(after, json!({"keys": 2, "added": ["new"], "changed": ["ops"], "removed": ["rules"]}));
+    server.kill();
+    // The same again is no change; without a file everybody may do everything, which is one.
+    world.site.start().kill();
+    let mut command = std::process::Command::new(crate::support::binary());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(world.site.data());
+    let open = Server::start(command);
+    let lines = wait_for("the line", || Some(newest(&open, None, 9)).filter(|lines| lines.len() == 2));
+    assert_eq!((&lines[0].1, &lines[0].2["keys"]), (&json!({"keys": 2}), &Value::Null), "{lines:?}");
+    open.kill();
+    let server = world.site.start();
+    let lines = wait_for("the line", || Some(newest(&server, Some("other"), 9)).filter(|lines| lines.len() == 3));
+    assert_eq!(lines[0].1, json!({"keys": null}), "{lines:?}");
 }

@@ -1,8 +1,8 @@
 //! What is open without keys: this machine alone, under its own names, to no page of a browser.
 
-use super::world::{World, err, row};
+use super::world::{World, ask, err, row};
 use crate::support::{Server, Site, wait_for};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
@@ -114,10 +114,35 @@ fn operators_and_the_internet_have_listeners_of_their_own() {
         assert_eq!(get(&server.url, path, Some("ops")), 200, "{path}");
         assert_eq!((get(&admin, path, Some("ops")), get(&public, path, None)), (404, 404), "{path}");
     }
-    for base in [&server.url, &admin, &public] {
+    for base in [&admin, &public] {
         assert_eq!(get(base, "/healthz", None), 200);
     }
-    assert_eq!((get(&admin, "/readyz", None), get(&server.url, "/readyz", None)), (200, 200));
-    assert_eq!(get(&public, "/readyz", None), 404);
+    assert_eq!((get(&admin, "/readyz", None), get(&public, "/readyz", None)), (200, 404));
+    // An ad server asks it like a verdict.
+    assert_eq!(get(&server.url, "/users/u/caps", Some("ops")), 200);
+    for path in ["/docs/", "/openapi.json", "/audit", "/snapshots"] {
+        assert_ne!(get(&admin, path, Some("ops")), 404, "{path}");
+        assert_eq!(get(&public, path, Some("ops")), 404, "{path}");
+    }
+    // Where the calls are is told to whoever has a key, whatever the method; probes have none.
+    for (method, path) in [
+        ("GET", "/metrics"),
+        ("PUT", "/rules/r"),
+        ("DELETE", "/users/u"),
+        ("POST", "/snapshots"),
+        ("GET", "/docs/index.html"),
+        ("GET", "/openapi.json"),
+    ] {
+        let (status, body) = ask(&server, method, path, Some("ops"));
+        assert_eq!((status, &body["code"]), (404, &json!("not_found")), "{method} {path}");
+        assert!(body["detail"].as_str().unwrap().contains("--admin-listen"), "{method} {path}: {body}");
+        assert_eq!(ask(&server, method, path, None).0, 401, "{method} {path}");
+    }
+    for path in ["/healthz", "/readyz"] {
+        let (status, body) = ask(&server, "GET", path, None);
+        assert!(status == 404 && body["detail"].as_str().unwrap().contains("--admin-listen"), "{path}: {body}");
+    }
+    let (status, body) = ask(&server, "GET", "/nowhere", Some("ops"));
+    assert!(status == 404 && !body["detail"].as_str().unwrap().contains("--admin-listen"), "{body}");
     assert_eq!(server.terminate().code(), Some(0));
 }

@@ -5,7 +5,7 @@ use super::world::{World, err, freqcap, row};
 use crate::support::{DEADLINE, Server, binary, wait_for};
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -40,12 +40,16 @@ fn port(server: &Server) -> &str {
 
 /// Runs curl; the status, the version of HTTP and the body.
 fn curl(server: &Server, all: &Certificates, path: &str, args: &[&str]) -> (String, String, String) {
+    curl_at(port(server), all, path, args)
+}
+
+fn curl_at(port: &str, all: &Certificates, path: &str, args: &[&str]) -> (String, String, String) {
     let output = Command::new("curl")
         .args(["--silent", "--show-error", "--cacert"])
         .arg(all.path("ca.pem"))
         .args(["--write-out", "\n%{http_code} %{http_version}"])
         .args(args)
-        .arg(format!("https://localhost:{}{path}", port(server)))
+        .arg(format!("https://localhost:{port}{path}"))
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -326,20 +330,22 @@ fn a_handshake_that_never_ends_is_given_up_and_probes_are_answered_meanwhile() {
     assert_eq!(curl(&server, &all, "/cap/u/a", &["-H", "authorization: Bearer ops"]).0, "200");
 }
 
+/// A bucket where nobody listens, and a log that is easy to read.
+const NO_BUCKET: [(&str, &str); 6] = [
+    ("NO_COLOR", "1"),
+    ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
+    ("AWS_ALLOW_HTTP", "true"),
+    ("AWS_REGION", "us-east-1"),
+    ("AWS_ACCESS_KEY_ID", "id"),
+    ("AWS_SECRET_ACCESS_KEY", "secret"),
+];
+
 /// A service that waits for its bucket answers as it will later: by TLS, and metrics for those alone who may have them.
 #[test]
 fn what_is_answered_while_the_service_starts_is_encrypted_and_asks_for_keys() {
     let (world, all) = encrypted(&["--snapshots", "s3://nowhere/store"]);
     let mut command = world.site.command();
-    // Nobody listens there.
-    command.envs([
-        ("NO_COLOR", "1"),
-        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
-        ("AWS_ALLOW_HTTP", "true"),
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_ACCESS_KEY_ID", "id"),
-        ("AWS_SECRET_ACCESS_KEY", "secret"),
-    ]);
+    command.envs(NO_BUCKET);
     let server = Server::start_waiting(command);
     assert!(server.url.starts_with("https://"), "{}", server.url);
     let status = |path: &str, args: &[&str]| curl(&server, &all, path, args).0;
@@ -355,4 +361,25 @@ fn what_is_answered_while_the_service_starts_is_encrypted_and_asks_for_keys() {
         Command::new("curl").args(["--silent", &format!("http://localhost:{}/healthz", port(&server))]).output();
     assert!(!plain.unwrap().status.success());
     server.kill();
+}
+
+/// With a listener for operators, only that one answers probes, also while the service starts.
+#[test]
+fn while_the_service_starts_operators_have_their_own_listener_already() {
+    let (world, all) = encrypted(&["--snapshots", "s3://nowhere/store", "--admin-listen", "127.0.0.1:0"]);
+    // Nothing names the main listener's port before the service has started.
+    let main = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = Command::new(binary());
+    command.args(["serve", "--listen", &main.to_string(), "--data-dir"]).arg(world.site.data());
+    command.args(&world.site.flags).envs(NO_BUCKET);
+    let admin = Server::start_waiting(command);
+    let main = main.port().to_string();
+    let status = |port: &str, path: &str, args: &[&str]| curl_at(port, &all, path, args).0;
+    let ops = ["-H", "authorization: Bearer ops"];
+    for (path, at_admin) in [("/healthz", "200"), ("/readyz", "503"), ("/metrics", "200"), ("/status", "503")] {
+        assert_eq!(status(port(&admin), path, &ops), at_admin, "{path}");
+        assert_eq!(status(&main, path, &ops), "404", "{path}");
+    }
+    assert_eq!(status(&main, "/cap/u/a", &ops), "503");
+    admin.kill();
 }

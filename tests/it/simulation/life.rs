@@ -7,7 +7,7 @@ use freqcap::clock::Clock;
 use freqcap::engine::{Policy, Question};
 use freqcap::model::{Candidate, CapKey, DaId, Event, EventId, Kind, RuleSet, UserCap, UserId};
 use freqcap::shard::{Options, Reserve, ReserveOutcome, Router, Shards, Source};
-use freqcap::store::{ByteSize, Store, StoreOptions, Unbounded};
+use freqcap::store::{ByteSize, ChangedBy, Store, StoreOptions, Unbounded};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -364,7 +364,7 @@ async fn call(router: Router, op: Op) -> Result<String, String> {
             released.map(release_answer).map_err(|why| why.to_string())
         }
         Op::Erase(user) => {
-            let erased = router.erase(&UserId::new(user).unwrap()).await;
+            let erased = router.erase(&UserId::new(user).unwrap(), ChangedBy::default()).await;
             erased.map(|_| ERASED.to_owned()).map_err(|why| why.to_string())
         }
     }
