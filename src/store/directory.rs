@@ -213,6 +213,8 @@ fn needed(db: &DB, logs: &Logs) -> Option<Damage> {
 pub(super) fn open_to_read(options: &StoreOptions, mut database: Options) -> Result<DB, rocksdb::Error> {
     database.create_if_missing(false);
     database.create_missing_column_families(false);
+    // Told not to go by the logs in its list, RocksDB takes them off the list: opened only to be read, it crashes then.
+    database.set_track_and_verify_wals_in_manifest(true);
     let there = DB::list_cf(&database, &options.data_dir)?;
     let cache = Cache::new_lru_cache(32 << 20);
     let tables = Table::ALL.into_iter().filter(|table| there.iter().any(|name| name == table.name()));
@@ -226,6 +228,7 @@ pub(super) fn last_sequence(dir: &Path, database: &Options) -> Result<u64, OpenE
     let mut options = database.clone();
     options.create_if_missing(false);
     options.create_missing_column_families(false);
+    options.set_track_and_verify_wals_in_manifest(true);
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     let db = DB::open_for_read_only(&options, dir, false).map_err(|source| failed(dir, source))?;
     Ok(db.latest_sequence_number())
