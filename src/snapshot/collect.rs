@@ -5,11 +5,11 @@
 
 use super::catalog::is_void;
 use super::chain::ChainAt;
+use super::chain_run::Chain;
 use super::error::SnapshotError;
 use super::layout::number;
 use super::manifest::Manifest;
 use super::plan::Known;
-use super::ship::Chain;
 use super::steps::{Step, Steps};
 use super::writer::Writer;
 use crate::bucket::Object;

@@ -16,6 +16,7 @@
 
 mod catalog;
 mod chain;
+mod chain_run;
 mod collect;
 mod data_dir;
 mod error;

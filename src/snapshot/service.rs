@@ -1,9 +1,10 @@
 //! Takes snapshots at an interval and when asked, and collects garbage.
 
 use super::catalog::{Catalog, Details, State, Summary};
+use super::chain_run::Chain;
 use super::collect::Collector;
 use super::error::SnapshotError;
-use super::ship::{Chain, Shipper};
+use super::ship::Shipper;
 use super::source::{Now, Source};
 use super::status::{Figures, Report, count_error};
 use super::steps::Steps;

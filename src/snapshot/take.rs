@@ -4,12 +4,12 @@
 //! this epoch, and collected as garbage otherwise.
 
 use super::chain::ChainAt;
+use super::chain_run::Chain;
 use super::data_dir::{CHECKPOINT, MARK, Mark, remove_checkpoint};
 use super::error::SnapshotError;
 use super::layout::FORMAT;
 use super::manifest::{File, Manifest};
 use super::plan::{Known, Planned};
-use super::ship::Chain;
 use super::source::Source;
 use super::steps::{Step, Steps};
 use super::upload::{blocking, upload};
