@@ -39,7 +39,11 @@ fn lose(world: &World, rounds: usize) {
             let _stop = Stop(&stop);
             scope.spawn(|| {
                 let http = client();
-                while !stop.load(Ordering::Relaxed) && shared.lock().unwrap().send(&url, &http, 50) {}
+                while !stop.load(Ordering::Relaxed) {
+                    if !shared.lock().unwrap().send(&url, &http, 50) {
+                        return;
+                    }
+                }
             });
             wait_for("answers", || (shared.lock().unwrap().acknowledged() > 200).then_some(()));
             let pause = Duration::from_millis(LAG_MS + SLACK_MS + ((round * 7_919) % 1_500) as u64);
