@@ -126,6 +126,9 @@ fn status_of(figures: &Figures, is_superseded: bool) -> Value {
         "state": state, "epoch": figures.epoch, "sequence": figures.sequence, "time": figures.taken_ms,
         "bytes": figures.bytes, "files": figures.files, "taking": figures.is_taking, "took_ms": figures.took_ms,
         "taken": figures.taken, "failed": figures.failed, "error": error,
+        "shipping": figures.shipping_lag_ms.map(|lag_ms| {
+            json!({"lag_ms": lag_ms, "segments": figures.shipped, "bytes": figures.shipped_bytes})
+        }),
         "uploaded_bytes": figures.uploaded_bytes, "spared_bytes": figures.spared_bytes,
     })
 }

@@ -1,5 +1,6 @@
 //! Which snapshots a prefix has.
 
+use super::chain::ChainAt;
 use super::error::SnapshotError;
 use super::layout::{FORMAT, Layout, number};
 use super::manifest::{Manifest, OBJECT_BYTES_MAX};
@@ -92,6 +93,18 @@ pub(super) struct Claim {
     pub holder: String,
     /// The number of the newest snapshot when the epoch began, 0 where there was none.
     pub after: u64,
+}
+
+/// After which segment of the chain before it an epoch begins: what is shipped behind that is void. Written once the epoch is
+/// claimed, so an older one that finds no newer claim after it has shipped a segment knows that this segment counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Begin {
+    pub format: u32,
+    pub epoch: u64,
+    pub nonce: String,
+    pub chain: String,
+    /// The last segment that counts.
+    pub last: u64,
 }
 
 impl Details {
@@ -282,6 +295,54 @@ impl Catalog {
         let Some((epoch, object)) = self.numbered(&self.layout.epochs()).await?.pop() else { return Ok(None) };
         let bytes = self.bucket.get(&object.name, CLAIM_BYTES_MAX).await?;
         Ok(Some((Claim::decode(&object.name, epoch, &bytes)?, object)))
+    }
+
+    /// The last segment that counts of a chain, for a snapshot of `epoch` that names it; and up to which one none is missing. One
+    /// less than the first that is named where there is none.
+    pub(super) async fn last_segment(&self, epoch: u64, chain: &ChainAt) -> Result<(u64, u64), SnapshotError> {
+        // First: what is shipped behind the beginning of an epoch is void, however late it is seen.
+        let bound = self.begins().await?.into_iter().filter(|begin| begin.epoch > epoch && begin.chain == chain.name);
+        let bound = bound.map(|begin| begin.last).min();
+        let listed = self.numbered(&self.layout.chain(&chain.name)).await?;
+        let before = chain.from.saturating_sub(1);
+        let newest = listed.last().map_or(before, |(number, _)| *number);
+        let last = bound.unwrap_or(newest).max(before);
+        let mut whole = before;
+        for (number, _) in listed.iter().filter(|(number, _)| *number >= chain.from) {
+            whole += u64::from(*number == whole + 1);
+        }
+        Ok((last, whole.min(last)))
+    }
+
+    /// Where each epoch began that had a chain before it.
+    async fn begins(&self) -> Result<Vec<Begin>, SnapshotError> {
+        let mut begins = Vec::new();
+        for (_, object) in self.numbered(&self.layout.begins()).await? {
+            match self.bucket.get(&object.name, CLAIM_BYTES_MAX).await {
+                Ok(bytes) => begins.push(serde_json::from_slice(&bytes).map_err(|error| SnapshotError::Damaged {
+                    object: object.name.clone(),
+                    what: error.to_string(),
+                })?),
+                // Collected since it was listed.
+                Err(error) if error.cause == Cause::Missing => {}
+                Err(error) => return Err(SnapshotError::of_object(error, 0)),
+            }
+        }
+        Ok(begins)
+    }
+
+    /// Says after which segment of the chain of `newest` the epoch of a claim begins.
+    pub(super) async fn begin(&self, claim: &Claim, newest: &Manifest) -> Result<(), SnapshotError> {
+        let Some(chain) = &newest.chain else { return Ok(()) };
+        // Should one be missing, a restore says so.
+        let (last, _) = self.last_segment(newest.epoch, chain).await?;
+        let (epoch, nonce, chain) = (claim.epoch, claim.nonce.clone(), chain.name.clone());
+        let begin = Begin { format: FORMAT, epoch, nonce, chain, last };
+        let json = serde_json::to_vec(&begin).map_err(|error| SnapshotError::Internal(error.to_string()))?;
+        match self.bucket.create(&self.layout.begin(epoch), Bytes::from(json)).await? {
+            Created::Ours => Ok(()),
+            Created::Theirs(_) => Err(SnapshotError::Internal(format!("somebody else has epoch {epoch}"))),
+        }
     }
 
     /// Creates the claim of an epoch; `None` if somebody else has it.

@@ -4,7 +4,10 @@
 //! names, that no snapshot under way may name, and that are older than any upload under way. What is gone already is removed.
 
 use super::catalog::is_void;
+use super::chain::ChainAt;
+use super::chain_run::Chain;
 use super::error::SnapshotError;
+use super::layout::number;
 use super::manifest::Manifest;
 use super::plan::Known;
 use super::steps::{Step, Steps};
@@ -26,6 +29,8 @@ pub(super) struct Collector {
     pub keep: Duration,
     /// How old an object must be that no manifest names: older than any upload under way.
     pub unnamed: Duration,
+    /// The chain that is being written, whether a manifest names it yet or not.
+    pub chain: Option<Chain>,
     pub seen: tokio::sync::Mutex<Seen>,
     pub steps: Steps,
 }
@@ -54,11 +59,16 @@ pub(super) struct Seen {
     epochs: BTreeMap<u64, u64>,
     /// Of each object the last manifest that names it.
     objects: HashMap<String, u64>,
+    /// Where the writes after each are.
+    chains: BTreeMap<u64, ChainAt>,
 }
 
 impl Seen {
     fn add(&mut self, manifest: &Manifest) {
         self.epochs.insert(manifest.sequence, manifest.epoch);
+        if let Some(chain) = &manifest.chain {
+            self.chains.insert(manifest.sequence, chain.clone());
+        }
         for object in manifest.objects() {
             let last = self.objects.entry(object.to_owned()).or_default();
             *last = manifest.sequence.max(*last);
@@ -70,6 +80,17 @@ impl Seen {
         let oldest = kept.first().copied().unwrap_or(u64::MAX);
         self.epochs.retain(|sequence, _| kept.contains(sequence));
         self.objects.retain(|_, last| *last >= oldest);
+        self.chains.retain(|sequence, _| kept.contains(sequence));
+    }
+
+    /// The first segment of each chain that a manifest needs.
+    fn first_segments(&self) -> HashMap<&str, u64> {
+        let mut first = HashMap::new();
+        for chain in self.chains.values() {
+            let needed = first.entry(chain.name.as_str()).or_insert(chain.from);
+            *needed = chain.from.min(*needed);
+        }
+        first
     }
 }
 
@@ -150,8 +171,27 @@ impl Collector {
                 !seen.objects.contains_key(name) && !known.contains(name)
             });
         }
+        listed.extend(self.old_segments(seen).await?);
         listed.extend(catalog.bucket.list("probe").await?);
         listed.retain(|object| clock.age(object.modified_ms) > self.unnamed);
+        Ok(listed)
+    }
+
+    /// Segments that no snapshot needs.
+    async fn old_segments(&self, seen: &Seen) -> Result<Vec<Object>, SnapshotError> {
+        let catalog = &self.writer.catalog;
+        let mut first = seen.first_segments();
+        let current = self.chain.as_ref().and_then(Chain::name);
+        if let Some(name) = &current {
+            // Before its first manifest all of it may be needed.
+            first.entry(name).or_insert(0);
+        }
+        let mut listed = catalog.bucket.list(&catalog.layout.segments()).await?;
+        listed.retain(|object| {
+            let chain = object.name.rsplit('/').nth(1).unwrap_or_default();
+            let is_needed = first.get(chain).is_some_and(|first| number(&object.name).is_none_or(|at| at >= *first));
+            !is_needed
+        });
         Ok(listed)
     }
 
@@ -160,7 +200,7 @@ impl Collector {
         let catalog = &self.writer.catalog;
         let oldest = seen.epochs.values().min().copied().unwrap_or(0).min(self.writer.epoch);
         let mut old = Vec::new();
-        for folder in [catalog.layout.epochs(), catalog.layout.leases()] {
+        for folder in [catalog.layout.epochs(), catalog.layout.leases(), catalog.layout.begins()] {
             let numbered = catalog.numbered(&folder).await?;
             old.extend(numbered.into_iter().filter(|(epoch, _)| *epoch < oldest).map(|(_, object)| object));
         }

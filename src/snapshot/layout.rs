@@ -4,6 +4,8 @@
 //! <root>/<unit>/m/<sequence>.json.zst          manifest, created only if absent; the highest is the newest
 //! <root>/<unit>/f/<epoch>-<name of the file>   a table's file, uploaded once
 //! <root>/<unit>/w/<epoch>-<n>/<name>.<from>    a piece of the write-ahead log or of RocksDB's list of files
+//! <root>/<unit>/s/<chain>/<number>.zst         a segment of writes after a snapshot, created only if absent
+//! <root>/<unit>/b/<epoch>.json                 up to which segment of the chain before an epoch goes, created only if absent
 //! <root>/<unit>/e/<epoch>.json                 who began an epoch, created only if absent
 //! <root>/<unit>/l/<epoch>.json                 the lease of an epoch, written again and again by its owner alone
 //! <root>/probe/<random>                        proves at a start that conditions hold; removed at once
@@ -55,6 +57,26 @@ impl Layout {
         format!("{}/w/{epoch:010}-{n:010}/{name}.{from:020}", self.unit)
     }
 
+    pub(super) fn segments(&self) -> String {
+        format!("{}/s", self.unit)
+    }
+
+    pub(super) fn chain(&self, chain: &str) -> String {
+        format!("{}/s/{chain}", self.unit)
+    }
+
+    pub(super) fn segment(&self, chain: &str, number: u64) -> String {
+        format!("{}/s/{chain}/{number:020}.zst", self.unit)
+    }
+
+    pub(super) fn begins(&self) -> String {
+        format!("{}/b", self.unit)
+    }
+
+    pub(super) fn begin(&self, epoch: u64) -> String {
+        format!("{}/b/{epoch:010}.json", self.unit)
+    }
+
     pub(super) fn epochs(&self) -> String {
         format!("{}/e", self.unit)
     }
@@ -76,7 +98,7 @@ impl Layout {
 pub(super) fn number(object: &str) -> Option<u64> {
     let name = object.rsplit('/').next()?;
     let (digits, rest) = name.split_at(name.find(|c: char| !c.is_ascii_digit())?);
-    if rest == ".json.zst" || rest == ".json" { digits.parse().ok() } else { None }
+    if matches!(rest, ".json.zst" | ".json" | ".zst") { digits.parse().ok() } else { None }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! A manifest: what a snapshot is made of. It makes the snapshot exist.
 
+use super::chain::ChainAt;
 use super::error::SnapshotError;
 use super::layout::FORMAT;
 use crate::store::{FileKind, FrontierAt};
@@ -63,6 +64,9 @@ pub struct Manifest {
     /// The last believed time of the store, in ms since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_ms: Option<u64>,
+    /// Where the writes after it are, if they are shipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ChainAt>,
     /// How far each Kafka partition is.
     #[serde(default)]
     pub kafka: Vec<FrontierAt>,
@@ -123,6 +127,11 @@ impl Manifest {
         if self.sequence != sequence {
             return Err(format!("it says that it is snapshot {}", self.sequence));
         }
+        if let Some(ChainAt { name, from }) = &self.chain
+            && (name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') || *from == 0)
+        {
+            return Err(format!("it names a chain {name:?} from segment {from}"));
+        }
         for file in &self.files {
             let File { name, bytes, parts, .. } = file;
             let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
@@ -176,6 +185,7 @@ pub(super) mod tests {
             store_sequence: 42,
             rules_revision: 3,
             clock_ms: Some(1_700_000_000_000),
+            chain: None,
             kafka: vec![FrontierAt { topic: "events".to_owned(), partition: 0, next: 12 }],
             files: vec![file],
             version: "0.1.0".to_owned(),

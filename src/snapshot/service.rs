@@ -1,32 +1,30 @@
 //! Takes snapshots at an interval and when asked, and collects garbage.
 
 use super::catalog::{Catalog, Details, State, Summary};
+use super::chain_run::Chain;
 use super::collect::Collector;
 use super::error::SnapshotError;
-use super::source::Source;
+use super::ship::Shipper;
+use super::source::{Now, Source};
 use super::status::{Figures, Report, count_error};
 use super::steps::Steps;
 use super::take::Taker;
 use super::upload::PART_BYTES;
 use super::writer::{Newer, Writer};
-use crate::model::TsMs;
 use futures_util::future::BoxFuture;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Calls that wait for a snapshot.
 const WAITING_MAX: usize = 64;
 
 /// The age of the newest snapshot is told this often.
 const AGE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Reads the time that the service goes by.
-pub type Now = Arc<dyn Fn() -> TsMs + Send + Sync>;
 
 /// Told of a snapshot that was taken because it was time, not because somebody asked.
 pub type OnTaken = Arc<dyn Fn(Summary) -> BoxFuture<'static, ()> + Send + Sync>;
@@ -40,6 +38,10 @@ pub struct Options {
     pub uploads: usize,
     /// How often.
     pub every: Duration,
+    /// Within this time writes are to be shipped between snapshots; `None`: they are not.
+    pub lag: Option<Duration>,
+    /// Bytes of writes that may wait to be shipped.
+    pub keep_bytes: usize,
     /// How long manifests are kept. The newest is always kept.
     pub keep: Duration,
     /// After a failure it is tried again this soon, or after `every` if that is sooner.
@@ -66,6 +68,8 @@ impl Options {
             dir,
             uploads: 8,
             every: Duration::from_secs(60),
+            lag: None,
+            keep_bytes: 64 << 20,
             keep: Duration::from_secs(24 * 3_600),
             retry: Duration::from_secs(10),
             longest: Duration::from_secs(30 * 60),
@@ -80,7 +84,10 @@ impl Options {
 
     /// Uploads as many files at once as these bytes hold parts of: one at least.
     pub fn set_memory(&mut self, bytes: u64) {
-        self.uploads = usize::try_from(bytes / PART_BYTES).unwrap_or(usize::MAX).max(1);
+        // With shipping, a half of them is for writes that wait.
+        let (uploads, waiting) = if self.lag.is_some() { (bytes / 2, bytes / 2) } else { (bytes, 0) };
+        self.uploads = usize::try_from(uploads / PART_BYTES).unwrap_or(usize::MAX).max(1);
+        self.keep_bytes = usize::try_from(waiting).unwrap_or(usize::MAX).max(16 << 20);
     }
 
     async fn tell_taken(&self, taken: &Result<Summary, Arc<SnapshotError>>) {
@@ -96,6 +103,7 @@ type Reply = oneshot::Sender<Result<Summary, Arc<SnapshotError>>>;
 pub struct Snapshots {
     options: Options,
     taker: Taker,
+    shipper: Option<Shipper>,
     writer: Arc<Writer>,
     report: Arc<Report>,
     calls: mpsc::Receiver<Reply>,
@@ -116,7 +124,23 @@ impl Snapshots {
     pub fn new(writer: Writer, source: Arc<dyn Source>, options: Options) -> Result<Self, SnapshotError> {
         let writer = Arc::new(writer);
         let report = Arc::new(Report::new(writer.epoch(), writer.newest()));
-        let taker = Taker::new(writer.clone(), source, options.dir.clone(), options.uploads, options.steps.clone())?;
+        let (uploads, steps) = (options.uploads, options.steps.clone());
+        let mut taker = Taker::new(writer.clone(), source.clone(), options.dir.clone(), uploads, steps)?;
+        let shipper = options.lag.map(|lag| {
+            let chain = Chain::new(writer.epoch());
+            taker.ship(chain.clone(), options.keep_bytes);
+            Shipper {
+                catalog: writer.catalog.clone(),
+                source,
+                chain,
+                lag,
+                now: options.now.clone(),
+                report: report.clone(),
+                steps: options.steps.clone(),
+                shipped_to: std::time::Instant::now(),
+                pending: None,
+            }
+        });
         let (sender, calls) = mpsc::channel(WAITING_MAX);
         let handle = Handle {
             calls: sender,
@@ -124,7 +148,7 @@ impl Snapshots {
             report: report.clone(),
             superseded: writer.superseded(),
         };
-        Ok(Self { options, taker, writer, report, calls, handle })
+        Ok(Self { options, taker, shipper, writer, report, calls, handle })
     }
 
     /// Asks for snapshots, and tells how they are.
@@ -135,10 +159,13 @@ impl Snapshots {
     /// Takes snapshots until `drain`, which must come once nothing writes to the store any more; then a last one, and gives
     /// the lease up. Ends at once when it is superseded. A bucket that is away is no error: it is waited for.
     pub async fn run(self, drain: CancellationToken) -> Result<(), SnapshotError> {
-        let Self { options, mut taker, writer, report, mut calls, handle } = self;
+        let Self { options, mut taker, shipper, writer, report, mut calls, handle } = self;
         let mut superseded = handle.superseded.clone();
         drop(handle);
-        let mut next = Instant::now() + options.every;
+        let shipping = shipper.map(Shipping::begin);
+        let chain_ended = shipping.as_ref().map_or_else(Arc::default, |shipping| shipping.ended.clone());
+        // Nothing is shipped before the first snapshot of a run.
+        let mut next = Instant::now() + if shipping.is_some() { Duration::ZERO } else { options.every };
         // Beside the snapshots: one that hangs is when the age matters.
         let telling = CancellationToken::new();
         let _telling = telling.clone().drop_guard();
@@ -155,6 +182,7 @@ impl Snapshots {
                 }
                 call = calls.recv() => waiting.extend(call),
                 () = tokio::time::sleep_until(next) => {}
+                () = chain_ended.notified() => {}
             }
             // Who asked by now is answered by this one: it holds all that was acknowledged before.
             while let Ok(call) = calls.try_recv() {
@@ -181,6 +209,9 @@ impl Snapshots {
             }
         }
         collection.end().await;
+        if let Some(shipping) = shipping {
+            shipping.end(options.last_longest / 2).await;
+        }
         let last = take(&options, &mut taker, &report, options.last_longest, &CancellationToken::new()).await;
         drop(taker);
         if last_calls.is_empty() {
@@ -197,6 +228,39 @@ impl Snapshots {
             Some(writer) => writer.release().await.map_err(SnapshotError::from),
             // The lease runs out by itself.
             None => Ok(()),
+        }
+    }
+}
+
+/// Writes are shipped beside the snapshots.
+struct Shipping {
+    /// However the snapshots end, nothing more is shipped.
+    stop: DropGuard,
+    ended: Arc<Notify>,
+    task: JoinHandle<Shipper>,
+}
+
+impl Shipping {
+    fn begin(shipper: Shipper) -> Self {
+        let (stop, ended) = (CancellationToken::new(), shipper.chain.ended.clone());
+        Self { ended, task: tokio::spawn(shipper.run(stop.clone())), stop: stop.drop_guard() }
+    }
+
+    /// Ships the rest. The last snapshot has it, too, if there is time for that.
+    async fn end(self, longest: Duration) {
+        self.stop.disarm().cancel();
+        let rest = async {
+            match self.task.await {
+                Ok(mut shipper) => shipper.ship().await,
+                Err(error) => Err(error.into()),
+            }
+        };
+        match tokio::time::timeout(longest, rest).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the last writes were not shipped; the last snapshot is to have them")
+            }
+            Err(_) => tracing::warn!("the last writes were not shipped in time; the last snapshot is to have them"),
         }
     }
 }
@@ -259,6 +323,7 @@ impl Collection {
         let collector = Collector {
             writer: taker.writer.clone(),
             known: taker.known(),
+            chain: taker.chain(),
             keep: options.keep,
             unnamed: options.unnamed,
             seen: tokio::sync::Mutex::default(),

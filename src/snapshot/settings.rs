@@ -13,6 +13,9 @@ settings! {
                 "Bucket and prefix for snapshots of the store: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or \
                  file:///directory; credentials come from the provider's usual environment";
             snapshot_every: Span = "60s", "DURATION", "How often a snapshot is taken";
+            snapshot_lag: Lag = "none", "DURATION|none",
+                "Between snapshots every write is shipped to the bucket within about this time: so much of what was acknowledged \
+                 may be lost with the disk, rather than all since the last snapshot";
             snapshots_keep: Span = "24h", "DURATION", "How long snapshots are kept; the newest always is";
             snapshot_at_end: Span = "8s", "DURATION",
                 "How long after SIGTERM and --drain the last snapshot may take; one that is given up leaves what was counted \
@@ -66,6 +69,22 @@ impl Value for Option<BucketUrl> {
 /// A snapshot reads the list of the bucket: more often is of no use.
 const EVERY_MIN: Duration = Duration::from_secs(1);
 
+/// Each segment is an object: more often costs more than it keeps.
+const LAG_MIN: Duration = Duration::from_millis(100);
+
+/// Within which time writes are shipped; `none`: they are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lag(pub Option<Span>);
+
+impl Value for Lag {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self(None)),
+            _ => Span::read(text).map(|lag| Self(Some(lag))).map_err(|why| format!("{why}, nor `none`")),
+        }
+    }
+}
+
 impl Settings {
     /// Checks that the settings make sense.
     pub fn check(&self) -> Result<(), Invalid> {
@@ -76,7 +95,13 @@ impl Settings {
             if matches!(self.restore, Restore::Snapshot(_)) {
                 return Err(Invalid::new("restore", "is of no use without --snapshots"));
             }
+            if self.snapshot_lag != Lag(None) {
+                return Err(Invalid::new("snapshot_lag", "is of no use without --snapshots"));
+            }
             return Ok(());
+        }
+        if self.snapshot_lag.0.is_some_and(|lag| lag.as_duration() < LAG_MIN) {
+            return Err(Invalid::new("snapshot_lag", "is less than 100ms"));
         }
         if self.snapshot_every.as_duration() < EVERY_MIN {
             return Err(Invalid::new("snapshot_every", "is less than 1s"));

@@ -39,6 +39,12 @@ pub struct Figures {
     pub took_ms: u64,
     /// Whether a snapshot is being taken.
     pub is_taking: bool,
+    /// Writes are shipped between snapshots: how long ago all of them were, in ms.
+    pub shipping_lag_ms: Option<u64>,
+    /// Segments shipped since the start.
+    pub shipped: u64,
+    /// Their bytes.
+    pub shipped_bytes: u64,
     /// A newer epoch writes under the prefix.
     pub is_superseded: bool,
 }
@@ -113,6 +119,23 @@ impl Report {
         });
     }
 
+    /// How long ago everything was shipped.
+    pub(super) fn lag(&self, lag: Duration) {
+        gauge!("freqcap_snapshot_shipping_lag_seconds").set(lag.as_secs_f64());
+        let ms = u64::try_from(lag.as_millis()).unwrap_or(u64::MAX);
+        self.change(|figures| figures.shipping_lag_ms = Some(ms));
+    }
+
+    /// A segment is in the bucket.
+    pub(super) fn shipped(&self, bytes: u64) {
+        counter!("freqcap_snapshot_shipped_bytes_total").increment(bytes);
+        counter!("freqcap_snapshot_segments_total").increment(1);
+        self.change(|figures| {
+            figures.shipped += 1;
+            figures.shipped_bytes += bytes;
+        });
+    }
+
     pub(super) fn set_superseded(&self) {
         self.superseded.set(1.0);
         self.change(|figures| figures.is_superseded = true);
@@ -130,7 +153,7 @@ impl Report {
     }
 }
 
-/// Something failed; `during` is `take` or `collect` (the writer counts what fails with its lease).
+/// Something failed; `during` is `take`, `ship` or `collect` (the writer counts what fails with its lease).
 pub(super) fn count_error(during: &'static str, code: &'static str) {
     counter!("freqcap_snapshot_errors_total", "during" => during, "code" => code).increment(1);
 }
@@ -150,9 +173,16 @@ pub fn describe() {
     describe_counter!("freqcap_snapshots_total", "Snapshots taken");
     describe_counter!(
         "freqcap_snapshot_errors_total",
-        "What failed with the bucket of the snapshots: during take, lease or collect, by code"
+        "What failed with the bucket of the snapshots: during take, ship, lease or collect, by code"
     );
     describe_counter!("freqcap_snapshot_uploaded_bytes_total", Unit::Bytes, "Bytes uploaded for snapshots");
+    describe_gauge!(
+        "freqcap_snapshot_shipping_lag_seconds",
+        Unit::Seconds,
+        "How long ago everything that was written was in the bucket, with --snapshot-lag"
+    );
+    describe_counter!("freqcap_snapshot_segments_total", "Segments of writes shipped between snapshots");
+    describe_counter!("freqcap_snapshot_shipped_bytes_total", Unit::Bytes, "Bytes of these segments, compressed");
     describe_counter!(
         "freqcap_snapshot_spared_bytes_total",
         Unit::Bytes,

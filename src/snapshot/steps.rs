@@ -19,6 +19,8 @@ pub(crate) enum Step {
     PartRestored,
     FilesRestored,
     RestoreMarked,
+    SegmentMade,
+    SegmentShipped,
 }
 
 type Hook = dyn Fn(Step) -> Result<(), SnapshotError> + Send + Sync;

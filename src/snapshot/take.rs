@@ -3,6 +3,8 @@
 //! Killed at any step it leaves either the snapshot before it or the new one. What was uploaded is used by the next try of
 //! this epoch, and collected as garbage otherwise.
 
+use super::chain::ChainAt;
+use super::chain_run::Chain;
 use super::data_dir::{CHECKPOINT, MARK, Mark, remove_checkpoint};
 use super::error::SnapshotError;
 use super::layout::FORMAT;
@@ -33,6 +35,8 @@ pub(super) struct Taker {
     mark: Mark,
     known: Arc<Mutex<Known>>,
     has_base: bool,
+    /// The chain that manifests name, and how many bytes may wait to be shipped.
+    shipping: Option<(Chain, usize)>,
     /// Files that are uploaded at once. Each holds one part in memory.
     uploads: usize,
     /// Bytes that were uploaded and not yet reported, whatever became of their snapshot.
@@ -61,7 +65,17 @@ impl Taker {
         let missing = || SnapshotError::Internal("the data directory is not attached to its snapshots".to_owned());
         let mark = Mark::read(&dir)?.filter(|mark| mark.epoch == writer.epoch).ok_or_else(missing)?;
         let (known, sent) = (Arc::default(), Arc::default());
-        Ok(Self { writer, source, dir, mark, known, has_base: false, uploads, sent, steps })
+        Ok(Self { writer, source, dir, mark, known, has_base: false, shipping: None, uploads, sent, steps })
+    }
+
+    /// Manifests name this chain from now on.
+    pub(super) fn ship(&mut self, chain: Chain, keep_bytes: usize) {
+        self.shipping = Some((chain, keep_bytes));
+    }
+
+    /// The chain that manifests name.
+    pub(super) fn chain(&self) -> Option<Chain> {
+        self.shipping.as_ref().map(|(chain, _)| chain.clone())
     }
 
     /// Objects that the next snapshot may name without uploading them.
@@ -104,13 +118,15 @@ impl Taker {
     async fn attempt(&mut self, now: TsMs, begun: Instant, stop: &CancellationToken) -> Result<Taken, SnapshotError> {
         self.writer.check().await?;
         self.read_base().await?;
+        // Before the checkpoint: what is shipped from here on may be missing in it.
+        let chain = self.shipping.as_ref().map(|(chain, bytes)| chain.at(&*self.source, *bytes));
         let checkpoint = self.checkpoint().await?;
         self.steps.reached(Step::Checkpointed)?;
         let planned = self.plan(&checkpoint).await?;
         let planned_bytes: u64 = planned.iter().map(|planned| planned.file.bytes).sum();
         let files = self.upload(planned, stop).await?;
         self.steps.reached(Step::Uploaded)?;
-        let manifest = self.publish(now, checkpoint, files).await?;
+        let manifest = self.publish(now, checkpoint, chain, files).await?;
         self.known.lock().unwrap_or_else(PoisonError::into_inner).keep(&manifest);
         Ok(Taken { spared_bytes: planned_bytes, took: begun.elapsed(), manifest })
     }
@@ -200,6 +216,7 @@ impl Taker {
         &mut self,
         now: TsMs,
         checkpoint: Checkpoint,
+        chain: Option<ChainAt>,
         files: Vec<File>,
     ) -> Result<Manifest, SnapshotError> {
         let writer = self.writer.clone();
@@ -214,6 +231,7 @@ impl Taker {
             store_sequence: checkpoint.sequence,
             rules_revision: checkpoint.rules_revision,
             clock_ms: checkpoint.clock.map(|clock| clock.0),
+            chain,
             kafka: checkpoint.kafka,
             files,
             version: env!("CARGO_PKG_VERSION").to_owned(),

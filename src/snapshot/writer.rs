@@ -145,6 +145,9 @@ impl Writer {
     }
 
     async fn begin(catalog: Catalog, options: &WriterOptions, begun: Begun) -> Result<Self, SnapshotError> {
+        if let Some(newest) = &begun.after {
+            catalog.begin(&begun.claim, newest).await?;
+        }
         let Begun { claim: Claim { epoch, nonce, holder, after, .. }, after: began_after, clock } = begun;
         tracing::info!(epoch, after, prefix = catalog.prefix(), "began an epoch of snapshots");
         let lease = Lease { epoch, nonce, holder, released: false };

@@ -4,6 +4,7 @@ use super::error::StoreError;
 use super::position::{Known, Position};
 use super::promised_logs::PromisedLogs;
 use super::table::Table;
+use super::tap::Tap;
 use super::wal;
 use rocksdb::{
     BottommostLevelCompaction, Cache, ColumnFamily, CompactOptions, DB, DBPinnableSlice, DBRawIterator, IteratorMode,
@@ -29,6 +30,8 @@ pub(in crate::store) struct Db {
     write_buffers: WriteBufferManager,
     sync: SyncState,
     poison: Poison,
+    /// The writes that wait to be shipped.
+    pub(in crate::store) tap: Tap,
     /// How often something could not be read.
     unreadable_rows: AtomicU64,
 }
@@ -61,7 +64,16 @@ impl Db {
     ) -> Self {
         let logs = dir.as_deref().map(PromisedLogs::begin);
         let sync = SyncState { position, logs, synced_seq: AtomicU64::new(0) };
-        Self { rocks, dir, cache, write_buffers, sync, poison: Poison::default(), unreadable_rows: AtomicU64::new(0) }
+        Self {
+            rocks,
+            dir,
+            cache,
+            write_buffers,
+            sync,
+            poison: Poison::default(),
+            tap: Tap::default(),
+            unreadable_rows: AtomicU64::new(0),
+        }
     }
 
     pub(in crate::store) fn cf(&self, table: Table) -> &ColumnFamily {
@@ -144,7 +156,8 @@ impl Db {
         if batch.is_empty() {
             return Ok(());
         }
-        self.rocks.write_opt(batch, options).map_err(StoreError::rocks(doing)).inspect_err(|_| self.poison())
+        let write = |batch| self.rocks.write_opt(batch, options).map_err(StoreError::rocks(doing));
+        self.tap.write(&self.rocks, batch, write).inspect_err(|_| self.poison())
     }
 
     /// Whether a write or sync failed. From then on nothing is written, since RocksDB's memory may differ from its

@@ -37,7 +37,7 @@
 //! directory         a directory before it is opened: ours, whole, of a version that we know
 //! db, step_over     RocksDB: reads, writes, sync, poison, rows that cannot be read
 //! options, resources, compaction_filter, room, manifest, whole, position, promised_logs, wal, row, codec, table, error,
-//! boot, lock
+//! tap, boot, lock
 //! ```
 
 mod at_rest;
@@ -79,6 +79,7 @@ mod step_over;
 mod store;
 mod table;
 mod tables;
+mod tap;
 #[cfg(test)]
 mod tests;
 mod wal;
@@ -123,5 +124,6 @@ pub use tables::meta::{FORMAT, Meta};
 pub use tables::record_check::RecordCheck;
 pub use tables::reservations::{ReservationRow, Reservations, UserCalls};
 pub use tables::rules::{Rules, RulesChange, RulesMark};
-pub use wal_tail::{TailBatch, TailError, WalTail};
+pub use tap::{TailBatch, TailGap};
+pub use wal_tail::{TailError, WalTail};
 pub use whole::Damage;

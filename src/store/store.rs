@@ -22,6 +22,7 @@ use super::tables::kafka_offsets::KafkaOffsets;
 use super::tables::meta::Meta;
 use super::tables::reservations::Reservations;
 use super::tables::rules::Rules;
+use super::tap::{TailBatch, TailGap};
 use crate::alarm::Alarm;
 use crate::model::{ShardId, ShardSet};
 use std::path::Path;
@@ -186,6 +187,18 @@ impl Store {
     /// failure.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.db.sync()
+    }
+
+    /// From now on writes are kept, up to so many bytes, until [`Self::take_tail`] takes them. What was kept before is
+    /// forgotten. A checkpoint that is taken after this lacks only what is kept.
+    pub fn keep_tail(&self, bytes_max: usize) {
+        self.db.tap.begin(bytes_max);
+    }
+
+    /// Takes the writes that are kept, the oldest first: one at least if there is any, then as many as have so many bytes
+    /// together. After a [`TailGap`] only [`Self::keep_tail`] and a new checkpoint help.
+    pub fn take_tail(&self, bytes_max: usize) -> Result<Vec<TailBatch>, TailGap> {
+        self.db.tap.take(bytes_max)
     }
 
     /// Whether the mirror has every change of a shard up to here; true without a mirror.

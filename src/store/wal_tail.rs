@@ -1,4 +1,5 @@
-//! The writes after a checkpoint, as RocksDB's write-ahead log has them: they make the store of today of the checkpoint.
+//! The writes after a checkpoint, as RocksDB's write-ahead log has them: they make the store of today of the checkpoint. What is
+//! shipped is kept on the way there (`tap.rs`); this is what that is compared with.
 //!
 //! A file that a flush of the overlay takes in has a sequence of its own, and is in no batch. So one sequence may be missing
 //! between the two writes that a flush makes before and after it; any other that is missing is a [`TailError::Gap`], and only a
@@ -8,27 +9,10 @@ use super::db::Db;
 use super::error::StoreError;
 use super::store::Store;
 use super::table::Table;
+use super::tap::TailBatch;
 use super::write_batch::{self, Change};
 use rocksdb::{DB, WriteBatch};
 use std::sync::Arc;
-
-/// A write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TailBatch {
-    /// Its first sequence.
-    pub first: u64,
-    /// So many sequences it has.
-    pub count: u32,
-    /// As RocksDB encodes it.
-    pub bytes: Vec<u8>,
-}
-
-impl TailBatch {
-    /// Its last sequence.
-    pub fn last(&self) -> u64 {
-        (self.first + u64::from(self.count)).saturating_sub(1)
-    }
-}
 
 /// Why there is no next write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

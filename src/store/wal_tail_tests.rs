@@ -110,6 +110,8 @@ proptest! {
         let store = Store::open(&options(dir.path())).unwrap();
         before.iter().for_each(|&(what, user, events)| step(&store, what, user, events));
         let at = copies.path().join("checkpoint");
+        store.keep_tail(64 << 20);
+        write(&store, 0, 1);
         let checkpoint = store.checkpoint(&at).unwrap();
         let mut tail = store.wal_tail(checkpoint.sequence).unwrap();
         let mut batches = Vec::new();
@@ -121,6 +123,14 @@ proptest! {
         }
         batches.extend(read_all(&mut tail, most));
         prop_assert_eq!(tail.behind(), 0);
+        // What was kept is what the log has; a batch that is kept does not say its sequence itself.
+        let mut kept = store.take_tail(usize::MAX).unwrap();
+        kept.retain(|batch| batch.last() > checkpoint.sequence);
+        let without_sequence = |batches: &[TailBatch]| -> Vec<_> {
+            batches.iter().map(|batch| (batch.first, batch.count, batch.bytes[8..].to_vec())).collect()
+        };
+        prop_assert_eq!(without_sequence(&kept), without_sequence(&batches));
+        let batches = kept;
 
         // The replay is dropped somewhere, and begun anew.
         let mut replay = Replay::begin(&options(&at), NAME, checkpoint.sequence).unwrap();
@@ -167,4 +177,42 @@ fn a_log_that_is_not_kept_is_a_gap() {
     Table::ALL.iter().for_each(|table| store.db.flush(*table).unwrap());
     (0..20).for_each(|user| write(&store, user, 5));
     assert!(matches!(tail.read(1 << 20), Err(TailError::Gap { .. })));
+}
+
+#[test]
+fn writers_at_once_are_kept_in_the_order_of_their_sequences() {
+    let (dir, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = Store::open(&options(dir.path())).unwrap();
+    let at = copies.path().join("checkpoint");
+    let mut kept = Vec::new();
+    let checkpoint = std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let store = &store;
+            scope.spawn(move || (0..300).for_each(|turn| write(store, writer * 100 + turn % 15, turn % 20 + 1)));
+        }
+        scope.spawn(|| (0..20).for_each(|_| store.flusher.flush_beside_writers().unwrap()));
+        // Begun in the middle of writes.
+        store.keep_tail(64 << 20);
+        store.checkpoint(&at).unwrap()
+    });
+    kept.extend(store.take_tail(usize::MAX).unwrap());
+    let mut replay = Replay::begin(&options(&at), NAME, checkpoint.sequence).unwrap();
+    for batch in kept.iter().filter(|batch| batch.last() > checkpoint.sequence) {
+        replay.apply(batch).unwrap();
+    }
+    replay.end().unwrap();
+    assert_eq!(content(&restored(&at)), content(&store));
+}
+
+#[test]
+fn what_there_is_no_room_to_keep_is_a_gap_until_it_is_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(dir.path())).unwrap();
+    store.keep_tail(1_000);
+    (0..20).for_each(|user| write(&store, user, 20));
+    assert_eq!(store.take_tail(1 << 20), Err(crate::store::TailGap));
+    store.keep_tail(1 << 20);
+    write(&store, 1, 2);
+    assert_eq!(store.take_tail(1 << 20).unwrap().len(), 1);
+    assert_eq!(store.take_tail(1 << 20).unwrap(), []);
 }

@@ -1,11 +1,11 @@
 //! `freqcap snapshot restore`: brings a snapshot back into an empty directory.
 
-use super::super::snapshots::prepare;
+use super::super::snapshots::{Shipped, prepare};
 use super::args::{BucketArgs, SnapshotCliError, WhichArgs};
 use super::tell;
 use crate::api::SnapshotAnswer;
 use crate::bucket::Access;
-use crate::snapshot::{Progress, RestoreOptions, SnapshotError, Summary, restore};
+use crate::snapshot::{Progress, RestoreOptions, SnapshotError, Summary, Which, restore};
 use std::sync::Arc;
 
 /// Restores a snapshot into an empty directory, every hash verified
@@ -41,8 +41,15 @@ pub(super) fn run(args: &RestoreArgs) -> Result<(), SnapshotCliError> {
         }
         Err(error) => return Err(error.into()),
     };
+    let is_newest = newest.as_ref().is_some_and(|newest| newest.sequence == manifest.sequence);
+    let shipped = match args.which.which()? {
+        Which::Newest => Shipped::All,
+        Which::At(time) => Shipped::Until(time),
+        Which::Sequence(_) if is_newest => Shipped::Readable,
+        Which::Sequence(_) => Shipped::None,
+    };
     let store = opened.config.store_options();
-    let prepare = prepare(&opened.catalog, &manifest, newest.as_ref(), store, args.as_new);
+    let prepare = prepare(&opened.catalog, &manifest, newest.as_ref(), shipped, store, args.as_new);
     let prepare = opened.runtime.block_on(prepare)?;
     let mut options = RestoreOptions::new(dir.clone());
     options.is_new_store = args.as_new;

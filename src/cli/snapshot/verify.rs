@@ -3,8 +3,9 @@
 use super::args::{BucketArgs, SnapshotCliError, WhichArgs};
 use super::tell;
 use crate::bucket::Access;
-use crate::snapshot::{Manifest, SnapshotError, State, verify};
+use crate::snapshot::{Catalog, Follow, Manifest, SnapshotError, State, verify};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Reads every object that snapshots name and compares its hash
@@ -48,8 +49,22 @@ pub(super) fn run(args: &VerifyArgs) -> Result<bool, SnapshotCliError> {
     });
     let found = opened.runtime.block_on(verify(&opened.catalog, &manifests, progress));
     bar.finish_and_clear();
-    let found = found?;
+    let mut found = found?;
     bad.extend(found.damaged);
+    let mut chains = BTreeSet::new();
+    for manifest in manifests.iter().rev().filter(|manifest| found.whole.contains(&manifest.sequence)) {
+        // The chain of a run is read once: from the newest snapshot on, or from the one that is asked for.
+        if let Some(chain) = &manifest.chain
+            && chains.insert(chain.name.clone())
+            && let Err(error) = opened.runtime.block_on(read_chain(&opened.catalog, manifest))
+        {
+            if !error.is_of_the_snapshot() {
+                return Err(error.into());
+            }
+            bad.push((manifest.sequence, error));
+        }
+    }
+    found.whole.retain(|sequence| bad.iter().all(|(damaged, _)| damaged != sequence));
     bad.sort_by_key(|(sequence, _)| *sequence);
     if args.of.json {
         let damaged: Vec<Value> = bad
@@ -70,4 +85,11 @@ pub(super) fn run(args: &VerifyArgs) -> Result<bool, SnapshotCliError> {
         );
     }
     Ok(bad.is_empty())
+}
+
+/// Reads the writes that were shipped after a snapshot.
+async fn read_chain(catalog: &Catalog, manifest: &Manifest) -> Result<(), SnapshotError> {
+    let Some(mut follow) = Follow::begin(catalog, manifest, None, false).await? else { return Ok(()) };
+    while follow.next().await?.is_some() {}
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::super::signals::Signals;
 use super::SnapshotsError;
-use super::source::prepare;
+use super::source::{Shipped, prepare};
 use crate::bucket::{self, Access, BucketUrl};
 use crate::http::{StartProgress, StartStep};
 use crate::model::TsMs;
@@ -125,8 +125,15 @@ impl Before {
             self.catalog.prefix()
         );
         let told = self.progress.clone();
+        let is_newest = writer.newest().is_some_and(|newest| newest.sequence == sequence);
+        let shipped = match self.options.settings.restore {
+            Restore::Auto | Restore::Never => Shipped::All,
+            Restore::Snapshot(_) if is_newest => Shipped::Readable,
+            Restore::Snapshot(_) => Shipped::None,
+        };
         let store = self.options.store.clone();
-        let prepare = self.runtime.block_on(prepare(&self.catalog, &manifest, writer.newest(), store, false))?;
+        let prepare =
+            self.runtime.block_on(prepare(&self.catalog, &manifest, writer.newest(), shipped, store, false))?;
         let mut options = RestoreOptions::new(self.options.data_dir.clone());
         options.epoch = writer.epoch();
         options.replace = replace;

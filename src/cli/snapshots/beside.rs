@@ -227,6 +227,7 @@ impl Work {
         let audit = Audit::new(self.store.clone(), clock.clone());
         let mut options = snapshot::Options::new(self.options.data_dir.clone(), Arc::new(move || clock.now()));
         options.on_taken = Some(tells_audit(audit));
+        options.lag = settings.snapshot_lag.0.map(|lag| lag.as_duration());
         options.set_memory(self.options.memory.0);
         options.every = settings.snapshot_every.as_duration();
         options.keep = settings.snapshots_keep.as_duration();

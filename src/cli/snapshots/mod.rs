@@ -8,7 +8,7 @@ mod source;
 pub use before::Options;
 pub(super) use before::{Before, holder};
 pub(super) use beside::{Beside, Signalled, Superseding};
-pub(super) use source::{StoreSource, prepare};
+pub(super) use source::{Shipped, StoreSource, prepare};
 
 use crate::model::TsMs;
 use crate::snapshot::SnapshotError;

@@ -5,6 +5,7 @@ mod failing;
 mod racing;
 mod restoring;
 mod rocks;
+mod shipping;
 mod store;
 mod taking;
 

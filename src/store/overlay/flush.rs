@@ -218,7 +218,10 @@ impl Flusher {
             self.at(Step::Written);
             let mut options = IngestExternalFileOptions::default();
             options.set_move_files(true);
-            let taken = self.db.rocks.ingest_external_file_cf_opts(self.db.cf(Table::Logs), &options, vec![file]);
+            // The file takes a sequence.
+            let taken = self.db.tap.beside_writes(|| {
+                self.db.rocks.ingest_external_file_cf_opts(self.db.cf(Table::Logs), &options, vec![file])
+            });
             taken.map_err(StoreError::rocks("taking in a file of logs"))?;
         }
         self.at(Step::Ingested);

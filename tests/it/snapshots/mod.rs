@@ -8,6 +8,7 @@ mod failing;
 mod kafka;
 mod mirror;
 mod proxy;
+mod shipping;
 mod way;
 mod world;
 mod writers;
