@@ -1,0 +1,3 @@
+module github.com/freqcap/freqcap/clients/go
+
+go 1.19
