@@ -3,7 +3,7 @@
 use crate::empty;
 use crate::load::calls::{Batches, Caps, Checks, Reserves, Single, call_with};
 use crate::load::stream::{Shape, Stream};
-use crate::load::{Calls, Load, Outcome, Pace};
+use crate::load::{Calls, Load, Outcome, Pace, Tls};
 use crate::suite::{self, SuiteArgs};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -79,6 +79,9 @@ struct LoadArgs {
     /// File with the secret of the key to call with
     #[arg(long, env = "FREQCAP_KEY_FILE")]
     key_file: Option<PathBuf>,
+    /// Call over TLS, and trust the certificates of this PEM file (they must name localhost)
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
     #[arg(long, default_value_t = 4)]
     connections: usize,
     /// Threads of the generator
@@ -126,7 +129,8 @@ impl LoadArgs {
             Some(per_second) => Pace::Open { per_second },
             None => Pace::Closed { requests: self.requests },
         };
-        let load = Load { threads: self.threads, pace, ..Load::closed(self.addr, self.connections, time) };
+        let tls = self.tls_ca.as_deref().map(Tls::trusting).transpose()?;
+        let load = Load { threads: self.threads, pace, tls, ..Load::closed(self.addr, self.connections, time) };
         self.print(&load.run(calls)?);
         Ok(())
     }

@@ -91,6 +91,12 @@ impl BucketError {
         Self::with(Cause::Slow, doing, bucket, object, format!("no answer within {seconds} s"))
     }
 
+    /// An address of the environment that holds a password.
+    pub(super) fn password_in_address(bucket: &str, place: &'static str) -> Self {
+        let detail = format!("the address in {place} holds a user or a password, which would end up in logs");
+        Self::with(Cause::Forbidden, "opening", bucket, "", detail)
+    }
+
     /// An object that is not what it must be.
     pub(super) fn damaged(bucket: &str, object: &str, detail: String) -> Self {
         Self::with(Cause::Damaged, "reading", bucket, object, detail)
@@ -197,8 +203,8 @@ fn cause_in_text(text: &str) -> Cause {
     }
 }
 
-/// What the server says, or the nearest text to it: without what a URL's query may hold (Azure's signatures), and not
-/// without end.
+/// What the server says, or the nearest text to it: without what a URL may hold besides an address (a password, Azure's
+/// signatures), and not without end.
 fn detail_of(error: &object_store::Error) -> String {
     let text = error.to_string();
     if let Some((_, answer)) = text.rsplit_once("Server returned non-2xx status code: ")
@@ -207,19 +213,28 @@ fn detail_of(error: &object_store::Error) -> String {
         let status = answer.split(':').next().unwrap_or_default();
         return short(&format!("{status}: {code}: {message}"));
     }
-    let mut words = Vec::new();
-    for word in text.split_whitespace() {
-        match word.split_once('?') {
-            Some((address, _)) if address.contains("://") => words.push(format!("{address}?***")),
-            _ => words.push(word.to_owned()),
-        }
-    }
+    let words: Vec<_> = text.split_whitespace().map(without_secrets).collect();
     let mut text = short(&words.join(" "));
     // reqwest has no other words for it.
     if text.ends_with("builder error") && text.contains("http://") {
         text.push_str(": an address without TLS must be allowed (AWS_ALLOW_HTTP=true)");
     }
     text
+}
+
+/// A word of a message, without the user, the password and the query of a URL in it.
+fn without_secrets(word: &str) -> String {
+    let Some((scheme, rest)) = word.split_once("://") else { return word.to_owned() };
+    let (address, is_asked) = match rest.split_once('?') {
+        Some((address, _)) => (address, true),
+        None => (rest, false),
+    };
+    // A password may hold what ends an address, so the last `@` counts.
+    let shown = match address.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://***@{host}"),
+        None => format!("{scheme}://{address}"),
+    };
+    if is_asked { format!("{shown}?***") } else { shown }
 }
 
 /// What stands between the tags of an element of XML.
@@ -264,6 +279,15 @@ mod tests {
         let source = generic(std::io::Error::other("GET https://a.blob.core.windows.net/c/x?sig=geheim in 3 s"));
         let text = BucketError::new("reading", "az://c", "x", &source).to_string();
         assert!(text.contains("windows.net/c/x?***") && !text.contains("geheim"), "{text}");
+    }
+
+    #[test]
+    fn the_password_of_a_url_is_not_printed() {
+        for url in ["http://me:geheim@h:9000/b/x", "(https://geheim@h/b", "http://a:gehe/im@b:geheim@h/c?x=geheim"] {
+            let source = generic(std::io::Error::other(format!("Error performing PUT {url} in 3 s")));
+            let text = BucketError::new("reading", "s3://b", "x", &source).to_string();
+            assert!(text.contains("://***@h") && !text.contains("geheim") && !text.contains("gehe/"), "{text}");
+        }
     }
 
     #[test]

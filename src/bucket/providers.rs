@@ -8,6 +8,7 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::local::LocalFileSystem;
 use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
+use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub fn open(url: &BucketUrl, access: Access) -> Result<Bucket, BucketError> {
     // rustls asks for one provider for the whole process; somebody may have chosen one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let name = url.to_string();
+    no_password_in_environment(&name, std::env::vars_os())?;
     let refused = |error: object_store::Error| BucketError::new("opening", &name, "", &error);
     let (store, prefix): (Arc<dyn ObjectStore>, &str) = match url.scheme {
         Scheme::S3 => (Arc::new(s3(url).map_err(refused)?), &url.prefix),
@@ -45,6 +47,31 @@ pub fn open(url: &BucketUrl, access: Access) -> Result<Bucket, BucketError> {
     };
     let bucket = Bucket::new(store, prefix, name);
     Ok(if url.scheme == Scheme::Directory { bucket.in_directory(url.directory()) } else { bucket })
+}
+
+/// Addresses of the providers' environment must not hold a user and a password: the clients underneath log them.
+fn no_password_in_environment(
+    bucket: &str,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<(), BucketError> {
+    for (name, value) in environment {
+        let (name, value) = (name.to_string_lossy().to_ascii_uppercase(), value.to_string_lossy());
+        let place = match name.split('_').next() {
+            Some("AWS") => "the AWS_* environment variables (AWS_ENDPOINT_URL)",
+            Some("AZURE") => "the AZURE_* environment variables",
+            Some("GOOGLE") => "the GOOGLE_* environment variables",
+            _ => continue,
+        };
+        // A proxy may ask for a password; its address is in no message.
+        let is_proxy = name.contains("PROXY");
+        if let Some((_, rest)) = value.split_once("://")
+            && !is_proxy
+            && rest.contains('@')
+        {
+            return Err(BucketError::password_in_address(bucket, place));
+        }
+    }
+    Ok(())
 }
 
 /// An answer that does not come is waited for, and asked for again, within what a lease allows.
@@ -95,4 +122,25 @@ fn directory(url: &BucketUrl, access: Access) -> Result<LocalFileSystem, BucketE
         .map_err(|source| BucketError::new("opening", &url.to_string(), "", &source))?;
     // An object counts as durable once it is put, as it does elsewhere; and there are no folders without objects.
     Ok(store.with_fsync(true).with_automatic_cleanup(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_an_address_of_the_environment_is_refused_and_not_shown() {
+        let refused =
+            |name: &str, value: &str| no_password_in_environment("s3://b", [(name.into(), value.into())].into_iter());
+        for name in
+            ["AWS_ENDPOINT_URL", "AWS_ENDPOINT", "aws_endpoint_url_s3", "AZURE_STORAGE_ENDPOINT", "GOOGLE_BASE_URL"]
+        {
+            let error = refused(name, "http://me:geheim@h:9000").unwrap_err().to_string();
+            assert!(error.contains("environment variables") && !error.contains("geheim"), "{error}");
+            assert!(refused(name, "http://h:9000").is_ok());
+        }
+        assert!(refused("AWS_SECRET_ACCESS_KEY", "a@b").is_ok());
+        assert!(refused("HTTP_PROXY", "http://me:geheim@h").is_ok());
+        assert!(refused("AWS_PROXY_URL", "http://me:geheim@h").is_ok());
+    }
 }

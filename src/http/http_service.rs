@@ -12,6 +12,7 @@ use super::routes::{self, fast_route};
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
+use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use http_body::Body as _;
 use metrics::{Counter, Histogram, counter, histogram};
@@ -98,7 +99,7 @@ impl HttpService {
         B::Error: Into<axum::BoxError>,
     {
         let start = Instant::now();
-        let request = request.map(Body::new);
+        let request = without_version(request.map(Body::new));
         let is_http2 = request.version() == Version::HTTP_2;
         let is_main = self.listener == Listener::Main;
         let fast = if is_main { FastRoute::of(request.method(), request.uri().path()) } else { None };
@@ -207,6 +208,21 @@ impl HttpService {
     }
 }
 
+/// `/v1/..` are the same paths: the interface has one version so far.
+fn without_version(mut request: Request) -> Request {
+    let target = request.uri().path_and_query().map_or("", PathAndQuery::as_str);
+    if let Some(rest) = target.strip_prefix("/v1")
+        && rest.starts_with('/')
+        && let Ok(target) = rest.parse::<PathAndQuery>()
+    {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.path_and_query = Some(target);
+        // What was a URI with another path is one with this path.
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    }
+    request
+}
+
 /// Checks the size of a header. Gives the number of its Host fields, and what it says of who calls.
 fn header_fits(request: &Request, most: usize) -> Result<(usize, Credentials<'_>), Problem> {
     let mut bytes = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
@@ -259,6 +275,23 @@ fn panicked(panic: &(dyn Any + Send)) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_version_of_a_path_is_passed_over() {
+        for (target, same) in [
+            ("/v1/cap/u%2F1/77?kind=click", "/cap/u%2F1/77?kind=click"),
+            ("/v1/events", "/events"),
+            ("http://h:8080/v1/rules?x=/v1/", "http://h:8080/rules?x=/v1/"),
+            ("/v1/v1/rules", "/v1/rules"),
+            ("/v1", "/v1"),
+            ("/v10/rules", "/v10/rules"),
+            ("/users/v1/caps", "/users/v1/caps"),
+            ("*", "*"),
+        ] {
+            let request = Request::builder().uri(target).body(Body::empty()).unwrap();
+            assert_eq!(without_version(request).uri().to_string(), same, "{target}");
+        }
+    }
 
     #[tokio::test]
     async fn a_handler_that_panics_is_answered_for() {

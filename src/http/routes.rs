@@ -11,10 +11,11 @@ use super::route::{Answer, Call, FastRoute, Listener, Place, Route};
 use crate::auth::Scope;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, any, on};
-use http::{Method, StatusCode};
+use http::header::{CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Method, StatusCode};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use utoipa::OpenApi;
@@ -118,11 +119,23 @@ pub(super) fn router(app: &Arc<App>, listener: Listener, has_admin: bool) -> Rou
     let here = ROUTES.iter().filter(|route| listener.has(route.place, has_admin));
     let mut routes = with_routes(here).with_state(app.clone());
     if listener.is_for_operators(has_admin) {
-        routes = routes.merge(SwaggerUi::new(DOCS).url(OPENAPI, document()));
+        let docs = Router::from(SwaggerUi::new(DOCS).url(OPENAPI, document()));
+        routes = routes.merge(docs.layer(map_response(with_content_policy)));
     } else if listener == Listener::Main {
         routes = with_signposts(routes);
     }
     with_fallbacks(routes)
+}
+
+/// Has a browser run nothing on the page of the document but what this service serves, and show the page in no other.
+async fn with_content_policy(mut response: Response) -> Response {
+    // Swagger UI sets styles of elements, and has its icons in its style sheet.
+    let policy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                  connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 /// Leads whoever asks for a path of operators here to their listener.

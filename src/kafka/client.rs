@@ -7,7 +7,6 @@ use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError as ClientError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,24 +17,12 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_millis(1_500);
 #[derive(Clone, Default)]
 pub(super) struct Context {
     trouble: Arc<Mutex<String>>,
-    commits: Arc<AtomicUsize>,
-    refused: Arc<Mutex<Option<String>>>,
 }
 
 impl Context {
     /// The last error in librdkafka's words, which say more than the error of a call ("timed out").
     pub(super) fn trouble(&self) -> String {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Why the last commit was refused, if it was.
-    pub(super) fn refused(&self) -> Option<String> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Commits that were answered so far.
-    pub(super) fn commits(&self) -> usize {
-        self.commits.load(Ordering::Relaxed)
     }
 }
 
@@ -64,13 +51,7 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {
-    fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        let refused = result.err().map(|error| error.to_string());
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
-        self.commits.fetch_add(1, Ordering::Relaxed);
-    }
-}
+impl ConsumerContext for Context {}
 
 pub(super) type Consumer = BaseConsumer<Context>;
 

@@ -25,6 +25,7 @@ mod aside;
 mod chunk;
 #[cfg(feature = "kafka")]
 mod client;
+mod committer;
 #[cfg(feature = "kafka")]
 mod dead_letters;
 #[cfg(not(feature = "kafka"))]

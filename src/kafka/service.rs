@@ -2,6 +2,7 @@
 //! and which offsets are committed.
 
 use super::client::{Consumer, REQUEST_TIMEOUT, consumer};
+use super::committer::Committer;
 use super::log_throttle::LogThrottle;
 use super::options::StartFrom;
 use super::puller::{Command, Puller};
@@ -9,10 +10,11 @@ use super::status::{Handle, State};
 use super::{KafkaError, Options, Parts, Running};
 use crate::store::{Frontier, PulledPartition};
 use crossbeam_channel::Sender;
-use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -29,9 +31,11 @@ pub fn start(options: Options, parts: Parts) -> Result<Running, KafkaError> {
     let (stop, failed) = (CancellationToken::new(), CancellationToken::new());
     let handle = Handle::new();
     // Made here, so that invalid settings are reported at once.
-    let client = consumer(&options)?;
+    let client = Arc::new(consumer(&options)?);
+    let committer = Committer::start(client.clone())?;
     let topic = Topic {
         client,
+        committer,
         partitions: BTreeSet::new(),
         pullers: Vec::new(),
         halt: stop.child_token(),
@@ -68,7 +72,8 @@ type PullerThread = JoinHandle<Result<(), KafkaError>>;
 struct Topic {
     options: Options,
     parts: Parts,
-    client: Consumer,
+    client: Arc<Consumer>,
+    committer: Committer,
     partitions: BTreeSet<u32>,
     /// Partitions that were deleted, in this run or an earlier one.
     gone: BTreeSet<u32>,
@@ -366,19 +371,26 @@ impl Topic {
         for mut partition in told.elements() {
             partition.set_metadata(&owner);
         }
-        let before = self.client.context().commits();
-        self.client.commit(&told, CommitMode::Async)?;
-        if !self.taken_over {
+        // What became of the commit before.
+        self.hear(Duration::ZERO);
+        if self.committer.begin(told) && !self.taken_over {
             // The first commit is awaited: from then on the group is ours.
-            let until = Instant::now() + REQUEST_TIMEOUT;
-            while self.client.context().commits() == before && Instant::now() < until {
-                let _ = self.client.poll(Duration::from_millis(20));
-            }
-            self.taken_over = self.client.context().commits() != before && self.client.context().refused().is_none();
+            self.hear(REQUEST_TIMEOUT);
         }
-        if let Some(why) = self.client.context().refused()
-            && let Some(others) = self.uncommitted.say(Instant::now())
-        {
+        Ok(())
+    }
+
+    /// Notes what became of a commit, waiting for it for so long.
+    fn hear(&mut self, wait: Duration) {
+        match self.committer.result(wait) {
+            Some(Ok(())) => self.taken_over = true,
+            Some(Err(why)) => self.warn_of_refusal(&why),
+            None => {}
+        }
+    }
+
+    fn warn_of_refusal(&mut self, why: &str) {
+        if let Some(others) = self.uncommitted.say(Instant::now()) {
             let group = &self.options.group;
             tracing::warn!(
                 group,
@@ -387,17 +399,16 @@ impl Topic {
                 "offsets are not committed, so nobody else is kept from counting the topic: do other consumers use the group?"
             );
         }
-        Ok(())
     }
 
     fn commit_last(&mut self) {
-        let before = self.client.context().commits();
-        if self.partitions.is_empty() || self.claim(self.status.frontiers()).is_err() {
+        if self.partitions.is_empty() {
             return;
         }
-        let until = Instant::now() + LAST_COMMIT;
-        while self.client.context().commits() == before && Instant::now() < until {
-            let _ = self.client.poll(Duration::from_millis(10));
+        // One that is under way holds older offsets.
+        self.hear(LAST_COMMIT);
+        if self.claim(self.status.frontiers()).is_ok() {
+            self.hear(LAST_COMMIT);
         }
     }
 }

@@ -233,7 +233,8 @@ fn who_has_many_keys_is_erased_in_steps_between_which_others_are_served() {
             assert!(!is_erased || is_gone_but_odd(&server.ok("/users/large?limit=100")));
         }
     });
-    assert!(others >= 50, "only {others} rounds while the user was erased");
+    // As one turn and one write it let two through.
+    assert!(others >= 10, "only {others} rounds while the user was erased");
     assert!(server.metric("freqcap_erasure_steps_total") > 200.0);
     seen.sort_unstable();
     seen.dedup_by(|a, b| a == b);

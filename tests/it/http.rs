@@ -447,6 +447,18 @@ fn a_full_disk_refuses_events_before_a_write_can_fail() {
 }
 
 #[test]
+fn a_path_may_begin_with_its_version() {
+    let (_site, server) = Server::with(&[]);
+    let event = json!({"user": "u", "da": "v1"});
+    assert_eq!(server.call("/v1/events", &event)["result"], "counted");
+    assert_eq!(server.ok("/v1/cap/u/v1")["count"], 1);
+    assert_eq!(server.ok("/v1/cap?user=u&da=v1")["count"], 1);
+    assert_eq!(server.ok("/v1/rules"), server.ok("/rules"));
+    assert_eq!(server.get("/v1/nothing").1["code"], "not_found");
+    assert_eq!(server.get("/v1").0, 404);
+}
+
+#[test]
 fn the_service_documents_itself() {
     let (_site, server) = Server::with(&[]);
     let served = server.ok("/openapi.json");
@@ -454,8 +466,13 @@ fn the_service_documents_itself() {
         serde_json::from_str(&std::fs::read_to_string(crate::support::root().join("openapi/openapi.json")).unwrap())
             .unwrap();
     assert_eq!(served, kept, "run: freqcap openapi > openapi/openapi.json");
-    let page = server.http.get(format!("{}/docs/", server.url)).send().unwrap().text().unwrap();
+    let page = server.http.get(format!("{}/docs/", server.url)).send().unwrap();
+    let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
+    let page = page.text().unwrap();
     assert!(page.contains("swagger"), "{page}");
+    // What the policy forbids: scripts in the page itself, and anything from elsewhere.
+    assert!(!page.contains("<script>") && !page.contains("src=\"http"), "{page}");
     let metrics = server.http.get(format!("{}/metrics", server.url)).send().unwrap().text().unwrap();
     for name in ["freqcap_events_total", "freqcap_http_request_seconds_bucket", "freqcap_rocksdb_files_bytes"] {
         assert!(metrics.contains(name), "{name}");

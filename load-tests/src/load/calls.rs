@@ -62,6 +62,31 @@ fn push_key(out: &mut Vec<u8>) {
     }
 }
 
+/// Calls with a key of their own.
+pub struct Keyed<C> {
+    calls: C,
+    field: Vec<u8>,
+}
+
+impl<C> Keyed<C> {
+    pub fn new(calls: C, secret: Option<&str>) -> Self {
+        let field = secret.map(|secret| format!("authorization: Bearer {secret}\r\n").into_bytes());
+        Self { calls, field: field.unwrap_or_default() }
+    }
+}
+
+impl<C: Calls> Calls for Keyed<C> {
+    fn next(&mut self, out: &mut Vec<u8>) {
+        self.calls.next(out);
+        let first_field = memchr::memmem::find(out, b"\r\n").map_or(0, |at| at + 2);
+        out.splice(first_field..first_field, self.field.iter().copied());
+    }
+
+    fn done(&mut self, body: &[u8]) -> u64 {
+        self.calls.done(body)
+    }
+}
+
 pub const JSON: &str = "application/json";
 pub const NDJSON: &str = "application/x-ndjson";
 

@@ -3,14 +3,21 @@
 //! Written for this purpose because a general client costs as much as an empty handler does, and both share the cores
 //! with what is measured. Heads are parsed by httparse.
 
+use super::tls::Tls;
 use anyhow::{Context, bail};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     input: Vec<u8>,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 pub struct Answer<'a> {
@@ -19,16 +26,24 @@ pub struct Answer<'a> {
 }
 
 impl Connection {
-    pub async fn open(addr: SocketAddr) -> anyhow::Result<Self> {
+    pub async fn open(addr: SocketAddr, tls: Option<&Tls>) -> anyhow::Result<Self> {
         anyhow::ensure!(addr.ip().is_loopback(), "load is sent to this machine only, not to {addr}");
         let stream = TcpStream::connect(addr).await.with_context(|| format!("connecting to {addr}"))?;
         stream.set_nodelay(true)?;
+        let stream = match tls {
+            Some(tls) => Stream::Tls(Box::new(tls.connect(stream).await?)),
+            None => Stream::Plain(stream),
+        };
         Ok(Self { stream, input: Vec::with_capacity(64 << 10) })
     }
 
     /// Sends a whole request and reads the whole answer.
     pub async fn call(&mut self, request: &[u8]) -> anyhow::Result<Answer<'_>> {
-        self.stream.write_all(request).await.context("sending a request")?;
+        let sent = match &mut self.stream {
+            Stream::Plain(stream) => stream.write_all(request).await,
+            Stream::Tls(stream) => stream.write_all(request).await,
+        };
+        sent.context("sending a request")?;
         self.input.clear();
         let mut scanned: usize = 0;
         let head = loop {
@@ -52,7 +67,11 @@ impl Connection {
 
     async fn read_more(&mut self) -> anyhow::Result<()> {
         self.input.reserve(4 << 10);
-        if self.stream.read_buf(&mut self.input).await.context("reading an answer")? == 0 {
+        let read = match &mut self.stream {
+            Stream::Plain(stream) => stream.read_buf(&mut self.input).await,
+            Stream::Tls(stream) => stream.read_buf(&mut self.input).await,
+        };
+        if read.context("reading an answer")? == 0 {
             bail!("the connection was closed");
         }
         Ok(())

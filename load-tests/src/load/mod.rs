@@ -6,10 +6,12 @@ mod open;
 mod outcome;
 pub mod stream;
 pub mod text;
+mod tls;
 
 pub use calls::Calls;
 pub use connection::Connection;
 pub use outcome::Outcome;
+pub use tls::Tls;
 
 use anyhow::Context;
 use std::net::SocketAddr;
@@ -29,6 +31,8 @@ pub struct Load {
     pub time: Duration,
     /// Ends it sooner.
     pub stop: Stop,
+    /// How the service is trusted, if it is called over TLS.
+    pub tls: Option<Tls>,
 }
 
 /// A flag that ends a load from outside.
@@ -58,7 +62,7 @@ pub enum Pace {
 impl Load {
     pub fn closed(addr: SocketAddr, connections: usize, time: Duration) -> Self {
         let pace = Pace::Closed { requests: u64::MAX };
-        Self { addr, connections, threads: 2, pace, time, stop: Stop::default() }
+        Self { addr, connections, threads: 2, pace, time, stop: Stop::default(), tls: None }
     }
 
     pub fn requests(self, requests: u64) -> Self {
@@ -67,7 +71,7 @@ impl Load {
 
     pub fn open(addr: SocketAddr, connections: usize, time: Duration, per_second: f64) -> Self {
         let pace = Pace::Open { per_second };
-        Self { addr, connections, threads: 1, pace, time, stop: Stop::default() }
+        Self { addr, connections, threads: 1, pace, time, stop: Stop::default(), tls: None }
     }
 
     /// Runs until the time or the requests are used up. `calls` makes those of each connection.
@@ -107,7 +111,7 @@ impl Load {
     ) -> anyhow::Result<Outcome> {
         let mut connections = Vec::new();
         for calls in calls {
-            connections.push((Connection::open(self.addr).await?, calls));
+            connections.push((Connection::open(self.addr, self.tls.as_ref()).await?, calls));
         }
         match self.pace {
             Pace::Closed { requests } => self.run_closed(thread, threads, requests, connections).await,
@@ -175,10 +179,10 @@ async fn sum(mut tasks: JoinSet<anyhow::Result<Outcome>>) -> anyhow::Result<Outc
 }
 
 /// For what is asked now and then: the answer's status and body as text.
-pub fn ask(addr: SocketAddr, request: &[u8]) -> anyhow::Result<(u16, String)> {
+pub fn ask(addr: SocketAddr, tls: Option<&Tls>, request: &[u8]) -> anyhow::Result<(u16, String)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut connection = Connection::open(addr).await?;
+        let mut connection = Connection::open(addr, tls).await?;
         let answer = connection.call(request);
         let answer = tokio::time::timeout(Duration::from_secs(30), answer).await.context("no answer in 30 s")??;
         Ok((answer.status, String::from_utf8_lossy(answer.body).into_owned()))

@@ -195,6 +195,12 @@ pub const GOALS: &[Goal] = &[
     shown("get", "get", REQUESTS, "GET /cap, {held} logs held")
         .beside("empty", "get-empty")
         .test(Test::RatioAtLeast(0.85)),
+    shown("access", "get-key", REQUESTS, "GET /cap with a key")
+        .beside("no key", "get-open")
+        .test(Test::RatioAtLeast(0.98)),
+    shown("access", "get-tls", REQUESTS, "GET /cap with a key over TLS").beside("no key", "get-open"),
+    shown("access", "single-key", REQUESTS, "POST of one event with a key").beside("no key", "single-open"),
+    shown("access", "single-tls", REQUESTS, "POST of one event with a key over TLS").beside("no key", "single-open"),
     shown("get-under-load", "get-p99-busy", Unit::Ms, "GET p99 under half-rate ingest")
         .beside("idle", "get-p99-idle")
         .test(Test::RatioAtMost(2.0)),

@@ -1,8 +1,8 @@
 //! The service under test: its own process, port and data directory, all gone when it is dropped.
 
 use super::child::{Child, free_addr, pause};
-use crate::load;
 use crate::load::calls::get;
+use crate::load::{self, Tls};
 use anyhow::Context;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ use tempfile::TempDir;
 pub struct Service {
     pub child: Child,
     pub addr: SocketAddr,
+    /// How it is trusted, where it speaks TLS.
+    pub tls: Option<Tls>,
     bin: PathBuf,
     flags: Vec<String>,
     dir: TempDir,
@@ -20,17 +22,22 @@ pub struct Service {
 
 impl Service {
     pub fn start(bin: &Path, work: &Path, flags: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with(bin, work, flags, None)
+    }
+
+    /// With flags that have it speak TLS, which `tls` trusts.
+    pub fn start_with(bin: &Path, work: &Path, flags: &[&str], tls: Option<Tls>) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("service-").tempdir_in(work)?;
         let flags: Vec<_> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let (child, addr) = launch(bin, &flags, dir.path())?;
-        let mut service = Self { child, addr, bin: bin.to_owned(), flags, dir };
+        let mut service = Self { child, addr, tls, bin: bin.to_owned(), flags, dir };
         service.wait_until_well()?;
         Ok(service)
     }
 
     fn wait_until_well(&mut self) -> anyhow::Result<()> {
-        let addr = self.addr;
-        self.child.wait_until(Duration::from_secs(120), || status_of(addr, "/healthz") == Some(200))
+        let (addr, tls) = (self.addr, self.tls.as_ref());
+        self.child.wait_until(Duration::from_secs(120), || status_over(addr, tls, "/healthz") == Some(200))
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -71,7 +78,7 @@ impl Service {
     pub fn request(&self, write: impl FnOnce(&mut Vec<u8>)) -> anyhow::Result<String> {
         let mut request = Vec::new();
         write(&mut request);
-        let (status, body) = load::ask(self.addr, &request)?;
+        let (status, body) = load::ask(self.addr, self.tls.as_ref(), &request)?;
         anyhow::ensure!((200..300).contains(&status), "answered {status}: {body}");
         Ok(body)
     }
@@ -88,7 +95,11 @@ fn launch(bin: &Path, flags: &[String], dir: &Path) -> anyhow::Result<(Child, So
 
 /// The status of a GET, if it is answered.
 pub fn status_of(addr: SocketAddr, target: &str) -> Option<u16> {
+    status_over(addr, None, target)
+}
+
+fn status_over(addr: SocketAddr, tls: Option<&Tls>, target: &str) -> Option<u16> {
     let mut request = Vec::new();
     get(&mut request, |out| out.extend_from_slice(target.as_bytes()));
-    load::ask(addr, &request).ok().map(|(status, _)| status)
+    load::ask(addr, tls, &request).ok().map(|(status, _)| status)
 }

@@ -1,5 +1,6 @@
 //! A file a scenario; each adds its figures to the bench.
 
+mod access;
 mod check;
 mod disk;
 mod get;
@@ -52,6 +53,7 @@ pub const ALL: &[Scenario] = &[
     own("single", single::run),
     peer("throttlecrab", peer::throttlecrab::run),
     own("get", get::run),
+    own("access", access::run),
     own("get-under-load", get::under_load),
     own("check", check::run),
     own("mixed", mixed::run),

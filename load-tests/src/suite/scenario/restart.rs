@@ -29,7 +29,7 @@ pub fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let read = start.elapsed();
     let mut event = Vec::new();
     post(&mut event, "/events", JSON, |out| out.extend_from_slice(br#"{"user":"after","da":"1","id":"after"}"#));
-    service.child.wait_until(within, || ask(addr, &event).is_ok_and(|(status, _)| status == 200))?;
+    service.child.wait_until(within, || ask(addr, None, &event).is_ok_and(|(status, _)| status == 200))?;
     let counted = start.elapsed();
     let memory = Some(service.child.peak_memory()?);
     let details = json!({"held": bench.size.held});

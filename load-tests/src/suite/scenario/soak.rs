@@ -57,7 +57,7 @@ fn tell(addr: SocketAddr, time: Duration) -> anyhow::Result<Vec<u64>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut told = vec![0; WITNESSES as usize];
     let (start, mut request) = (Instant::now(), Vec::new());
-    let mut connection = runtime.block_on(Connection::open(addr))?;
+    let mut connection = runtime.block_on(Connection::open(addr, None))?;
     for number in 0..WITNESSES * VIEWS_MAX {
         if start.elapsed() > time {
             break;

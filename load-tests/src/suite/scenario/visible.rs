@@ -73,8 +73,8 @@ fn watch(service: &Service, redis: &Redis, name: &str, count: u64) -> anyhow::Re
     let mut mirror = redis.connect()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut seen = Seen { unseen: 0, redis: Histogram::new(3)? };
-    let mut writer = runtime.block_on(Connection::open(service.addr))?;
-    let mut reader = runtime.block_on(Connection::open(service.addr))?;
+    let mut writer = runtime.block_on(Connection::open(service.addr, None))?;
+    let mut reader = runtime.block_on(Connection::open(service.addr, None))?;
     let mut request = Vec::new();
     for number in 0..count {
         let user = format!("{name}{number}");
