@@ -208,6 +208,57 @@ impl Inner {
     }
 }
 
+/// An instant of the machine's boot clock, in ms since it started. The time that it sleeps is counted, too, and nobody sets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BootMs(pub u64);
+
+impl BootMs {
+    /// So many ms later.
+    pub fn plus(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// The ms from `earlier` until here; 0 where that is later.
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Tells the time by which leases are counted: it goes on while the process is stopped and while the machine sleeps. (On other
+/// systems than Linux it may stand still while the machine sleeps.)
+#[derive(Debug, Clone, Default)]
+pub struct BootClock(Option<Arc<AtomicU64>>);
+
+impl BootClock {
+    /// The clock of this machine.
+    pub fn system() -> Self {
+        Self::default()
+    }
+
+    /// A clock that shows what the counter holds, in ms.
+    pub fn manual(ms: Arc<AtomicU64>) -> Self {
+        Self(Some(ms))
+    }
+
+    /// What it shows.
+    pub fn now(&self) -> BootMs {
+        BootMs(self.0.as_ref().map_or_else(boot_ms, |ms| ms.load(Ordering::Relaxed)))
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn boot_ms() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (s, ns) = (u64::try_from(time.tv_sec).unwrap_or_default(), u64::try_from(time.tv_nsec).unwrap_or_default());
+    s * 1_000 + ns / 1_000_000
+}
+
+#[cfg(not(target_os = "linux"))]
+fn boot_ms() -> u64 {
+    static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+    elapsed_ms(&START)
+}
+
 fn elapsed_ms(since: &Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
@@ -365,6 +416,18 @@ mod tests {
         assert_eq!(world.clock.latest(), TsMs(T + 30 * DAY));
         let world = self::world(T, None);
         assert_eq!(world.clock.latest(), TsMs(T));
+    }
+
+    #[test]
+    fn the_boot_clock_goes_on() {
+        let clock = BootClock::system();
+        let (before, started) = (clock.now(), Instant::now());
+        while clock.now().since(before) < 5 {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        assert!(started.elapsed() >= Duration::from_millis(4));
+        let set = BootClock::manual(Arc::new(AtomicU64::new(7)));
+        assert_eq!(set.now(), BootMs(7));
     }
 
     #[test]

@@ -8,17 +8,18 @@ use crate::input::fuzz as input;
 use crate::model::{Log, RuleSet, TsMs};
 use crate::store::decode_log;
 use crate::store::fuzz as store;
-use crate::{bucket, cli, config, http, mirror, shard, snapshot};
+use crate::{bucket, cli, cluster, config, http, mirror, shard, snapshot};
 use std::sync::LazyLock;
 
 /// Panics where something does not hold.
 pub type Target = fn(&[u8]);
 
 /// By name, as in `fuzz/fuzz_targets`.
-pub const TARGETS: [(&str, Target); 23] = [
+pub const TARGETS: [(&str, Target); 24] = [
     ("bucket_url", bucket::fuzz::bucket_url),
     ("canonical", input::canonical),
     ("caps", store::caps),
+    ("command", cluster::fuzz),
     ("decisions", api::decisions),
     ("events", input::events),
     ("files", cli::fuzz::files),

@@ -17,6 +17,8 @@ pub mod auth;
 pub mod bucket;
 pub mod cli;
 pub mod clock;
+#[warn(missing_docs)]
+pub mod cluster;
 pub mod config;
 pub mod engine;
 #[cfg(any(test, fuzzing))]

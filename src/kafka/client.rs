@@ -15,19 +15,19 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// What librdkafka reports in the background.
 #[derive(Clone, Default)]
-pub(super) struct Context {
+pub(crate) struct Context {
     trouble: Arc<Mutex<String>>,
 }
 
 impl Context {
     /// The last error in librdkafka's words, which say more than the error of a call ("timed out").
-    pub(super) fn trouble(&self) -> String {
+    pub(crate) fn trouble(&self) -> String {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 /// Forwards librdkafka's log. That the brokers are away is logged once, elsewhere.
-pub(super) fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
+pub(crate) fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!("librdkafka: {fac}: {message}");
@@ -56,7 +56,7 @@ impl ConsumerContext for Context {}
 pub(super) type Consumer = BaseConsumer<Context>;
 
 /// The configuration of every client: `defaults`, overridden by `--kafka-set`.
-pub(super) fn config(cluster: &Cluster, defaults: &[(&str, &str)]) -> ClientConfig {
+pub(crate) fn config(cluster: &Cluster, defaults: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
     let common = [("client.id", "freqcap"), ("log.connection.close", "false"), ("reconnect.backoff.max.ms", "1000")];
     let settings = common.into_iter().chain(defaults.iter().copied()).chain(cluster.settings.iter());
@@ -67,7 +67,7 @@ pub(super) fn config(cluster: &Cluster, defaults: &[(&str, &str)]) -> ClientConf
     config
 }
 
-pub(super) fn make<C: FromClientConfigAndContext<T>, T: ClientContext>(
+pub(crate) fn make<C: FromClientConfigAndContext<T>, T: ClientContext>(
     config: &ClientConfig,
     context: T,
 ) -> Result<C, KafkaError> {

@@ -52,6 +52,8 @@ mod status;
 #[cfg(feature = "kafka")]
 mod witness;
 
+#[cfg(feature = "kafka")]
+pub(crate) use client::{Context as ClientContext, config as client_config, log as log_client, make as make_client};
 #[cfg(not(feature = "kafka"))]
 pub use disabled::{start, start_output};
 pub use error::KafkaError;

@@ -6,6 +6,8 @@ mod access;
 mod bounds;
 mod cli;
 mod clock;
+#[cfg(feature = "kafka")]
+mod cluster;
 mod crash;
 mod damage;
 mod decisions;
