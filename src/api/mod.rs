@@ -8,6 +8,7 @@ mod event;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod operation;
+mod reach;
 mod rule;
 mod snapshot;
 mod text;
@@ -22,7 +23,8 @@ pub use decision_answer::{
 };
 pub use event::{BatchAnswer, Capped, EventAnswer, EventBody, EventError, EventsAnswer};
 pub use operation::{ProbeAnswer, StatusAnswer, VersionAnswer};
-pub use rule::{Mirrored, RuleAnswer, RuleBody, RuleReject, RulesAnswer, Source, read_rule};
+pub use reach::{DryRunAnswer, KeyTop, Passing, PutRuleAnswer, ReachAnswer, ReachView, TopAnswer, TopView, TryAnswer};
+pub use rule::{Mirrored, RuleAnswer, RuleBody, RuleReject, RulesAnswer, Source, read_rule, read_rule_to_try};
 pub use snapshot::{SnapshotAnswer, SnapshotUnderWay, SnapshotsAnswer};
 pub use text::{IdText, InstantText};
 pub use user::{

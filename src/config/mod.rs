@@ -142,6 +142,7 @@ impl Config {
     }
 
     fn check_components(&self) -> Result<(), Invalid> {
+        self.service.check()?;
         self.http.check()?;
         self.auth.check()?;
         self.memory.check(self.http.max_body)?;

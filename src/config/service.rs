@@ -1,6 +1,7 @@
 //! The settings of the process itself.
 
-use crate::settings::settings;
+use crate::service::ReportKeys;
+use crate::settings::{Invalid, settings};
 use crate::telemetry::LogFormat;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,11 +17,26 @@ settings! {
                  users, snapshots, the audit, /docs. They are then only there; the other has events and decisions";
             drain: Duration = "0s", "DURATION",
                 "How long requests are still taken after SIGTERM, while /readyz already says 503";
+            report_keys: ReportKeys = "none", "KEY,..|none",
+                "Keys whose reach is a metric: freqcap_reach_users and freqcap_reach_over, of impressions in 7d; 100 at most";
+            report_wait: Duration = "1s", "DURATION",
+                "How long a question about all users (/reach, /rules/try) waits for its answer before it is told how far that is";
+            report_every: Duration = "5m", "DURATION", "How often these are counted, by one pass over all logs; 1s at least";
             exit_when_poisoned: bool = "false", "true|false",
                 "End with an error once only a restart helps: a write failed, a thread panicked, the disk hangs";
             log: String = "info", "FILTER",
                 "What is logged to standard error: error, warn, info, debug, trace, or by module (info,freqcap=debug)";
             log_format: LogFormat = "text", "text|json", "How log lines look";
         }
+    }
+}
+
+impl ServiceSettings {
+    /// Checks that the settings make sense.
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        if self.report_every < Duration::from_secs(1) {
+            return Err(Invalid::new("report_every", "is less than 1s"));
+        }
+        Ok(())
     }
 }

@@ -7,6 +7,7 @@ mod figures;
 mod operation;
 mod process;
 mod readiness;
+mod reports;
 mod rules;
 mod snapshots;
 mod status_board;
@@ -20,6 +21,7 @@ pub use figures::describe as describe_metrics;
 pub use operation::{NotReady, Operation, Unhealthy};
 pub use process::metrics as process_metrics;
 pub use readiness::{BackFill, Readiness};
+pub use reports::{ReportKeys, Reports, Tried, TryError, WINDOW_DEFAULT};
 pub use rules::{ChangeError, Rules};
 pub use snapshots::{Snapshots, SnapshotsError};
 pub use status_board::StatusBoard;
@@ -28,6 +30,7 @@ pub use users::Users;
 
 use crate::input::EventReader;
 use crate::shard::UnitHandle;
+use std::time::Duration;
 
 /// All use cases of a process.
 pub struct Services {
@@ -39,6 +42,8 @@ pub struct Services {
     pub users: Users,
     /// Rules.
     pub rules: Rules,
+    /// Reach, frequency, and what a rule would do.
+    pub reports: Reports,
     /// Health, readiness, status.
     pub operation: Operation,
     /// Who changed what.
@@ -53,6 +58,8 @@ pub struct ServiceParts {
     pub events: EventReader,
     /// Maximum events of a batch.
     pub max_batch: usize,
+    /// How long a question about all users waits for its answer.
+    pub report_wait: Duration,
     /// Whether the process takes requests.
     pub readiness: Readiness,
     /// What the parts of the service say of themselves.
@@ -64,14 +71,15 @@ pub struct ServiceParts {
 impl Services {
     /// The use cases over a unit.
     pub fn new(unit: &UnitHandle, parts: ServiceParts) -> Self {
-        let ServiceParts { events, max_batch, readiness, status, snapshots } = parts;
-        let UnitHandle { router, reader, rulebook, store } = unit;
+        let ServiceParts { events, max_batch, report_wait, readiness, status, snapshots } = parts;
+        let UnitHandle { router, reader, rulebook, survey, store } = unit;
         let audit = Audit::new(store.clone(), reader.clock().clone());
         Self {
             counting: Counting::new(router.clone(), events, max_batch),
             decisions: Decisions::new(router.clone(), reader.clone()),
             users: Users::new(router.clone(), reader.clone()),
             rules: Rules::new(rulebook.clone(), router.clone()),
+            reports: Reports::new(survey.clone(), rulebook.clone(), report_wait),
             operation: Operation::new(router.clone(), reader.clone(), store.clone(), readiness, status),
             audit,
             snapshots,

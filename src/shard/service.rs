@@ -14,6 +14,7 @@ use super::reader::Reader;
 use super::recheck::Recheck;
 use super::router::Router;
 use super::rulebook::{Rulebook, RulebookError, Source};
+use super::survey::{Survey, Surveyor};
 use super::timers::Timers;
 use super::tombstones::Tombstones;
 use super::writer::Writer;
@@ -34,6 +35,7 @@ pub struct Shards {
     router: Router,
     reader: Reader,
     rulebook: Rulebook,
+    survey: (Survey, JoinHandle<()>),
     store: Arc<Store>,
     threads: Vec<JoinHandle<()>>,
     flusher: JoinHandle<()>,
@@ -146,6 +148,16 @@ impl Shards {
                 eraser.run(&eraser_stopped);
             }),
         );
+        let (surveyor, survey) = Surveyor::new(store.clone(), rulebook.clone(), clock.clone());
+        let surveying = name("survey");
+        // What it does nobody else waits for: without it events are counted all the same.
+        let watched = store.alarm().watch(surveying.clone());
+        let thread = spawn(surveying, move || {
+            let _watched = watched;
+            lower_priority();
+            surveyor.run();
+        });
+        let survey = (survey, thread);
         let guard = PoisonOnPanic(store.clone());
         let watch = (
             stop,
@@ -158,6 +170,7 @@ impl Shards {
             router,
             reader: Reader::new(store.clone(), policy, clock),
             rulebook,
+            survey,
             store,
             threads,
             flusher,
@@ -181,10 +194,18 @@ impl Shards {
         &self.rulebook
     }
 
+    /// Answers questions about all users.
+    pub fn survey(&self) -> &Survey {
+        &self.survey.0
+    }
+
     /// Waits until what was sent is counted and durable, and closes the store. Every other [`Router`] must be gone or
     /// go by itself: the writers end when the last one does.
     pub fn stop(self) -> Result<(), StoreError> {
         drop(self.router);
+        let (survey, surveyor) = self.survey;
+        survey.end();
+        join(surveyor);
         for thread in self.threads {
             join(thread);
         }

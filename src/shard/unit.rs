@@ -6,6 +6,7 @@ use super::reader::Reader;
 use super::router::Router;
 use super::rulebook::{Rulebook, RulebookError, Source};
 use super::service::Shards;
+use super::survey::Survey;
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::Rule;
@@ -68,6 +69,8 @@ pub struct UnitHandle {
     pub reader: Reader,
     /// The rules.
     pub rulebook: Rulebook,
+    /// Answers questions about all users.
+    pub survey: Survey,
     /// Its store.
     pub store: Arc<Store>,
 }
@@ -94,6 +97,7 @@ impl Unit {
             router: self.shards.router().clone(),
             reader: self.shards.reader().clone(),
             rulebook: self.shards.rulebook().clone(),
+            survey: self.shards.survey().clone(),
             store: self.store.clone(),
         }
     }

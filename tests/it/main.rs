@@ -22,6 +22,7 @@ mod memory;
 mod mirror;
 mod model;
 mod operation;
+mod reach;
 mod rules;
 mod simulation;
 mod snapshots;

@@ -18,7 +18,7 @@ use crate::http::{self, App, HttpService, Limits, ServerOptions};
 use crate::input::EventReader;
 use crate::mirror::{self, Mirror};
 use crate::priority::lower_priority;
-use crate::service::{BackFill, Failure, Readiness, ServiceParts, Services, StatusBoard, Supervisor, Why};
+use crate::service::{BackFill, Failure, Readiness, ReportKeys, ServiceParts, Services, StatusBoard, Supervisor, Why};
 use crate::shard::{self, Resources, Unit, UnitHandle, UnitOptions};
 use crate::{auth, kafka, telemetry};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -63,6 +63,10 @@ pub struct ServeOptions {
     pub output: Option<kafka::OutputOptions>,
     /// `None`: no snapshots.
     pub snapshots: Option<snapshots::Options>,
+    /// How long a question about all users waits for its answer.
+    pub report_wait: Duration,
+    /// The keys whose reach is a metric, and how often it is counted.
+    pub reports: (ReportKeys, Duration),
     /// How long requests are still taken after SIGTERM, while `/readyz` says that they should go elsewhere.
     pub drain: Duration,
     /// Ends the process, with an error, once only a restart helps.
@@ -160,13 +164,14 @@ fn start(
     let parts = ServiceParts {
         events: options.events.clone(),
         max_batch: options.limits.max_batch,
+        report_wait: options.report_wait,
         readiness: readiness.clone(),
         status: board.clone(),
         snapshots: calls.clone(),
     };
     board.add("snapshots", move || calls.status());
     let services = Services::new(&unit, parts);
-    let audit = services.audit.clone();
+    let (audit, reports) = (services.audit.clone(), services.reports.clone());
     let (gate, has_admin) = (access.gate(), options.admin_listen.is_some());
     let app = App::new(services, options.limits, gate, has_admin, metrics.clone(), in_background.clone());
     let app = Arc::new(app);
@@ -220,6 +225,13 @@ fn start(
         supervisor.start(KAFKA, &on_main, DEADLINE, |drain| async move {
             let drain = either(drain, superseded);
             Ok(kafka.run(drain).await?)
+        });
+    }
+    let (keys, every) = options.reports;
+    if !keys.is_empty() {
+        supervisor.start("reports", &in_background, DEADLINE, |drain| async move {
+            reports.watch(keys, every, drain).await;
+            Ok(())
         });
     }
     let upkeep = MetricsUpkeep { metrics };

@@ -8,6 +8,7 @@ pub mod calendar;
 mod caps;
 mod examples;
 pub mod oracle;
+mod reach;
 mod stream;
 mod tell;
 mod world;
