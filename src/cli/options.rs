@@ -22,6 +22,7 @@ impl ServeOptions {
             },
             memory: plan.clone(),
             events: config.event_reader(),
+            pixel_keys: config.pixel.pixel_keys.clone(),
             limits: config.http.limits(plan.bytes(Part::Bodies).0, plan.bytes(Part::Reads).0),
             server: config.http.server_options(config.connections()),
             mirror: config.mirror.options(),

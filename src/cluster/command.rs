@@ -224,7 +224,9 @@ impl ReserveBody {
 impl CandidateBody {
     fn into_candidate(self) -> Result<Candidate<'static>, RecordError> {
         let keys = self.keys.into_iter().map(|key| CapKey::extra(key).map_err(RecordError::malformed));
-        Ok(Candidate { da: DaId::new(self.da).map_err(RecordError::malformed)?, keys: keys.collect::<Result<_, _>>()? })
+        let keys = keys.collect::<Result<_, _>>()?;
+        // Whoever wrote the command has joined the catalogue's keys to its own: its answer must not depend on today's.
+        Ok(Candidate { da: DaId::new(self.da).map_err(RecordError::malformed)?, keys, catalogue: false })
     }
 }
 

@@ -44,6 +44,7 @@ const DATABASE_FIGURES: [(&str, &str, &str); 5] = [
 
 /// Describes the metrics of the HTTP interface and of RocksDB.
 pub fn describe() {
+    super::pixels::describe();
     for (_, name, help) in TABLE_FIGURES.into_iter().chain(DATABASE_FIGURES) {
         describe_gauge!(name, help);
     }
@@ -85,6 +86,8 @@ pub(super) fn refresh(store: &Store, router: &Router) {
     gauge!("freqcap_overlay_bytes", unit_labels(unit, &[("rows", "frozen".to_owned())]))
         .set(overlay.frozen_bytes as f64);
     gauge!("freqcap_known_logs_filter_bytes", none()).set(overlay.filter_bytes as f64);
+    gauge!("freqcap_ads", none()).set(router.catalogue().len() as f64);
+    gauge!("freqcap_ads_bytes", none()).set(router.catalogue().memory() as f64);
     gauge!("freqcap_logs_reclaimed", none()).set(store.compaction_filter().reclaimed() as f64);
     gauge!("freqcap_store_poisoned", none()).set(f64::from(u8::from(store.is_poisoned())));
     for (writer, depth) in router.mailbox_depths().enumerate() {

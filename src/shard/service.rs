@@ -1,5 +1,6 @@
 //! Starts the writers and what watches over them, and ends them in order.
 
+use super::catalogue::Catalogue;
 use super::clock_watch::ClockWatch;
 use super::eraser::Eraser;
 use super::erasures::Erasures;
@@ -8,6 +9,7 @@ use super::group_commit::{self, Acknowledger};
 use super::health::Health;
 use super::mailbox::{TaskBytes, mailbox};
 use super::metrics::ShardMetrics;
+use super::opt_outs::OptOuts;
 use super::options::Options;
 use super::partition_sender::SequenceGuard;
 use super::reader::Reader;
@@ -73,6 +75,8 @@ impl Shards {
         let clock_watch = ClockWatch::start(&store, &clock, max_skew, options)?;
         let rulebook = Rulebook::open(store.clone(), base, fixed, clock.clone())?;
         let policy = rulebook.policy().clone();
+        let catalogue = Catalogue::load(&store)?;
+        let opt_outs = OptOuts::load(store.clone(), options.opted_out)?;
         let revision = policy.load().revision();
         let mut threads = Vec::new();
         let mut mailboxes = Vec::new();
@@ -93,6 +97,7 @@ impl Shards {
                 timers: Timers::load(&store, shards)?,
                 recheck: Recheck::load(&store, shards, revision, rulebook.progress().clone())?,
                 tombstones: Tombstones::load(&store, shards)?,
+                opt_outs: opt_outs.clone(),
                 erasures: Erasures::load(&store, shards)?,
                 pulled: SequenceGuard::default(),
                 recheck_left: metrics::gauge!("freqcap_recheck_shards", labels),
@@ -126,6 +131,7 @@ impl Shards {
             clock.clone(),
             health.clone(),
             metrics.ignored.clone(),
+            (catalogue, opt_outs.clone()),
         );
         let watch = Watch {
             store: store.clone(),
@@ -168,7 +174,7 @@ impl Shards {
         );
         Ok(Self {
             router,
-            reader: Reader::new(store.clone(), policy, clock),
+            reader: Reader::new(store.clone(), policy, clock, opt_outs),
             rulebook,
             survey,
             store,

@@ -4,6 +4,7 @@
 
 mod access;
 mod bounds;
+mod catalogue;
 mod cli;
 mod clock;
 #[cfg(feature = "kafka")]
@@ -22,6 +23,8 @@ mod memory;
 mod mirror;
 mod model;
 mod operation;
+mod pixel;
+mod privacy;
 mod reach;
 mod rules;
 mod simulation;

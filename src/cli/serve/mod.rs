@@ -17,6 +17,7 @@ use crate::config::MemoryPlan;
 use crate::http::{self, App, HttpService, Limits, ServerOptions};
 use crate::input::EventReader;
 use crate::mirror::{self, Mirror};
+use crate::pixel::PixelKeys;
 use crate::priority::lower_priority;
 use crate::service::{BackFill, Failure, Readiness, ReportKeys, ServiceParts, Services, StatusBoard, Supervisor, Why};
 use crate::shard::{self, Resources, Unit, UnitHandle, UnitOptions};
@@ -51,6 +52,8 @@ pub struct ServeOptions {
     pub memory: MemoryPlan,
     /// Parses events as `[fields]` say.
     pub events: EventReader,
+    /// The keys of signed pixels.
+    pub pixel_keys: PixelKeys,
     /// The limits of requests.
     pub limits: Limits,
     /// The limits of connections.
@@ -165,6 +168,7 @@ fn start(
         events: options.events.clone(),
         max_batch: options.limits.max_batch,
         report_wait: options.report_wait,
+        pixel_keys: options.pixel_keys,
         readiness: readiness.clone(),
         status: board.clone(),
         snapshots: calls.clone(),
@@ -172,6 +176,8 @@ fn start(
     board.add("snapshots", move || calls.status());
     let services = Services::new(&unit, parts);
     let (audit, reports) = (services.audit.clone(), services.reports.clone());
+    let erasures = services.erasures.clone();
+    let backfills = services.ads.backfills().clone();
     let (gate, has_admin) = (access.gate(), options.admin_listen.is_some());
     let app = App::new(services, options.limits, gate, has_admin, metrics.clone(), in_background.clone());
     let app = Arc::new(app);
@@ -180,6 +186,14 @@ fn start(
     // Before anybody calls.
     in_background.block_on(access.tell_start(&audit));
     supervisor.start("access", &in_background, DEADLINE, |drain| async move { Ok(access.watch(audit, drain).await?) });
+    supervisor.start("erasures", &in_background, DEADLINE, |drain| async move {
+        erasures.run(drain).await;
+        Ok(())
+    });
+    supervisor.start("backfills", &in_background, DEADLINE, |drain| async move {
+        backfills.run(drain).await;
+        Ok(())
+    });
     if options.kafka.is_some() {
         // Nobody must think that all is counted before it is known how much there is.
         readiness.follow(|| BackFill { caught_up: false, lag: 0, stopped: 0 });
