@@ -15,6 +15,7 @@ mod reach;
 mod rule;
 mod sign;
 mod snapshot;
+mod stream;
 mod text;
 mod user;
 mod verdict;
@@ -35,6 +36,7 @@ pub use reach::{DryRunAnswer, KeyTop, Passing, PutRuleAnswer, ReachAnswer, Reach
 pub use rule::{Mirrored, RuleAnswer, RuleBody, RuleReject, RulesAnswer, Source, read_rule, read_rule_to_try};
 pub use sign::{MAX_PIXELS, PixelEvent, SignAnswer, SignBody, SignedEvent};
 pub use snapshot::{SnapshotAnswer, SnapshotUnderWay, SnapshotsAnswer};
+pub use stream::{CapChanged, StreamEvent};
 pub use text::{IdText, InstantText};
 pub use user::{
     CallAnswer, Events, HeldEvent, KindAnswer, LogAnswer, Logs, Receipt, RuleExit, UserAnswer, UserCap, UserCaps,

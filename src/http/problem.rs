@@ -12,6 +12,7 @@ use crate::service::{
 use crate::shard::{ReaderError, Refusal, RulebookError, SurveyBusy, TOO_MANY_KINDS};
 use crate::snapshot::SnapshotError;
 use crate::store::StoreError;
+use crate::stream::{FilterError, OpenStreamError};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -338,6 +339,28 @@ impl From<SnapshotsError> for Problem {
             }
             SnapshotsError::Failed(error) => Self::unavailable(error.code(), told),
             SnapshotsError::Gone => Self::unavailable("stopping", told),
+        }
+    }
+}
+
+impl From<FilterError> for Problem {
+    fn from(why: FilterError) -> Self {
+        let code = match why {
+            FilterError::Shards(_) => "invalid_shards",
+            FilterError::Key(_) => "invalid_key",
+            FilterError::TooManyKeys => "too_many_keys",
+        };
+        Self::unprocessable(code, why.to_string())
+    }
+}
+
+impl From<OpenStreamError> for Problem {
+    fn from(why: OpenStreamError) -> Self {
+        let told = why.to_string();
+        match why {
+            OpenStreamError::TooMany(_) => Self::unavailable("too_many_streams", told),
+            OpenStreamError::Cursor => Self::unprocessable("invalid_cursor", told),
+            OpenStreamError::Stopping => Self::unavailable("stopping", told),
         }
     }
 }

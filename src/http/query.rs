@@ -5,6 +5,7 @@ use crate::api::InstantText;
 use crate::engine::Question;
 use crate::model::{Candidate, CapKey, DaId, Kind, MAX_KEYS, TsMs, UserId};
 use crate::shard::PageStart;
+use crate::stream::{Filter, Start};
 use percent_encoding::percent_decode;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -182,6 +183,45 @@ pub(super) fn flag(query: &str, wanted: &str, default: bool) -> Result<bool, Pro
         }
     }
     Ok(flag)
+}
+
+/// What is streamed, and from where.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+pub(super) struct StreamParams {
+    /// Only users of these shards: numbers and ranges from 0 to 255, with commas. All without it
+    #[param(example = "0-63")]
+    shards: Option<String>,
+    /// Only these keys: `<level>:<id>`, or `<level>:*` for all keys of a level, with commas or by naming it again; at most 64.
+    /// All without it
+    #[param(example = json!(["campaign:*"]))]
+    keys: Option<Vec<String>>,
+    /// Whether it begins with all caps that there are (`snapshot`, as without it) or with what changes from now on (`now`). Of no
+    /// account for a stream that resumes
+    #[param(example = "snapshot")]
+    from: Option<String>,
+    /// Resumes after the checkpoint with this id, as `Last-Event-ID` does
+    after: Option<String>,
+}
+
+/// Reads `shards`, `keys`, `from` and `after` of `GET /caps/stream`.
+pub(super) fn stream(query: &str) -> Result<(Filter, Start), Problem> {
+    let (mut shards, mut keys, mut from, mut after) = (None, Vec::new(), Start::Snapshot, None);
+    for pair in pairs(query) {
+        let (name, value) = pair?;
+        match (name.as_str(), value.as_str()) {
+            ("shards", _) => shards = Some(value),
+            ("keys", _) => keys.push(value),
+            ("from", "snapshot") => from = Start::Snapshot,
+            ("from", "now") => from = Start::Now,
+            ("from", _) => return Err(Problem::unprocessable("invalid_from", "from is neither snapshot nor now")),
+            ("after", "") => {}
+            ("after", _) => after = Some(Start::After(value)),
+            _ => {}
+        }
+    }
+    Ok((Filter::new(shards.as_deref(), &keys)?, after.unwrap_or(from)))
 }
 
 fn limit_of(text: &str, most: usize) -> Result<usize, Problem> {

@@ -6,7 +6,8 @@ use super::gate::Caller;
 use super::openapi;
 use super::problem::Problem;
 use super::resource::{
-    ads, audit, cap, check, erasures, events, metrics, pixel, probes, reach, reserve, rules, snapshots, status, trial, users,
+    ads, audit, cap, caps_stream, check, erasures, events, metrics, pixel, probes, reach, reserve, rules, snapshots, status, trial,
+    users,
 };
 use super::route::Class::{BodyThenRead, Light, Operation, Read, Write};
 use super::route::{Answer, Call, FastRoute, Listener, Place, Route};
@@ -78,6 +79,7 @@ routes! {
     POST   "/i.gif"             countPixelByBeacon pixel::post,   Open,                      MainAndPublic, Write,     None;
     OPTIONS "/i.gif"            pixelOptions  pixel::options,     Open,                      MainAndPublic, Light,     None;
     POST   "/sign"              sign          pixel::sign,        Needs(Scope::Sign),        Main,       BodyThenRead, None;
+    GET    "/caps/stream"       followCaps    caps_stream::follow, Needs(Scope::Stream),     Both,       Light,        None;
     GET    "/users/{user}/caps" listUserCaps  users::get_caps,    Needs(Scope::Decide),      Both,       Read,         None;
     GET    "/users/{user}"      getUser       users::get,         Needs(Scope::UsersRead),   Admin,      Read,         None;
     DELETE "/users/{user}"      eraseUser     users::delete,      Needs(Scope::UsersErase),  Admin,      Write,        None;

@@ -100,7 +100,7 @@ mod write_batch;
 pub use all_logs::{ScannedShard, as_stored_key, stored_key};
 pub use at_rest::{AtRest, Round};
 pub use boot::boot_number;
-pub use change_log::{Bounds, ChangeCursor, ChangeLog, ChangeSignal};
+pub use change_log::{Bounds, ChangeCursor, ChangeLog, ChangeSignal, ChangeWatch};
 pub use check::{TableCheck, Verified, verify};
 pub use checkpoint::{Checkpoint, CheckpointFile, ERASED, FileKind};
 pub use codec::LogRow;

@@ -29,6 +29,7 @@ mod reach;
 mod rules;
 mod simulation;
 mod snapshots;
+mod stream;
 mod support;
 mod units;
 mod users;

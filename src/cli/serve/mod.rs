@@ -21,7 +21,7 @@ use crate::pixel::PixelKeys;
 use crate::priority::lower_priority;
 use crate::service::{BackFill, Failure, Readiness, ReportKeys, ServiceParts, Services, StatusBoard, Supervisor, Why};
 use crate::shard::{self, Resources, Unit, UnitHandle, UnitOptions};
-use crate::{auth, kafka, telemetry};
+use crate::{auth, kafka, stream, telemetry};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -70,6 +70,8 @@ pub struct ServeOptions {
     pub report_wait: Duration,
     /// The keys whose reach is a metric, and how often it is counted.
     pub reports: (ReportKeys, Duration),
+    /// How caps are streamed.
+    pub stream: stream::Options,
     /// How long requests are still taken after SIGTERM, while `/readyz` says that they should go elsewhere.
     pub drain: Duration,
     /// Ends the process, with an error, once only a restart helps.
@@ -179,7 +181,10 @@ fn start(
     let erasures = services.erasures.clone();
     let backfills = services.ads.backfills().clone();
     let (gate, has_admin) = (access.gate(), options.admin_listen.is_some());
-    let app = App::new(services, options.limits, gate, has_admin, metrics.clone(), in_background.clone());
+    // From here on changes are kept for its readers.
+    let (streams, hub) = stream::open(unit.store.clone(), &options.stream, clock.clone(), in_background.clone())?;
+    board.add("streams", status::streams_status(streams.clone()));
+    let app = App::new(services, streams, options.limits, gate, has_admin, metrics.clone(), in_background.clone());
     let app = Arc::new(app);
     memory::publish(options.memory, &board, &app, &unit.store);
     access.publish(&board);
@@ -223,6 +228,9 @@ fn start(
     } else {
         start_output(supervisor, &on_main, options.output, &unit, false)?;
     }
+    // After all others that want changes, since it trims them.
+    supervisor
+        .start("streams", &on_main, DEADLINE, |drain| async move { hub.run(drain).await.map_err(ServeError::Runtime) });
     if let Some(kafka) = options.kafka {
         let parts = kafka::Parts {
             router: unit.router.clone(),

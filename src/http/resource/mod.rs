@@ -4,6 +4,7 @@
 pub(super) mod ads;
 pub(super) mod audit;
 pub(super) mod cap;
+pub(super) mod caps_stream;
 pub(super) mod check;
 pub(super) mod erasures;
 pub(super) mod events;

@@ -28,7 +28,25 @@ impl ChangeSignal {
     }
 }
 
+/// Waits for changes, and has no position: it keeps none in the log.
+pub struct ChangeWatch {
+    published: Arc<Signal>,
+    seen: u64,
+}
+
+impl ChangeWatch {
+    /// Waits until something was published since it was made or last woken. Cancel-safe.
+    pub async fn changed(&mut self) {
+        self.published.changed(&mut self.seen).await;
+    }
+}
+
 impl ChangeLog {
+    /// Waits for what is published from now on.
+    pub fn watch(&self) -> ChangeWatch {
+        ChangeWatch { published: self.published.clone(), seen: self.published.count() }
+    }
+
     /// Registers a consumer until the cursor is dropped. It needs every change that is in the log. Several consumers
     /// may share a name.
     pub fn subscribe(self: &Arc<Self>, name: &'static str, bounds: Bounds) -> ChangeCursor {

@@ -18,7 +18,7 @@ mod signal;
 mod tests;
 
 pub use consumer::Bounds;
-pub use cursor::{ChangeCursor, ChangeSignal};
+pub use cursor::{ChangeCursor, ChangeSignal, ChangeWatch};
 
 use super::db::Db;
 use super::error::StoreError;

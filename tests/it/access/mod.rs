@@ -6,4 +6,4 @@ mod certificates;
 mod keys;
 mod open;
 mod tls;
-mod world;
+pub mod world;
