@@ -32,7 +32,7 @@ use crate::input::{EventReader, FieldsConfig};
 use crate::model::Rule;
 use crate::settings::Invalid;
 use crate::shard::Source;
-use crate::store::{StorageKind, StoreOptions};
+use crate::store::{Durability, StorageKind, StoreOptions};
 use crate::{auth, http, kafka, mirror, pixel, shard, snapshot, store, stream};
 use file::File;
 use planner::Planner;
@@ -159,6 +159,10 @@ impl Config {
         if self.snapshots.snapshots.is_some() && self.store.storage == StorageKind::Memory {
             return Err(Invalid::new("snapshots", "has nothing to take of --storage memory"));
         }
+        if self.snapshots.snapshots.is_none() && self.store.durability == Durability::Bucket {
+            return Err(Invalid::new("durability", "needs --snapshots, which says in which bucket"));
+        }
+        self.store.check()?;
         self.capping.check()
     }
 

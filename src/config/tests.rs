@@ -140,7 +140,9 @@ fn an_error_names_the_setting_as_its_source_has_it() {
     for (name, text, expected) in [
         ("--listen", "8080", "is not an address and port"),
         ("--storage", "disk", "is none of rocksdb, memory"),
-        ("--durability", "none", "is none of fsync, wal"),
+        ("--durability", "none", "is none of fsync, wal, bucket"),
+        ("--durability", "bucket", "needs --snapshots"),
+        ("--bucket-wait", "10ms", "is less than 100ms"),
         ("--max-body", "16MB", "KiB, MiB or GiB"),
         ("--max-body", "0KiB", "is less than 1KiB"),
         ("--retention", "0d", "ms, s, m, h, d"),

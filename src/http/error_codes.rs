@@ -214,6 +214,12 @@ const SERVICE: &[ErrorCode] = &[
     answer(503, "overloaded", "Too much is under way. Try again after `Retry-After`."),
     answer(503, "stopping", "The service is stopping. Send the request elsewhere."),
     answer(503, "disk_full", "Less than `--min-free-disk` is free, so events are refused. Reads go on."),
+    answer(
+        503,
+        "bucket_unavailable",
+        "With `--durability bucket`: the bucket has not taken what was written within `--bucket-wait`. Whether this counts is \
+         known once it has: send it again with the same id. Reads go on.",
+    ),
     answer(503, "store_failed", "A write failed. This process must be restarted; reads go on until then."),
     answer(503, "store_read_failed", "A read that the write needed failed. The log says why."),
     answer(

@@ -9,7 +9,7 @@ use crate::service::{
     AdsError, AuditError, BackFill, BatchError, ChangeError, CountError, ErasuresError, NotReady, OptOutError, PixelOff,
     ReserveError, SnapshotsError, TryError, Unhealthy,
 };
-use crate::shard::{ReaderError, Refusal, RulebookError, SurveyBusy, TOO_MANY_KINDS};
+use crate::shard::{BUCKET_UNAVAILABLE, ReaderError, Refusal, RulebookError, SurveyBusy, TOO_MANY_KINDS};
 use crate::snapshot::SnapshotError;
 use crate::store::StoreError;
 use crate::stream::{FilterError, OpenStreamError};
@@ -176,6 +176,7 @@ impl From<RulebookError> for Problem {
             RulebookError::Precondition => Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", told),
             RulebookError::TooMany => Self::unprocessable("too_many_rules", told),
             RulebookError::Rule(why) => why.into(),
+            RulebookError::NotInBucket => Self::unavailable(BUCKET_UNAVAILABLE, told),
             RulebookError::Store(_) => {
                 tracing::error!(error = told, "a rule could not be written");
                 Self::unavailable("store_failed", told)

@@ -59,7 +59,9 @@ impl Rules {
     ) -> Result<(bool, RuleView), ChangeError> {
         self.change(move |rules| {
             let by = ChangedBy { key, call: format!("PUT /rules/{}", rule.id.as_str()) };
-            Ok(rules.rulebook.put(rule, &expect, by, &rules.router)?)
+            let put = rules.rulebook.put(rule, &expect, by, &rules.router)?;
+            rules.rulebook.wait_for_bucket()?;
+            Ok(put)
         })
         .await
     }
@@ -82,7 +84,8 @@ impl Rules {
     pub async fn delete(&self, key: Option<String>, id: String, expect: Precondition) -> Result<(), ChangeError> {
         self.change(move |rules| {
             let by = ChangedBy { key, call: format!("DELETE /rules/{id}") };
-            Ok(rules.rulebook.delete(&id, &expect, by, &rules.router)?)
+            rules.rulebook.delete(&id, &expect, by, &rules.router)?;
+            Ok(rules.rulebook.wait_for_bucket()?)
         })
         .await
     }

@@ -13,6 +13,7 @@ pub struct Health {
     store: Arc<Store>,
     disk_full: Arc<AtomicBool>,
     superseded: Arc<AtomicBool>,
+    bucket_late: Arc<AtomicBool>,
     sync: Arc<SyncWatch>,
 }
 
@@ -21,7 +22,13 @@ const SYNC_HANGS_AFTER: Duration = Duration::from_secs(5);
 
 impl Health {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, disk_full: Arc::default(), superseded: Arc::default(), sync: Arc::default() }
+        Self {
+            store,
+            disk_full: Arc::default(),
+            superseded: Arc::default(),
+            bucket_late: Arc::default(),
+            sync: Arc::default(),
+        }
     }
 
     /// Whether only a restart helps.
@@ -50,8 +57,8 @@ impl Health {
         self.sync.waits().filter(|waits| *waits > SYNC_HANGS_AFTER)
     }
 
-    pub(super) fn sync_watch(&self) -> Arc<SyncWatch> {
-        self.sync.clone()
+    pub(super) fn sync_watch(&self) -> &SyncWatch {
+        &self.sync
     }
 
     /// Failed reads since the start. Their users are refused, others are served.
@@ -61,6 +68,11 @@ impl Health {
 
     pub(super) fn set_disk_full(&self, full: bool) {
         self.disk_full.store(full, Ordering::Release);
+    }
+
+    /// Whether the bucket does not have in time what is to be acknowledged.
+    pub(super) fn set_bucket_late(&self, late: bool) {
+        self.bucket_late.store(late, Ordering::Release);
     }
 
     /// From now on nothing is taken that would write: another process has taken over the store.
@@ -81,6 +93,8 @@ impl Health {
             Some(Refusal::Superseded)
         } else if self.disk_full.load(Ordering::Acquire) {
             Some(Refusal::DiskFull)
+        } else if self.bucket_late.load(Ordering::Acquire) {
+            Some(Refusal::BucketLate)
         } else {
             None
         }

@@ -56,6 +56,8 @@ pub(super) struct ShardMetrics {
     pub turn_events: Histogram,
     pub turn_seconds: Histogram,
     pub fsync_seconds: Histogram,
+    pub bucket_seconds: Histogram,
+    pub bucket_late: Gauge,
     pub timers_fired: Counter,
     pub timer_lag_seconds: Gauge,
     pub free_disk_bytes: Gauge,
@@ -80,6 +82,8 @@ impl ShardMetrics {
             turn_events: histogram!("freqcap_turn_events"),
             turn_seconds: histogram!("freqcap_turn_seconds"),
             fsync_seconds: histogram!("freqcap_fsync_seconds"),
+            bucket_seconds: histogram!("freqcap_bucket_commit_seconds"),
+            bucket_late: gauge!("freqcap_bucket_unavailable", unit_labels(unit, &[])),
             timers_fired: counter!("freqcap_timers_fired_total"),
             timer_lag_seconds: gauge!("freqcap_timer_lag_seconds", unit_labels(unit, &[])),
             free_disk_bytes: gauge!("freqcap_free_disk_bytes", unit_labels(unit, &[])),
@@ -105,6 +109,14 @@ pub fn describe() {
     describe_histogram!("freqcap_turn_events", "Events that a writer took in one turn");
     describe_histogram!("freqcap_turn_seconds", "Time of one turn, from its first read to its write");
     describe_histogram!("freqcap_fsync_seconds", "Time of one sync of the write-ahead log");
+    describe_histogram!(
+        "freqcap_bucket_commit_seconds",
+        "With --durability bucket: time from the write of a turn until the bucket has it"
+    );
+    describe_gauge!(
+        "freqcap_bucket_unavailable",
+        "With --durability bucket: 1 while writes are answered 503 because the bucket has not taken earlier ones, else 0"
+    );
     describe_gauge!("freqcap_overlay_bytes", "Logs that changed and are not in a file yet");
     describe_gauge!("freqcap_known_logs_filter_bytes", "Filters of which logs RocksDB may have");
     describe_histogram!("freqcap_overlay_flush_seconds", "Time to write the frozen logs to a file");

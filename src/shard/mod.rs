@@ -5,6 +5,9 @@
 //! wait for a write.
 
 mod backfill;
+mod bucket_commit;
+#[cfg(test)]
+mod bucket_tests;
 mod catalogue;
 mod clock_watch;
 mod command;
@@ -57,7 +60,7 @@ pub use options::{Options, SettingFlags, Settings};
 pub use partition_sender::PartitionSender;
 pub use precondition::Precondition;
 pub use reader::{BLOCKING_THREADS, CandidateVerdict, Reader, ReaderError};
-pub use refusal::{ROW_UNREADABLE, Refusal, SUPERSEDED};
+pub use refusal::{BUCKET_UNAVAILABLE, ROW_UNREADABLE, Refusal, SUPERSEDED};
 pub use reserve::{Reserve, ReserveOutcome};
 pub use router::{CappedKey, Counted, Router};
 #[cfg(any(test, fuzzing))]

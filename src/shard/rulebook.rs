@@ -7,13 +7,14 @@ use super::rule_lines::{ToldRules, line, lines_of_start, told};
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::{KeyPattern, Kind, Limit, Mode, Rule, RuleError, RuleId, RuleSet, TsMs, Window};
-use crate::store::{AuditEntry, ChangedBy, Keep, RulesChange, RulesMark, Store, StoreError};
+use crate::store::{AuditEntry, ChangedBy, Durability, Keep, RulesChange, RulesMark, Store, StoreError};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Maximum number of rules.
 pub const MAX_RULES: usize = 10_000;
@@ -80,6 +81,11 @@ pub enum RulebookError {
          rule, and lower the limit then"
     )]
     Stored { id: String, why: RuleError },
+    #[error(
+        "the rule is in force and on disk, but the bucket has not taken the change in time (--durability bucket, --bucket-wait): \
+         repeat it"
+    )]
+    NotInBucket,
     #[error("rule {id:?} cannot be read from the store: {why}")]
     Unreadable { id: String, why: String },
 }
@@ -298,6 +304,16 @@ impl Rulebook {
         let mut next = (*entries).clone();
         next.remove(&rule_id);
         inner.bring_into_force(next, &mut mark, &[(rule_id, None)], std::slice::from_ref(&line), router)
+    }
+
+    /// With `--durability bucket`: waits until the bucket has every change that was made before. Blocks.
+    pub fn wait_for_bucket(&self) -> Result<(), RulebookError> {
+        let store = &self.0.store;
+        if store.durability() != Durability::Bucket {
+            return Ok(());
+        }
+        let (last, shipped) = (store.ship_now(), store.shipped());
+        if shipped.wait(last, shipped.deadline(Instant::now())) { Ok(()) } else { Err(RulebookError::NotInBucket) }
     }
 
     /// Has every cap judged again by the unchanged rules, for when rows of `caps` may be wrong, such as after a wrong

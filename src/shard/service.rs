@@ -1,5 +1,6 @@
 //! Starts the writers and what watches over them, and ends them in order.
 
+use super::bucket_commit::BucketCommit;
 use super::catalogue::Catalogue;
 use super::clock_watch::ClockWatch;
 use super::eraser::Eraser;
@@ -24,7 +25,7 @@ use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::Rule;
 use crate::priority::lower_priority;
-use crate::store::{Store, StoreError};
+use crate::store::{Durability, Store, StoreError};
 use crate::telemetry::unit_labels;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use std::path::Path;
@@ -80,7 +81,7 @@ impl Shards {
         let revision = policy.load().revision();
         let mut threads = Vec::new();
         let mut mailboxes = Vec::new();
-        let (acknowledger, written) = Acknowledger::new(&store, 4 * writers);
+        let (acknowledger, written) = Acknowledger::new(&store, writers);
         let mut loaded = Vec::new();
         for number in 0..writers {
             let (mailbox, inbox) = mailbox(options.mailbox_events, &task_bytes);
@@ -122,8 +123,13 @@ impl Shards {
             guard.0.flusher().run();
         });
         if let Some(written) = written {
-            let (guard, metrics, sync) = (PoisonOnPanic(store.clone()), metrics.clone(), health.sync_watch());
-            threads.push(spawn(name("syncer"), move || group_commit::run(&guard.0, &written, &metrics, &sync)));
+            let (guard, metrics, health) = (PoisonOnPanic(store.clone()), metrics.clone(), health.clone());
+            threads.push(spawn(name("syncer"), move || match guard.0.durability() {
+                Durability::Bucket => BucketCommit::new(&guard.0, metrics, health).run(&written),
+                Durability::Fsync | Durability::Wal => {
+                    group_commit::run(&guard.0, &written, &metrics, health.sync_watch())
+                }
+            }));
         }
         let router = Router::new(
             (mailboxes, WriterMap::new(store.shards(), writers), task_bytes),

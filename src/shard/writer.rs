@@ -156,7 +156,7 @@ impl Writer {
                 for task in &mut tasks {
                     task.drop_input();
                 }
-                self.acknowledger.acknowledge(Written { tasks, changes });
+                self.acknowledger.acknowledge(Written { tasks, changes, at: Instant::now() });
             }
             Err(error) => {
                 if self.upkeep_after.is_none() {
@@ -203,7 +203,7 @@ impl Writer {
         }
         self.metrics.users_erased.increment(u64::from(stepped.is_done));
         let tasks = stepped.done.into_iter().map(Task::Erase).collect();
-        self.acknowledger.acknowledge(Written { tasks, changes: stepped.step.changes });
+        self.acknowledger.acknowledge(Written { tasks, changes: stepped.step.changes, at: Instant::now() });
     }
 
     /// Timers that are due and logs to judge anew. None while the time of day is not believed: a clock that is days

@@ -45,7 +45,7 @@
 //! directory         a directory before it is opened: ours, whole, of a version that we know
 //! db, step_over     RocksDB: reads, writes, sync, poison, rows that cannot be read
 //! options, resources, compaction_filter, room, manifest, whole, position, promised_logs, wal, row, codec, table, error,
-//! tap, boot, lock
+//! tap, shipped, boot, lock
 //! ```
 
 mod all_logs;
@@ -84,6 +84,7 @@ mod resources;
 mod restored;
 mod room;
 mod row;
+mod shipped;
 mod step_over;
 #[expect(clippy::module_inception, reason = "the type that composes the rest has a file like the others")]
 mod store;
@@ -124,6 +125,7 @@ pub use resources::Resources;
 pub use restored::{PrepareOptions, Prepared, finish, prepare};
 pub use room::{Room, Unbounded};
 pub use row::{RowKey, RowKeys};
+pub use shipped::Shipped;
 pub use store::{MIRROR, Store, StoreInfo};
 pub use tables::ads::{AdChange, AdRow, Ads, AdsChange, Backfill, BackfillPass, BackfillRow};
 pub use tables::audit::{AUDIT_LINES, Audit, AuditEntry, AuditRow, ChangedBy};

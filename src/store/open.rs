@@ -14,6 +14,7 @@ use super::overlay::flush::Flusher;
 use super::overlay::in_doubt;
 use super::position::{Known, Position};
 use super::resources::Resources;
+use super::shipped::Shipped;
 use super::store::{Store, StoreInfo};
 use super::table::Table;
 use super::tables::Tables;
@@ -128,6 +129,7 @@ impl Store {
             shards: options.shards,
             unit: options.unit.clone(),
             durability: options.durability,
+            shipped: Arc::new(Shipped::new(options.bucket_wait)),
             alarm: Alarm::default(),
             db,
             tables,

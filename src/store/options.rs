@@ -3,7 +3,7 @@
 use super::compaction_filter::CompactionFilter;
 use super::table::Table;
 use crate::model::ShardSet;
-use crate::settings::{Count, Value, by_name, by_own_error, settings};
+use crate::settings::{Count, Invalid, Value, by_name, by_own_error, settings};
 use rocksdb::{
     BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, DataBlockIndexType, Env, LogLevel, Options,
     WriteBufferManager,
@@ -13,6 +13,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where the rows are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -34,6 +35,8 @@ pub enum Durability {
     Fsync,
     /// The end of the process, but not a power cut.
     Wal,
+    /// The loss of the disk, too: events are in the bucket of the snapshots as well when they are acknowledged.
+    Bucket,
 }
 
 /// How rows are compressed.
@@ -129,13 +132,30 @@ settings! {
         "Storage" {
             data_dir: PathBuf = "./data", "DIR", "Where the data is; belongs to one process at a time";
             storage: StorageKind = "rocksdb", "rocksdb|memory", "RocksDB in the data directory, or in memory alone";
-            durability: Durability = "fsync", "fsync|wal",
-                "What an acknowledged event survives: loss of power (fsync), or the end of the process only (wal)";
+            durability: Durability = "fsync", "fsync|wal|bucket",
+                "What an acknowledged event survives: loss of power (fsync), the end of the process only (wal), or also the loss \
+                 of the disk (bucket; needs --snapshots)";
+            bucket_wait: Duration = "5s", "DURATION",
+                "With --durability bucket: a write that is not in the bucket within this time is answered 503, and so are all \
+                 others at once until the bucket has caught up";
             bloom_bits: Count<0, 64> = "10", "N", "Bits per row of the filters that spare reads for what is not there";
             compression: Compression = "lz4", "lz4|zstd|snappy|none",
                 "How rows are compressed; lz4 uses Zstd at the last level";
             background_jobs: Count<2, 1_024> = "2", "N", "Threads that flush and compact";
         }
+    }
+}
+
+/// A bucket that answers in less is rare: with less, every write would be refused.
+const BUCKET_WAIT_MIN: Duration = Duration::from_millis(100);
+
+impl Settings {
+    /// Checks that the settings make sense.
+    pub fn check(&self) -> Result<(), Invalid> {
+        if self.bucket_wait < BUCKET_WAIT_MIN {
+            return Err(Invalid::new("bucket_wait", "is less than 100ms"));
+        }
+        Ok(())
     }
 }
 
@@ -159,6 +179,7 @@ impl Settings {
             data_dir: self.data_dir.clone(),
             storage: self.storage,
             durability: self.durability,
+            bucket_wait: self.bucket_wait,
             bloom_bits: self.bloom_bits.get() as f64,
             compression: self.compression,
             background_jobs: i32::try_from(self.background_jobs.get()).unwrap_or(i32::MAX),
@@ -180,6 +201,8 @@ pub struct StoreOptions {
     pub storage: StorageKind,
     /// What an acknowledged event survives.
     pub durability: Durability,
+    /// How long an answer waits for the bucket, if it does.
+    pub bucket_wait: Duration,
     /// Whether changes of caps are kept for consumers of the change log.
     pub keep_changes: bool,
     /// Memory for blocks read from files.
@@ -212,6 +235,7 @@ impl Default for StoreOptions {
             unit: None,
             storage: StorageKind::Rocksdb,
             durability: Durability::Fsync,
+            bucket_wait: Duration::from_secs(5),
             keep_changes: false,
             block_cache: ByteSize::mib(384),
             overlay_size: ByteSize::mib(128),

@@ -12,6 +12,7 @@ use super::logs::Logs;
 use super::options::Durability;
 use super::overlay::flush::Flusher;
 use super::overlay::{Overlay, OverlayFigures};
+use super::shipped::Shipped;
 use super::table::Table;
 use super::tables::Tables;
 use super::tables::ads::Ads;
@@ -57,6 +58,7 @@ pub struct Store {
     pub(in crate::store) shards: ShardSet,
     pub(in crate::store) unit: Option<String>,
     pub(in crate::store) durability: Durability,
+    pub(in crate::store) shipped: Arc<Shipped>,
     pub(in crate::store) alarm: Alarm,
     pub(in crate::store) _lock: Option<DirLock>,
 }
@@ -210,13 +212,25 @@ impl Store {
     /// From now on writes are kept, up to so many bytes, until [`Self::take_tail`] takes them. What was kept before is
     /// forgotten. A checkpoint that is taken after this lacks only what is kept.
     pub fn keep_tail(&self, bytes_max: usize) {
-        self.db.tap.begin(bytes_max);
+        self.db.tap.begin(&self.db.rocks, bytes_max);
     }
 
     /// Takes the writes that are kept, the oldest first: one at least if there is any, then as many as have so many bytes
     /// together. After a [`TailGap`] only [`Self::keep_tail`] and a new checkpoint help.
     pub fn take_tail(&self, bytes_max: usize) -> Result<Vec<TailBatch>, TailGap> {
         self.db.tap.take(bytes_max)
+    }
+
+    /// Up to which write everything is in the bucket; moved by who ships, with [`Durability::Bucket`] alone.
+    pub fn shipped(&self) -> &Arc<Shipped> {
+        &self.shipped
+    }
+
+    /// Asks for all that was written so far to be shipped now. Returns the sequence that [`Shipped`] has to reach for that.
+    pub fn ship_now(&self) -> u64 {
+        let last = self.db.tap.last(&self.db.rocks);
+        self.shipped.want();
+        last
     }
 
     /// Whether the mirror has every change of a shard up to here; true without a mirror.

@@ -116,7 +116,7 @@ fn two_units_with_complementary_shards_count_each_their_own_users() {
     assert_eq!(capped(&left) + capped(&right), USERS);
     assert_eq!(capped(&left), users_of(even).len());
     for name in ["left", "right"] {
-        assert_eq!(threads(&format!("-{name}")).len(), 6, "{:?}", threads(name));
+        assert_eq!(threads(&format!("-{name}")).len(), 7, "{:?}", threads(name));
         let gauge = format!("freqcap_erasures_pending_shards{{unit=\"{name}\"}}");
         assert!(metrics.render().contains(&format!("freqcap_free_disk_bytes{{unit=\"{name}\"}}")), "{gauge}");
     }

@@ -87,7 +87,9 @@ fn of_directory(args: &CreateArgs) -> Result<(), SnapshotCliError> {
                     bytes: figures.bytes,
                     files: figures.files,
                     rules_revision: figures.rules_revision,
+                    chain: None,
                 }),
+                reach: None,
             }),
         }
     });

@@ -122,7 +122,14 @@ impl Past<'_> {
         after.rules.push(rule.clone());
         let (mut trial, mut until) = (Trial::default(), Vec::new());
         let mut users = BTreeSet::new();
+        let wildcard = |key: &str| format!("{}:*", key.split(':').next().unwrap());
+        let names = |rule: &Rule, key: &str| [key.to_owned(), wildcard(key)].contains(&rule.key.to_string());
+        let replaced = before.rules.iter().find(|other| other.id == rule.id);
         for (user, key) in all_keys() {
+            // What a longer retention alone would bring back of other keys is not the rule's.
+            if !names(rule, &key) && !replaced.is_some_and(|replaced| names(replaced, &key)) {
+                continue;
+            }
             let was_capped = self.oracle.user_cap(before, user, &key, now).is_some();
             match self.oracle.user_cap(&after, user, &key, now) {
                 Some(cap) if !was_capped => {
@@ -132,8 +139,7 @@ impl Past<'_> {
                 None if was_capped => trial.no_longer_capped += 1,
                 _ => {}
             }
-            let wildcard = format!("{}:*", key.split(':').next().unwrap());
-            if ![key.clone(), wildcard].contains(&rule.key.to_string()) {
+            if !names(rule, &key) {
                 continue;
             }
             let counted = Rule { limit: None, mode: Mode::Enforce, ..rule.clone() };

@@ -3,7 +3,10 @@
 mod commands;
 mod crash;
 mod damage;
+mod durable;
 mod failing;
+mod forms;
+mod full_disk;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod mirror;
