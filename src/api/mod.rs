@@ -19,6 +19,7 @@ mod stream;
 mod text;
 mod user;
 mod verdict;
+mod whoami;
 mod why;
 
 pub use ad::{Ad, AdAnswer, AdBody, AdLine, AdLines, AdsAnswer, AdsChanged, BackfillProgress, MAX_AD_LINES};
@@ -42,6 +43,7 @@ pub use user::{
     CallAnswer, Events, HeldEvent, KindAnswer, LogAnswer, Logs, Receipt, RuleExit, UserAnswer, UserCap, UserCaps,
 };
 pub use verdict::{CapAnswer, Mode, RuleVerdict, Verdict};
+pub use whoami::WhoamiAnswer;
 pub use why::{WhyAnswer, WhyCode};
 
 /// Leaves a count of nothing out of an answer.

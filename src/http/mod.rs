@@ -29,6 +29,7 @@ mod server;
 mod starting;
 mod stream;
 mod tls;
+mod ui;
 
 pub use app::App;
 pub use error_codes::{ERROR_CODES, ErrorCode};

@@ -40,7 +40,9 @@ pub(super) fn secured(mut document: OpenApi, routes: &[Route]) -> OpenApi {
         operation.security = Some(vec![needs(KEY), needs(CERTIFICATE)]);
         let refusals =
             [("401", "No key is named, or none that is known"), ("403", "The key has not the scope: `scope` names it")];
-        for (status, description) in refusals {
+        // Where any key will do, none is refused.
+        let refused = if scopes.is_empty() { 1 } else { refusals.len() };
+        for (status, description) in refusals.into_iter().take(refused) {
             let content = Content::new(Some(Ref::from_schema_name("Problem")));
             let response = ResponseBuilder::new().description(description).content("application/problem+json", content);
             operation.responses.responses.insert(status.to_owned(), response.build().into());

@@ -1,16 +1,17 @@
 //! The table of routes. The router, the fast ways, the OpenAPI document and the metrics' labels all follow from it.
 
-use super::access::Access::{Open, Scope as Needs};
+use super::access::Access::{AnyKey, Open, Scope as Needs};
 use super::app::App;
 use super::gate::Caller;
 use super::openapi;
 use super::problem::Problem;
 use super::resource::{
     ads, audit, cap, caps_stream, check, erasures, events, metrics, pixel, probes, reach, reserve, rules, snapshots, status, trial,
-    users,
+    users, whoami,
 };
 use super::route::Class::{BodyThenRead, Light, Operation, Read, Write};
 use super::route::{Answer, Call, FastRoute, Listener, Place, Route};
+use super::ui;
 use crate::auth::Scope;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -107,6 +108,7 @@ routes! {
     GET    "/metrics"           metrics       metrics::metrics,   Needs(Scope::Metrics),     Admin,      Operation,    None;
     GET    "/status"            getStatus     status::status,     Needs(Scope::Metrics),     Admin,      Operation,    None;
     GET    "/audit"             listAudit     audit::list,        Needs(Scope::Admin),       Admin,      Read,         None;
+    GET    "/whoami"            whoami        whoami::get,        AnyKey,                    Both,       Light,        None;
     GET    "/version"           getVersion    status::version,    Needs(Scope::Metrics),     Admin,      Operation,    None;
 }
 
@@ -134,7 +136,7 @@ pub fn openapi_json() -> String {
 
 /// Whether nobody is asked for a key at a path.
 pub(super) fn is_open(path: &str) -> bool {
-    ROUTES.iter().any(|route| route.access == Open && route.path == path)
+    ui::is_page(path) || ROUTES.iter().any(|route| route.access == Open && route.path == path)
 }
 
 /// The paths of a listener; `has_admin` where there is one for operators.
@@ -143,7 +145,7 @@ pub(super) fn router(app: &Arc<App>, listener: Listener, has_admin: bool) -> Rou
     let mut routes = with_routes(here).with_state(app.clone());
     if listener.is_for_operators(has_admin) {
         let docs = Router::from(SwaggerUi::new(DOCS).url(OPENAPI, document()));
-        routes = routes.merge(docs.layer(map_response(with_content_policy)));
+        routes = routes.merge(docs.layer(map_response(with_content_policy))).merge(ui::router());
     } else if listener == Listener::Main {
         routes = with_signposts(routes);
     }
@@ -165,7 +167,7 @@ async fn with_content_policy(mut response: Response) -> Response {
 fn with_signposts(mut routes: Router) -> Router {
     let is_elsewhere = |route: &&Route| !Listener::Main.has(route.place, true);
     let paths: BTreeSet<&str> = ROUTES.iter().filter(is_elsewhere).map(|route| route.path).collect();
-    for path in paths.into_iter().chain([DOCS, DOCS_FILES, OPENAPI]) {
+    for path in paths.into_iter().chain([DOCS, DOCS_FILES, OPENAPI, ui::PATH, ui::ROOT, ui::FILES]) {
         routes = routes.route(path, any(|| async { at_admin_listener() }));
     }
     routes
@@ -246,7 +248,6 @@ async fn method_not_allowed() -> Problem {
 mod tests {
     use super::*;
     use crate::auth::{Key, KeyId, Scopes};
-    use crate::http::access::Access::AnyKey;
     use crate::http::gate::Unknown;
     use serde_json::Value;
 
@@ -347,8 +348,10 @@ mod tests {
         for path in ["/events", "/cap", "/cap/{user}/{da}", "/check", "/reserve", "/release", "/i.gif", "/sign"] {
             assert!(main.contains(path) && !admin.contains(path), "{path}");
         }
-        assert!(main.contains("/users/{user}/caps") && admin.contains("/users/{user}/caps"));
-        assert_eq!(main.len(), 9, "events, pixels and decisions");
+        for path in ["/users/{user}/caps", "/caps/stream", "/whoami"] {
+            assert!(main.contains(path) && admin.contains(path), "{path}");
+        }
+        assert_eq!(main.len(), 11, "events, pixels, decisions, and who asks");
     }
 
     #[test]

@@ -18,3 +18,4 @@ pub(super) mod snapshots;
 pub(super) mod status;
 pub(super) mod trial;
 pub(super) mod users;
+pub(super) mod whoami;

@@ -5,5 +5,6 @@ mod audit_crash;
 mod certificates;
 mod keys;
 mod open;
+mod page;
 mod tls;
 pub mod world;

@@ -84,7 +84,7 @@ fn a_page_that_makes_its_name_lead_here_gets_nothing() {
 }
 
 /// The addresses of the listeners beside the main one, as the log tells them.
-fn side_listener(server: &Server, said: &str) -> String {
+pub(super) fn side_listener(server: &Server, said: &str) -> String {
     let line = wait_for("the other listener", || server.started.iter().find(|line| line.contains(said)));
     line.rsplit_once(" at ").unwrap().1.trim().to_owned()
 }
