@@ -79,7 +79,29 @@ export async function call(method, at, { body, headers = {}, signal: cancel, tim
   throw new Problem(isJson ? { ...told, status: answer.status, retryAfter } : { status: answer.status, detail: text.slice(0, 300), retryAfter });
 }
 
-export const get = async (at, options) => (await call("GET", at, options)).body;
+/** Asks; once more, and then again, where the service is busy for a moment. */
+export async function get(at, options = {}) {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return (await call("GET", at, options)).body;
+    } catch (error) {
+      if (!(error instanceof Problem) || error.code !== "overloaded" || tries === 3) throw error;
+      await pause(500 * tries, options.signal);
+    }
+  }
+}
+
+let last = Promise.resolve();
+
+/** Runs one after the other: a service makes few reports at once. */
+export function inTurn(run, cancel) {
+  const turn = last.then(() => {
+    cancel?.throwIfAborted();
+    return run();
+  });
+  last = turn.catch(() => {});
+  return turn;
+}
 
 /** Makes a call whose answer may take long: 202 says how far it is, and it is asked again until it is done. */
 export async function callUntilDone(method, at, { onProgress, signal: cancel, ...options } = {}) {

@@ -11,15 +11,15 @@ const FONT = "12px ui-sans-serif, system-ui, sans-serif";
 /**
  * `series`: [{label, color: 1..5 or a variable's name, bars?, fill?, right?}], `data`: [times in ms, values of each series..],
  * `unit`: writes a value. `right` has a scale of its own at the right. `step`: what a bar stands for, in ms; it begins at its time.
- * `says` is the chart in words.
+ * `isWhole`: values are counts, with no ticks between 1 and 2. `says` is the chart in words.
  */
-export function Chart({ series, data, unit = format.short, height = 200, says, step = null }) {
+export function Chart({ series, data, unit = format.short, height = 200, says, step = null, isWhole = false }) {
   const box = useRef(null);
   const plot = useRef(null);
   const shown = theme.value;
   const shape = JSON.stringify(series);
   useEffect(() => {
-    plot.current = new uPlot(optionsOf({ series, unit, height, step, width: box.current.clientWidth }), inSeconds(data, step), box.current);
+    plot.current = new uPlot(optionsOf({ series, unit, height, step, isWhole, width: box.current.clientWidth }), inSeconds(data, step), box.current);
     const watch = new ResizeObserver(([entry]) => plot.current?.setSize({ width: Math.floor(entry.contentRect.width), height }));
     watch.observe(box.current);
     return () => {
@@ -45,7 +45,10 @@ function clockTexts(_, times) {
   return times.map((at) => (isShort ? format.time(at * 1000) : format.clockTime(at * 1000)));
 }
 
-function optionsOf({ series, unit, height, width, step }) {
+/** 1, 2, 5, 10, .. */
+const WHOLE = Array.from({ length: 13 }, (_, power) => [1, 2, 5].map((one) => one * 10 ** power)).flat();
+
+function optionsOf({ series, unit, height, width, step, isWhole }) {
   const lines = series.map(({ label, color: name, bars, fill, right }) => {
     const stroke = color(typeof name === "number" ? `--series-${name}` : name);
     return {
@@ -60,6 +63,7 @@ function optionsOf({ series, unit, height, width, step }) {
   const axis = { stroke: color("--text-soft"), font: FONT, grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
   const values = (_, values) => values.map((value) => unit(value));
   const half = (step ?? 0) / 2000;
+  const incrs = isWhole ? { incrs: WHOLE } : {};
   return {
     width, height, series: [{}, ...lines], legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false } },
@@ -67,8 +71,8 @@ function optionsOf({ series, unit, height, width, step }) {
     scales: { x: { range: (_, low, high) => [low - half, high + half] }, y: { range: fromZero }, ...(hasRight && { right: { range: fromZero } }) },
     axes: [
       { ...axis, grid: { show: false }, space: 80, size: 30, values: clockTexts },
-      { ...axis, size: 62, values },
-      ...(hasRight ? [{ ...axis, side: 1, scale: "right", size: 56, grid: { show: false }, values }] : []),
+      { ...axis, ...incrs, size: 62, values },
+      ...(hasRight ? [{ ...axis, ...incrs, side: 1, scale: "right", size: 56, grid: { show: false }, values }] : []),
     ],
     plugins: [tip(series, unit, half)],
   };

@@ -1,6 +1,6 @@
 // Over-delivery: what was shown although a rule capped it, and why.
 import { html, useEffect, useMemo, useState } from "../dom.js";
-import { get, withQuery } from "../api.js";
+import { get, inTurn, withQuery } from "../api.js";
 import * as format from "../format.js";
 import { useLoad } from "../load.js";
 import { go, link, route } from "../route.js";
@@ -48,7 +48,7 @@ const causeName = (cause) => CAUSES[cause]?.[0] ?? cause;
 
 function Summary({ asked, to }) {
   const since = useSince(asked);
-  const load = (by) => (signal) => get(withQuery("/over/summary", { since, by }), { signal });
+  const load = (by) => (signal) => inTurn(() => get(withQuery("/over/summary", { since, by }), { signal }), signal);
   const main = useLoad(load(asked.by), [since, asked.by]);
   const hours = useLoad(load("hour"), [since], { isOn: asked.since !== "1h" });
   if (main.problem) return html`<${ProblemBox} problem=${main.problem} onRetry=${main.reload} title="There is no summary" />`;
@@ -61,9 +61,10 @@ function Summary({ asked, to }) {
       <${Tile} name="Share" value=${format.percent(data.share)} tone=${data.share > 0.001 ? "bad" : ""} note="of what was shown" />
       ${unknown > 0 && html`<${Tile} name="Unknown" value=${format.count(unknown)} tone="bad" note="should be 0" />`}
     <//>
+    ${data.complete_from && html`<p class="note-box fair">There were more than are kept: what is here is whole from <${Time} ms=${data.complete_from} /> on.</p>`}
     ${hours.data?.by?.length > 1 && html`<${Hours} by=${hours.data.by} />`}
     <${Card} title="Where it comes from" actions=${html`<${Choice} label="By" choices=${BY} value=${asked.by} onChange=${(by) => to({ by })} />`}>
-      ${data.by.length ? html`<${By} rows=${data.by} all=${data.over} by=${asked.by} to=${to} />` : html`<${Empty} icon="check" title="Nothing was shown too often">No event since then was over a cap.<//>`}
+      ${data.by.length ? html`<${By} rows=${data.by} all=${data.over} by=${asked.by} to=${to} />${data.other > 0 && html`<p class="rest small soft">${format.count(data.other)} more are of others.</p>`}` : html`<${Empty} icon="check" title="Nothing was shown too often">No event since then was over a cap.<//>`}
     <//>`;
 }
 
@@ -93,7 +94,7 @@ function Hours({ by }) {
   if (rows.length < 2) return null;
   const most = rows.reduce((best, row) => (row.over > best.over ? row : best), rows[0]);
   return html`<${Card} title="Hour by hour"><div class="body">
-    <${Chart} series=${series} data=${data} height=${180} step=${HOUR} says=${`Over-delivery by hour. Most in the hour from ${format.time(most.at)}: ${format.count(most.over)}.`} />
+    <${Chart} series=${series} data=${data} height=${180} step=${HOUR} isWhole says=${`Over-delivery by hour. Most in the hour from ${format.time(most.at)}: ${format.count(most.over)}.`} />
   </div><//>`;
 }
 
@@ -102,7 +103,7 @@ function Events({ asked, to }) {
   const { rule, key, cause } = asked;
   const [cursors, setCursors] = useState([null]);
   const cursor = cursors.at(-1);
-  const page = useLoad((signal) => get(withQuery("/over", { since, rule, key, cause, cursor, limit: 50 }), { signal }), [since, rule, key, cause, cursor], { isOn: offers(EVENTS), isPaged: true });
+  const page = useLoad((signal) => inTurn(() => get(withQuery("/over", { since, rule, key, cause, cursor, limit: 50 }), { signal }), signal), [since, rule, key, cause, cursor], { isOn: offers(EVENTS), isPaged: true });
   useEffect(() => setCursors([null]), [since, rule, key, cause]);
   if (!offers(EVENTS)) return null;
   const filters = [["rule", rule], ["key", key], ["cause", cause]].filter(([, value]) => value);
@@ -116,14 +117,14 @@ function Events({ asked, to }) {
     ${page.problem && html`<div class="body"><${ProblemBox} problem=${page.problem} onRetry=${page.reload} /></div>`}
     ${!page.data && !page.problem && html`<${Loading} />`}
     ${page.data && (events.length
-      ? html`<${Table} label="Events over a cap" head=${["When", "User", "Key", "Rule", "Cause", ["Count"], ["After"]]}>
+      ? html`<${Table} label="Events over a cap" head=${["When", "User", "Key", "Rule", "Cause", ["Before it"], ["Counted after"]]}>
           ${events.map((one) => html`<tr>
             <td><${Time} ms=${one.ts ?? one.at} /></td>
             <td>${may("users:read") && one.user ? html`<a href=${link("user", one.user)}><code>${one.user}</code></a>` : html`<code>${one.user ?? "–"}</code>`}</td>
-            <td><code>${one.key}</code></td><td class="nowrap">${one.rule}</td><td><${Badge} title=${CAUSES[one.cause]?.[1]}>${causeName(one.cause)}<//></td>
+            <td><code>${one.key}</code></td><td class="nowrap">${one.rule}</td><td class="nowrap">${one.events > 1 && html`${format.count(one.events)} × `}<${Badge} title=${CAUSES[one.cause]?.[1]}>${causeName(one.cause)}<//></td>
             <td class="num">${format.count(one.count)} of ${format.count(one.limit)}</td><td class="num">${typeof one.delay_ms === "number" ? format.joined(format.seconds(one.delay_ms / 1000)) : "–"}</td>
           </tr>`)}
         <//>`
-      : html`<${Empty} icon="check" title="No events">None was over a cap${filters.length ? " by these" : ""}.<//>`)}
+      : html`<${Empty} icon="check" title="No events">None ${page.data.cursor ? "is on this page: there may be more on the next" : `was over a cap${filters.length ? " by these" : ""}`}.<//>`)}
   <//>`;
 }

@@ -99,7 +99,7 @@ function Hours({ hours, kind }) {
   return html`<${Card} title="The day" note="The last 24 hours, an hour a bar">
     <div class="body">
       <ul class="legend"><li><i class="c-bar" aria-hidden="true" />Users in the hour</li><li><i class="c-2" aria-hidden="true" />Users so far, scale at the right <b>${format.short(last?.cumulative)}</b></li></ul>
-      <${Chart} series=${series} data=${data} height=${220} step=${3_600_000} says=${`Users by hour. Most in the hour from ${format.time(most?.from)}: ${format.count(most?.users)}. In 24 hours: ${format.count(last?.cumulative)}.`} />
+      <${Chart} series=${series} data=${data} height=${220} step=${3_600_000} isWhole says=${`Users by hour. Most in the hour from ${format.time(most?.from)}: ${format.count(most?.users)}. In 24 hours: ${format.count(last?.cumulative)}.`} />
       <details><summary>As a table</summary><${Table} label="Users by hour" head=${["Hour from", ["Users"], [`${kind}s`], ["Users so far"]]}>
         ${hours.map((hour) => html`<tr key=${hour.from}><td><${Time} ms=${hour.from} /></td><td class="num">${format.count(hour.users)}</td><td class="num">${format.count(hour.impressions)}</td><td class="num">${format.count(hour.cumulative)}</td></tr>`)}
       <//></details>

@@ -70,7 +70,7 @@ fn pass(addr: SocketAddr, ends: &AtomicBool) -> anyhow::Result<Option<f64>> {
     get(&mut request, |out| out.extend_from_slice(QUESTION));
     let start = Instant::now();
     while !ends.load(Ordering::Relaxed) {
-        let (status, body) = ask(addr, &request)?;
+        let (status, body) = ask(addr, None, &request)?;
         if status == 200 {
             let answer: Value = serde_json::from_str(&body)?;
             let ms = answer["took_ms"].as_f64().context("an answer says how long it took")?;
