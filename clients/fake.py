@@ -3,7 +3,7 @@
 
   /silent          reads the request and never answers
   /trickle         an answer whose body comes a byte at a time and never ends
-  /busy            503 with Retry-After
+  /busy            503 with a Retry-After that is longer than anybody waits
   /cut             closes the connection instead of answering
   /html            200 with a page of a proxy
   /stale           answers, and closes the connection a little later without a word: a kept connection that is gone
@@ -139,7 +139,7 @@ def serve(conn):
             time.sleep(0.1)
             return
         if how == "busy":
-            data = problem(503, "busy", ["retry-after: 1"])
+            data = problem(503, "busy", ["retry-after: 60"])
         elif how == "html":
             data = answer(200, "<html>sign in</html>", (), "text/html")
         elif how == "half":

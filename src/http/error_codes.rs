@@ -123,7 +123,11 @@ const RULES: &[ErrorCode] = &[
     answer(422, "missing_key", "`key` is missing."),
     answer(422, "missing_limit", "`limit` is missing. Write `null` to exempt the key."),
     answer(422, "invalid_limit", "`limit` is not an integer in its range: of a rule, or of a page."),
-    answer(422, "one_rule_at_a_time", "`dry_run` with a frequency cap of AdCP, which makes two rules. Try each by `POST /rules/try`."),
+    answer(
+        422,
+        "one_rule_at_a_time",
+        "`dry_run` with a frequency cap of AdCP, which makes two rules. Try each by `POST /rules/try`.",
+    ),
     answer(422, "limit_out_of_range", "The limit is higher than `--history-limit`, so it could never be reached."),
     answer(422, "missing_window", "`window` is missing."),
     answer(

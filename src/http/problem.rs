@@ -6,8 +6,8 @@ use crate::auth::Scope;
 use crate::input::{BodyError, Reject, TooManyLines};
 use crate::model::RuleError;
 use crate::service::{
-    AdsError, AuditError, BackFill, BatchError, ChangeError, CountError, ErasuresError, NotReady, OptOutError, PixelOff,
-    ReserveError, SnapshotsError, TryError, Unhealthy,
+    AdsError, AuditError, BackFill, BatchError, ChangeError, CountError, ErasuresError, NotReady, OptOutError,
+    PixelOff, ReserveError, SnapshotsError, TryError, Unhealthy,
 };
 use crate::shard::{BUCKET_UNAVAILABLE, ReaderError, Refusal, RulebookError, SurveyBusy, TOO_MANY_KINDS};
 use crate::snapshot::SnapshotError;

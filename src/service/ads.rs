@@ -221,7 +221,7 @@ impl Ads {
         let count = self.catalogue().len();
         answer.removed = if replace { count.saturating_sub(held) } else { 0 };
         let AdsChanged { created, changed, removed, .. } = answer;
-        if created + changed + removed == 0 && !(backfill && !changes.is_empty()) {
+        if created + changed + removed == 0 && (!backfill || changes.is_empty()) {
             return Ok(answer);
         }
         let call = if replace { "PUT /ads?replace=true" } else { "PUT /ads" };

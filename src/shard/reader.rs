@@ -398,7 +398,9 @@ mod tests {
     fn reader(dir: &std::path::Path) -> Reader {
         let store = Store::open(&StoreOptions { data_dir: dir.to_owned(), ..StoreOptions::default() }).unwrap();
         let policy = Policy::new(RuleSet::new([]), 256, 1_000, 1_000, 0);
-        Reader::new(Arc::new(store), Arc::new(ArcSwap::from_pointee(policy)), Clock::system())
+        let store = Arc::new(store);
+        let opt_outs = OptOuts::load(store.clone(), Default::default()).unwrap();
+        Reader::new(store, Arc::new(ArcSwap::from_pointee(policy)), Clock::system(), opt_outs)
     }
 
     #[tokio::test]

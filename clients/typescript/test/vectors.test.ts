@@ -66,6 +66,10 @@ async function call(client: Client, step: Json): Promise<Json> {
       return client.reserve(args.body);
     case "release":
       return client.release(args.body.user, args.body.id, args.body.da);
+    case "pixel": {
+      const response = await fetch(url + signPixel(args.kid, args.secret, args.claims));
+      return { result: response.headers.get("freqcap-result") };
+    }
     case "user_caps":
       return client.userCaps(args.user);
     case "stream": {
@@ -101,7 +105,8 @@ function compare(wanted: Json, got: Json, where: string): void {
   }
 }
 
-for (const step of vectors.steps) {
+const { paths } = JSON.parse(readFileSync(new URL("../../../../openapi/openapi.json", import.meta.url), "utf8"));
+for (const step of vectors.steps.filter((step: Json) => (step.needs ?? "/events") in paths)) {
   test(step.name, { skip: url === "" && "script/clients starts what these tests want" }, async () => {
     const folder = mkdtempSync(join(tmpdir(), "freqcap-"));
     const client = step.client === undefined ? shared : await clientOf(step, folder);

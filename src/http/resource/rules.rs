@@ -2,7 +2,8 @@
 
 use super::trial::dry_run;
 use crate::api::{
-    AdcpRules, FrequencyCapBody, Passing, PutRuleAnswer, RuleAnswer, RuleBody, RulesAnswer, is_adcp, read_adcp, read_rule,
+    AdcpRules, FrequencyCapBody, Passing, PutRuleAnswer, RuleAnswer, RuleBody, RulesAnswer, is_adcp, read_adcp,
+    read_rule,
 };
 use crate::http::app::App;
 use crate::http::body::{self, Parsed};

@@ -100,8 +100,11 @@ async fn run(seed: u64, faults: bool) {
         is_calm.store(true, Ordering::Relaxed);
         let takeover = WriterOptions { takeover: true, ..quick("next") };
         let writer = place.acquire_as(&takeover, Local::Nothing).await.unwrap();
-        if let Some(newest) = writer.newest() {
-            held = follow(&place, newest).await.unwrap();
+        let dir = place.dir(&format!("data-{round}"));
+        if let Some(newest) = writer.newest().cloned() {
+            held = follow(&place, &newest).await.unwrap();
+            let into = RestoreOptions { epoch: writer.epoch(), ..RestoreOptions::new(dir.clone()) };
+            restore(&place.catalog(), newest, &into).await.unwrap();
         }
         if let Some(before) = before.take() {
             // It goes on for a while, and is told nothing that is not held.
@@ -113,7 +116,7 @@ async fn run(seed: u64, faults: bool) {
             told += before.said();
             assert!(before.said() <= held, "seed {seed}, round {round}: {} was told, {held} is held", before.said());
         }
-        let process = Process::begin(writer, &place.dir(&format!("data-{round}")), held);
+        let process = Process::begin(writer, &dir, held);
         is_calm.store(!faults, Ordering::Relaxed);
         let wanted = held + 1 + random.below(20);
         let begun = std::time::Instant::now();

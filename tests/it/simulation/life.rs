@@ -119,6 +119,7 @@ fn live(plan: &Plan, number: usize, may_be_wrong: bool, dir: &Path, report: &Pat
         max_offline: Duration::from_secs(7 * 86_400),
         accept_clock: false,
         erase_within: Duration::from_secs(86_400),
+        opted_out: Default::default(),
     };
     let shards = match Shards::start(store.clone(), &base, rules, clock.clone(), &options) {
         Ok(shards) => shards,

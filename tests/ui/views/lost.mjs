@@ -11,6 +11,7 @@ export async function says_that_the_connection_is_lost_and_goes_on_by_itself({ b
   const { port } = service;
   await service.stop("SIGKILL");
   await page.getByText("Connection lost").waitFor();
+  await page.getByRole("heading", { name: "Not known" }).waitFor();
   await examine(page, "lost-now");
   // A view that has nothing yet says what is wrong, and what it will do.
   await page.getByRole("link", { name: "Rules" }).click();

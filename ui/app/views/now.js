@@ -1,6 +1,6 @@
 // Now: how the service is.
 import { html, useMemo } from "../dom.js";
-import { get } from "../api.js";
+import { get, lostSince } from "../api.js";
 import { history, problem, quantile, rateOf, samples, status, sum, valuesOf } from "../figures.js";
 import * as format from "../format.js";
 import { useLoad } from "../load.js";
@@ -39,6 +39,7 @@ export function Now({ headingRef }) {
 
 /** What is wrong, the worst first: [tone, title, what to do]. */
 function worst(told) {
+  if (lostSince.value !== null) return ["warn", "Not known", "The service does not answer. What follows is how it was."];
   if (told.status === "failed") return ["bad", "A write failed: only a restart helps", "Reads go on. The log says what failed; the service starts again from what is on disk."];
   if (told.refused) return ["bad", `Events are refused: ${told.refused}`, "Reads go on; events are answered 503, and may be sent again."];
   if (told.clock && told.clock.believed === false) return ["bad", "The clock is not believed", "It disagrees with what is known of the time. Caps stand still until it is right: see to the machine's time."];
@@ -250,7 +251,7 @@ function Nodes() {
     return html`<${Card} title="Nodes" note="One process, no cluster">
       <${Table} label="Nodes" head=${["Node", "State", "Version", "Store", ["Up"]]}><tr>
         <th scope="row">${location.host}</th>
-        <td><${Badge} tone=${state === "ok" ? "good" : "poor"} dot>${state === "ok" ? "serving" : words(state)}<//></td>
+        <td>${lostSince.value !== null ? html`<${Badge} tone="fair" dot>no answer<//>` : html`<${Badge} tone=${state === "ok" ? "good" : "poor"} dot>${state === "ok" ? "serving" : words(state)}<//>`}</td>
         <td>${version}</td><td><code>${store}</code></td><td class="num">${format.span(uptime)}</td>
       </tr><//>
     <//>`;
