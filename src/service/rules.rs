@@ -75,7 +75,9 @@ impl Rules {
         expect: Precondition,
     ) -> Result<Vec<(bool, RuleView)>, ChangeError> {
         self.change(move |rules| {
-            Ok(rules.rulebook.change(put, &remove, &expect, ChangedBy { key, call }, &rules.router)?)
+            let changed = rules.rulebook.change(put, &remove, &expect, ChangedBy { key, call }, &rules.router)?;
+            rules.rulebook.wait_for_bucket()?;
+            Ok(changed)
         })
         .await
     }

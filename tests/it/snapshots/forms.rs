@@ -49,12 +49,17 @@ fn lose(world: &World, rounds: usize, seed: u64) {
     let mut random = Random(seed);
     let mut oracle = Oracle::default();
     let (mut acknowledged, mut since) = (0, 0);
-    let mut done = [0; 3];
+    let (mut done, mut is_in_place) = ([0; 3], false);
     for round in 0..rounds {
         let form = [Form::Interval, Form::Lag, Form::Bucket][random.below(3) as usize];
         let server = world.start("data", &form.flags());
         println!("seed {seed}, round {round}: {form:?}, since {since}");
-        oracle.check(&server, since);
+        if is_in_place {
+            oracle.holds(&server, u64::MAX);
+        } else {
+            oracle.check(&server, since);
+        }
+        let before = oracle.acknowledged();
         if form == Form::Lag {
             wait_for("the first snapshot", || {
                 (server.get("/status").1["snapshots"]["taken"].as_u64()? > 0).then_some(())
@@ -76,7 +81,7 @@ fn lose(world: &World, rounds: usize, seed: u64) {
                     }
                 }
             });
-            wait_for("answers", || (shared.lock().unwrap().acknowledged() > 0).then_some(()));
+            wait_for("answers", || (shared.lock().unwrap().acknowledged() > before).then_some(()));
             let begun = Instant::now();
             while let Some(left) = pause.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
                 std::thread::park_timeout(left);
@@ -85,19 +90,23 @@ fn lose(world: &World, rounds: usize, seed: u64) {
             server.kill();
         });
         oracle = shared.into_inner().unwrap();
-        acknowledged += oracle.acknowledged();
+        acknowledged += oracle.acknowledged() - before;
         done[form as usize] += 1;
-        if random.below(4) == 0 {
-            // Only the process is lost.
-            since = u64::MAX;
-            continue;
-        }
         since = match form {
             Form::Interval => world.snapshots().first().map_or(0, |newest| newest["time"].as_u64().unwrap()),
             Form::Lag => since,
             Form::Bucket => u64::MAX,
         };
-        world.lose_disk("data");
+        // Otherwise only the process is lost: the rest is on the disk alone, and the next round may lose that.
+        is_in_place = random.below(4) == 0;
+        if is_in_place {
+            oracle.promise(since);
+        } else {
+            world.lose_disk("data");
+        }
+    }
+    if is_in_place {
+        since = u64::MAX;
     }
     oracle.check(&world.start("data", &Form::Bucket.flags()), since);
     let verified = world.json(&["verify", "--json"]);

@@ -166,7 +166,7 @@ pub struct Oracle {
     /// What was held when this began.
     base: Counts,
     sent: Counts,
-    /// Pairs, with the time at which the answer was there.
+    /// Pairs, with the time at which the answer was there; 0 where the bucket has them for certain.
     acknowledged: Vec<(Pair, u64)>,
     /// Batches whose answer was lost.
     pub unanswered: Vec<Vec<usize>>,
@@ -225,9 +225,20 @@ impl Oracle {
     /// Asserts that a store has every count that was acknowledged before `since`, and none that was never sent. From then on
     /// what it has is what was held.
     pub fn check(&mut self, server: &Server, since: u64) {
+        let held = self.holds(server, since);
+        *self = Self { next: self.next, base: held, ..Self::default() };
+    }
+
+    /// From now on what was acknowledged before is promised, whatever is lost.
+    pub fn promise(&mut self, before: u64) {
+        self.acknowledged.iter_mut().filter(|(_, at)| *at < before).for_each(|(_, at)| *at = 0);
+    }
+
+    /// As [`Self::check`], and goes on: what was not promised may be lost later.
+    pub fn holds(&self, server: &Server, since: u64) -> Counts {
         let held = counts(server);
         let mut least = self.base.clone();
-        for (pair, _) in self.acknowledged.iter().filter(|(_, at)| *at < since) {
+        for (pair, _) in self.acknowledged.iter().filter(|(_, at)| *at == 0 || *at < since) {
             *least.entry(*pair).or_default() += 1;
         }
         for user in 0..USERS {
@@ -237,7 +248,7 @@ impl Oracle {
                 assert!((least..=most).contains(&held), "u{user} {ad}: {held} is not in {least}..={most}");
             }
         }
-        *self = Self { next: self.next, base: held, ..Self::default() };
+        held
     }
 
     /// Events that were acknowledged.
