@@ -11,6 +11,7 @@ mod event;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod operation;
+mod over;
 mod reach;
 mod rule;
 mod sign;
@@ -31,8 +32,9 @@ pub use decision_answer::{
     completed_reservation,
 };
 pub use erasures::{ErasureLine, ErasureLines, ErasureProgress, ErasureTaken, MAX_ERASED};
-pub use event::{BatchAnswer, Capped, EventAnswer, EventBody, EventError, EventsAnswer};
+pub use event::{BatchAnswer, Capped, EventAnswer, EventBody, EventError, EventOver, EventsAnswer};
 pub use operation::{ProbeAnswer, StatusAnswer, VersionAnswer};
+pub use over::{OverAnswer, OverEntry, OverGroup, OverSummary};
 pub use reach::{DryRunAnswer, KeyTop, Passing, PutRuleAnswer, ReachAnswer, ReachView, TopAnswer, TopView, TryAnswer};
 pub use rule::{Mirrored, RuleAnswer, RuleBody, RuleReject, RulesAnswer, Source, read_rule, read_rule_to_try};
 pub use sign::{MAX_PIXELS, PixelEvent, SignAnswer, SignBody, SignedEvent};

@@ -138,6 +138,11 @@ fn lifetime(limit: Limit, section: &Section, exit: &WindowExit<'_>, end: TsMs, t
     Tally { count, capped_until, partial: false }
 }
 
+/// What a rule counted at an instant in the past, by the log as it is now.
+pub(super) fn tally_at(policy: &Policy, rule: &Rule, log: &Log, section: &Section, at: TsMs) -> Tally {
+    tally(policy, (&WindowExit::of(policy, &rule.window, log), rule.limit), section, at, Some(at))
+}
+
 fn tally_log(policy: &Policy, rule: &Rule, log: &Log, now: TsMs, at: Option<TsMs>) -> Tally {
     let Some(section) = log.section(rule.kind) else { return Tally::NOTHING };
     tally(policy, (&WindowExit::of(policy, &rule.window, log), rule.limit), section, now, at)

@@ -103,6 +103,8 @@ const DECISIONS: &[ErrorCode] = &[
         "`cursor` is not one that an answer had, or the id of a stream's checkpoint is none.",
     ),
     answer(422, "invalid_shards", "`shards` is not a list of numbers and ranges from 0 to 255."),
+    answer(422, "invalid_cause", "`cause` is none of those of over-delivery."),
+    answer(422, "invalid_by", "`by` is none of `rule`, `cause`, `key` and `hour`."),
     answer(422, "invalid_from", "`from` is neither `snapshot` nor `now`."),
     answer(503, "too_many_streams", "As many streams of cap changes are open as `--max-streams` allows."),
     answer(

@@ -3,7 +3,8 @@
 use super::problem::Problem;
 use crate::api::InstantText;
 use crate::engine::Question;
-use crate::model::{Candidate, CapKey, DaId, Kind, MAX_KEYS, TsMs, UserId};
+use crate::model::{Candidate, CapKey, DaId, Kind, MAX_KEYS, OverCause, TsMs, UserId};
+use crate::service::{OverBy, OverQuery};
 use crate::shard::PageStart;
 use crate::stream::{Filter, Start};
 use percent_encoding::percent_decode;
@@ -114,20 +115,97 @@ pub(super) fn audit(query: &str, most: usize) -> Result<AuditQuery, Problem> {
     for pair in pairs(query) {
         let (name, value) = pair?;
         match name.as_str() {
-            "since" if value == "0" => asked.since = TsMs(0),
-            "since" => {
-                let wrong = |_| Problem::unprocessable("invalid_since", "since is no instant");
-                asked.since = TsMs::from_text(&value).map_err(wrong)?;
-            }
-            "cursor" => {
-                let wrong = |_| Problem::unprocessable("invalid_cursor", "cursor is none that an answer has had");
-                asked.before = Some(value.parse().map_err(wrong)?);
-            }
+            "since" => asked.since = since(&value)?,
+            "cursor" => asked.before = Some(number_cursor(&value)?),
             "limit" => asked.limit = limit_of(&value, most)?,
             _ => {}
         }
     }
     Ok(asked)
+}
+
+fn since(text: &str) -> Result<TsMs, Problem> {
+    if text == "0" {
+        return Ok(TsMs(0));
+    }
+    TsMs::from_text(text).map_err(|_| Problem::unprocessable("invalid_since", "since is no instant"))
+}
+
+fn number_cursor(text: &str) -> Result<u64, Problem> {
+    let wrong = |_| Problem::unprocessable("invalid_cursor", "cursor is none that an answer has had");
+    text.parse().map_err(wrong)
+}
+
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+pub(super) struct OverParams {
+    /// Only events that this rule had capped
+    rule: Option<String>,
+    /// Only events of this key
+    #[param(example = "campaign:42")]
+    key: Option<String>,
+    /// Only events of this cause: `in_flight`, `mirror`, `ignored`, `lapsed`, `rule_change`, `backfill` or `unknown`
+    cause: Option<String>,
+    /// Only events that were counted from this instant on: an integer in ms, or text (RFC 3339)
+    #[param(value_type = Option<String>)]
+    since: Option<TsMs>,
+    /// The most events of an answer, 1 to 1,000; 100 without it
+    limit: Option<u32>,
+    /// Where to go on: `cursor` of the answer before
+    cursor: Option<String>,
+}
+
+/// Reads `rule`, `key`, `cause`, `since`, `limit` and `cursor` of `GET /over`.
+pub(super) fn over(query: &str, most: usize) -> Result<OverQuery, Problem> {
+    let mut asked = OverQuery { limit: most.min(100), ..OverQuery::default() };
+    for pair in pairs(query) {
+        let (name, value) = pair?;
+        match name.as_str() {
+            "rule" => asked.rule = Some(value),
+            "key" => asked.key = Some(value),
+            "cause" => {
+                let known = OverCause::ALL.into_iter().find(|cause| cause.as_str() == value);
+                let wrong = || Problem::unprocessable("invalid_cause", format!("there is no cause {value:?}"));
+                asked.cause = Some(known.ok_or_else(wrong)?);
+            }
+            "since" => asked.since = since(&value)?,
+            "limit" => asked.limit = limit_of(&value, most)?,
+            "cursor" => asked.before = Some(number_cursor(&value)?),
+            _ => {}
+        }
+    }
+    Ok(asked)
+}
+
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+pub(super) struct OverSummaryParams {
+    /// From when on, rounded down to the hour: an integer in ms, or text (RFC 3339). 35 days without it
+    #[param(value_type = Option<String>)]
+    since: Option<TsMs>,
+    /// `rule`, `cause`, `key` or `hour`; `rule` without it
+    #[param(example = "cause")]
+    by: Option<String>,
+}
+
+/// Reads `since` and `by` of `GET /over/summary`.
+pub(super) fn over_summary(query: &str) -> Result<(TsMs, OverBy), Problem> {
+    let (mut from, mut by) = (TsMs(0), OverBy::Rule);
+    for pair in pairs(query) {
+        let (name, value) = pair?;
+        match (name.as_str(), value.as_str()) {
+            ("since", text) => from = since(text)?,
+            ("by", "rule") => by = OverBy::Rule,
+            ("by", "cause") => by = OverBy::Cause,
+            ("by", "key") => by = OverBy::Key,
+            ("by", "hour") => by = OverBy::Hour,
+            ("by", _) => return Err(Problem::unprocessable("invalid_by", "by is none of rule, cause, key and hour")),
+            _ => {}
+        }
+    }
+    Ok((from, by))
 }
 
 #[derive(utoipa::IntoParams)]

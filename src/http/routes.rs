@@ -6,8 +6,8 @@ use super::gate::Caller;
 use super::openapi;
 use super::problem::Problem;
 use super::resource::{
-    ads, audit, cap, caps_stream, check, erasures, events, metrics, pixel, probes, reach, reserve, rules, snapshots,
-    status, trial, users, whoami,
+    ads, audit, cap, caps_stream, check, erasures, events, metrics, over, pixel, probes, reach, reserve, rules, snapshots, status,
+    trial, users, whoami,
 };
 use super::route::Class::{BodyThenRead, Light, Operation, Read, Write};
 use super::route::{Answer, Call, FastRoute, Listener, Place, Route};
@@ -101,6 +101,8 @@ routes! {
     GET    "/ads/{da}"          getAd         ads::get,           Needs(Scope::AdsRead),     Admin,      Read,         None;
     PUT    "/ads/{da}"          putAd         ads::put,           Needs(Scope::AdsWrite),    Admin,      Write,        None;
     DELETE "/ads/{da}"          deleteAd      ads::delete,        Needs(Scope::AdsWrite),    Admin,      Write,        None;
+    GET    "/over"              listOver      over::list,         Needs(Scope::Reports),     Admin,      Read,         None;
+    GET    "/over/summary"      summarizeOver over::summary,      Needs(Scope::Reports),     Admin,      Read,         None;
     GET    "/snapshots"         listSnapshots snapshots::list,    Needs(Scope::Admin),       Admin,      Light,        None;
     POST   "/snapshots"         takeSnapshot  snapshots::take,    Needs(Scope::Admin),       Admin,      Light,        None;
     GET    "/healthz"           healthz       probes::healthz,    Open,                      AdminAndPublic, Operation,    None;

@@ -9,6 +9,7 @@ mod kind;
 mod log;
 mod nobody;
 mod reach;
+mod over;
 mod reservation;
 mod reserve_answer;
 mod rule;
@@ -18,7 +19,7 @@ mod verdict;
 mod why;
 mod window;
 
-pub use cap::{CapChange, CapPlan, CapRow};
+pub use cap::{CapBegan, CapChange, CapPlan, CapRow};
 pub use event::{Candidate, Event, MAX_KEYS, event_hash};
 pub use id::{DaId, EventId, IdError, MAX_ID_BYTES, UserId};
 pub use iso8601::DateTime;
@@ -30,6 +31,7 @@ pub use reach::{
     FREQUENCY_BINS, HOUR_MS, Histogram, Quantiles, REACH_HOURS, Reach, ReachHour, Trial, UserEvents, add_to_histogram,
     share,
 };
+pub use over::OverCause;
 pub use reservation::{MAX_RESERVATION_BYTES, MAX_RESERVATIONS, Reservation};
 pub use reserve_answer::{Refused, ReserveAnswer, Reserved};
 pub use rule::{DisplacedBy, DisplacedRule, Limit, Mode, Rule, RuleError, RuleId, RuleSet};

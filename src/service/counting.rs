@@ -1,6 +1,6 @@
 //! Counting events: what `POST /events` means.
 
-use crate::api::{BatchAnswer, Capped, EventError};
+use crate::api::{BatchAnswer, Capped, EventError, EventOver};
 use crate::input::{BodyError, EventReader, Reject, looks_like_lines};
 use crate::model::{Candidate, Event, UserId};
 use crate::shard::{Counted, EventBatchBuilder, Refusal, Router, TOO_MANY_KINDS};
@@ -72,6 +72,8 @@ pub struct CountedEvent<'a> {
     pub candidate: Candidate<'a>,
     /// Keys of the catalogue that were left out.
     pub keys_cut: usize,
+    /// Its keys that were capped when it happened.
+    pub over: Vec<EventOver>,
 }
 
 impl SingleEvent<'_> {
@@ -134,6 +136,8 @@ impl Counting {
         answer.opted_out = counted.opted_out;
         answer.keys_cut = counted.keys_cut;
         answer.capped = counted.capped.into_iter().map(Capped::from).collect();
+        answer.over = counted.over.into_iter().map(EventOver::of_batch).collect();
+        answer.over_omitted = counted.over_omitted;
         if counted.refusal.is_some() {
             self.unavailable.increment(counted.unavailable as u64);
             answer.unavailable = Some(counted.unavailable);
@@ -166,7 +170,9 @@ impl Counting {
     pub async fn count_event<'a>(&self, event: SingleEvent<'a>) -> Result<CountedEvent<'a>, CountError> {
         let SingleEvent { builder, user, mut candidate } = event;
         let keys_cut = builder.keys_cut();
-        let result = match self.router.count(builder).await {
+        let mut counted = self.router.count(builder).await;
+        let over = std::mem::take(&mut counted.over).into_iter().map(EventOver::of_one).collect();
+        let result = match counted {
             Counted { refusal: Some(refusal), .. } => return Err(self.refuse_event(refusal)),
             Counted { too_many_kinds, .. } if !too_many_kinds.is_empty() => {
                 self.rejected.increment(1);
@@ -181,7 +187,7 @@ impl Counting {
         };
         // What was seen of the catalogue is counted with the event.
         self.router.catalogue().join_candidate(&mut candidate);
-        Ok(CountedEvent { result, user, candidate, keys_cut })
+        Ok(CountedEvent { result, user, candidate, keys_cut, over })
     }
 
     /// Answers for an event that is not counted.

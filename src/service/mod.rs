@@ -9,6 +9,7 @@ mod erasures;
 mod figures;
 mod operation;
 mod pixels;
+mod over;
 mod process;
 mod readiness;
 mod reports;
@@ -27,6 +28,7 @@ pub use erasures::{Erasures, ErasuresError};
 pub use figures::describe as describe_metrics;
 pub use operation::{NotReady, Operation, Unhealthy};
 pub use pixels::{PIXEL_RESULTS, PixelCall, PixelOff, Pixels, Signing};
+pub use over::{Over, OverBy, OverQuery};
 pub use process::metrics as process_metrics;
 pub use readiness::{BackFill, Readiness};
 pub use reports::{ReportKeys, Reports, Tried, TryError, WINDOW_DEFAULT};
@@ -65,6 +67,8 @@ pub struct Services {
     pub audit: Audit,
     /// Snapshots.
     pub snapshots: Snapshots,
+    /// Over-delivery.
+    pub over: Over,
 }
 
 /// What the use cases need besides the unit.
@@ -105,6 +109,7 @@ impl Services {
             operation: Operation::new(router.clone(), reader.clone(), store.clone(), readiness, status),
             audit,
             snapshots,
+            over: Over::new(store.clone(), reader.clock().clone()),
         }
     }
 }

@@ -316,16 +316,6 @@ impl Rulebook {
         if shipped.wait(last, shipped.deadline(Instant::now())) { Ok(()) } else { Err(RulebookError::NotInBucket) }
     }
 
-    /// With `--durability bucket`: waits until the bucket has every change that was made before. Blocks.
-    pub fn wait_for_bucket(&self) -> Result<(), RulebookError> {
-        let store = &self.0.store;
-        if store.durability() != Durability::Bucket {
-            return Ok(());
-        }
-        let (last, shipped) = (store.ship_now(), store.shipped());
-        if shipped.wait(last, shipped.deadline(Instant::now())) { Ok(()) } else { Err(RulebookError::NotInBucket) }
-    }
-
     /// Has every cap judged again by the unchanged rules, for when rows of `caps` may be wrong, such as after a wrong
     /// clock. Begins within a second; continues after a restart. Blocks on disk.
     pub fn judge_anew(&self) -> Result<(), StoreError> {

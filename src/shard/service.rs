@@ -3,6 +3,7 @@
 use super::bucket_commit::BucketCommit;
 use super::catalogue::Catalogue;
 use super::clock_watch::ClockWatch;
+use super::ended_caps::EndedCaps;
 use super::eraser::Eraser;
 use super::erasures::Erasures;
 use super::event_batch::WriterMap;
@@ -104,6 +105,9 @@ impl Shards {
                 recheck_left: metrics::gauge!("freqcap_recheck_shards", labels),
                 upkeep_after: None,
                 deferred: None,
+                number: number as u8,
+                counted: None,
+                ended: EndedCaps::default(),
             });
         }
         // Nothing fails from here on, so that no thread is left behind by a start that failed.
@@ -146,6 +150,8 @@ impl Shards {
             min_free_disk: options.min_free_disk,
             clock_watch,
             rulebook: rulebook.clone(),
+            clock: clock.clone(),
+            next_trim: Instant::now() + TRIM_INTERVAL,
         };
         watch.check_disk();
         let (stop, stopped) = crossbeam_channel::bounded(0);
@@ -281,7 +287,13 @@ struct Watch {
     min_free_disk: u64,
     clock_watch: ClockWatch,
     rulebook: Rulebook,
+    clock: Clock,
+    /// When what was over is looked at again.
+    next_trim: Instant,
 }
+
+/// How often rows of what was over are let go.
+const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Watch {
     fn run(mut self, stopped: &Receiver<()>) {
@@ -297,6 +309,7 @@ impl Watch {
                 Err(_) => {}
             }
             self.check_disk();
+            self.trim_over();
             match stopped.recv_timeout(Duration::from_secs(1)) {
                 Err(RecvTimeoutError::Timeout) => {}
                 _ => break,
@@ -306,6 +319,20 @@ impl Watch {
             && !failed
         {
             tracing::error!(%error, "the time of day could not be stored");
+        }
+    }
+
+    /// Lets old rows of what was over go, as long as the time is believed.
+    fn trim_over(&mut self) {
+        let now = Instant::now();
+        if now < self.next_trim || !self.clock.is_believed() {
+            return;
+        }
+        self.next_trim = now + TRIM_INTERVAL;
+        if let Err(error) = self.store.over().trim(self.clock.now())
+            && !self.store.is_poisoned()
+        {
+            tracing::warn!(%error, "old rows of what was over stay");
         }
     }
 

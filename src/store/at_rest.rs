@@ -144,6 +144,8 @@ impl AtRest {
         // Other compactions go on meanwhile.
         self.db.compact(Table::Journal, None, false);
         self.db.compact(Table::Erasures, None, false);
+        // In no shard either.
+        self.db.compact(Table::Over, None, false);
         let mut done = 0;
         for run in runs(&shards) {
             let range = ShardPrefix(run.start).rows().start..ShardPrefix(run.end).rows().end;

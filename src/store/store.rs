@@ -1,7 +1,7 @@
 //! The open store: it composes the tables, and has the operations on all of them.
 
 use super::at_rest::AtRest;
-use super::change_log::ChangeLog;
+use super::change_log::{ChangeLog, Mirrored};
 use super::commit::{Commit, Parts};
 use super::compaction_filter::CompactionFilter;
 use super::db::Db;
@@ -24,6 +24,7 @@ use super::tables::erasures::Erasures;
 use super::tables::kafka_offsets::KafkaOffsets;
 use super::tables::meta::Meta;
 use super::tables::opted_out::OptedOut;
+use super::tables::over::Over;
 use super::tables::reservations::Reservations;
 use super::tables::rules::Rules;
 use super::tap::{TailBatch, TailGap};
@@ -127,6 +128,11 @@ impl Store {
     /// The users who are never counted.
     pub fn opted_out(&self) -> &OptedOut {
         &self.tables.opted_out
+    }
+
+    /// Events of keys that were capped when they happened.
+    pub fn over(&self) -> &Over {
+        &self.tables.over
     }
 
     /// The changes of caps.
@@ -236,6 +242,11 @@ impl Store {
     /// Whether the mirror has every change of a shard up to here; true without a mirror.
     pub fn is_mirrored(&self, shard: ShardId, seq: u64) -> bool {
         self.changes.is_confirmed(MIRROR, shard, seq)
+    }
+
+    /// When the mirror had every change of a shard up to here.
+    pub fn mirrored(&self, shard: ShardId, seq: u64) -> Mirrored {
+        self.changes.confirmed_at(MIRROR, shard, seq)
     }
 
     /// Failed reads since the start.

@@ -36,4 +36,5 @@ tables! {
     Ads "ads"
     Erasures "erasures"
     OptedOut "opted_out"
+    Over "over"
 }

@@ -18,11 +18,13 @@ pub(super) struct Retention {
     keep: Duration,
     most: u64,
     notes: VecDeque<Note>,
+    /// The total of the position from which on changes are kept.
+    kept_from: Option<u64>,
 }
 
 impl Retention {
     pub fn new(keep: Duration, most: u64) -> Self {
-        Self { keep, most, notes: VecDeque::new() }
+        Self { keep, most, notes: VecDeque::new(), kept_from: None }
     }
 
     /// Takes note of the end of the log. Returns up to where changes may go, if that is further than before.
@@ -33,20 +35,31 @@ impl Retention {
         if self.notes.back().is_none_or(is_due) {
             self.notes.push_back(Note { at: now, position, total });
         }
+        let mut kept_from = self.kept_from.unwrap_or(total);
         let mut gone = None;
         while let Some(first) = self.notes.front() {
             let is_old = now.saturating_duration_since(first.at) >= self.keep;
             if !is_old && total.wrapping_sub(first.total) <= self.most - share {
                 break;
             }
+            kept_from = first.total;
             gone = self.notes.pop_front().map(|note| note.position);
         }
+        // So many came between two notes that all of them are too many.
+        if total.wrapping_sub(kept_from) > self.most
+            && let Some(first) = self.notes.front()
+        {
+            kept_from = first.total;
+            gone = Some(first.position.clone());
+        }
+        self.kept_from = Some(kept_from);
         gone
     }
 
     /// Keeps nothing: changes up to here may go.
     pub fn keep_none(&mut self) {
         self.notes.clear();
+        self.kept_from = None;
     }
 }
 
@@ -71,7 +84,7 @@ mod tests {
         // All at once more than may be kept.
         assert_eq!(note(66, 60), None);
         assert_eq!(note(67, 67), Some(3));
-        assert_eq!(note(68, 300), Some(67));
+        assert_eq!(note(68, 300), Some(300), "more between two notes than may be kept");
         assert_eq!(note(69, 300), None);
         assert_eq!(note(200, 300), Some(300));
     }

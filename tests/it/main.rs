@@ -26,6 +26,7 @@ mod operation;
 mod pixel;
 mod privacy;
 mod reach;
+mod over;
 mod rules;
 mod simulation;
 mod snapshots;

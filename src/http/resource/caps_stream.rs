@@ -8,7 +8,7 @@ use crate::http::route::{Answer, Call, StaysOpen};
 use crate::stream::{Framing, Start};
 use axum::body::Body;
 use axum::response::Response;
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, Version, header};
 use std::sync::Arc;
 
 /// Tells proxies of the kind of nginx to pass on what comes at once.
@@ -54,6 +54,10 @@ pub(in crate::http) async fn follow(app: &Arc<App>, call: &mut Call) -> Answer {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(framing.media_type()));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(NO_BUFFERING, HeaderValue::from_static("no"));
+    if call.parts.version != Version::HTTP_2 {
+        // Whoever is let go sees it at once.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response.extensions_mut().insert(StaysOpen);
     Ok(response)
 }

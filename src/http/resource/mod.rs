@@ -10,6 +10,7 @@ pub(super) mod erasures;
 pub(super) mod events;
 pub(super) mod metrics;
 pub(super) mod pixel;
+pub(super) mod over;
 pub(super) mod probes;
 pub(super) mod reach;
 pub(super) mod reserve;

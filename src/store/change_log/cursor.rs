@@ -3,7 +3,7 @@
 use super::ChangeLog;
 use super::consumer::{Bounds, Consumer};
 use super::signal::Signal;
-use crate::model::ShardId;
+use crate::model::{ShardId, TsMs};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -75,9 +75,9 @@ impl ChangeCursor {
         self.consumer.position[shard].store(seq, Ordering::Relaxed);
     }
 
-    /// The consumer's copy has every change of a shard up to here.
-    pub fn confirm(&self, shard: ShardId, seq: u64) {
-        self.consumer.confirmed[shard].store(seq, Ordering::Relaxed);
+    /// The consumer's copy has every change of a shard up to here: since `at`, or for how long is not known.
+    pub fn confirm(&self, shard: ShardId, seq: u64, at: Option<TsMs>) {
+        self.consumer.confirm(shard, seq, at);
     }
 
     /// The consumer will not need the changes of a shard up to here again, not even after a restart, since its own

@@ -11,6 +11,7 @@ pub(in crate::store) mod journal;
 pub(in crate::store) mod kafka_offsets;
 pub(in crate::store) mod meta;
 pub(in crate::store) mod opted_out;
+pub(in crate::store) mod over;
 pub(in crate::store) mod record_check;
 pub(in crate::store) mod reservations;
 pub(in crate::store) mod rules;
@@ -29,6 +30,7 @@ use erasures::Erasures;
 use kafka_offsets::KafkaOffsets;
 use meta::Meta;
 use opted_out::OptedOut;
+use over::Over;
 use reservations::Reservations;
 use rules::Rules;
 use std::sync::Arc;
@@ -46,6 +48,7 @@ pub(in crate::store) struct Tables {
     pub ads: Ads,
     pub erasures: Erasures,
     pub opted_out: OptedOut,
+    pub over: Over,
 }
 
 impl Tables {
@@ -63,6 +66,7 @@ impl Tables {
             erasures: Erasures::new(db.clone()),
             opted_out: OptedOut::new(db.clone(), audit.clone()),
             audit,
+            over: Over::new(db.clone()),
         }
     }
 }
@@ -84,6 +88,7 @@ pub(in crate::store) fn is_row(table: Option<Table>, key: &[u8], value: &[u8]) -
         Some(Table::Ads) => ads::is_row(key, value),
         Some(Table::Erasures) => erasures::is_row(key, value),
         Some(Table::OptedOut) => opted_out::is_row(key, value),
+        Some(Table::Over) => over::is_row(key, value),
         Some(Table::Audit) => audit::is_row(key, value),
         Some(Table::KafkaOffsets | Table::Meta) | None => true,
     }

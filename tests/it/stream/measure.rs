@@ -2,7 +2,7 @@
 
 use super::reader::{Follower, Stream, caps_of};
 use crate::support::{Server, Site, client, now_ms};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -88,7 +88,7 @@ fn tell_delays(server: &Server) {
             let user = format!("delay{n}");
             server.count(&json!({"user": user, "da": "1", "ts": now_ms()}));
             let answered = Instant::now();
-            while stream.next_event()["user"] != Value::from(user.as_str()) {}
+            while stream.next_event()["user"] != user.as_str() {}
             answered.elapsed()
         })
         .collect();

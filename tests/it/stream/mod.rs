@@ -101,7 +101,7 @@ fn a_copy_under_load_equals_the_caps_and_several_do_not_hinder_each_other() {
             let (url, http) = (format!("{}/events", server.url), client());
             std::thread::spawn(move || {
                 for round in 0..20 {
-                    let body = events(writer << 40 | round * 200, 200).to_string();
+                    let body = events((writer << 40) + round * 200, 200).to_string();
                     let answer = http.post(&url).header("content-type", "application/json").body(body).send().unwrap();
                     assert_eq!(answer.status(), 200);
                 }
