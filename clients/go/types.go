@@ -24,8 +24,20 @@ type BatchAnswer struct {
 	// Of users that mean nobody (`null`, the all-zero advertising id, macros that nobody replaced): kept nowhere.
 	Ignored int64 `json:"ignored"`
 
+	// Keys of the catalogue that were left out, since an event has at most 16. Only where there are any.
+	KeysCut *int64 `json:"keys_cut,omitempty"`
+
 	// Events too old to count.
 	Late int64 `json:"late"`
+
+	// Of users who opted out: kept nowhere. Only where there are any.
+	OptedOut *int64 `json:"opted_out,omitempty"`
+
+	// Keys that a rule had capped when counted events happened, the first 100 by index. Only where there are any.
+	Over []EventOver `json:"over,omitempty"`
+
+	// How many more there are.
+	OverOmitted *int64 `json:"over_omitted,omitempty"`
 
 	// Events that are invalid; `errors` says why.
 	Rejected int64 `json:"rejected"`
@@ -36,6 +48,9 @@ type BatchAnswer struct {
 
 // CandidateBody is part of what is sent. An ad that may be shown.
 type CandidateBody struct {
+	// `false`: only these, not those that the catalogue has of the ad
+	Catalogue *bool `json:"catalogue,omitempty"`
+
 	// The ad.
 	DA string `json:"da"`
 
@@ -59,6 +74,10 @@ type CandidateVerdict struct {
 
 	// The instant asked for lies before what a full log keeps: `count` is a lower bound. Only where it is so.
 	Partial *bool `json:"partial,omitempty"`
+
+	// Path and query of a signed pixel that counts the ad once. Only where `pixel` asks for it and the ad is not
+	// capped; not where its URL would be too long.
+	Pixel *string `json:"pixel,omitempty"`
 
 	Remaining *int64 `json:"remaining,omitempty"`
 
@@ -104,6 +123,9 @@ type CapAnswer struct {
 	// The ad.
 	DA string `json:"da"`
 
+	// Keys of the catalogue that were left out, since an ad is judged by at most 16. Only where there are any.
+	KeysCut *int64 `json:"keys_cut,omitempty"`
+
 	// The user.
 	User string `json:"user"`
 
@@ -124,6 +146,9 @@ type Capped struct {
 
 // CheckAnswer is part of what is received. The verdicts, in the order asked.
 type CheckAnswer struct {
+	// Keys of the catalogue that were left out, since an ad is judged by at most 16. Only where there are any.
+	KeysCut *int64 `json:"keys_cut,omitempty"`
+
 	// A verdict for each candidate, in the order asked.
 	Results []CandidateVerdict `json:"results"`
 
@@ -138,11 +163,17 @@ type CheckBody struct {
 	// At most 1,000.
 	Candidates []CandidateBody `json:"candidates"`
 
+	// `false`: only the keys named here are judged, not those that the catalogue has of the ads
+	Catalogue *bool `json:"catalogue,omitempty"`
+
 	// Whether each verdict is explained (`why`); then at most 50 candidates
 	Explain *bool `json:"explain,omitempty"`
 
 	// Only rules of this kind
 	Kind string `json:"kind,omitempty"`
+
+	// Whether each candidate that is not capped gets a signed URL of its pixel
+	Pixel *bool `json:"pixel,omitempty"`
 
 	// The user.
 	User string `json:"user"`
@@ -167,7 +198,14 @@ type EventAnswer struct {
 	// As `GET /cap` with the event's keys, after the event.
 	Cap CapAnswer `json:"cap"`
 
-	// `counted`, `duplicate`, `late`, `erased` or `ignored`.
+	// Keys of the catalogue that were left out, since an event has at most 16. Only where there are any.
+	KeysCut *int64 `json:"keys_cut,omitempty"`
+
+	// Keys that a rule had capped when the event happened, and why it was served nevertheless. Of several the first
+	// capped for longest: the event is counted under that. Only where there are any.
+	Over []EventOver `json:"over,omitempty"`
+
+	// `counted`, `duplicate`, `late`, `erased`, `opted_out` or `ignored`.
 	Result string `json:"result"`
 }
 
@@ -200,6 +238,32 @@ type EventError struct {
 
 	// Which element, or line (blank ones are counted), from 0.
 	Index int64 `json:"index"`
+}
+
+// EventOver is part of what is received. A key that a rule had capped when a counted event happened.
+type EventOver struct {
+	// `in_flight`: before the cap could be known. `mirror`: Redis was not told yet. `ignored`: the cap could be
+	// read. `lapsed`: its reservation had expired or was released. `rule_change`: a rule that came later caps it.
+	// `backfill`: it came from Kafka more than `max_skew` late.
+	Cause string `json:"cause"`
+
+	// What the rule counted before the event.
+	Count int64 `json:"count"`
+
+	// From when the event happened to when it was counted, in ms.
+	DelayMs int64 `json:"delay_ms"`
+
+	// Of a batch: which element, or line, from 0.
+	Index *int64 `json:"index,omitempty"`
+
+	// The key.
+	Key string `json:"key"`
+
+	// The limit of the rule.
+	Limit int64 `json:"limit"`
+
+	// The rule that had capped it.
+	Rule string `json:"rule"`
 }
 
 // NextCount is part of what is received. What a rule will count if no event comes.
@@ -262,6 +326,9 @@ type ReserveAnswer struct {
 	// That of the events which confirm what was reserved; made up where the call had none.
 	ID string `json:"id"`
 
+	// Keys of the catalogue that were left out, since an ad is judged by at most 16. Only where there are any.
+	KeysCut *int64 `json:"keys_cut,omitempty"`
+
 	Refused []Refused `json:"refused"`
 
 	Reserved []Reserved `json:"reserved"`
@@ -273,10 +340,16 @@ type ReserveBody struct {
 	// In the order of preference, at most 1,000. One named twice is judged twice.
 	Candidates []CandidateBody `json:"candidates"`
 
+	// `false`: only the keys named here are judged and counted, not those that the catalogue has of the ads
+	Catalogue *bool `json:"catalogue,omitempty"`
+
 	ID string `json:"id,omitempty"`
 
 	// What the confirming events are; `impression` without it
 	Kind string `json:"kind,omitempty"`
+
+	// Whether each candidate that is reserved gets a signed URL of its pixel, which confirms it
+	Pixel *bool `json:"pixel,omitempty"`
 
 	// How long it holds unless it is confirmed: a duration of at most 1h, 60s without it; null counts for good
 	TTL string `json:"ttl,omitempty"`
@@ -295,6 +368,10 @@ type Reserved struct {
 	// When it stops counting unless it is confirmed; null where it counts for good: where `ttl` is null, or the
 	// event with this id was counted before.
 	ExpiresAt *int64 `json:"expires_at,omitempty"`
+
+	// Path and query of a signed pixel that confirms it. Only where `pixel` asks for it; not where its URL would be
+	// too long.
+	Pixel *string `json:"pixel,omitempty"`
 }
 
 // RuleVerdict is part of what is received. What one rule says of one key.

@@ -4,26 +4,19 @@ use crate::model::{CapChange, TsMs};
 use serde::Serialize;
 
 /// A change of a cap: the state of a user's key from then on.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = CapChanged)]
+#[derive(Debug, Serialize)]
 pub struct CapChanged<'a> {
     /// The user.
-    #[schema(example = "u1")]
     pub user: &'a str,
     /// The key.
-    #[schema(example = "campaign:42")]
     pub key: &'a str,
     /// `capped`, `extended`, `shortened` or `ended`.
-    #[schema(value_type = String, example = "capped")]
     pub change: CapChange,
     /// Until when it is capped; null once it is not.
-    #[schema(value_type = Option<u64>, example = 1732665600000u64)]
     pub capped_until: Option<TsMs>,
     /// When it changed; null in a snapshot.
-    #[schema(value_type = Option<u64>, example = 1732233600000u64)]
     pub at: Option<TsMs>,
     /// The shard of the user, and a number that rises there with every change.
-    #[schema(example = "240-17")]
     pub seq: &'a str,
 }
 
@@ -32,7 +25,26 @@ pub struct CapChanged<'a> {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum StreamEvent<'a> {
     /// A cap changed, or is part of a snapshot.
-    Cap(CapChanged<'a>),
+    Cap {
+        /// The user.
+        #[schema(example = "u1")]
+        user: &'a str,
+        /// The key.
+        #[schema(example = "campaign:42")]
+        key: &'a str,
+        /// `capped`, `extended`, `shortened` or `ended`.
+        #[schema(value_type = String, example = "capped")]
+        change: CapChange,
+        /// Until when it is capped; null once it is not.
+        #[schema(value_type = Option<u64>, example = 1732665600000u64)]
+        capped_until: Option<TsMs>,
+        /// When it changed; null in a snapshot.
+        #[schema(value_type = Option<u64>, example = 1732233600000u64)]
+        at: Option<TsMs>,
+        /// The shard of the user, and a number that rises there with every change.
+        #[schema(example = "240-17")]
+        seq: &'a str,
+    },
     /// Everything up to here was sent.
     Checkpoint {
         /// Resumes here, as `Last-Event-ID` or `after`. With server-sent events it is the event's id, too.

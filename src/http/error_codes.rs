@@ -92,7 +92,6 @@ const DECISIONS: &[ErrorCode] = &[
     answer(503, "too_many_erasures", "A million users wait to be erased already. Nobody of this call will be."),
     answer(422, "invalid_since", "`since` is no instant."),
     answer(422, "invalid_max_age", "`max_age` is not a duration."),
-    answer(422, "invalid_by", "`by` is not `hour`."),
     answer(422, "invalid_per", "`per` is not `user`."),
     answer(422, "missing_level", "`GET /reach` without a key needs the `level` of keys."),
     answer(422, "invalid_level", "`level` has not the form of a level: a lower-case name of at most 32 characters."),
@@ -104,7 +103,7 @@ const DECISIONS: &[ErrorCode] = &[
     ),
     answer(422, "invalid_shards", "`shards` is not a list of numbers and ranges from 0 to 255."),
     answer(422, "invalid_cause", "`cause` is none of those of over-delivery."),
-    answer(422, "invalid_by", "`by` is none of `rule`, `cause`, `key` and `hour`."),
+    answer(422, "invalid_by", "`by` is none of `rule`, `cause`, `key` and `hour`; of `/reach`: it is not `hour`."),
     answer(422, "invalid_from", "`from` is neither `snapshot` nor `now`."),
     answer(503, "too_many_streams", "As many streams of cap changes are open as `--max-streams` allows."),
     answer(

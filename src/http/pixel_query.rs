@@ -59,6 +59,6 @@ mod tests {
         assert_eq!((&*twice.e, &*twice.s, twice.is_notice), ("1", "3", false));
         assert_eq!(twice.t.as_deref(), Some("2024-11-22T00:00:00Z"));
         assert_eq!(read(""), PixelQuery::default());
-        assert_eq!(read("f=${F}").is_notice, false);
+        assert!(!read("f=${F}").is_notice);
     }
 }

@@ -6,8 +6,8 @@ use super::gate::Caller;
 use super::openapi;
 use super::problem::Problem;
 use super::resource::{
-    ads, audit, cap, caps_stream, check, erasures, events, metrics, over, pixel, probes, reach, reserve, rules, snapshots, status,
-    trial, users, whoami,
+    ads, audit, cap, caps_stream, check, erasures, events, metrics, over, pixel, probes, reach, reserve, rules,
+    snapshots, status, trial, users, whoami,
 };
 use super::route::Class::{BodyThenRead, Light, Operation, Read, Write};
 use super::route::{Answer, Call, FastRoute, Listener, Place, Route};

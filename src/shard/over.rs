@@ -68,6 +68,9 @@ pub(super) struct OverLedger<'a> {
     pub now: TsMs,
 }
 
+/// The row of each rule and cause.
+type RowOf = HashMap<(RuleId, OverCause), usize>;
+
 impl OverLedger<'_> {
     pub(super) fn settle<'s>(
         &self,
@@ -77,7 +80,7 @@ impl OverLedger<'_> {
     ) -> OverOutcome {
         let mut outcome = OverOutcome::default();
         let mut rows: Vec<OverRow> = Vec::new();
-        let mut rows_of: HashMap<u32, (usize, HashMap<(RuleId, OverCause), usize>)> = HashMap::new();
+        let mut rows_of: HashMap<u32, (usize, RowOf)> = HashMap::new();
         for event in found {
             for (number, (at, rule)) in event.keys.iter().take(KEYS_TOLD).enumerate() {
                 let of = slot(*at);

@@ -4,6 +4,7 @@ use super::precondition::Precondition;
 use super::progress::Progress;
 use super::router::Router;
 use super::rule_lines::{ToldRules, line, lines_of_start, told};
+use super::rule_source::Source;
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::{KeyPattern, Kind, Limit, Mode, Rule, RuleError, RuleId, RuleSet, TsMs, Window};
@@ -18,28 +19,6 @@ use std::time::Instant;
 
 /// Maximum number of rules.
 pub const MAX_RULES: usize = 10_000;
-
-/// Who made a rule, and alone may change it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// `--limit` and `--window`.
-    Flags,
-    /// The settings file.
-    File,
-    /// The HTTP interface.
-    Api,
-}
-
-impl Source {
-    /// As the audit names it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Flags => "flags",
-            Self::File => "file",
-            Self::Api => "api",
-        }
-    }
-}
 
 /// A rule with what is known about it.
 #[derive(Debug, Clone)]

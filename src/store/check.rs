@@ -51,7 +51,12 @@ impl TableCheck {
 /// Reads a whole directory while no service runs on it. `progress` gets the number of rows read, and an estimate of
 /// all.
 pub fn verify(options: &StoreOptions, progress: &mut dyn FnMut(u64, u64)) -> Result<Verified, OpenError> {
-    let _lock = lock_dir(&options.data_dir)?;
+    let dir = &options.data_dir;
+    let _lock = lock_dir(dir)?;
+    if dir.join(super::RESTORING).exists() {
+        let source = std::io::Error::other("a restore into it has not ended; start the service, which goes on with it");
+        return Err(OpenError::Directory { dir: dir.clone(), source });
+    }
     let mut found = Verified::default();
     if let Some((_, db)) = look(options, &mut found)? {
         found.tables = tables(&db, progress, &mut |_, _, _| Ok(()))?;

@@ -90,7 +90,7 @@ impl Framing {
 
 fn name(event: &StreamEvent<'_>) -> &'static str {
     match event {
-        StreamEvent::Cap(_) => "cap",
+        StreamEvent::Cap { .. } => "cap",
         StreamEvent::Checkpoint { .. } => "checkpoint",
         StreamEvent::SnapshotBegin { .. } => "snapshot_begin",
         StreamEvent::SnapshotEnd { .. } => "snapshot_end",
@@ -109,6 +109,11 @@ mod tests {
         let mut out = Vec::new();
         framing.event(event, &mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    fn of(cap: CapChanged<'_>) -> StreamEvent<'_> {
+        let CapChanged { user, key, change, capped_until, at, seq } = cap;
+        StreamEvent::Cap { user, key, change, capped_until, at, seq }
     }
 
     #[test]
@@ -138,7 +143,7 @@ mod tests {
             let mut out = Vec::new();
             framing.cap(&json, &mut out);
             assert_eq!(out.len(), framing.cap_bytes(&json));
-            assert_eq!(String::from_utf8(out).unwrap(), written(framing, &StreamEvent::Cap(cap())));
+            assert_eq!(String::from_utf8(out).unwrap(), written(framing, &of(cap())));
         }
     }
 

@@ -278,7 +278,8 @@ fn an_erasure_in_steps_goes_on_after_a_crash() {
         server = site.start();
         let page = server.ok(&format!("/users/{name}?limit=100"));
         assert!(!is_begun || is_gone_but_odd(&page), "{page}");
-        assert_eq!(is_begun, after > 30.0);
+        // It goes on between the figure and the question.
+        assert!(is_begun || after == 30.0);
     }
     let (status, _, answer) = server.send("DELETE", &format!("/users/{name}"), &[], None);
     assert_eq!(status, 200);

@@ -16,8 +16,16 @@ export interface BatchAnswer {
   errors: EventError[];
   /** Of users that mean nobody (`null`, the all-zero advertising id, macros that nobody replaced): kept nowhere. */
   ignored: number;
+  /** Keys of the catalogue that were left out, since an event has at most 16. Only where there are any. */
+  keys_cut?: number;
   /** Events too old to count. */
   late: number;
+  /** Of users who opted out: kept nowhere. Only where there are any. */
+  opted_out?: number;
+  /** Keys that a rule had capped when counted events happened, the first 100 by index. Only where there are any. */
+  over?: EventOver[];
+  /** How many more there are. */
+  over_omitted?: number;
   /** Events that are invalid; `errors` says why. */
   rejected: number;
   /** Only in a 503: events that were not taken. Sending the whole call again is safe for events with ids. */
@@ -27,7 +35,7 @@ export interface BatchAnswer {
 /**
  * An ad that may be shown.
  */
-export type CandidateBody = IdText | { da: IdText; keys: string[] };
+export type CandidateBody = IdText | { catalogue?: boolean | null; da: IdText; keys: string[] };
 
 /**
  * What is said of one candidate of many.
@@ -41,6 +49,8 @@ export interface CandidateVerdict {
   limit?: number | null;
   /** The instant asked for lies before what a full log keeps: `count` is a lower bound. Only where it is so. */
   partial?: boolean;
+  /** Path and query of a signed pixel that counts the ad once. Only where `pixel` asks for it and the ad is not capped; not where its URL would be too long. */
+  pixel?: string | null;
   remaining?: number | null;
   rule?: string | null;
   /** How many more would have capped. Only where there are any. */
@@ -70,6 +80,8 @@ export interface CapAnswer {
   window?: string | { calendar: "day" | "week" | "month"; tz: string } | null;
   /** The ad. */
   da: string;
+  /** Keys of the catalogue that were left out, since an ad is judged by at most 16. Only where there are any. */
+  keys_cut?: number;
   /** The user. */
   user: string;
   why?: Why | null;
@@ -91,6 +103,8 @@ export interface Capped {
  * The verdicts, in the order asked.
  */
 export interface CheckAnswer {
+  /** Keys of the catalogue that were left out, since an ad is judged by at most 16. Only where there are any. */
+  keys_cut?: number;
   /** A verdict for each candidate, in the order asked. */
   results: CandidateVerdict[];
   /** The user that was asked about. */
@@ -104,10 +118,14 @@ export interface CheckBody {
   at?: InstantText | null;
   /** At most 1,000. */
   candidates: CandidateBody[];
+  /** `false`: only the keys named here are judged, not those that the catalogue has of the ads */
+  catalogue?: boolean | null;
   /** Whether each verdict is explained (`why`); then at most 50 candidates */
   explain?: boolean | null;
   /** Only rules of this kind */
   kind?: string | null;
+  /** Whether each candidate that is not capped gets a signed URL of its pixel */
+  pixel?: boolean | null;
   /** The user. */
   user: IdText;
 }
@@ -135,7 +153,11 @@ export type DisplacedBy = "exact_over_wildcard" | "exempt";
 export interface EventAnswer {
   /** As `GET /cap` with the event's keys, after the event. */
   cap: CapAnswer;
-  /** `counted`, `duplicate`, `late`, `erased` or `ignored`. */
+  /** Keys of the catalogue that were left out, since an event has at most 16. Only where there are any. */
+  keys_cut?: number;
+  /** Keys that a rule had capped when the event happened, and why it was served nevertheless. Of several the first capped for longest: the event is counted under that. Only where there are any. */
+  over?: EventOver[];
+  /** `counted`, `duplicate`, `late`, `erased`, `opted_out` or `ignored`. */
   result: string;
 }
 
@@ -165,6 +187,26 @@ export interface EventError {
   detail: string;
   /** Which element, or line (blank ones are counted), from 0. */
   index: number;
+}
+
+/**
+ * A key that a rule had capped when a counted event happened.
+ */
+export interface EventOver {
+  /** `in_flight`: before the cap could be known. `mirror`: Redis was not told yet. `ignored`: the cap could be read. `lapsed`: its reservation had expired or was released. `rule_change`: a rule that came later caps it. `backfill`: it came from Kafka more than `max_skew` late. */
+  cause: string;
+  /** What the rule counted before the event. */
+  count: number;
+  /** From when the event happened to when it was counted, in ms. */
+  delay_ms: number;
+  /** Of a batch: which element, or line, from 0. */
+  index?: number | null;
+  /** The key. */
+  key: string;
+  /** The limit of the rule. */
+  limit: number;
+  /** The rule that had capped it. */
+  rule: string;
 }
 
 /**
@@ -247,6 +289,8 @@ export interface ReleaseBody {
 export interface ReserveAnswer {
   /** That of the events which confirm what was reserved; made up where the call had none. */
   id: string;
+  /** Keys of the catalogue that were left out, since an ad is judged by at most 16. Only where there are any. */
+  keys_cut?: number;
   refused: Refused[];
   reserved: Reserved[];
 }
@@ -257,9 +301,13 @@ export interface ReserveAnswer {
 export interface ReserveBody {
   /** In the order of preference, at most 1,000. One named twice is judged twice. */
   candidates: CandidateBody[];
+  /** `false`: only the keys named here are judged and counted, not those that the catalogue has of the ads */
+  catalogue?: boolean | null;
   id?: IdText | null;
   /** What the confirming events are; `impression` without it */
   kind?: string | null;
+  /** Whether each candidate that is reserved gets a signed URL of its pixel, which confirms it */
+  pixel?: boolean | null;
   /** How long it holds unless it is confirmed: a duration of at most 1h, 60s without it; null counts for good */
   ttl?: string | null;
   /** The user. */
@@ -275,6 +323,8 @@ export interface Reserved {
   da: string;
   /** When it stops counting unless it is confirmed; null where it counts for good: where `ttl` is null, or the event with this id was counted before. */
   expires_at?: number | null;
+  /** Path and query of a signed pixel that confirms it. Only where `pixel` asks for it; not where its URL would be too long. */
+  pixel?: string | null;
 }
 
 /**

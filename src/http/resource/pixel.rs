@@ -50,7 +50,7 @@ fn headers() -> [(HeaderName, HeaderValue); 5] {
         ("t" = Option<String>, Query, description = "When the ad was shown, ms since 1970 or ISO 8601; believed between the signing and now"),
     ),
     responses(
-        (status = 200, description = "An image of one pixel, 43 bytes", content_type = "image/gif", body = Vec<u8>),
+        (status = 200, description = "An image of one pixel, 43 bytes", content_type = "image/gif", body = String),
         (status = 204, description = "With `f=b`: what became of it says `freqcap-result`"),
         (status = 401, description = "With `f=b`: `bad_signature`", body = Problem, content_type = "application/problem+json"),
         (status = 410, description = "With `f=b`: `expired`", body = Problem, content_type = "application/problem+json"),
@@ -77,7 +77,7 @@ pub(in crate::http) async fn get(app: &Arc<App>, call: &mut Call) -> Answer {
         ("t" = Option<String>, Query, description = "When the ad was shown, ms since 1970 or ISO 8601; believed between the signing and now"),
     ),
     responses(
-        (status = 200, description = "An image of one pixel, 43 bytes", content_type = "image/gif", body = Vec<u8>),
+        (status = 200, description = "An image of one pixel, 43 bytes", content_type = "image/gif", body = String),
         (status = 204, description = "With `f=b`: what became of it says `freqcap-result`"),
         (status = 401, description = "With `f=b`: `bad_signature`", body = Problem, content_type = "application/problem+json"),
         (status = 410, description = "With `f=b`: `expired`", body = Problem, content_type = "application/problem+json"),

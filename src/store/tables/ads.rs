@@ -361,8 +361,8 @@ mod tests {
     fn the_bytes_of_a_row_never_change() {
         for (row, bytes) in [
             (row(0, &[], None), &b"\x01\x00\x00"[..]),
-            (row(300, &["c:1", "a:22"], None), b"\x01\xac\x02\x02\x03c:1\x04a:22"),
-            (row(1, &["c:1"], Some("Shoes")), b"\x01\x01\x01\x03c:1\x05Shoes"),
+            (row(300, &["c:1", "a:22"], None), &b"\x01\xac\x02\x02\x03c:1\x04a:22"[..]),
+            (row(1, &["c:1"], Some("Shoes")), &b"\x01\x01\x01\x03c:1\x05Shoes"[..]),
         ] {
             assert_eq!(row.encode(), bytes);
             assert_eq!(AdRow::decode(bytes), Some(row));
@@ -381,7 +381,7 @@ mod tests {
     fn the_bytes_of_a_backfill_never_change() {
         for (row, bytes) in [
             (BackfillRow { revision: 300, is_done: false }, &b"\x01\x00\xac\x02"[..]),
-            (BackfillRow { revision: 1, is_done: true }, b"\x01\x01\x01"),
+            (BackfillRow { revision: 1, is_done: true }, &b"\x01\x01\x01"[..]),
         ] {
             assert_eq!((row.encode().as_slice(), BackfillRow::decode(bytes)), (bytes, Some(row)));
             assert!(is_row(b"b77", bytes));

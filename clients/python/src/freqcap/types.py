@@ -24,8 +24,16 @@ class BatchAnswer(TypedDict):
     errors: List["EventError"]
     # Of users that mean nobody (`null`, the all-zero advertising id, macros that nobody replaced): kept nowhere.
     ignored: int
+    # Keys of the catalogue that were left out, since an event has at most 16. Only where there are any.
+    keys_cut: NotRequired[int]
     # Events too old to count.
     late: int
+    # Of users who opted out: kept nowhere. Only where there are any.
+    opted_out: NotRequired[int]
+    # Keys that a rule had capped when counted events happened, the first 100 by index. Only where there are any.
+    over: NotRequired[List["EventOver"]]
+    # How many more there are.
+    over_omitted: NotRequired[int]
     # Events that are invalid; `errors` says why.
     rejected: int
     # Only in a 503: events that were not taken. Sending the whole call again is safe for events with ids.
@@ -34,6 +42,8 @@ class BatchAnswer(TypedDict):
 
 class CandidateBodyObject(TypedDict):
     """An ad that may be shown."""
+    # `false`: only these, not those that the catalogue has of the ad
+    catalogue: NotRequired[Optional[bool]]
     # The ad.
     da: "IdText"
     # Keys besides the ad's own
@@ -53,6 +63,9 @@ class CandidateVerdict(TypedDict):
     limit: NotRequired[Optional[int]]
     # The instant asked for lies before what a full log keeps: `count` is a lower bound. Only where it is so.
     partial: NotRequired[bool]
+    # Path and query of a signed pixel that counts the ad once. Only where `pixel` asks for it and the ad is not
+    # capped; not where its URL would be too long.
+    pixel: NotRequired[Optional[str]]
     remaining: NotRequired[Optional[int]]
     rule: NotRequired[Optional[str]]
     # How many more would have capped. Only where there are any.
@@ -80,6 +93,8 @@ class CapAnswer(TypedDict):
     window: NotRequired[Optional[Union[str, Dict[str, Any]]]]
     # The ad.
     da: str
+    # Keys of the catalogue that were left out, since an ad is judged by at most 16. Only where there are any.
+    keys_cut: NotRequired[int]
     # The user.
     user: str
     why: NotRequired[Optional["Why"]]
@@ -97,6 +112,8 @@ class Capped(TypedDict):
 
 class CheckAnswer(TypedDict):
     """The verdicts, in the order asked."""
+    # Keys of the catalogue that were left out, since an ad is judged by at most 16. Only where there are any.
+    keys_cut: NotRequired[int]
     # A verdict for each candidate, in the order asked.
     results: List["CandidateVerdict"]
     # The user that was asked about.
@@ -108,10 +125,14 @@ class CheckBody(TypedDict):
     at: NotRequired[Optional["InstantText"]]
     # At most 1,000.
     candidates: List["CandidateBody"]
+    # `false`: only the keys named here are judged, not those that the catalogue has of the ads
+    catalogue: NotRequired[Optional[bool]]
     # Whether each verdict is explained (`why`); then at most 50 candidates
     explain: NotRequired[Optional[bool]]
     # Only rules of this kind
     kind: NotRequired[Optional[str]]
+    # Whether each candidate that is not capped gets a signed URL of its pixel
+    pixel: NotRequired[Optional[bool]]
     # The user.
     user: "IdText"
 
@@ -134,7 +155,12 @@ class EventAnswer(TypedDict):
     """What became of one event."""
     # As `GET /cap` with the event's keys, after the event.
     cap: "CapAnswer"
-    # `counted`, `duplicate`, `late`, `erased` or `ignored`.
+    # Keys of the catalogue that were left out, since an event has at most 16. Only where there are any.
+    keys_cut: NotRequired[int]
+    # Keys that a rule had capped when the event happened, and why it was served nevertheless. Of several the first
+    # capped for longest: the event is counted under that. Only where there are any.
+    over: NotRequired[List["EventOver"]]
+    # `counted`, `duplicate`, `late`, `erased`, `opted_out` or `ignored`.
     result: str
 
 
@@ -160,6 +186,26 @@ class EventError(TypedDict):
     detail: str
     # Which element, or line (blank ones are counted), from 0.
     index: int
+
+
+class EventOver(TypedDict):
+    """A key that a rule had capped when a counted event happened."""
+    # `in_flight`: before the cap could be known. `mirror`: Redis was not told yet. `ignored`: the cap could be
+    # read. `lapsed`: its reservation had expired or was released. `rule_change`: a rule that came later caps it.
+    # `backfill`: it came from Kafka more than `max_skew` late.
+    cause: str
+    # What the rule counted before the event.
+    count: int
+    # From when the event happened to when it was counted, in ms.
+    delay_ms: int
+    # Of a batch: which element, or line, from 0.
+    index: NotRequired[Optional[int]]
+    # The key.
+    key: str
+    # The limit of the rule.
+    limit: int
+    # The rule that had capped it.
+    rule: str
 
 
 # What became of one event, or of a batch.
@@ -226,6 +272,8 @@ class ReserveAnswer(TypedDict):
     """What became of the candidates that were looked at, in their order."""
     # That of the events which confirm what was reserved; made up where the call had none.
     id: str
+    # Keys of the catalogue that were left out, since an ad is judged by at most 16. Only where there are any.
+    keys_cut: NotRequired[int]
     refused: List["Refused"]
     reserved: List["Reserved"]
 
@@ -234,9 +282,13 @@ class ReserveBody(TypedDict):
     """The body of `/reserve`: reserve the first of these ads that this user may see."""
     # In the order of preference, at most 1,000. One named twice is judged twice.
     candidates: List["CandidateBody"]
+    # `false`: only the keys named here are judged and counted, not those that the catalogue has of the ads
+    catalogue: NotRequired[Optional[bool]]
     id: NotRequired[Optional["IdText"]]
     # What the confirming events are; `impression` without it
     kind: NotRequired[Optional[str]]
+    # Whether each candidate that is reserved gets a signed URL of its pixel, which confirms it
+    pixel: NotRequired[Optional[bool]]
     # How long it holds unless it is confirmed: a duration of at most 1h, 60s without it; null counts for good
     ttl: NotRequired[Optional[str]]
     # The user.
@@ -251,6 +303,9 @@ class Reserved(TypedDict):
     # When it stops counting unless it is confirmed; null where it counts for good: where `ttl` is null, or the
     # event with this id was counted before.
     expires_at: NotRequired[Optional[int]]
+    # Path and query of a signed pixel that confirms it. Only where `pixel` asks for it; not where its URL would be
+    # too long.
+    pixel: NotRequired[Optional[str]]
 
 
 class RuleVerdict(TypedDict):

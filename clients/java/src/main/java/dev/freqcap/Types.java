@@ -24,7 +24,11 @@ public final class Types {
         @JsonProperty("erased") long erased,
         @JsonProperty("errors") List<EventError> errors,
         @JsonProperty("ignored") long ignored,
+        @JsonProperty("keys_cut") Long keysCut,
         @JsonProperty("late") long late,
+        @JsonProperty("opted_out") Long optedOut,
+        @JsonProperty("over") List<EventOver> over,
+        @JsonProperty("over_omitted") Long overOmitted,
         @JsonProperty("rejected") long rejected,
         @JsonProperty("unavailable") Long unavailable) {
     }
@@ -34,6 +38,11 @@ public final class Types {
      */
     @JsonInclude(JsonInclude.Include.NON_NULL)
     public static final class CandidateBody {
+        /**
+         * `false`: only these, not those that the catalogue has of the ad
+         */
+        @JsonProperty("catalogue")
+        public Boolean catalogue;
         /**
          * The ad.
          */
@@ -51,6 +60,11 @@ public final class Types {
             made.keys = keys;
             return made;
         }
+
+        public CandidateBody catalogue(Boolean catalogue) {
+            this.catalogue = catalogue;
+            return this;
+        }
     }
 
     /**
@@ -66,6 +80,7 @@ public final class Types {
         @JsonProperty("key") String key,
         @JsonProperty("limit") Long limit,
         @JsonProperty("partial") Boolean partial,
+        @JsonProperty("pixel") String pixel,
         @JsonProperty("remaining") Long remaining,
         @JsonProperty("rule") String rule,
         @JsonProperty("shadow_omitted") Long shadowOmitted,
@@ -92,6 +107,7 @@ public final class Types {
         @JsonProperty("shadow_omitted") Long shadowOmitted,
         @JsonProperty("window") JsonNode window,
         @JsonProperty("da") String da,
+        @JsonProperty("keys_cut") Long keysCut,
         @JsonProperty("user") String user,
         @JsonProperty("why") Why why) {
     }
@@ -113,6 +129,7 @@ public final class Types {
     @JsonIgnoreProperties(ignoreUnknown = true)
     @JsonInclude(JsonInclude.Include.NON_NULL)
     public record CheckAnswer(
+        @JsonProperty("keys_cut") Long keysCut,
         @JsonProperty("results") List<CandidateVerdict> results,
         @JsonProperty("user") String user) {
     }
@@ -130,6 +147,11 @@ public final class Types {
         @JsonProperty("candidates")
         public List<CandidateBody> candidates;
         /**
+         * `false`: only the keys named here are judged, not those that the catalogue has of the ads
+         */
+        @JsonProperty("catalogue")
+        public Boolean catalogue;
+        /**
          * Whether each verdict is explained (`why`); then at most 50 candidates
          */
         @JsonProperty("explain")
@@ -139,6 +161,11 @@ public final class Types {
          */
         @JsonProperty("kind")
         public String kind;
+        /**
+         * Whether each candidate that is not capped gets a signed URL of its pixel
+         */
+        @JsonProperty("pixel")
+        public Boolean pixel;
         /**
          * The user.
          */
@@ -157,6 +184,11 @@ public final class Types {
             return this;
         }
 
+        public CheckBody catalogue(Boolean catalogue) {
+            this.catalogue = catalogue;
+            return this;
+        }
+
         public CheckBody explain(Boolean explain) {
             this.explain = explain;
             return this;
@@ -164,6 +196,11 @@ public final class Types {
 
         public CheckBody kind(String kind) {
             this.kind = kind;
+            return this;
+        }
+
+        public CheckBody pixel(Boolean pixel) {
+            this.pixel = pixel;
             return this;
         }
     }
@@ -188,6 +225,8 @@ public final class Types {
     @JsonInclude(JsonInclude.Include.NON_NULL)
     public record EventAnswer(
         @JsonProperty("cap") CapAnswer cap,
+        @JsonProperty("keys_cut") Long keysCut,
+        @JsonProperty("over") List<EventOver> over,
         @JsonProperty("result") String result) {
     }
 
@@ -258,6 +297,21 @@ public final class Types {
         @JsonProperty("code") String code,
         @JsonProperty("detail") String detail,
         @JsonProperty("index") long index) {
+    }
+
+    /**
+     * A key that a rule had capped when a counted event happened.
+     */
+    @JsonIgnoreProperties(ignoreUnknown = true)
+    @JsonInclude(JsonInclude.Include.NON_NULL)
+    public record EventOver(
+        @JsonProperty("cause") String cause,
+        @JsonProperty("count") long count,
+        @JsonProperty("delay_ms") long delayMs,
+        @JsonProperty("index") Long index,
+        @JsonProperty("key") String key,
+        @JsonProperty("limit") long limit,
+        @JsonProperty("rule") String rule) {
     }
 
     /**
@@ -343,6 +397,7 @@ public final class Types {
     @JsonInclude(JsonInclude.Include.NON_NULL)
     public record ReserveAnswer(
         @JsonProperty("id") String id,
+        @JsonProperty("keys_cut") Long keysCut,
         @JsonProperty("refused") List<Refused> refused,
         @JsonProperty("reserved") List<Reserved> reserved) {
     }
@@ -357,6 +412,12 @@ public final class Types {
          */
         @JsonProperty("candidates")
         public List<CandidateBody> candidates;
+        /**
+         * `false`: only the keys named here are judged and counted, not those that the catalogue has of the
+         * ads
+         */
+        @JsonProperty("catalogue")
+        public Boolean catalogue;
         @JsonProperty("id")
         public String id;
         /**
@@ -364,6 +425,11 @@ public final class Types {
          */
         @JsonProperty("kind")
         public String kind;
+        /**
+         * Whether each candidate that is reserved gets a signed URL of its pixel, which confirms it
+         */
+        @JsonProperty("pixel")
+        public Boolean pixel;
         /**
          * How long it holds unless it is confirmed: a duration of at most 1h, 60s without it; null counts for
          * good
@@ -388,6 +454,11 @@ public final class Types {
             return made;
         }
 
+        public ReserveBody catalogue(Boolean catalogue) {
+            this.catalogue = catalogue;
+            return this;
+        }
+
         public ReserveBody id(String id) {
             this.id = id;
             return this;
@@ -395,6 +466,11 @@ public final class Types {
 
         public ReserveBody kind(String kind) {
             this.kind = kind;
+            return this;
+        }
+
+        public ReserveBody pixel(Boolean pixel) {
+            this.pixel = pixel;
             return this;
         }
 
@@ -416,7 +492,8 @@ public final class Types {
     @JsonInclude(JsonInclude.Include.NON_NULL)
     public record Reserved(
         @JsonProperty("da") String da,
-        @JsonProperty("expires_at") Long expiresAt) {
+        @JsonProperty("expires_at") Long expiresAt,
+        @JsonProperty("pixel") String pixel) {
     }
 
     /**
