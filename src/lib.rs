@@ -28,8 +28,6 @@ pub mod input;
 pub mod kafka;
 pub mod mirror;
 pub mod model;
-#[warn(missing_docs)]
-pub mod pixel;
 pub mod priority;
 pub mod random;
 pub mod service;
@@ -38,5 +36,4 @@ pub mod shard;
 #[warn(missing_docs)]
 pub mod snapshot;
 pub mod store;
-pub mod stream;
 pub mod telemetry;

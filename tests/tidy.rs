@@ -20,10 +20,10 @@ const FLOORS: [&[&str]; 12] = [
     &["http"],
     &["cluster"],
     &["kafka"],
-    &["service", "stream"],
+    &["service"],
     &["api"],
     &["shard"],
-    &["pixel", "snapshot"],
+    &["snapshot"],
     &["auth", "input", "engine", "store", "mirror", "bucket"],
     &["model"],
 ];

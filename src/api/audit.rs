@@ -18,9 +18,13 @@ pub struct AuditAnswer {
 /// A change of rules or keys, an erasure, a snapshot.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct AuditLine {
-    /// One more than that of the line before.
+    /// One more than that of the line before, in the same unit.
     #[schema(example = 42)]
     pub seq: u64,
+    /// The unit that has it; absent where there is only one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "p-017")]
+    pub unit: Option<String>,
     /// When it was made.
     #[schema(value_type = u64, example = 1732233600000u64)]
     pub at: TsMs,
@@ -40,7 +44,7 @@ pub struct AuditLine {
 
 impl AuditLine {
     /// A line as it was written; one that cannot be read has nothing but its place and time.
-    pub fn new(row: &AuditRow) -> Self {
+    pub fn new(row: &AuditRow, unit: Option<String>) -> Self {
         #[derive(serde::Deserialize, Default)]
         struct Written {
             key: Option<Box<RawValue>>,
@@ -49,6 +53,6 @@ impl AuditLine {
             after: Option<Box<RawValue>>,
         }
         let Written { key, call, before, after } = serde_json::from_slice(&row.line).unwrap_or_default();
-        Self { seq: row.seq, at: row.at, key, call, before, after }
+        Self { seq: row.seq, unit, at: row.at, key, call, before, after }
     }
 }

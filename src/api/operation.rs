@@ -23,8 +23,11 @@ pub struct StatusAnswer {
     /// The version of the program.
     #[schema(example = "0.1.0")]
     pub version: &'static str,
-    /// Made with the data directory.
+    /// Made with the data directory; of several units that of the first.
     pub store_id: String,
+    /// How many units there are.
+    #[schema(example = 1)]
+    pub units: usize,
     /// ms since 1970.
     pub started_at: u64,
     /// Milliseconds since the start.

@@ -1,6 +1,6 @@
 //! Snapshots, as they are listed and as one that was taken is answered.
 
-use crate::snapshot::{Details, Reach, State, Summary};
+use crate::snapshot::{Details, State, Summary};
 use serde::Serialize;
 
 /// A snapshot in the bucket.
@@ -30,22 +30,9 @@ pub struct SnapshotAnswer {
     pub store_id: Option<String>,
     /// The revision of the rules in it.
     pub rules_revision: Option<u64>,
-    /// How far the writes after it are in the bucket, with `--snapshot-lag` or `--durability bucket`. In a list alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub shipped: Option<ShippedAnswer>,
     /// Why it is unreadable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-}
-
-/// How far the writes after a snapshot are in the bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct ShippedAnswer {
-    /// Segments of writes after it.
-    #[schema(example = 118)]
-    pub segments: u64,
-    /// When the last of them was written, in ms since 1970 by the bucket's clock. Null where there is none.
-    pub time: Option<u64>,
 }
 
 /// The snapshots under the prefix.
@@ -64,7 +51,7 @@ pub struct SnapshotUnderWay {
 }
 
 impl From<Summary> for SnapshotAnswer {
-    fn from(Summary { sequence, written_ms, state, reach }: Summary) -> Self {
+    fn from(Summary { sequence, written_ms, state }: Summary) -> Self {
         let (state, details, why) = match state {
             State::Listed(details) => ("whole", Some(details), None),
             State::Void(details) => ("void", Some(details), None),
@@ -82,7 +69,6 @@ impl From<Summary> for SnapshotAnswer {
             rules_revision: of(|details| details.rules_revision),
             files: details.as_ref().map(|details| details.files),
             store_id: details.map(|details| details.store_id),
-            shipped: reach.map(|Reach { segments, to_ms }| ShippedAnswer { segments, time: to_ms }),
             why,
         }
     }

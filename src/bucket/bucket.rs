@@ -2,7 +2,6 @@
 
 use super::error::{BucketError, Cause};
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
@@ -73,12 +72,6 @@ impl Bucket {
         self
     }
 
-    /// The same with a bound on a call that is no longer than this.
-    pub fn with_call_timeout_of_at_most(mut self, call_timeout: Duration) -> Self {
-        self.call_timeout = self.call_timeout.min(call_timeout);
-        self
-    }
-
     /// Its URL.
     pub fn name(&self) -> &str {
         &self.name
@@ -93,18 +86,13 @@ impl Bucket {
     /// Creates an object if it is absent. `bytes` must hold something that no other writer has (a nonce): an object that is
     /// there with the same bytes is ours, its answer was lost.
     pub async fn create(&self, name: &str, bytes: Bytes) -> Result<Created, BucketError> {
-        self.create_reading(name, bytes, 1 << 20).await
-    }
-
-    /// The same; an object of another that is there may have up to `limit` bytes.
-    pub async fn create_reading(&self, name: &str, bytes: Bytes, limit: usize) -> Result<Created, BucketError> {
         let mut conflicts = 0;
         loop {
             match self.try_create(name, bytes.clone()).await {
                 Ok(()) => return Ok(Created::Ours),
                 // Whether an object is there is unknown after an error, too: it is looked at again.
                 Err(error) if error.cause != Cause::Exists && !error.cause.is_passing() => return Err(error),
-                Err(error) => match self.get(name, bytes.len().max(limit)).await {
+                Err(error) => match self.get(name, bytes.len().max(1 << 20)).await {
                     Ok(found) if found == bytes => return Ok(Created::Ours),
                     Ok(found) => return Ok(Created::Theirs(found)),
                     Err(read) if read.cause == Cause::Missing && conflicts < CONFLICTS_MAX => {
@@ -185,20 +173,7 @@ impl Bucket {
     /// Every object below `folder`, in the order of their names.
     pub async fn list(&self, folder: &str) -> Result<Vec<Object>, BucketError> {
         let path = self.path(folder);
-        self.listed(folder, self.store.list(Some(&path))).await
-    }
-
-    /// Those whose name comes after that of `after`, which need not be there.
-    pub async fn list_after(&self, folder: &str, after: &str) -> Result<Vec<Object>, BucketError> {
-        let (path, after) = (self.path(folder), self.path(after));
-        self.listed(folder, self.store.list_with_offset(Some(&path), &after)).await
-    }
-
-    async fn listed(
-        &self,
-        folder: &str,
-        mut listed: BoxStream<'_, Result<ObjectMeta, object_store::Error>>,
-    ) -> Result<Vec<Object>, BucketError> {
+        let mut listed = self.store.list(Some(&path));
         let mut objects = Vec::new();
         loop {
             let next = async { listed.next().await.transpose() };

@@ -1,7 +1,7 @@
 //! `freqcap compact`: rewrites a data directory in as few bytes as it can have, while no service runs on it.
 
 use crate::config::{Config, ConfigError, Flags};
-use crate::store::{ByteSize, OpenError, StorageKind, Store, StoreError, StoreOptions};
+use crate::store::{ByteSize, OpenError, StorageKind, Store, StoreError, StoreOptions, stores_in};
 use serde::Serialize;
 
 /// Rewrites the files of a data directory, without the room that they have for changes
@@ -44,9 +44,14 @@ pub(super) fn run(args: &CompactArgs) -> Result<(), CompactError> {
     let config = Config::load(&flags)?;
     // As if changes were kept: there are none, so a mirror goes on where it was.
     let options = StoreOptions { keep_changes: true, storage: StorageKind::Rocksdb, ..config.store_options() };
-    let store = Store::open(&options)?;
-    let report = Report { before: files(&store), after: store.compact().map(|()| files(&store))? };
-    store.close()?;
+    let mut report = Report { before: 0, after: 0 };
+    for unit in stores_in(&options)? {
+        let store = Store::open(&unit)?;
+        report.before += files(&store);
+        store.compact()?;
+        report.after += files(&store);
+        store.close()?;
+    }
     if args.json {
         println!("{}", serde_json::json!(report));
     } else {

@@ -4,7 +4,8 @@ use crate::allocator;
 use crate::config::{BudgetSource, MemoryPlan, Part};
 use crate::http::App;
 use crate::service::StatusBoard;
-use crate::store::{ByteSize, Store};
+use crate::shard::Units;
+use crate::store::ByteSize;
 use metrics::{describe_gauge, gauge};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -45,7 +46,7 @@ pub(super) fn describe_metrics() {
 }
 
 /// Puts the budget and its shares on the board and among the metrics.
-pub(super) fn publish(plan: MemoryPlan, board: &StatusBoard, app: &Arc<App>, store: &Arc<Store>) {
+pub(super) fn publish(plan: MemoryPlan, board: &StatusBoard, app: &Arc<App>, units: &Units) {
     describe_metrics();
     gauge!("freqcap_memory_budget_bytes").set(plan.budget.0 as f64);
     for share in plan.shares() {
@@ -53,14 +54,18 @@ pub(super) fn publish(plan: MemoryPlan, board: &StatusBoard, app: &Arc<App>, sto
     }
     gauge!("freqcap_memory_share_bytes", "part" => "process").set(plan.process_bytes() as f64);
     // Not the app itself, which has the board: it would never end, nor would the writers that it can send to.
-    let (app, store) = (Arc::downgrade(app), store.clone());
+    let (app, stores) = (Arc::downgrade(app), units.stores().cloned().collect::<Vec<_>>());
     board.add("memory", move || {
-        let overlay = store.overlay_figures();
+        let overlays: Vec<_> = stores.iter().map(|store| store.overlay_figures()).collect();
+        let rows = overlays.iter().map(|overlay| overlay.active_bytes + overlay.frozen_bytes).sum::<usize>();
+        let filters = overlays.iter().map(|overlay| overlay.filter_bytes).sum::<usize>();
+        // All units share the cache and the limit of the write buffers.
+        let first = stores.first();
         told(&plan, |part| match part {
-            Part::BlockCache => Some(store.cache_bytes()),
-            Part::Overlay => Some((overlay.active_bytes + overlay.frozen_bytes) as u64),
-            Part::ExistenceFilter => Some(overlay.filter_bytes as u64),
-            Part::WriteBuffers => Some(store.write_buffer_bytes()),
+            Part::BlockCache => first.map(|store| store.cache_bytes()),
+            Part::Overlay => Some(rows as u64),
+            Part::ExistenceFilter => Some(filters as u64),
+            Part::WriteBuffers => first.map(|store| store.write_buffer_bytes()),
             Part::Bodies => app.upgrade().map(|app| app.body_bytes()),
             Part::Mailboxes => app.upgrade().map(|app| app.mailbox_bytes()),
             Part::Reads => app.upgrade().map(|app| app.read_bytes()),

@@ -20,9 +20,9 @@ impl ServeOptions {
                 rules: config.fixed_rules()?,
                 shards: config.shards.options(plan.bytes(Part::Mailboxes).as_usize()),
             },
+            units: config.service.units.get(),
             memory: plan.clone(),
             events: config.event_reader(),
-            pixel_keys: config.pixel.pixel_keys.clone(),
             limits: config.http.limits(plan.bytes(Part::Bodies).0, plan.bytes(Part::Reads).0),
             server: config.http.server_options(config.connections()),
             mirror: config.mirror.options(),
@@ -31,7 +31,6 @@ impl ServeOptions {
             snapshots: snapshots::Options::new(&config.snapshots, config.store_options(), plan.bytes(Part::Snapshots)),
             report_wait: config.service.report_wait,
             reports: (config.service.report_keys.clone(), config.service.report_every),
-            stream: config.stream.options(),
             drain: config.service.drain,
             exit_when_poisoned: config.service.exit_when_poisoned,
         })

@@ -1,7 +1,7 @@
 //! `freqcap verify` and `freqcap repair`: what of a data directory cannot be read, and giving it up.
 
 use crate::config::{Config, ConfigError, Flags};
-use crate::store::{OpenError, StorageKind, StoreOptions, Verified, repair, verify};
+use crate::store::{Damage, OpenError, StorageKind, StoreOptions, Verified, repair, stores_in, verify};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -58,8 +58,7 @@ struct Report<'a> {
 
 /// Whether all of it can be read.
 pub(super) fn run(args: &VerifyArgs) -> Result<bool, VerifyError> {
-    let options = args.options()?;
-    let found = with_bar("reading", |progress| verify(&options, progress))?;
+    let found = joined(each(&args.options()?, "reading", verify)?);
     args.tell(&found, None, false);
     Ok(found.is_whole())
 }
@@ -67,15 +66,51 @@ pub(super) fn run(args: &VerifyArgs) -> Result<bool, VerifyError> {
 /// Whether all of it can be read now.
 pub(super) fn run_repair(args: &RepairArgs) -> Result<bool, VerifyError> {
     let options = args.of.options()?;
-    let found = if args.yes {
-        with_bar("repairing", |progress| repair(&options, progress))?
-    } else {
-        with_bar("reading", |progress| verify(&options, progress))?
-    };
+    let found = if args.yes { each(&options, "repairing", repair)? } else { each(&options, "reading", verify)? };
     // Where not even the list of files can be read, there is nothing to go by.
-    let repaired = args.yes && (found.is_whole() || !found.tables.is_empty());
+    let repaired = args.yes && found.iter().all(|(_, found)| found.is_whole() || !found.tables.is_empty());
+    let found = joined(found);
     args.of.tell(&found, Some(repaired), args.yes);
     Ok(found.is_whole() || repaired)
+}
+
+/// What was found in the store of each unit, with its name where there are several.
+type OfUnits = Vec<(Option<String>, Verified)>;
+
+/// Runs over the stores of all units.
+fn each(
+    options: &StoreOptions,
+    message: &'static str,
+    run: impl Fn(&StoreOptions, &mut dyn FnMut(u64, u64)) -> Result<Verified, OpenError>,
+) -> Result<OfUnits, VerifyError> {
+    let mut found = OfUnits::new();
+    for store in stores_in(options)? {
+        let of_unit = with_bar(message, |progress| run(&store, progress))?;
+        found.push((store.unit, of_unit));
+    }
+    Ok(found)
+}
+
+/// All of it as of one directory.
+fn joined(of_units: OfUnits) -> Verified {
+    let mut joined = Verified::default();
+    for (unit, found) in of_units {
+        for Damage { what, lost } in found.files {
+            let what = unit.as_ref().map_or_else(|| what.clone(), |unit| format!("{unit}: {what}"));
+            joined.files.push(Damage { what, lost });
+        }
+        for table in found.tables {
+            match joined.tables.iter_mut().find(|known| known.table == table.table) {
+                Some(known) => {
+                    known.rows += table.rows;
+                    known.undecodable += table.undecodable;
+                    known.unreadable += table.unreadable;
+                }
+                None => joined.tables.push(table),
+            }
+        }
+    }
+    joined
 }
 
 impl VerifyArgs {

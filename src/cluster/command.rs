@@ -224,9 +224,7 @@ impl ReserveBody {
 impl CandidateBody {
     fn into_candidate(self) -> Result<Candidate<'static>, RecordError> {
         let keys = self.keys.into_iter().map(|key| CapKey::extra(key).map_err(RecordError::malformed));
-        let keys = keys.collect::<Result<_, _>>()?;
-        // Whoever wrote the command has joined the catalogue's keys to its own: its answer must not depend on today's.
-        Ok(Candidate { da: DaId::new(self.da).map_err(RecordError::malformed)?, keys, catalogue: false })
+        Ok(Candidate { da: DaId::new(self.da).map_err(RecordError::malformed)?, keys: keys.collect::<Result<_, _>>()? })
     }
 }
 

@@ -144,9 +144,8 @@ mod tests {
                 Candidate {
                     da: DaId::new("7").unwrap(),
                     keys: [CapKey::extra("campaign:3").unwrap()].into_iter().collect(),
-                    catalogue: false,
                 },
-                Candidate { da: DaId::new("8").unwrap(), keys: Default::default(), catalogue: false },
+                Candidate { da: DaId::new("8").unwrap(), keys: Default::default() },
             ],
             want: 1,
             ttl_ms: Some(900_000),

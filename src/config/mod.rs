@@ -25,15 +25,15 @@ pub use flags::Flags;
 pub use memory::{BudgetSource, MemoryPlan, Part, Share};
 pub use memory_settings::{MemoryFlags, MemorySettings};
 pub use rules::RuleConfig;
-pub use service::{ServiceFlags, ServiceSettings};
+pub use service::{ServiceFlags, ServiceSettings, UnitCount};
 
 use crate::engine::Policy;
 use crate::input::{EventReader, FieldsConfig};
 use crate::model::Rule;
 use crate::settings::Invalid;
 use crate::shard::Source;
-use crate::store::{Durability, StorageKind, StoreOptions};
-use crate::{auth, http, kafka, mirror, pixel, shard, snapshot, store, stream};
+use crate::store::{StorageKind, StoreOptions};
+use crate::{auth, http, kafka, mirror, shard, snapshot, store};
 use file::File;
 use planner::Planner;
 use sources::Sources;
@@ -60,12 +60,8 @@ pub struct Config {
     pub mirror: mirror::Settings,
     /// Of Kafka.
     pub kafka: kafka::Settings,
-    /// Of pixels.
-    pub pixel: pixel::Settings,
     /// Of snapshots.
     pub snapshots: snapshot::Settings,
-    /// Of the stream of cap changes.
-    pub stream: stream::Settings,
     /// Where in a payload the fields of an event are.
     pub fields: FieldsConfig,
     /// The rules of the file, besides the one that `limit` and `window` make.
@@ -94,11 +90,11 @@ impl Config {
         let mut config = Self::read(&sources)?;
         config.mirror.read_secrets().map_err(|why| sources.invalid(why))?;
         config.kafka.read_secrets().map_err(|why| sources.invalid(why))?;
-        config.pixel.read_secrets().map_err(|why| sources.invalid(why))?;
         config.check(&sources)?;
         config.plan = {
             let Self { memory, http, snapshots, .. } = &config;
-            Planner { memory, http, snapshots, sources: &sources }.plan(container)?
+            let units = config.service.units.get();
+            Planner { memory, http, snapshots, units, sources: &sources }.plan(container)?
         };
         Ok(config)
     }
@@ -114,9 +110,7 @@ impl Config {
             http: http::Settings::read(sources)?,
             mirror: mirror::Settings::read(sources)?,
             kafka: kafka::Settings::read(sources)?,
-            pixel: pixel::Settings::read(sources)?,
             snapshots: snapshot::Settings::read(sources)?,
-            stream: stream::Settings::read(sources)?,
             fields: FieldsConfig::default(),
             rules: Vec::new(),
             plan: MemoryPlan::default(),
@@ -156,13 +150,12 @@ impl Config {
         self.kafka.check()?;
         self.shards.check()?;
         self.snapshots.check()?;
+        if self.snapshots.snapshots.is_some() && self.service.units.get() > 1 {
+            return Err(Invalid::new("snapshots", "cannot be taken of several units yet: start with --units 1"));
+        }
         if self.snapshots.snapshots.is_some() && self.store.storage == StorageKind::Memory {
             return Err(Invalid::new("snapshots", "has nothing to take of --storage memory"));
         }
-        if self.snapshots.snapshots.is_none() && self.store.durability == Durability::Bucket {
-            return Err(Invalid::new("durability", "needs --snapshots, which says in which bucket"));
-        }
-        self.store.check()?;
         self.capping.check()
     }
 
@@ -179,7 +172,7 @@ impl Config {
     /// The options of the store.
     pub fn store_options(&self) -> StoreOptions {
         StoreOptions {
-            keep_changes: true,
+            keep_changes: self.mirror.redis.is_some() || self.kafka.output_options().is_some(),
             block_cache: self.plan.bytes(Part::BlockCache),
             overlay_size: self.plan.bytes(Part::Overlay),
             existence_filter: self.plan.bytes(Part::ExistenceFilter),

@@ -15,11 +15,16 @@ const UPLOADS: u64 = 2;
 /// In a smaller budget they have no share: one at a time is uploaded, out of what the process has for itself.
 const LEAST_WITH_UPLOADS: ByteSize = ByteSize::mib(256);
 
+/// Minimum bytes of the overlay, and of the write buffers, of each of several units.
+const OVERLAY_OF_UNIT: u64 = 256 << 10;
+const BUFFERS_OF_UNIT: u64 = WRITE_BUFFERS * (64 << 10);
+
 /// The settings that the plan depends on.
 pub(super) struct Planner<'s> {
     pub memory: &'s MemorySettings,
     pub http: &'s http::Settings,
     pub snapshots: &'s snapshot::Settings,
+    pub units: usize,
     pub sources: &'s Sources<'s>,
 }
 
@@ -56,6 +61,9 @@ impl Planner<'_> {
             // The largest body, packed and unpacked.
             Part::Bodies => self.http.max_body.0.saturating_mul(2),
             Part::Connections => self.max_connections().map_or(0, |most| buffers_of(most).saturating_add(part.least())),
+            // Of several units each has a part, and with less it does not work.
+            Part::Overlay if self.units > 1 => OVERLAY_OF_UNIT * self.units as u64,
+            Part::WriteBuffers if self.units > 1 => BUFFERS_OF_UNIT * self.units as u64,
             Part::Snapshots if self.snapshots.snapshots.is_some() && budget >= LEAST_WITH_UPLOADS => {
                 UPLOADS * snapshot::PART_BYTES
             }
@@ -78,7 +86,7 @@ impl Planner<'_> {
     fn too_little(&self, budget: ByteSize, source: &BudgetSource, why: TooLittle) -> ConfigError {
         let set = Part::ALL.into_iter().filter(|part| self.fixed(*part).is_some()).map(Part::setting);
         let named: Vec<String> =
-            set.chain(["max_body", "max_connections"]).filter_map(|name| self.with_value(name)).collect();
+            set.chain(["max_body", "max_connections", "units"]).filter_map(|name| self.with_value(name)).collect();
         let (at, needed) = (source.at(), why.needed);
         let with = if named.is_empty() { String::new() } else { format!(" with {}", named.join(", ")) };
         ConfigError(format!(

@@ -3,7 +3,6 @@
 //! Nothing here reads a clock, a disk or a socket. A shard's writer, a reader, the backtest and the model test all run
 //! this same code.
 
-mod backfill;
 mod cap;
 mod count;
 mod judge;
@@ -17,7 +16,6 @@ mod trial;
 mod why;
 mod window_exit;
 
-pub use backfill::backfill;
 pub use cap::plan_cap;
 pub use count::{Outcome, TsInFuture, admit, count, takes_kind};
 pub use judge::{Applied, Bound, KeyLog, Question, Shadow, Tally, bind, capped_until, judge, unbound_count, user_cap};

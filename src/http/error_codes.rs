@@ -26,8 +26,6 @@ pub const ERROR_CODES: &[(&str, &[ErrorCode])] = &[
     ("Events", EVENTS),
     ("Decisions and users", DECISIONS),
     ("Rules", RULES),
-    ("Catalogue", ADS),
-    ("Pixel", PIXEL),
     ("Requests", REQUESTS),
     ("Service", SERVICE),
     ("Snapshots", SNAPSHOTS),
@@ -44,12 +42,8 @@ const EVENTS: &[ErrorCode] = &[
     answer(422, "ts_not_milliseconds", "The time is outside 10^11 to 10^14: seconds or microseconds, most likely."),
     answer(422, "ts_in_future", "The time is further ahead of the service's clock than `--max-skew`."),
     answer(422, "invalid_kind", "The kind is not a lower-case name of at most 32 characters."),
-    answer(
-        422,
-        "invalid_key",
-        "A key is not `<level>:<id>`, or names the level `da`; of a stream, neither that nor `<level>:*`.",
-    ),
-    answer(422, "too_many_keys", "More than 16 keys are named besides the ad's own, or more than 64 for a stream."),
+    answer(422, "invalid_key", "A key is not `<level>:<id>`, or names the level `da`."),
+    answer(422, "too_many_keys", "More than 16 keys are named besides the ad's own."),
     answer(422, "too_many_kinds", "A log that the event would count in has as many kinds as it may hold."),
     answer(422, "not_an_event", "The body is JSON, but neither an object nor an array."),
     answer(422, "not_an_object", "An event, a rule or another body is JSON, but not an object."),
@@ -72,24 +66,15 @@ const DECISIONS: &[ErrorCode] = &[
     ),
     answer(422, "invalid_at", "`at` is neither ms since 1970 nor RFC 3339 text."),
     answer(422, "invalid_explain", "`explain` is neither `true` nor `false`."),
-    answer(422, "invalid_catalogue", "`catalogue` is neither `true` nor `false`."),
-    answer(422, "invalid_pixel", "`pixel` is neither `true` nor `false`."),
     answer(422, "invalid_want", "`want` is not a positive integer."),
-    answer(
-        422,
-        "invalid_ttl",
-        "`ttl` is not a duration, of at most 1 h for a reservation (or null) and 7 d for a pixel.",
-    ),
-    answer(422, "missing_id", "`/release` needs the id of the reservation, and a pixel that of its event."),
+    answer(422, "invalid_ttl", "`ttl` is neither a duration of at most 1 h nor null."),
+    answer(422, "missing_id", "`/release` needs the id of the reservation."),
     answer(409, "id_reused", "The id is known for this user with another body. Use a new id for a new call."),
     answer(
         503,
         "too_many_reservations",
         "A log of this user has as many open reservations as it may hold. Nothing was reserved.",
     ),
-    answer(404, "unknown_erasure", "There is no erasure of this id. Its receipt is kept for 35 days."),
-    answer(404, "not_opted_out", "The user did not opt out."),
-    answer(503, "too_many_erasures", "A million users wait to be erased already. Nobody of this call will be."),
     answer(422, "invalid_since", "`since` is no instant."),
     answer(422, "invalid_max_age", "`max_age` is not a duration."),
     answer(422, "invalid_by", "`by` is not `hour`."),
@@ -97,14 +82,7 @@ const DECISIONS: &[ErrorCode] = &[
     answer(422, "missing_level", "`GET /reach` without a key needs the `level` of keys."),
     answer(422, "invalid_level", "`level` has not the form of a level: a lower-case name of at most 32 characters."),
     answer(422, "invalid_top", "`top` is not an integer from 1 to 1,000."),
-    answer(
-        422,
-        "invalid_cursor",
-        "`cursor` is not one that an answer had, or the id of a stream's checkpoint is none.",
-    ),
-    answer(422, "invalid_shards", "`shards` is not a list of numbers and ranges from 0 to 255."),
-    answer(422, "invalid_from", "`from` is neither `snapshot` nor `now`."),
-    answer(503, "too_many_streams", "As many streams of cap changes are open as `--max-streams` allows."),
+    answer(422, "invalid_cursor", "`cursor` is not one that an answer had."),
     answer(
         422,
         "answer_too_large",
@@ -115,19 +93,10 @@ const DECISIONS: &[ErrorCode] = &[
 const RULES: &[ErrorCode] = &[
     answer(404, "unknown_rule", "There is no rule of this id."),
     answer(422, "invalid_rule_id", "The id is not 1 to 64 of `A-Z a-z 0-9 . _ -`, or not the id in the path."),
-    answer(
-        422,
-        "unknown_field",
-        "A rule, an ad or another body that configures has a member that it cannot have. The detail names it.",
-    ),
+    answer(422, "unknown_field", "A rule has a member that rules do not have. The detail names it."),
     answer(422, "missing_key", "`key` is missing."),
     answer(422, "missing_limit", "`limit` is missing. Write `null` to exempt the key."),
     answer(422, "invalid_limit", "`limit` is not an integer in its range: of a rule, or of a page."),
-    answer(
-        422,
-        "one_rule_at_a_time",
-        "`dry_run` with a frequency cap of AdCP, which makes two rules. Try each by `POST /rules/try`.",
-    ),
     answer(422, "limit_out_of_range", "The limit is higher than `--history-limit`, so it could never be reached."),
     answer(422, "missing_window", "`window` is missing."),
     answer(
@@ -140,52 +109,11 @@ const RULES: &[ErrorCode] = &[
     answer(422, "invalid_dry_run", "`dry_run` is neither `true` nor `false`."),
     answer(422, "invalid_mode", "`mode` is neither `enforce` nor `shadow`."),
     answer(422, "shadow_exemption", "A rule with `limit` null cannot be a shadow rule."),
-    answer(
-        422,
-        "invalid_frequency_cap",
-        "`frequency_cap` is missing, or what it says is not whole. The detail says what.",
-    ),
-    answer(422, "not_enforceable", "`frequency_cap` says something that no rule can enforce. Nothing was changed."),
     answer(422, "too_many_rules", "There are as many rules as there may be."),
     answer(409, "rule_is_from_flags", "The rule is kept by `--limit` and `--window`. Change it there."),
     answer(409, "rule_is_from_file", "The rule is kept by the settings file. Change it there."),
     answer(400, "invalid_precondition", "`If-Match` or `If-None-Match` cannot be read."),
-    answer(412, "precondition_failed", "The rule or ad was changed since, or exists already. Nothing was changed."),
-];
-
-const ADS: &[ErrorCode] = &[
-    answer(404, "unknown_ad", "The catalogue does not have this ad."),
-    answer(422, "missing_keys", "`keys` is missing. An ad without any has `[]`."),
-    answer(422, "invalid_name", "`name` is not text of at most 200 characters without control characters."),
-    answer(
-        422,
-        "too_many_ads",
-        "The catalogue would have more than 10,000,000 ads, or more keys than there is room for.",
-    ),
-    answer(
-        413,
-        "too_many_lines",
-        "The body has more lines than this call takes. Nothing was done: send several calls.",
-    ),
-    answer(
-        503,
-        "too_many_backfills",
-        "100,000 ads wait already for their held events to be counted. Nothing was changed.",
-    ),
-    answer(422, "invalid_flag", "A parameter of the query is neither `true` nor `false`. The detail names it."),
-];
-
-const PIXEL: &[ErrorCode] = &[
-    answer(
-        401,
-        "bad_signature",
-        "The pixel was not signed with a key of `--pixel-keys`, or what was signed is no event.",
-    ),
-    answer(410, "expired", "The pixel has expired."),
-    answer(409, "pixel_off", "There is no key to sign pixels with: see `--pixel-keys`."),
-    answer(422, "missing_events", "`events` is missing or is not an array."),
-    answer(422, "too_many_pixels", "More than 1,000 events are to be signed."),
-    answer(422, "pixel_too_long", "The ids and keys of an event are too long for a URL: 1,500 bytes in base64url."),
+    answer(412, "precondition_failed", "The rule was changed since, or exists already. Nothing was changed."),
 ];
 
 const REQUESTS: &[ErrorCode] = &[
@@ -220,9 +148,8 @@ const SERVICE: &[ErrorCode] = &[
     answer(503, "disk_full", "Less than `--min-free-disk` is free, so events are refused. Reads go on."),
     answer(
         503,
-        "bucket_unavailable",
-        "With `--durability bucket`: the bucket has not taken what was written within `--bucket-wait`. Whether this counts is \
-         known once it has: send it again with the same id. Reads go on.",
+        "rules_pending",
+        "The change of the rules is durable and in force, but not in the stores of all units; a restart puts it there.",
     ),
     answer(503, "store_failed", "A write failed. This process must be restarted; reads go on until then."),
     answer(503, "store_read_failed", "A read that the write needed failed. The log says why."),

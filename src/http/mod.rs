@@ -16,8 +16,6 @@ mod http_service;
 mod limits;
 mod openapi;
 mod pieces;
-mod pixel_query;
-mod precondition;
 mod problem;
 mod query;
 mod read_budget;

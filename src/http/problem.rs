@@ -3,16 +3,14 @@
 
 use crate::api::RuleReject;
 use crate::auth::Scope;
-use crate::input::{BodyError, Reject, TooManyLines};
+use crate::input::{BodyError, Reject};
 use crate::model::RuleError;
 use crate::service::{
-    AdsError, AuditError, BackFill, BatchError, ChangeError, CountError, ErasuresError, NotReady, OptOutError,
-    PixelOff, ReserveError, SnapshotsError, TryError, Unhealthy,
+    AuditError, BackFill, BatchError, ChangeError, CountError, NotReady, ReserveError, SnapshotsError, TryError,
+    Unhealthy,
 };
-use crate::shard::{BUCKET_UNAVAILABLE, ReaderError, Refusal, RulebookError, SurveyBusy, TOO_MANY_KINDS};
+use crate::shard::{ReaderError, Refusal, RulebookError, SurveyBusy, TOO_MANY_KINDS};
 use crate::snapshot::SnapshotError;
-use crate::store::StoreError;
-use crate::stream::{FilterError, OpenStreamError};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -94,12 +92,6 @@ impl Problem {
         Self::unprocessable("answer_too_large", detail)
     }
 
-    /// Something could not be read from or written to the store.
-    fn not_stored(what: &str, error: &StoreError) -> Self {
-        tracing::error!(%error, what, "the store could not be read or written");
-        Self::unavailable("store_failed", error.to_string())
-    }
-
     pub fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something failed here; the service's log says what")
     }
@@ -176,7 +168,7 @@ impl From<RulebookError> for Problem {
             RulebookError::Precondition => Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", told),
             RulebookError::TooMany => Self::unprocessable("too_many_rules", told),
             RulebookError::Rule(why) => why.into(),
-            RulebookError::NotInBucket => Self::unavailable(BUCKET_UNAVAILABLE, told),
+            RulebookError::Pending(_) => Self::unavailable("rules_pending", told),
             RulebookError::Store(_) => {
                 tracing::error!(error = told, "a rule could not be written");
                 Self::unavailable("store_failed", told)
@@ -230,59 +222,12 @@ impl From<TryError> for Problem {
     }
 }
 
-impl From<AdsError> for Problem {
-    fn from(error: AdsError) -> Self {
-        let told = error.to_string();
-        match error {
-            AdsError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "unknown_ad", told),
-            AdsError::Precondition => Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", told),
-            AdsError::TooMany => Self::unprocessable("too_many_ads", told),
-            AdsError::TooManyBackfills => Self::unavailable("too_many_backfills", told),
-            AdsError::Store(error) => Self::not_stored("an ad", &error),
-            AdsError::Gone => Self::internal(),
-        }
-    }
-}
-
-impl From<ErasuresError> for Problem {
-    fn from(error: ErasuresError) -> Self {
-        let told = error.to_string();
-        match error {
-            ErasuresError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "unknown_erasure", told),
-            ErasuresError::TooMany => Self::unavailable("too_many_erasures", told),
-            ErasuresError::Store(error) => Self::not_stored("an erasure", &error),
-            ErasuresError::Gone => Self::internal(),
-        }
-    }
-}
-
-impl From<OptOutError> for Problem {
-    fn from(error: OptOutError) -> Self {
-        match error {
-            OptOutError::Refused(refusal) => refusal.into(),
-            OptOutError::Store(error) => Self::not_stored("an opt-out", &error),
-            OptOutError::Gone => Self::internal(),
-        }
-    }
-}
-
-impl From<PixelOff> for Problem {
-    fn from(why: PixelOff) -> Self {
-        Self::new(StatusCode::CONFLICT, "pixel_off", why.to_string())
-    }
-}
-
-impl From<TooManyLines> for Problem {
-    fn from(why: TooManyLines) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_lines", why.to_string())
-    }
-}
-
 impl From<AuditError> for Problem {
     fn from(error: AuditError) -> Self {
         tracing::error!(%error, "the audit failed");
         match error {
             AuditError::NotWritten(_) => Self::unavailable("store_failed", error.to_string()),
+            AuditError::Cursor => Self::unprocessable("invalid_cursor", error.to_string()),
             AuditError::Store(_) | AuditError::Gone => Self::internal(),
         }
     }
@@ -340,28 +285,6 @@ impl From<SnapshotsError> for Problem {
             }
             SnapshotsError::Failed(error) => Self::unavailable(error.code(), told),
             SnapshotsError::Gone => Self::unavailable("stopping", told),
-        }
-    }
-}
-
-impl From<FilterError> for Problem {
-    fn from(why: FilterError) -> Self {
-        let code = match why {
-            FilterError::Shards(_) => "invalid_shards",
-            FilterError::Key(_) => "invalid_key",
-            FilterError::TooManyKeys => "too_many_keys",
-        };
-        Self::unprocessable(code, why.to_string())
-    }
-}
-
-impl From<OpenStreamError> for Problem {
-    fn from(why: OpenStreamError) -> Self {
-        let told = why.to_string();
-        match why {
-            OpenStreamError::TooMany(_) => Self::unavailable("too_many_streams", told),
-            OpenStreamError::Cursor => Self::unprocessable("invalid_cursor", told),
-            OpenStreamError::Stopping => Self::unavailable("stopping", told),
         }
     }
 }

@@ -4,8 +4,8 @@ use super::problem::Problem;
 use crate::api::InstantText;
 use crate::engine::Question;
 use crate::model::{Candidate, CapKey, DaId, Kind, MAX_KEYS, TsMs, UserId};
+use crate::service::AuditCursor;
 use crate::shard::PageStart;
-use crate::stream::{Filter, Start};
 use percent_encoding::percent_decode;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -102,15 +102,15 @@ pub(super) struct AuditParams {
 
 /// Which lines of the audit are asked for.
 pub(super) struct AuditQuery {
-    /// Older than this one.
-    pub before: Option<u64>,
+    /// Where an earlier answer ended.
+    pub after: Option<AuditCursor>,
     pub since: TsMs,
     pub limit: usize,
 }
 
 /// Reads `since`, `limit` and `cursor`.
 pub(super) fn audit(query: &str, most: usize) -> Result<AuditQuery, Problem> {
-    let mut asked = AuditQuery { before: None, since: TsMs(0), limit: most.min(100) };
+    let mut asked = AuditQuery { after: None, since: TsMs(0), limit: most.min(100) };
     for pair in pairs(query) {
         let (name, value) = pair?;
         match name.as_str() {
@@ -121,107 +121,13 @@ pub(super) fn audit(query: &str, most: usize) -> Result<AuditQuery, Problem> {
             }
             "cursor" => {
                 let wrong = |_| Problem::unprocessable("invalid_cursor", "cursor is none that an answer has had");
-                asked.before = Some(value.parse().map_err(wrong)?);
+                asked.after = Some(value.parse().map_err(wrong)?);
             }
             "limit" => asked.limit = limit_of(&value, most)?,
             _ => {}
         }
     }
     Ok(asked)
-}
-
-#[derive(utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-#[allow(dead_code)]
-pub(super) struct AdsParams {
-    /// Only ads with this key
-    #[param(example = "campaign:42")]
-    key: Option<String>,
-    /// The most ads of an answer, 1 to 1,000; 100 without it
-    limit: Option<u32>,
-    /// Where to go on: `cursor` of the answer before
-    cursor: Option<String>,
-}
-
-/// Which ads of the catalogue are asked for.
-pub(super) struct AdsQuery {
-    pub key: Option<String>,
-    /// After this one.
-    pub after: Option<String>,
-    pub limit: usize,
-}
-
-/// Reads `key`, `limit` and `cursor`.
-pub(super) fn ads(query: &str, most: usize) -> Result<AdsQuery, Problem> {
-    let mut asked = AdsQuery { key: None, after: None, limit: most.min(100) };
-    for pair in pairs(query) {
-        let (name, value) = pair?;
-        match name.as_str() {
-            "key" => {
-                let wrong = |why| Problem::unprocessable("invalid_key", format!("key {value:?} {why}"));
-                asked.key = Some(CapKey::extra(value.as_str()).map_err(wrong)?.as_str().to_owned());
-            }
-            "cursor" => {
-                let wrong = |_| Problem::unprocessable("invalid_cursor", "cursor is none that an answer has had");
-                asked.after = Some(DaId::new(value).map_err(wrong)?.as_str().to_owned());
-            }
-            "limit" => asked.limit = limit_of(&value, most)?,
-            _ => {}
-        }
-    }
-    Ok(asked)
-}
-
-/// Reads a parameter that is `true` or `false`.
-pub(super) fn flag(query: &str, wanted: &str, default: bool) -> Result<bool, Problem> {
-    let mut flag = default;
-    for pair in pairs(query) {
-        let (name, value) = pair?;
-        if name == wanted {
-            let wrong = |_| Problem::unprocessable("invalid_flag", format!("{name}={value} is neither true nor false"));
-            flag = value.parse().map_err(wrong)?;
-        }
-    }
-    Ok(flag)
-}
-
-/// What is streamed, and from where.
-#[derive(utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-#[allow(dead_code)]
-pub(super) struct StreamParams {
-    /// Only users of these shards: numbers and ranges from 0 to 255, with commas. All without it
-    #[param(example = "0-63")]
-    shards: Option<String>,
-    /// Only these keys: `<level>:<id>`, or `<level>:*` for all keys of a level, with commas or by naming it again; at most 64.
-    /// All without it
-    #[param(example = json!(["campaign:*"]))]
-    keys: Option<Vec<String>>,
-    /// Whether it begins with all caps that there are (`snapshot`, as without it) or with what changes from now on (`now`). Of no
-    /// account for a stream that resumes
-    #[param(example = "snapshot")]
-    from: Option<String>,
-    /// Resumes after the checkpoint with this id, as `Last-Event-ID` does
-    after: Option<String>,
-}
-
-/// Reads `shards`, `keys`, `from` and `after` of `GET /caps/stream`.
-pub(super) fn stream(query: &str) -> Result<(Filter, Start), Problem> {
-    let (mut shards, mut keys, mut from, mut after) = (None, Vec::new(), Start::Snapshot, None);
-    for pair in pairs(query) {
-        let (name, value) = pair?;
-        match (name.as_str(), value.as_str()) {
-            ("shards", _) => shards = Some(value),
-            ("keys", _) => keys.push(value),
-            ("from", "snapshot") => from = Start::Snapshot,
-            ("from", "now") => from = Start::Now,
-            ("from", _) => return Err(Problem::unprocessable("invalid_from", "from is neither snapshot nor now")),
-            ("after", "") => {}
-            ("after", _) => after = Some(Start::After(value)),
-            _ => {}
-        }
-    }
-    Ok((Filter::new(shards.as_deref(), &keys)?, after.unwrap_or(from)))
 }
 
 fn limit_of(text: &str, most: usize) -> Result<usize, Problem> {
@@ -276,8 +182,6 @@ pub(super) struct CapParams {
     at: Option<InstantText>,
     /// Whether the verdict is explained (`why`)
     explain: Option<bool>,
-    /// `false`: only the keys named here are judged, not those that the catalogue has of the ad
-    catalogue: Option<bool>,
 }
 
 /// What `GET /cap` asks.
@@ -293,7 +197,7 @@ pub(super) fn ad_query(path: Option<(String, String)>, query: &str) -> Result<Ad
     let in_path = path.is_some();
     let (mut user_text, mut da_text) = path.map_or((None, None), |(user, da)| (Some(user), Some(da)));
     let mut keys = SmallVec::new();
-    let (mut question, mut catalogue) = (Question::default(), true);
+    let mut question = Question::default();
     for pair in pairs(query) {
         let (name, value) = pair?;
         match name.as_str() {
@@ -306,18 +210,13 @@ pub(super) fn ad_query(path: Option<(String, String)>, query: &str) -> Result<Ad
                     Problem::unprocessable("invalid_explain", format!("explain={value} is neither true nor false"))
                 })?;
             }
-            "catalogue" => {
-                catalogue = value.parse().map_err(|_| {
-                    Problem::unprocessable("invalid_catalogue", format!("catalogue={value} is neither true nor false"))
-                })?;
-            }
             "kind" => question.kind = Some(kind(&value)?),
             _ => {}
         }
     }
     let user = user(user_text.ok_or_else(|| Problem::unprocessable("missing_user", "user= is missing"))?)?;
     let da = da(da_text.ok_or_else(|| Problem::unprocessable("missing_da", "da= is missing"))?)?;
-    Ok(AdQuery { user, candidate: Candidate { da, keys, catalogue }, question })
+    Ok(AdQuery { user, candidate: Candidate { da, keys }, question })
 }
 
 #[cfg(test)]

@@ -30,10 +30,6 @@ pub(super) struct Route {
     pub handler: Handler,
 }
 
-/// Marks an answer whose body goes on for as long as the client wants. Until it ends the request is under way.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct StaysOpen;
-
 /// Runs a call of a route that has no fast way.
 pub(super) type Handler = for<'a> fn(&'a Arc<App>, &'a mut Call) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
@@ -49,8 +45,6 @@ pub(super) enum Place {
     Admin,
     /// At both.
     Both,
-    /// At the main one, and at the one that the internet may reach (`--public-listen`).
-    MainAndPublic,
     /// As [`Place::Admin`], and at the one that the internet may reach (`--public-listen`).
     AdminAndPublic,
 }
@@ -82,7 +76,6 @@ impl Listener {
     pub(super) fn has(self, place: Place, has_admin: bool) -> bool {
         match place {
             Place::Main => self == Self::Main,
-            Place::MainAndPublic => self != Self::Admin,
             Place::Both => self != Self::Public,
             Place::AdminAndPublic => self == Self::Public || self.is_for_operators(has_admin),
             Place::Admin => self.is_for_operators(has_admin),

@@ -6,8 +6,7 @@ use super::gate::Caller;
 use super::openapi;
 use super::problem::Problem;
 use super::resource::{
-    ads, audit, cap, caps_stream, check, erasures, events, metrics, pixel, probes, reach, reserve, rules, snapshots,
-    status, trial, users, whoami,
+    audit, cap, check, events, metrics, probes, reach, reserve, rules, snapshots, status, trial, users, whoami,
 };
 use super::route::Class::{BodyThenRead, Light, Operation, Read, Write};
 use super::route::{Answer, Call, FastRoute, Listener, Place, Route};
@@ -59,7 +58,6 @@ macro_rules! routes {
                 (name = "reservations", description = "Check and count in one step"),
                 (name = "rules", description = "What caps"),
                 (name = "reports", description = "Reach and frequency"),
-                (name = "ads", description = "The catalogue: which keys an ad has"),
                 (name = "users", description = "What is known of a user"),
                 (name = "operation", description = "Probes and figures")
             )
@@ -76,31 +74,16 @@ routes! {
     POST   "/check"             checkCandidates check::post,      Needs(Scope::Decide),      Main,       BodyThenRead, Some(FastRoute::Check);
     POST   "/reserve"           reserve       reserve::reserve,   Needs(Scope::Decide),      Main,       Write,        Some(FastRoute::Reserve);
     POST   "/release"           release       reserve::release,   Needs(Scope::Decide),      Main,       Write,        None;
-    GET    "/i.gif"             countPixel    pixel::get,         Open,                      MainAndPublic, Write,     None;
-    POST   "/i.gif"             countPixelByBeacon pixel::post,   Open,                      MainAndPublic, Write,     None;
-    OPTIONS "/i.gif"            pixelOptions  pixel::options,     Open,                      MainAndPublic, Light,     None;
-    POST   "/sign"              sign          pixel::sign,        Needs(Scope::Sign),        Main,       BodyThenRead, None;
-    GET    "/caps/stream"       followCaps    caps_stream::follow, Needs(Scope::Stream),     Both,       Light,        None;
     GET    "/users/{user}/caps" listUserCaps  users::get_caps,    Needs(Scope::Decide),      Both,       Read,         None;
     GET    "/users/{user}"      getUser       users::get,         Needs(Scope::UsersRead),   Admin,      Read,         None;
     DELETE "/users/{user}"      eraseUser     users::delete,      Needs(Scope::UsersErase),  Admin,      Write,        None;
-    PUT    "/users/{user}/opt-out" optOut     erasures::opt_out,  Needs(Scope::UsersErase),  Admin,      Write,        None;
-    DELETE "/users/{user}/opt-out" optIn      erasures::opt_in,   Needs(Scope::UsersErase),  Admin,      Write,        None;
-    POST   "/erasures"          eraseUsers    erasures::post,     Needs(Scope::UsersErase),  Admin,      Write,        None;
-    GET    "/erasures/{id}"     getErasure    erasures::get,      Needs(Scope::UsersErase),  Admin,      Read,         None;
     GET    "/rules"             listRules     rules::list,        Needs(Scope::RulesRead),   Admin,      Read,         None;
-    POST   "/rules"             makeRules     rules::post,        Needs(Scope::RulesWrite),  Admin,      Write,        None;
     GET    "/rules/{id}"        getRule       rules::get,         Needs(Scope::RulesRead),   Admin,      Light,        None;
     PUT    "/rules/{id}"        putRule       rules::put,         Needs(Scope::RulesWrite),  Admin,      Write,        None;
     DELETE "/rules/{id}"        deleteRule    rules::delete,      Needs(Scope::RulesWrite),  Admin,      Write,        None;
     POST   "/rules/try"         tryRule       trial::post,        Needs(Scope::RulesRead),   Admin,      Light,        None;
     GET    "/reach/{key}"       getReach      reach::get,         Needs(Scope::Reports),     Admin,      Light,        None;
     GET    "/reach"             listReach     reach::list,        Needs(Scope::Reports),     Admin,      Light,        None;
-    GET    "/ads"               listAds       ads::list,          Needs(Scope::AdsRead),     Admin,      Read,         None;
-    PUT    "/ads"               putAds        ads::put_many,      Needs(Scope::AdsWrite),    Admin,      Write,        None;
-    GET    "/ads/{da}"          getAd         ads::get,           Needs(Scope::AdsRead),     Admin,      Read,         None;
-    PUT    "/ads/{da}"          putAd         ads::put,           Needs(Scope::AdsWrite),    Admin,      Write,        None;
-    DELETE "/ads/{da}"          deleteAd      ads::delete,        Needs(Scope::AdsWrite),    Admin,      Write,        None;
     GET    "/snapshots"         listSnapshots snapshots::list,    Needs(Scope::Admin),       Admin,      Light,        None;
     POST   "/snapshots"         takeSnapshot  snapshots::take,    Needs(Scope::Admin),       Admin,      Light,        None;
     GET    "/healthz"           healthz       probes::healthz,    Open,                      AdminAndPublic, Operation,    None;
@@ -266,8 +249,7 @@ mod tests {
                 let id = operation["operationId"].as_str().unwrap();
                 let is_open = operation["security"].as_array().is_some_and(Vec::is_empty);
                 assert_eq!(is_open, super::is_open(path), "{path}");
-                // A pixel says by itself who sent it.
-                assert!(is_open || operation["responses"]["401"].is_object(), "{path}");
+                assert_eq!(is_open, operation["responses"]["401"].is_null(), "{path}");
                 documented.insert((method.clone(), path.clone(), id.to_owned()));
             }
         }
@@ -300,9 +282,9 @@ mod tests {
     }
 
     #[test]
-    fn only_probes_and_what_is_signed_are_open() {
-        let open: BTreeSet<_> = ROUTES.iter().filter(|route| route.access == Open).map(|route| route.path).collect();
-        assert_eq!(open, BTreeSet::from(["/healthz", "/i.gif", "/readyz"]));
+    fn only_probes_are_open() {
+        let open: Vec<_> = ROUTES.iter().filter(|route| route.access == Open).map(|route| route.path).collect();
+        assert_eq!(open, ["/healthz", "/readyz"]);
         assert!(is_open("/healthz") && !is_open("/metrics") && !is_open("/nowhere"));
     }
 
@@ -333,25 +315,25 @@ mod tests {
     }
 
     #[test]
-    fn what_the_internet_reaches_is_the_pixel_and_the_probe_alone() {
+    fn what_the_internet_reaches_is_the_probe_alone() {
         let here = |listener: Listener, has_admin: bool| -> BTreeSet<&str> {
             ROUTES.iter().filter(|route| listener.has(route.place, has_admin)).map(|route| route.path).collect()
         };
-        assert_eq!(here(Listener::Public, false), BTreeSet::from(["/healthz", "/i.gif"]));
+        assert_eq!(here(Listener::Public, false), BTreeSet::from(["/healthz"]));
         assert_eq!(here(Listener::Main, false).len(), ROUTES.iter().map(|r| r.path).collect::<BTreeSet<_>>().len());
         let main = here(Listener::Main, true);
         let admin = here(Listener::Admin, true);
         let operation = ["/healthz", "/readyz", "/metrics", "/status", "/version", "/audit", "/snapshots"];
-        for path in operation.into_iter().chain(["/rules", "/rules/{id}", "/ads", "/ads/{da}", "/users/{user}"]) {
+        for path in operation.into_iter().chain(["/rules", "/rules/{id}", "/users/{user}"]) {
             assert!(!main.contains(path) && admin.contains(path), "{path}");
         }
-        for path in ["/events", "/cap", "/cap/{user}/{da}", "/check", "/reserve", "/release", "/i.gif", "/sign"] {
+        for path in ["/events", "/cap", "/cap/{user}/{da}", "/check", "/reserve", "/release"] {
             assert!(main.contains(path) && !admin.contains(path), "{path}");
         }
-        for path in ["/users/{user}/caps", "/caps/stream", "/whoami"] {
+        for path in ["/users/{user}/caps", "/whoami"] {
             assert!(main.contains(path) && admin.contains(path), "{path}");
         }
-        assert_eq!(main.len(), 11, "events, pixels, decisions, and who asks");
+        assert_eq!(main.len(), 8, "events, decisions, and who asks");
     }
 
     #[test]

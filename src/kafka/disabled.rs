@@ -8,6 +8,6 @@ pub fn start(_options: Options, _parts: Parts) -> Result<Running, KafkaError> {
     Err(KafkaError::NotBuilt)
 }
 
-pub fn start_output(_options: OutputOptions, _store: Arc<Store>) -> Result<RunningOutput, KafkaError> {
+pub fn start_output(_options: OutputOptions, _stores: Vec<Arc<Store>>) -> Result<RunningOutput, KafkaError> {
     Err(KafkaError::NotBuilt)
 }

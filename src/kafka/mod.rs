@@ -38,6 +38,7 @@ mod landmarks;
 mod left_out;
 #[cfg(feature = "kafka")]
 mod log_throttle;
+mod offsets;
 #[cfg(feature = "kafka")]
 mod output;
 #[cfg(feature = "kafka")]
@@ -57,6 +58,7 @@ pub(crate) use client::{Context as ClientContext, config as client_config, log a
 #[cfg(not(feature = "kafka"))]
 pub use disabled::{start, start_output};
 pub use error::KafkaError;
+pub use offsets::Offsets;
 pub use options::{
     ClientSettings, ClientSettingsError, Cluster, OnChange, Options, OutputOptions, SettingFlags, Settings, StartFrom,
     StartFromError,
@@ -70,8 +72,7 @@ pub use status::{Handle, Progress, describe as describe_metrics};
 use crate::clock::Clock;
 use crate::input::EventReader;
 use crate::shard::Router;
-use crate::store::{ChangeSignal, Store};
-use std::sync::Arc;
+use crate::store::ChangeSignal;
 use std::thread::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -81,7 +82,7 @@ pub struct Parts {
     /// Sends events to the writers.
     pub router: Router,
     /// Stores how far the topic was read.
-    pub store: Arc<Store>,
+    pub offsets: Offsets,
     /// Parses records.
     pub events: EventReader,
     /// Decides which events lie ahead.

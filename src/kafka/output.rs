@@ -75,23 +75,34 @@ struct Told<'a> {
 }
 
 struct Output {
+    /// One at least.
+    units: Vec<UnitOutput>,
+    sender: Sender,
+    kept_at: Instant,
+    trouble: LogThrottle,
+}
+
+/// How far one unit was told.
+struct UnitOutput {
     store: Arc<Store>,
     changes: ChangeCursor,
-    options: OutputOptions,
-    producer: BaseProducer<Deliveries>,
-    deliveries: Deliveries,
     /// By shard, the sequence of the last change sent.
     told: Box<Taken>,
     /// All caps must be sent before changes.
     must_send_all: bool,
     kept: Option<Box<Taken>>,
-    kept_at: Instant,
+    waiting: Gauge,
+}
+
+/// Sends records, of all units.
+struct Sender {
+    options: OutputOptions,
+    producer: BaseProducer<Deliveries>,
+    deliveries: Deliveries,
     stop: CancellationToken,
     /// When to give up, once it is stopping.
     until: Cell<Option<Instant>>,
-    trouble: LogThrottle,
     sent: Counter,
-    waiting: Gauge,
 }
 
 /// Why a batch was not sent.
@@ -105,37 +116,34 @@ enum Trouble {
     Store(#[from] StoreError),
 }
 
-/// Starts the output. Its own thread waits for brokers that are away.
-pub fn start_output(options: OutputOptions, store: Arc<Store>) -> Result<RunningOutput, KafkaError> {
+/// Starts the output of the changes in these stores, one at least. Its own thread waits for brokers that are away.
+pub fn start_output(options: OutputOptions, stores: Vec<Arc<Store>>) -> Result<RunningOutput, KafkaError> {
     super::status::describe();
     let mut config = config(&options.cluster, &[("linger.ms", "5"), ("queue.buffering.max.kbytes", "32768")]);
     // In order for each user and without gaps, whatever brokers do. What times out is sent again by us.
     config.set("enable.idempotence", "true").set("message.timeout.ms", "10000").set("partitioner", "murmur2_random");
     let deliveries = Deliveries::default();
     let producer = make(&config, deliveries.clone())?;
-    let known = store.kafka_offsets().output_seqs(&options.topic)?;
-    let bounds = Bounds { total: WAITING_MAX, of_shard: u64::MAX };
-    let changes = store.changes().subscribe("kafka-output", bounds);
-    let (stop, signal) = (CancellationToken::new(), changes.signal());
-    let output = Output {
-        must_send_all: known.is_none(),
-        told: known.unwrap_or_else(|| Box::new([0; SHARDS])),
-        kept: None,
-        kept_at: Instant::now(),
+    let alarm = stores[0].alarm().clone();
+    let bounds = Bounds { total: WAITING_MAX / stores.len() as u64, of_shard: u64::MAX };
+    let mut units = Vec::with_capacity(stores.len());
+    for store in stores {
+        units.push(UnitOutput::begin(store, &options.topic, bounds)?);
+    }
+    let (stop, signal) = (CancellationToken::new(), units[0].changes.signal());
+    // One wait is for the changes of all.
+    units[1..].iter().for_each(|unit| unit.changes.signal().pass_on_to(&signal));
+    let sender = Sender {
+        options,
         producer,
         deliveries,
-        options,
-        changes,
         stop: stop.clone(),
         until: Cell::new(None),
-        trouble: LogThrottle::default(),
         sent: counter!("freqcap_kafka_output_total"),
-        waiting: gauge!("freqcap_kafka_output_waiting", unit_labels(store.unit(), &[])),
-        store,
     };
-    output.acknowledge();
+    let output = Output { units, sender, kept_at: Instant::now(), trouble: LogThrottle::default() };
     let thread = std::thread::Builder::new().name("kafka-output".to_owned()).spawn(move || {
-        let _watched = output.store.alarm().watch("kafka-output");
+        let _watched = alarm.watch("kafka-output");
         output.run();
     });
     Ok(RunningOutput { stop, signal, thread: thread.map_err(|error| KafkaError::Client(error.to_string()))? })
@@ -143,61 +151,85 @@ pub fn start_output(options: OutputOptions, store: Arc<Store>) -> Result<Running
 
 impl Output {
     fn run(mut self) {
-        while !self.gives_up() {
+        while !self.sender.gives_up() {
             match self.step() {
                 Ok(true) => {}
-                Ok(false) if self.is_stopping() => break,
-                Ok(false) => self.changes.wait(CHECKPOINT_INTERVAL),
+                Ok(false) if self.sender.is_stopping() => break,
+                Ok(false) => self.units[0].changes.wait(CHECKPOINT_INTERVAL),
                 Err(trouble) => {
                     if let Some(others) = self.trouble.say(Instant::now()) {
-                        let topic = &self.options.topic;
+                        let topic = &self.sender.options.topic;
                         tracing::warn!(topic, %trouble, others, "changes of caps are not told; it is tried again");
                     }
                     let again = Instant::now() + RETRY_DELAY;
-                    while Instant::now() < again && !self.gives_up() && !self.is_stopping() {
-                        self.changes.wait(again.saturating_duration_since(Instant::now()));
+                    while Instant::now() < again && !self.sender.gives_up() && !self.sender.is_stopping() {
+                        self.units[0].changes.wait(again.saturating_duration_since(Instant::now()));
                     }
                 }
             }
         }
         // The next run sends it again.
-        self.producer.purge(PurgeConfig::default().queue().inflight());
-        if let Err(error) = self.store_position() {
+        self.sender.producer.purge(PurgeConfig::default().queue().inflight());
+        if let Err(error) = self.store_positions() {
             tracing::error!(%error, "how far the output topic was told is not stored: some is told again");
         }
     }
 
-    /// Whether it is stopping and its time is over.
-    fn gives_up(&self) -> bool {
-        if !self.is_stopping() && self.stop.is_cancelled() {
-            self.until.set(Some(Instant::now() + FINISH));
-        }
-        self.until.get().is_some_and(|until| Instant::now() >= until)
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.until.get().is_some()
-    }
-
-    /// Sends a batch. Returns whether there was anything to send, and so may be more.
+    /// Sends a batch of each unit. Returns whether there was anything to send, and so may be more.
     fn step(&mut self) -> Result<bool, Trouble> {
+        let mut any = false;
+        self.units.iter().for_each(UnitOutput::look);
+        if self.kept_at.elapsed() >= CHECKPOINT_INTERVAL {
+            self.store_positions()?;
+        }
+        for unit in &mut self.units {
+            any |= unit.step(&self.sender)?;
+        }
+        Ok(any)
+    }
+
+    fn store_positions(&mut self) -> Result<(), StoreError> {
+        self.kept_at = Instant::now();
+        let topic = &self.sender.options.topic;
+        self.units.iter_mut().map(|unit| unit.store_position(topic)).fold(Ok(()), Result::and)
+    }
+}
+
+impl UnitOutput {
+    fn begin(store: Arc<Store>, topic: &str, bounds: Bounds) -> Result<Self, StoreError> {
+        let known = store.kafka_offsets().output_seqs(topic)?;
+        let changes = store.changes().subscribe("kafka-output", bounds);
+        let unit = Self {
+            must_send_all: known.is_none(),
+            told: known.unwrap_or_else(|| Box::new([0; SHARDS])),
+            kept: None,
+            changes,
+            waiting: gauge!("freqcap_kafka_output_waiting", unit_labels(store.unit(), &[])),
+            store,
+        };
+        unit.acknowledge();
+        Ok(unit)
+    }
+
+    /// Says how many changes wait.
+    fn look(&self) {
         let of_shard =
             |shard: ShardId| self.store.changes().durable_seq(shard).saturating_sub(self.told[shard.index()]);
         let waiting: u64 = self.store.shards().iter().map(of_shard).sum();
         self.waiting.set(waiting as f64);
         self.store.shards().iter().for_each(|shard| self.changes.advance(shard, self.told[shard.index()]));
-        if self.kept_at.elapsed() >= CHECKPOINT_INTERVAL {
-            self.store_position()?;
-        }
+    }
+
+    fn step(&mut self, sender: &Sender) -> Result<bool, Trouble> {
         let lags = self.store.shards().iter().any(|shard| self.changes.trimmed_to(shard) > self.told[shard.index()]);
         if self.must_send_all || lags {
             // A full send that cannot finish is not begun.
-            return if self.is_stopping() { Ok(false) } else { self.send_all() };
+            return if sender.is_stopping() { Ok(false) } else { self.send_all(sender) };
         }
-        self.tell_changes()
+        self.tell_changes(sender)
     }
 
-    fn tell_changes(&mut self) -> Result<bool, Trouble> {
+    fn tell_changes(&mut self, sender: &Sender) -> Result<bool, Trouble> {
         let mut told = self.told.clone();
         let mut sent = 0;
         for shard in self
@@ -210,7 +242,7 @@ impl Output {
             for change in &changes {
                 if let Some((user, key)) = change.user_and_key() {
                     let (change, capped_until, at, seq) = (change.change, change.until, Some(change.at), change.seq);
-                    self.send(&Told { user, key: &key, change, capped_until, at }, shard, seq)?;
+                    sender.send(&Told { user, key: &key, change, capped_until, at }, shard, seq)?;
                 }
                 told[shard.index()] = change.seq;
             }
@@ -219,15 +251,15 @@ impl Output {
                 break;
             }
         }
-        self.acknowledged()?;
+        sender.acknowledged()?;
         self.told = told;
-        self.sent.increment(sent as u64);
+        sender.sent.increment(sent as u64);
         Ok(sent > 0)
     }
 
     /// Sends everything that is capped, then resumes with the changes from where that began. Returns whether it
     /// finished.
-    fn send_all(&mut self) -> Result<bool, Trouble> {
+    fn send_all(&mut self, sender: &Sender) -> Result<bool, Trouble> {
         // Nothing is kept back meanwhile: a cap is either in it, or in a change after its beginning.
         let begin: Vec<u64> = ShardId::all().map(|shard| self.store.changes().durable_seq(shard)).collect();
         self.told.copy_from_slice(&begin);
@@ -243,19 +275,52 @@ impl Output {
                 let shard = ShardId::of_user(cap.user.as_bytes());
                 let (user, key, capped_until) = (cap.user.as_str(), cap.key.as_str(), Some(cap.until));
                 let told = Told { user, key, change: CapChange::Capped, capped_until, at: None };
-                self.send(&told, shard, begin[shard.index()])?;
+                sender.send(&told, shard, begin[shard.index()])?;
             }
-            self.acknowledged()?;
-            self.sent.increment(page.caps.len() as u64);
+            sender.acknowledged()?;
+            sender.sent.increment(page.caps.len() as u64);
             match page.next {
-                Some(_) if self.stop.is_cancelled() => return Ok(false),
+                Some(_) if sender.stop.is_cancelled() => return Ok(false),
                 Some(next) => after = Some(next),
                 None => break,
             }
         }
         self.must_send_all = false;
-        self.store_position()?;
+        self.store_position(&sender.options.topic)?;
         Ok(true)
+    }
+
+    /// Acknowledges the changes that were sent.
+    fn acknowledge(&self) {
+        for shard in self.store.shards().iter() {
+            self.changes.advance(shard, self.told[shard.index()]);
+            self.changes.ack(shard, self.told[shard.index()]);
+        }
+    }
+
+    /// Stores the position, then acknowledges.
+    fn store_position(&mut self, topic: &str) -> Result<(), StoreError> {
+        if !self.must_send_all && self.kept.as_ref() != Some(&self.told) {
+            // In this order: after a crash, the output resumes from the stored position and needs the changes above it.
+            self.store.kafka_offsets().put_output_seqs(topic, &self.told)?;
+            self.acknowledge();
+            self.kept = Some(self.told.clone());
+        }
+        self.changes.log().trim()
+    }
+}
+
+impl Sender {
+    /// Whether it is stopping and its time is over.
+    fn gives_up(&self) -> bool {
+        if !self.is_stopping() && self.stop.is_cancelled() {
+            self.until.set(Some(Instant::now() + FINISH));
+        }
+        self.until.get().is_some_and(|until| Instant::now() >= until)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.until.get().is_some()
     }
 
     fn send(&self, told: &Told<'_>, shard: ShardId, seq: u64) -> Result<(), Trouble> {
@@ -291,25 +356,5 @@ impl Output {
             Some(error) => Err(Trouble::Client(error)),
             None => Ok(()),
         }
-    }
-
-    /// Acknowledges the changes that were sent.
-    fn acknowledge(&self) {
-        for shard in self.store.shards().iter() {
-            self.changes.advance(shard, self.told[shard.index()]);
-            self.changes.ack(shard, self.told[shard.index()]);
-        }
-    }
-
-    /// Stores the position, then acknowledges.
-    fn store_position(&mut self) -> Result<(), StoreError> {
-        self.kept_at = Instant::now();
-        if !self.must_send_all && self.kept.as_ref() != Some(&self.told) {
-            // In this order: after a crash, the output resumes from the stored position and needs the changes above it.
-            self.store.kafka_offsets().put_output_seqs(&self.options.topic, &self.told)?;
-            self.acknowledge();
-            self.kept = Some(self.told.clone());
-        }
-        self.changes.log().trim()
     }
 }

@@ -5,13 +5,14 @@ use super::dead_letters::DeadLetters;
 use super::frontier::InFlight;
 use super::landmarks::Landmarks;
 use super::left_out::{LeftOut, known_code};
+use super::offsets::Offsets;
 use super::status::{Handle, State};
 use super::witness::Witness;
 use crate::clock::Clock;
 use crate::input::EventReader;
 use crate::model::SHARDS;
 use crate::shard::{PartitionSender, Refusal, Router};
-use crate::store::{Frontier, PulledPartition, RecordCheck, Store, StoreError, Taken};
+use crate::store::{Frontier, PulledPartition, RecordCheck, StoreError, Taken};
 use rdkafka::message::{BorrowedMessage, Message};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -50,6 +51,8 @@ pub(super) struct Partition {
     pub stored: Option<Frontier>,
     /// How often the topic was made anew.
     resets: u64,
+    /// How often it was begun again.
+    begun: u64,
     pub landmarks: Landmarks,
     /// Offsets of records that lay ahead and whose letters are not acknowledged; and whether the stored list is
     /// current.
@@ -95,6 +98,7 @@ impl Partition {
             quiet_since: Instant::now(),
             stored: None,
             resets: known.resets,
+            begun: known.begun,
             landmarks: Landmarks::new(known.landmarks),
             early: known.early,
             early_is_stored: true,
@@ -157,8 +161,8 @@ impl Partition {
 
     /// Forgets what was taken, and begins again: after the landmark of a topic whose end was cut off, where the ids that
     /// records are given stay the same; or else at the beginning of a topic that was made anew. Returns where, and how
-    /// often it was made anew.
-    pub(super) fn forget(&mut self, landmark: Option<RecordCheck>) -> (Frontier, u64) {
+    /// often it was made anew and begun again.
+    pub(super) fn forget(&mut self, landmark: Option<RecordCheck>) -> (Frontier, (u64, u64)) {
         *self.taken = [0; SHARDS];
         self.early.clear();
         self.left_out_before.clear();
@@ -169,11 +173,12 @@ impl Partition {
             next: done.min(landmark.offset + 1),
             last: Some(landmark).filter(|landmark| landmark.offset < done),
         });
+        self.begun += 1;
         if landmark.is_none() {
             self.resets += 1;
             self.reading.begin(self.resets);
         }
-        (frontier, self.resets)
+        (frontier, (self.resets, self.begun))
     }
 
     /// Takes a record, as its phase demands.
@@ -235,28 +240,28 @@ impl Partition {
     }
 
     /// Stores the offsets of records that lay ahead, if they changed.
-    pub(super) fn store_early(&mut self, store: &Store, topic: &str) -> Result<(), StoreError> {
+    pub(super) fn store_early(&mut self, offsets: &Offsets, topic: &str) -> Result<(), StoreError> {
         if !self.early_is_stored {
-            store.kafka_offsets().put_early(topic, self.number(), &self.early)?;
+            offsets.put_early(topic, self.number(), &self.early)?;
             self.early_is_stored = true;
         }
         Ok(())
     }
 
     /// Stores the landmarks, if they changed.
-    pub(super) fn store_landmarks(&mut self, store: &Store, topic: &str) -> Result<(), StoreError> {
+    pub(super) fn store_landmarks(&mut self, offsets: &Offsets, topic: &str) -> Result<(), StoreError> {
         if !self.landmarks.is_stored {
-            store.kafka_offsets().put_landmarks(topic, self.number(), self.landmarks.records())?;
+            offsets.put_landmarks(topic, self.number(), self.landmarks.records())?;
             self.landmarks.is_stored = true;
         }
         Ok(())
     }
 
     /// Makes the store forget what was set aside below the stored frontier.
-    pub(super) fn forget_left_out(&mut self, store: &Store, topic: &str) -> Result<(), StoreError> {
+    pub(super) fn forget_left_out(&mut self, offsets: &Offsets, topic: &str) -> Result<(), StoreError> {
         let below = self.stored.map_or(0, |frontier| frontier.next);
         if self.forget_to.is_some_and(|last| last < below) {
-            store.kafka_offsets().forget_aside(topic, self.number(), below)?;
+            offsets.forget_aside(topic, self.number(), below)?;
             self.left_out_before.retain(|&offset, _| offset >= below);
             self.forget_to = Some(self.last_left_out).filter(|&last| last >= below);
         }

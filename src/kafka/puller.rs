@@ -220,9 +220,9 @@ impl Puller {
                                 continue;
                             }
                         };
-                        let (frontier, resets) = partition.forget(landmark);
+                        let (frontier, counts) = partition.forget(landmark);
                         warn_of_change(topic, number, &why, landmark.is_some(), frontier.next);
-                        self.parts.store.kafka_offsets().reset(topic, number, &frontier, resets)?;
+                        self.parts.offsets.reset(topic, number, &frontier, counts)?;
                         self.status.reset(number);
                         partition.begin(frontier, Phase::Ask);
                         // What is missing at the beginning of a new topic is not a loss.
@@ -272,18 +272,18 @@ impl Puller {
             (partition.stored.replace(frontier) != Some(frontier)).then(|| (partition.number(), frontier))
         });
         let changed: Vec<_> = changed.collect();
-        let rows = changed.iter().map(|(number, frontier)| (*number, frontier));
-        match self.parts.store.kafka_offsets().put_frontiers(&self.options.topic, rows) {
+        match self.parts.offsets.put_frontiers(&self.options.topic, &changed) {
             // The process asks to be restarted. Reading stops, reads go on.
-            Err(_) if self.parts.store.is_poisoned() => return Ok(()),
+            Err(_) if self.parts.offsets.are_poisoned() => return Ok(()),
             result => result?,
         }
         // After the frontiers: what was set aside may be above the frontier stored before.
         for partition in self.partitions.values_mut() {
-            let (store, topic) = (&self.parts.store, &self.options.topic);
-            let stored = partition.forget_left_out(store, topic).and_then(|()| partition.store_landmarks(store, topic));
+            let (offsets, topic) = (&self.parts.offsets, &self.options.topic);
+            let stored =
+                partition.forget_left_out(offsets, topic).and_then(|()| partition.store_landmarks(offsets, topic));
             match stored {
-                Err(_) if self.parts.store.is_poisoned() => {}
+                Err(_) if self.parts.offsets.are_poisoned() => {}
                 result => result?,
             }
         }
@@ -342,8 +342,8 @@ impl Puller {
 
     fn store_early(&mut self) -> Result<(), KafkaError> {
         for partition in self.partitions.values_mut() {
-            match partition.store_early(&self.parts.store, &self.options.topic) {
-                Err(_) if self.parts.store.is_poisoned() => {}
+            match partition.store_early(&self.parts.offsets, &self.options.topic) {
+                Err(_) if self.parts.offsets.are_poisoned() => {}
                 result => result?,
             }
         }

@@ -50,7 +50,7 @@ pub fn start(options: Options, parts: Parts) -> Result<Running, KafkaError> {
     };
     let on_failure = failed.clone();
     let thread = std::thread::Builder::new().name("kafka".to_owned()).spawn(move || {
-        let _watched = topic.parts.store.alarm().watch("kafka");
+        let _watched = topic.parts.offsets.alarm().watch("kafka");
         let result = topic.run();
         match &result {
             Ok(()) => {}
@@ -128,7 +128,7 @@ impl Topic {
             let (halt, status) = (self.halt.clone(), self.status.clone());
             let puller =
                 Puller::new(&self.options, &self.parts, consumer(&self.options)?, commands, status, halt.clone())?;
-            let watched = self.parts.store.alarm().watch(format!("kafka-{number}"));
+            let watched = self.parts.offsets.alarm().watch(format!("kafka-{number}"));
             let thread = std::thread::Builder::new().name(format!("kafka-{number}")).spawn(move || {
                 let _watched = watched;
                 // However this thread ends, the pullers end, too.
@@ -193,7 +193,7 @@ impl Topic {
         let numbers = self.numbers()?;
         self.check_owner(&numbers)?;
         let topic = &self.options.topic.clone();
-        let mut known = self.parts.store.kafka_offsets().partitions(topic).map_err(KafkaError::from)?;
+        let mut known = self.parts.offsets.partitions(topic).map_err(KafkaError::from)?;
         let is_new = known.values().all(|partition| partition.frontier.is_none());
         let fresh: Vec<u32> = match is_new {
             true => numbers.iter().copied().collect(),
@@ -207,9 +207,7 @@ impl Topic {
             known.entry(number).or_default().frontier = Some(frontier);
             rows.push((number, frontier));
         }
-        let stored =
-            self.parts.store.kafka_offsets().put_frontiers(topic, rows.iter().map(|(number, row)| (*number, row)));
-        stored.map_err(KafkaError::from)?;
+        self.parts.offsets.begin_frontiers(topic, &rows).map_err(KafkaError::from)?;
         let gone: Vec<u32> = known.keys().copied().filter(|number| !numbers.contains(number)).collect();
         if !gone.is_empty() {
             tracing::error!(
@@ -308,8 +306,7 @@ impl Topic {
             } else if !self.partitions.contains(&number) {
                 let (topic, frontier) = (&self.options.topic, Frontier::default());
                 tracing::info!(topic, partition = number, "a new partition is read from its beginning");
-                let row = (number, &frontier);
-                self.parts.store.kafka_offsets().put_frontiers(topic, [row]).map_err(KafkaError::from)?;
+                self.parts.offsets.begin_frontiers(topic, &[(number, frontier)]).map_err(KafkaError::from)?;
                 self.add(number, PulledPartition { frontier: Some(frontier), ..PulledPartition::default() });
             }
         }
@@ -342,12 +339,12 @@ impl Topic {
             asked.add_partition(&self.options.topic, number as i32);
         }
         let committed = self.client.committed_offsets(asked, REQUEST_TIMEOUT)?;
-        let ours = &self.parts.store.info().id;
+        let ours = self.parts.offsets.store_id();
         let elements = committed.elements();
         let mut owners = elements.iter().filter_map(|partition| partition.metadata().strip_prefix(OWNER));
-        let Some(other) = owners.find(|owner| owner != ours) else { return Ok(()) };
+        let Some(other) = owners.find(|owner| *owner != ours) else { return Ok(()) };
         // A store in memory has a new id after every start, so it may take the group.
-        let may_take = self.options.takeover || self.parts.store.dir().is_none();
+        let may_take = self.options.takeover || self.parts.offsets.are_in_memory();
         if may_take && !self.taken_over {
             return Ok(());
         }
@@ -367,7 +364,7 @@ impl Topic {
             let next = Offset::Offset(frontier.next as i64);
             told.add_partition_offset(&self.options.topic, number as i32, next)?;
         }
-        let owner = format!("{OWNER}{}", self.parts.store.info().id);
+        let owner = format!("{OWNER}{}", self.parts.offsets.store_id());
         for mut partition in told.elements() {
             partition.set_metadata(&owner);
         }

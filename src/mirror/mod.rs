@@ -12,12 +12,16 @@
 //! A record in Redis is always a state, never a step, so sending it twice or late is never wrong. If Redis loses data
 //! (FLUSHALL, a restart, an older dump, a failover), its marker shows that, since it is part of the same data. Then the
 //! relay resumes from the marker, or runs a full sync (see `full_sync`).
+//!
+//! Of several units each has a relay with connections, a marker and an owner of its own; a pass over the names is made for all
+//! together (see `shared_scan`).
 
 mod batch;
 mod batch_size;
 mod error;
 mod error_log;
 mod eviction;
+mod found;
 mod full_sync;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -30,9 +34,11 @@ mod owner;
 mod relay;
 mod send;
 mod server;
+mod shared_scan;
 mod status;
 mod topology;
 mod trim;
+mod unit;
 
 pub use error::MirrorError;
 pub use marker::Reason;
@@ -56,7 +62,26 @@ impl Mirror {
         // rustls needs one provider per process. If one is installed already, it will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let report = status::Report::new(store.unit());
-        Self { relay: relay::Relay::new(store, options, now, report) }
+        Self { relay: relay::Relay::new(store, options, now, report, None) }
+    }
+
+    /// A mirror for each of these units, the stores of a process in the order of their numbers. Where there are several each has
+    /// a marker and an owner of its own.
+    pub fn of_units(stores: &[Arc<Store>], options: &Options, now: &Now) -> Vec<Self> {
+        if let [store] = stores {
+            return vec![Self::new(store.clone(), options.clone(), now.clone())];
+        }
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let scan = shared_scan::SharedScan::new(stores.len());
+        let options = Options { max_waiting: options.max_waiting / stores.len().max(1) as u64, ..options.clone() };
+        let mut mirrors = Vec::with_capacity(stores.len());
+        for (number, store) in stores.iter().enumerate() {
+            let unit = unit::MirrorUnit { number, family: stores[0].info().id.clone(), scan: scan.clone() };
+            let report = status::Report::new(store.unit());
+            let relay = relay::Relay::new(store.clone(), options.clone(), now.clone(), report, Some(unit));
+            mirrors.push(Self { relay });
+        }
+        mirrors
     }
 
     /// Handle to its figures.

@@ -25,12 +25,23 @@ pub(super) enum Named {
     Pair(String, String),
 }
 
+impl Named {
+    pub fn user(&self) -> &str {
+        match self {
+            Self::User(user) | Self::Pair(user, _) => user,
+        }
+    }
+}
+
 /// Makes and parses the names under one prefix.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     prefix: String,
     marker: String,
     owner: String,
+    /// What the markers of all units begin with, and the owner of a process with one unit.
+    all_markers: String,
+    sole_owner: String,
 }
 
 impl Layout {
@@ -44,11 +55,26 @@ impl Layout {
 
 impl Names {
     pub fn new(prefix: &str) -> Self {
+        let (all_markers, sole_owner) = (format!("freqcap:{prefix}:seq"), format!("freqcap:{prefix}:owner"));
         Self {
             prefix: prefix.to_owned(),
-            marker: format!("freqcap:{prefix}:seq"),
-            owner: format!("freqcap:{prefix}:owner"),
+            marker: all_markers.clone(),
+            owner: sole_owner.clone(),
+            all_markers,
+            sole_owner,
         }
+    }
+
+    /// Those of one of several units: it has a marker and an owner of its own.
+    pub fn of_unit(prefix: &str, unit: usize) -> Self {
+        let names = Self::new(prefix);
+        let (marker, owner) = (format!("{}:{unit}", names.marker), format!("{}:{unit}", names.owner));
+        Self { marker, owner, ..names }
+    }
+
+    /// The name by which a process with one unit would own the prefix.
+    pub fn sole_owner(&self) -> &str {
+        &self.sole_owner
     }
 
     pub fn prefix(&self) -> &str {
@@ -89,7 +115,10 @@ impl Names {
     /// What a name stands for; `None` if we would not have made it. Such a name is left alone.
     pub fn parse(&self, name: &[u8]) -> Option<Named> {
         let name = std::str::from_utf8(name).ok()?;
-        if name.starts_with(&self.marker) || name == self.owner {
+        let rest_of_owner = name.strip_prefix(&self.sole_owner);
+        if name.starts_with(&self.all_markers)
+            || rest_of_owner.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+        {
             return None;
         }
         let (user, rest) = name.strip_prefix(&self.prefix)?.strip_prefix('{')?.split_once('}')?;
@@ -160,6 +189,9 @@ mod tests {
         assert_eq!(names.user("a%b{c}"), "cap:{a%25b%7Bc%7D}");
         assert_eq!(member("da:{x}"), "da:%7Bx%7D");
         assert_eq!((names.marker(), names.owner()), ("freqcap:cap::seq", "freqcap:cap::owner"));
+        let unit = Names::of_unit("cap:", 17);
+        assert_eq!((unit.marker(), unit.owner()), ("freqcap:cap::seq:17", "freqcap:cap::owner:17"));
+        assert_eq!((unit.user("u1"), unit.sole_owner()), ("cap:{u1}".to_owned(), "freqcap:cap::owner"));
     }
 
     #[test]

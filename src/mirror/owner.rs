@@ -82,6 +82,11 @@ impl Run {
         run
     }
 
+    /// Whose run it is.
+    pub fn store(&self) -> &str {
+        &self.store
+    }
+
     pub fn mark(&self) -> String {
         format!("{}:{}-{}", self.store, self.generation, self.nonce)
     }
@@ -341,6 +346,63 @@ pub(super) async fn ask(link: &mut Link, run: &Run) -> Result<(), MirrorError> {
             Err(MirrorError::refused("asking for the owner", &node.addr, error))
         }
         reply => check(reply, run, link.names.prefix()),
+    }
+}
+
+/// Takes the name by which a process with one unit would own the prefix, for all units of this one: nobody has it, or, with
+/// `takeover`, another store.
+pub(super) async fn claim_for_all(link: &mut Link, family: &str, takeover: bool) -> Result<(), MirrorError> {
+    const DOING: &str = "claiming the prefix for all units";
+    let (name, prefix) = (link.names.sole_owner().to_owned(), link.names.prefix().to_owned());
+    let found = sole_owner(link, DOING).await?;
+    if found == family {
+        return Ok(());
+    }
+    if !found.is_empty() && !takeover {
+        return Err(MirrorError::Foreign { prefix, owner: found });
+    }
+    let mut take = redis::cmd("EVAL");
+    take.arg(TAKE).arg(1).arg(&name).arg(&found).arg(family);
+    let of_name = link.topology.node_of(&name);
+    if link.nodes[of_name].ask_one(DOING, take).await? != Value::Int(1) {
+        // Another unit, or another process, was faster.
+        return Err(MirrorError::Broken);
+    }
+    if !found.is_empty() {
+        let other = found.split_once(':').map_or(&found[..], |(store, _)| store);
+        for node in &mut link.nodes {
+            close_others(node, other, None).await?;
+        }
+        tracing::warn!(prefix, from = found, "took the Redis prefix from another store");
+    }
+    Ok(())
+}
+
+/// Checks that the prefix is still that of the units of this process.
+pub(super) async fn ask_for_all(link: &mut Link, family: &str) -> Result<(), MirrorError> {
+    match sole_owner(link, "asking for the owner").await? {
+        owner if owner == family => Ok(()),
+        // It must be claimed again.
+        owner if owner.is_empty() => Err(MirrorError::Broken),
+        owner => Err(MirrorError::Foreign { prefix: link.names.prefix().to_owned(), owner }),
+    }
+}
+
+/// Who has the name by which a process with one unit would own the prefix; empty where nobody has.
+async fn sole_owner(link: &mut Link, doing: &'static str) -> Result<String, MirrorError> {
+    let name = link.names.sole_owner().to_owned();
+    let of_name = link.topology.node_of(&name);
+    let node = &mut link.nodes[of_name];
+    let mut ask = Pipeline::with_capacity(1);
+    ask.cmd("GET").arg(&name);
+    let replies = node.exchange(doing, &ask).await?;
+    match &replies[0] {
+        Value::BulkString(owner) => Ok(String::from_utf8_lossy(owner).into_owned()),
+        Value::Nil => Ok(String::new()),
+        // Marks are strings, so a value of another type is nobody's.
+        Value::ServerError(error) if error.code() == "WRONGTYPE" => Ok(String::new()),
+        Value::ServerError(error) => Err(MirrorError::refused(doing, &node.addr, error)),
+        _ => Err(node.unexpected(doing)),
     }
 }
 

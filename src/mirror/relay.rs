@@ -20,10 +20,10 @@ use super::server;
 use super::status::{Report, State};
 use super::topology::{Master, Topology};
 use super::trim::{self, Trimmer};
+use super::unit::{self, MirrorUnit};
 use crate::model::{ShardId, TsMs};
 use crate::random::random_id;
 use crate::store::{Bounds, ChangeCursor, MIRROR, Store};
-use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -62,6 +62,7 @@ pub(super) struct Relay {
     /// The next opening runs a full sync for this reason, whatever the markers say.
     forced_sync: Option<Reason>,
     run: Run,
+    unit: Option<MirrorUnit>,
     takeover: bool,
     evictions: Evictions,
     /// The masters known last: a cluster may outlive the node in the URL.
@@ -84,8 +85,8 @@ enum Round {
 }
 
 impl Relay {
-    pub fn new(store: Arc<Store>, options: Options, now: Now, report: Report) -> Self {
-        let names = Arc::new(Names::new(&options.prefix));
+    pub fn new(store: Arc<Store>, options: Options, now: Now, report: Report, unit: Option<MirrorUnit>) -> Self {
+        let names = Arc::new(unit::names(unit.as_ref(), &options.prefix));
         let topology = Arc::new(Topology::single());
         let soon = Instant::now();
         let before = store.meta().mirror_run().unwrap_or_else(|error| {
@@ -94,8 +95,9 @@ impl Relay {
         });
         let bounds = Bounds { total: options.max_waiting, of_shard: options.max_waiting_of_shard };
         let cursor = store.changes().subscribe(MIRROR, bounds);
-        let run = Run::new(&store.info().id, &random_id(), before);
+        let run = Run::new(&unit::sender(unit.as_ref(), &store), &random_id(), before);
         Self {
+            unit,
             told: Seqs::of(|shard| cursor.trimmed_to(shard)),
             cursor,
             builder: CommandBuilder { names: Arc::clone(&names), layout: options.layout, topology },
@@ -144,7 +146,7 @@ impl Relay {
 
     /// One connection, from connecting to its end. Returns without an error only on `stop`.
     async fn session(&mut self, stop: &CancellationToken) -> Result<(), MirrorError> {
-        let connecting = Link::connect(&self.options, &self.names, &self.store.info().id, &self.masters, self.seed);
+        let connecting = Link::connect(&self.options, &self.names, self.run.store(), &self.masters, self.seed);
         let mut link = tokio::select! {
             link = connecting => link?,
             () = stop.cancelled() => return Ok(()),
@@ -278,6 +280,9 @@ impl Relay {
     /// Claims the prefix, if this run may.
     async fn claim(&mut self, link: &mut Link) -> Result<(), MirrorError> {
         let before = self.run.mark();
+        if let Some(unit) = &self.unit {
+            owner::claim_for_all(link, &unit.family, self.takeover).await?;
+        }
         let claim = owner::claim(link, &mut self.run, self.takeover).await?;
         // Only once: two stores with `--redis-takeover` must not take it from each other for ever.
         self.takeover = false;
@@ -339,8 +344,7 @@ impl Relay {
     fn new_full_sync(&self, reason: Reason) -> FullSync {
         self.report.full_sync_begun(reason);
         tracing::info!(reason = reason.as_str(), "a full sync of the Redis mirror begins");
-        let caps = self.store.table_figures("rocksdb.estimate-num-keys");
-        FullSync::new(caps.iter().find(|(table, _)| *table == "caps").map_or(0, |(_, rows)| *rows))
+        unit::full_sync(self.unit.as_ref(), &self.store)
     }
 
     async fn begin_full_sync(&mut self, link: &mut Link, reason: Reason) -> Result<(), MirrorError> {
@@ -437,6 +441,9 @@ impl Relay {
             return Err(MirrorError::Moved);
         }
         owner::ask(link, &self.run).await?;
+        if let Some(unit) = &self.unit {
+            owner::ask_for_all(link, &unit.family).await?;
+        }
         self.check_servers(link).await?;
         let markers = link.read_markers().await?;
         if !link.is_intact(&markers) {
@@ -448,11 +455,8 @@ impl Relay {
 
     /// Asks the servers for their time and their evictions.
     async fn check_servers(&mut self, link: &mut Link) -> Result<(), MirrorError> {
-        let owner = link.owner;
-        let asked = link.nodes.iter_mut().map(async |node| (node.addr.clone(), server::ask(node).await));
-        for (index, (addr, told)) in join_all(asked).await.into_iter().enumerate() {
-            let told = told?;
-            if let Some((time, at)) = told.time.filter(|_| index == owner) {
+        for (is_owner, addr, told) in server::ask_all(link).await? {
+            if let Some((time, at)) = told.time.filter(|_| is_owner) {
                 self.report.server_time(time, at);
             }
             let evicted = told.evicted.map_or(0, |count| self.evictions.note(&addr, count, Instant::now()));

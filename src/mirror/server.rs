@@ -1,8 +1,9 @@
 //! Asks a server for its time of day and its evictions.
 
 use super::error::MirrorError;
-use super::link::Node;
+use super::link::{Link, Node};
 use crate::model::TsMs;
+use futures_util::future::join_all;
 use redis::{Pipeline, Value};
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ pub(super) struct ServerInfo {
     pub evicted: Option<u64>,
 }
 
-pub(super) async fn ask(node: &mut Node) -> Result<ServerInfo, MirrorError> {
+async fn ask(node: &mut Node) -> Result<ServerInfo, MirrorError> {
     let mut ask = Pipeline::with_capacity(2);
     ask.cmd("TIME");
     ask.cmd("INFO").arg("stats");
@@ -24,6 +25,14 @@ pub(super) async fn ask(node: &mut Node) -> Result<ServerInfo, MirrorError> {
     // It read its clock at some moment between request and reply.
     let at = asked + asked.elapsed() / 2;
     Ok(ServerInfo { time: parse_time(&replies[0]).map(|time| (time, at)), evicted: parse_evicted(&replies[1]) })
+}
+
+/// Asks every server; says whether it has the owner's name, and its address.
+pub(super) async fn ask_all(link: &mut Link) -> Result<Vec<(bool, String, ServerInfo)>, MirrorError> {
+    let owner = link.owner;
+    let asked = link.nodes.iter_mut().map(async |node| (node.addr.clone(), ask(node).await));
+    let told = join_all(asked).await.into_iter().enumerate();
+    told.map(|(index, (addr, told))| Ok((index == owner, addr, told?))).collect()
 }
 
 /// Parses the reply to INFO.

@@ -32,6 +32,18 @@ impl State {
     const ALL: [State; 6] =
         [State::Off, State::Foreign, State::Connecting, State::FullSync, State::Live, State::Copied];
 
+    /// How far it is from what it should be.
+    fn distance(self) -> u8 {
+        match self {
+            State::Live => 0,
+            State::FullSync => 1,
+            State::Connecting => 2,
+            State::Off => 3,
+            State::Foreign => 4,
+            State::Copied => 5,
+        }
+    }
+
     /// The name in `/status` and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -67,6 +79,37 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The figures of several units together: sums, the longest lag, and the state that is the furthest from live.
+    pub fn joined(units: impl IntoIterator<Item = Snapshot>) -> Self {
+        let mut units = units.into_iter();
+        let none = || Self {
+            state: State::Off,
+            pending: 0,
+            lag_ms: 0,
+            passes: Vec::new(),
+            sets: 0,
+            removes: 0,
+            errors: 0,
+            evicted: 0,
+        };
+        let mut joined = units.next().unwrap_or_else(none);
+        for unit in units {
+            if unit.state.distance() > joined.state.distance() {
+                joined.state = unit.state;
+            }
+            for ((_, sum), (_, count)) in joined.passes.iter_mut().zip(unit.passes) {
+                *sum += count;
+            }
+            joined.pending += unit.pending;
+            joined.lag_ms = joined.lag_ms.max(unit.lag_ms);
+            joined.sets += unit.sets;
+            joined.removes += unit.removes;
+            joined.errors += unit.errors;
+            joined.evicted = joined.evicted.max(unit.evicted);
+        }
+        joined
+    }
+
     /// Full syncs begun, whatever the reason.
     pub fn full_passes(&self) -> u64 {
         self.passes.iter().map(|(_, count)| count).sum()

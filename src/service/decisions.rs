@@ -4,13 +4,12 @@ use crate::api::{ReleaseBody, ReserveBody};
 use crate::engine::Question;
 use crate::model::{Candidate, EventId, UserId, Verdict, Why};
 use crate::random::random_id;
-use crate::shard::{AdsSeen, CandidateVerdict, Reader, ReaderError, Refusal, Reserve, ReserveOutcome, Router};
+use crate::shard::{CandidateVerdict, ReaderError, Refusal, Reserve, ReserveOutcome, Units};
 use crate::store::Room;
 
 /// Answers what ad servers ask.
 pub struct Decisions {
-    router: Router,
-    reader: Reader,
+    units: Units,
 }
 
 /// Why nothing was reserved.
@@ -32,20 +31,8 @@ pub enum ReserveError {
 }
 
 impl Decisions {
-    pub(super) fn new(router: Router, reader: Reader) -> Self {
-        Self { router, reader }
-    }
-
-    /// Adds the keys that the catalogue has of the candidates' ads. Says how many were left out, since a candidate has 16 at
-    /// most.
-    pub fn join_catalogue(&self, candidates: &mut [Candidate<'_>]) -> usize {
-        let catalogue = self.router.catalogue();
-        let mut seen = AdsSeen::default();
-        for candidate in candidates.iter_mut().filter(|candidate| candidate.catalogue) {
-            seen += catalogue.join_candidate(candidate);
-        }
-        catalogue.count(seen);
-        seen.keys_cut
+    pub(super) fn new(units: Units) -> Self {
+        Self { units }
     }
 
     /// Judges one ad of a user. `room` is asked for the memory that this takes.
@@ -56,7 +43,7 @@ impl Decisions {
         question: Question,
         room: R,
     ) -> Result<(Verdict, R), ReaderError> {
-        self.reader.ad(user, candidate, question, room).await
+        self.units.reader(user.as_str()).ad(user, candidate, question, room).await
     }
 
     /// Judges one ad of a user, and explains the verdict from the same view.
@@ -67,7 +54,7 @@ impl Decisions {
         question: Question,
         room: R,
     ) -> Result<(Verdict, Why, R), ReaderError> {
-        self.reader.explained_ad(user, candidate, question, room).await
+        self.units.reader(user.as_str()).explained_ad(user, candidate, question, room).await
     }
 
     /// Judges the ad of an event that is counted: whatever the load, for it must be answered.
@@ -76,7 +63,7 @@ impl Decisions {
         user: &UserId<'_>,
         candidate: &Candidate<'_>,
     ) -> Result<Verdict, ReaderError> {
-        self.reader.ad_of_counted(user, candidate).await
+        self.units.reader(user.as_str()).ad_of_counted(user, candidate).await
     }
 
     /// Judges many candidates of a user on one consistent view, and gives the verdicts to `tell`.
@@ -88,7 +75,7 @@ impl Decisions {
         room: R,
         tell: impl FnOnce(&[CandidateVerdict<'_>], R) -> T,
     ) -> Result<T, ReaderError> {
-        self.reader.check(user, candidates, question, room, tell).await
+        self.units.reader(user.as_str()).check(user, candidates, question, room, tell).await
     }
 
     /// Reserves the first candidates that are not capped. Gives the answer as it is stored: a repeated call gets the same.
@@ -107,7 +94,7 @@ impl Decisions {
             body_hash,
             kind: body.kind,
         };
-        match self.router.reserve(call).await? {
+        match self.units.router().reserve(call).await? {
             ReserveOutcome::Answer(answer) => Ok(answer),
             ReserveOutcome::IdReused => Err(ReserveError::IdReused),
             ReserveOutcome::TooManyKinds => Err(ReserveError::TooManyKinds),
@@ -118,6 +105,6 @@ impl Decisions {
 
     /// Gives back what is reserved under an id. Says of how many candidates it was.
     pub async fn release(&self, body: ReleaseBody<'_>) -> Result<usize, Refusal> {
-        self.router.release(body.user, body.id, body.da).await
+        self.units.router().release(body.user, body.id, body.da).await
     }
 }

@@ -1,7 +1,6 @@
 //! Metrics that are read when somebody asks for them.
 
-use crate::shard::Router;
-use crate::store::Store;
+use crate::shard::{UnitHandle, Units};
 use crate::telemetry::unit_labels;
 use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
 
@@ -44,7 +43,6 @@ const DATABASE_FIGURES: [(&str, &str, &str); 5] = [
 
 /// Describes the metrics of the HTTP interface and of RocksDB.
 pub fn describe() {
-    super::pixels::describe();
     for (_, name, help) in TABLE_FIGURES.into_iter().chain(DATABASE_FIGURES) {
         describe_gauge!(name, help);
     }
@@ -65,8 +63,14 @@ pub fn describe() {
     gauge!("freqcap_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
-/// Reads the metrics of the store and the mailboxes.
-pub(super) fn refresh(store: &Store, router: &Router) {
+/// Reads the metrics of the stores and the mailboxes.
+pub(super) fn refresh(units: &Units) {
+    // All share it.
+    gauge!("freqcap_rocksdb_block_cache_bytes").set(units.first().store.cache_bytes() as f64);
+    units.all().iter().for_each(refresh_unit);
+}
+
+fn refresh_unit(UnitHandle { store, router, .. }: &UnitHandle) {
     let unit = store.unit();
     let none = || unit_labels(unit, &[]);
     for (property, name, _) in TABLE_FIGURES {
@@ -79,15 +83,12 @@ pub(super) fn refresh(store: &Store, router: &Router) {
             gauge!(name, none()).set(value as f64);
         }
     }
-    gauge!("freqcap_rocksdb_block_cache_bytes").set(store.cache_bytes() as f64);
     let overlay = store.overlay_figures();
     gauge!("freqcap_overlay_bytes", unit_labels(unit, &[("rows", "active".to_owned())]))
         .set(overlay.active_bytes as f64);
     gauge!("freqcap_overlay_bytes", unit_labels(unit, &[("rows", "frozen".to_owned())]))
         .set(overlay.frozen_bytes as f64);
     gauge!("freqcap_known_logs_filter_bytes", none()).set(overlay.filter_bytes as f64);
-    gauge!("freqcap_ads", none()).set(router.catalogue().len() as f64);
-    gauge!("freqcap_ads_bytes", none()).set(router.catalogue().memory() as f64);
     gauge!("freqcap_logs_reclaimed", none()).set(store.compaction_filter().reclaimed() as f64);
     gauge!("freqcap_store_poisoned", none()).set(f64::from(u8::from(store.is_poisoned())));
     for (writer, depth) in router.mailbox_depths().enumerate() {

@@ -1,14 +1,10 @@
 //! The use cases: what a call means, without what it travels in. Each takes parsed input and gives a result or a small error.
 
-mod ads;
 mod audit;
-mod backfill;
 mod counting;
 mod decisions;
-mod erasures;
 mod figures;
 mod operation;
-mod pixels;
 mod process;
 mod readiness;
 mod reports;
@@ -18,15 +14,11 @@ mod status_board;
 mod supervisor;
 mod users;
 
-pub use ads::{AdView, Ads, AdsError};
-pub use audit::{Audit, AuditError};
-pub use backfill::Backfills;
+pub use audit::{Audit, AuditCursor, AuditError, UnitAuditRow};
 pub use counting::{Batch, BatchError, CountError, CountedEvent, Counting, SingleEvent, TOO_MANY_KINDS_DETAIL};
 pub use decisions::{Decisions, ReserveError};
-pub use erasures::{Erasures, ErasuresError};
 pub use figures::describe as describe_metrics;
 pub use operation::{NotReady, Operation, Unhealthy};
-pub use pixels::{PIXEL_RESULTS, PixelCall, PixelOff, Pixels, Signing};
 pub use process::metrics as process_metrics;
 pub use readiness::{BackFill, Readiness};
 pub use reports::{ReportKeys, Reports, Tried, TryError, WINDOW_DEFAULT};
@@ -34,11 +26,10 @@ pub use rules::{ChangeError, Rules};
 pub use snapshots::{Snapshots, SnapshotsError};
 pub use status_board::StatusBoard;
 pub use supervisor::{Failure, Supervisor, Why};
-pub use users::{OptOutError, Users};
+pub use users::Users;
 
 use crate::input::EventReader;
-use crate::pixel::PixelKeys;
-use crate::shard::UnitHandle;
+use crate::shard::{Survey, Units};
 use std::time::Duration;
 
 /// All use cases of a process.
@@ -49,16 +40,10 @@ pub struct Services {
     pub decisions: Decisions,
     /// What is held of users.
     pub users: Users,
-    /// Erasures of many users.
-    pub erasures: Erasures,
     /// Rules.
     pub rules: Rules,
     /// Reach, frequency, and what a rule would do.
     pub reports: Reports,
-    /// The catalogue.
-    pub ads: Ads,
-    /// Signed pixels.
-    pub pixels: Pixels,
     /// Health, readiness, status.
     pub operation: Operation,
     /// Who changed what.
@@ -67,16 +52,16 @@ pub struct Services {
     pub snapshots: Snapshots,
 }
 
-/// What the use cases need besides the unit.
+/// What the use cases need besides the units.
 pub struct ServiceParts {
     /// Parses events.
     pub events: EventReader,
     /// Maximum events of a batch.
     pub max_batch: usize,
-    /// How long a question about all users waits for its answer.
+    /// Answers questions about all users.
+    pub survey: Survey,
+    /// How long such a question waits for its answer.
     pub report_wait: Duration,
-    /// The keys of signed pixels.
-    pub pixel_keys: PixelKeys,
     /// Whether the process takes requests.
     pub readiness: Readiness,
     /// What the parts of the service say of themselves.
@@ -86,24 +71,17 @@ pub struct ServiceParts {
 }
 
 impl Services {
-    /// The use cases over a unit.
-    pub fn new(unit: &UnitHandle, parts: ServiceParts) -> Self {
-        let ServiceParts { events, max_batch, report_wait, pixel_keys, readiness, status, snapshots } = parts;
-        let UnitHandle { router, reader, rulebook, survey, store } = unit;
-        let backfills = Backfills::new(store.clone(), router.clone());
-        let users = Users::new(router.clone(), reader.clone());
-        let audit = Audit::new(store.clone(), reader.clock().clone());
+    /// The use cases over the units of the process.
+    pub fn new(units: &Units, parts: ServiceParts) -> Self {
+        let ServiceParts { events, max_batch, survey, report_wait, readiness, status, snapshots } = parts;
         Self {
-            counting: Counting::new(router.clone(), events, max_batch),
-            decisions: Decisions::new(router.clone(), reader.clone()),
-            erasures: Erasures::new(store.clone(), router.clone(), users.clone(), reader.clock().clone()),
-            users,
-            ads: Ads::new(store.clone(), router.clone(), reader.clock().clone(), backfills),
-            rules: Rules::new(rulebook.clone(), router.clone()),
-            reports: Reports::new(survey.clone(), rulebook.clone(), report_wait),
-            pixels: Pixels::new(&pixel_keys, reader.clock().clone()),
-            operation: Operation::new(router.clone(), reader.clone(), store.clone(), readiness, status),
-            audit,
+            counting: Counting::new(units.router().clone(), events, max_batch),
+            decisions: Decisions::new(units.clone()),
+            users: Users::new(units.clone()),
+            rules: Rules::new(units.rulebook().clone(), units.router().clone()),
+            reports: Reports::new(survey, units.rulebook().clone(), report_wait),
+            operation: Operation::new(units.clone(), readiness, status),
+            audit: Audit::new(units.stores().cloned().collect(), units.clock().clone()),
             snapshots,
         }
     }

@@ -3,17 +3,14 @@
 use super::{BackFill, Readiness, StatusBoard, figures, process};
 use crate::api::{StatusAnswer, VersionAnswer};
 use crate::model::TsMs;
-use crate::shard::{Reader, Router};
-use crate::store::{FORMAT, Store};
+use crate::shard::Units;
+use crate::store::FORMAT;
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Answers operators and probes.
 pub struct Operation {
-    router: Router,
-    reader: Reader,
-    store: Arc<Store>,
+    units: Units,
     readiness: Readiness,
     board: StatusBoard,
     started_at: TsMs,
@@ -55,20 +52,14 @@ pub enum NotReady {
 }
 
 impl Operation {
-    pub(super) fn new(
-        router: Router,
-        reader: Reader,
-        store: Arc<Store>,
-        readiness: Readiness,
-        board: StatusBoard,
-    ) -> Self {
-        let started_at = reader.clock().now();
-        Self { router, reader, store, readiness, board, started_at, started: Instant::now() }
+    pub(super) fn new(units: Units, readiness: Readiness, board: StatusBoard) -> Self {
+        let started_at = units.clock().now();
+        Self { units, readiness, board, started_at, started: Instant::now() }
     }
 
     /// Whether the process works.
     pub fn health(&self) -> Result<(), Unhealthy> {
-        let health = self.router.health();
+        let health = self.units.health();
         if health.is_poisoned() {
             return Err(Unhealthy::WriteFailed);
         }
@@ -83,7 +74,7 @@ impl Operation {
         if self.readiness.is_draining() {
             return Err(NotReady::Stopping);
         }
-        if self.router.health().is_superseded() {
+        if self.units.health().is_superseded() {
             return Err(NotReady::Superseded);
         }
         if !with_back_fill {
@@ -97,7 +88,7 @@ impl Operation {
 
     /// How the service is, well or not. Waits for nobody.
     pub fn status(&self) -> StatusAnswer {
-        let health = self.router.health();
+        let health = self.units.health();
         let refusal = health.refusal();
         let status = match refusal {
             _ if health.is_poisoned() => "failed",
@@ -108,7 +99,7 @@ impl Operation {
         for absent in ["kafka", "mirror", "snapshots"] {
             parts.entry(absent).or_insert(Value::Null);
         }
-        let clock = self.reader.clock().state();
+        let clock = self.units.clock().state();
         // `now` is what the service goes by, `shows` the machine's own time of day.
         let clock = json!({
             "now": clock.goes_by.0, "shows": clock.shows.0, "believed": clock.believed, "steps": clock.lost,
@@ -122,12 +113,13 @@ impl Operation {
             status,
             refused: refusal.map(|refusal| refusal.code()),
             version: env!("CARGO_PKG_VERSION"),
-            store_id: self.store.info().id.clone(),
+            store_id: self.units.first().store.info().id.clone(),
+            units: self.units.count(),
             started_at: self.started_at.0,
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             draining: self.readiness.is_draining(),
             unreadable_rows: health.unreadable_rows(),
-            background_errors: self.store.background_errors(),
+            background_errors: self.units.stores().map(|store| store.background_errors()).sum(),
             parts,
         }
     }
@@ -144,12 +136,12 @@ impl Operation {
 
     /// Reads the metrics that nobody keeps up to date, and gives those of the process as text. Blocks.
     pub fn refresh_metrics(&self) -> String {
-        figures::refresh(&self.store, &self.router);
+        figures::refresh(&self.units);
         process::figures()
     }
 
     /// Bytes of what waits for the writers.
     pub fn mailbox_bytes(&self) -> u64 {
-        self.router.mailbox_bytes() as u64
+        self.units.router().mailbox_bytes() as u64
     }
 }

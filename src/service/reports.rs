@@ -33,7 +33,7 @@ pub struct Reports {
     patience: Duration,
 }
 
-/// What a rule would do.
+/// What a change of a rule would do.
 pub struct Tried {
     /// The rule of the same id that it would replace.
     pub replaces: Option<Arc<Rule>>,
@@ -78,12 +78,21 @@ impl Reports {
         self.ask(SurveyQuestion::Top { level, asked, top }, max_age).await
     }
 
-    /// What a rule would do that [`super::Rules::put`] would take. Nothing is stored.
-    pub async fn try_rule(&self, rule: Rule, expect: &Precondition) -> Result<Tried, TryError> {
+    /// What a rule would do beside the others, or in the place of the one of its id, whoever keeps that. Nothing is stored.
+    pub async fn try_rule(&self, rule: Rule) -> Result<Asked, TryError> {
+        rule.check(self.rulebook.in_force().history_limit()).map_err(RulebookError::from)?;
+        Ok(self.ask_trial(rule).await?)
+    }
+
+    /// What a change would do that [`super::Rules::put`] would make. Nothing is stored.
+    pub async fn try_change(&self, rule: Rule, expect: &Precondition) -> Result<Tried, TryError> {
         let replaces = self.rulebook.preview(&rule, expect)?;
+        Ok(Tried { replaces, asked: self.ask_trial(rule).await? })
+    }
+
+    async fn ask_trial(&self, rule: Rule) -> Result<Asked, SurveyBusy> {
         let revision = self.rulebook.in_force().revision();
-        let asked = self.ask(SurveyQuestion::Trial { rule, revision }, Duration::ZERO).await?;
-        Ok(Tried { replaces, asked })
+        self.ask(SurveyQuestion::Trial { rule, revision }, Duration::ZERO).await
     }
 
     /// An id for a rule that has none, since it is only tried: one that no rule has.

@@ -1,6 +1,6 @@
 //! The rules in force, and how they are changed.
 
-use crate::model::{Rule, RuleId};
+use crate::model::Rule;
 use crate::shard::{Precondition, Refusal, Router, RuleView, Rulebook, RulebookError};
 use crate::store::ChangedBy;
 use std::sync::Arc;
@@ -59,23 +59,7 @@ impl Rules {
     ) -> Result<(bool, RuleView), ChangeError> {
         self.change(move |rules| {
             let by = ChangedBy { key, call: format!("PUT /rules/{}", rule.id.as_str()) };
-            let put = rules.rulebook.put(rule, &expect, by, &rules.router)?;
-            rules.rulebook.wait_for_bucket()?;
-            Ok(put)
-        })
-        .await
-    }
-
-    /// Makes or changes rules and removes others, all at once. `expect` is of the first of `put`; `key`: who does it, by `call`.
-    pub async fn change_several(
-        &self,
-        key: Option<String>,
-        call: String,
-        (put, remove): (Vec<Rule>, Vec<RuleId>),
-        expect: Precondition,
-    ) -> Result<Vec<(bool, RuleView)>, ChangeError> {
-        self.change(move |rules| {
-            Ok(rules.rulebook.change(put, &remove, &expect, ChangedBy { key, call }, &rules.router)?)
+            Ok(rules.rulebook.put(rule, &expect, by, &rules.router)?)
         })
         .await
     }
@@ -84,8 +68,7 @@ impl Rules {
     pub async fn delete(&self, key: Option<String>, id: String, expect: Precondition) -> Result<(), ChangeError> {
         self.change(move |rules| {
             let by = ChangedBy { key, call: format!("DELETE /rules/{id}") };
-            rules.rulebook.delete(&id, &expect, by, &rules.router)?;
-            Ok(rules.rulebook.wait_for_bucket()?)
+            Ok(rules.rulebook.delete(&id, &expect, by, &rules.router)?)
         })
         .await
     }

@@ -6,7 +6,7 @@ use crate::model::TsMs;
 use crate::store::{Store, StoreError};
 use crate::telemetry::unit_labels;
 use metrics::{Counter, Gauge};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,8 +25,18 @@ pub fn is_asked_to_accept_clock(data_dir: &Path) -> bool {
     data_dir.join(ACCEPT_FILE).exists()
 }
 
+/// Whose time of day is watched: the units of a process, which share one clock.
+pub(super) struct Watched {
+    /// The first keeps the time.
+    pub stores: Vec<Arc<Store>>,
+    /// What they are called together; `None` where they are the whole process.
+    pub name: Option<String>,
+    /// The data directory; `None` in memory.
+    pub dir: Option<PathBuf>,
+}
+
 pub(super) struct ClockWatch {
-    store: Arc<Store>,
+    watched: Watched,
     clock: Clock,
     steps: Counter,
     believed: Gauge,
@@ -38,23 +48,27 @@ pub(super) struct ClockWatch {
 }
 
 impl ClockWatch {
-    /// Compares the time of day with what the store knows. Blocks on disk.
+    /// Compares the time of day with the latest that a store knows. Blocks on disk.
     pub(super) fn start(
-        store: &Arc<Store>,
+        watched: Watched,
         clock: &Clock,
         max_skew: Duration,
         options: &Options,
     ) -> Result<Self, StoreError> {
-        let last = store.meta().last_believed()?;
+        let (mut last, mut doubted) = (None, false);
+        for store in &watched.stores {
+            last = last.max(store.meta().last_believed()?);
+            doubted |= store.meta().is_clock_doubted()?;
+        }
         clock.resume(last, max_skew, options.max_offline);
         let mut watch = Self {
-            store: store.clone(),
             clock: clock.clone(),
             steps: metrics::counter!("freqcap_clock_steps_total"),
-            believed: metrics::gauge!("freqcap_clock_believed", unit_labels(store.unit(), &[])),
+            believed: metrics::gauge!("freqcap_clock_believed", unit_labels(watched.name.as_deref(), &[])),
             stored: None,
             before: clock.state(),
-            doubted: store.meta().is_clock_doubted()?,
+            doubted,
+            watched,
         };
         watch.steps.absolute(watch.before.lost);
         if !watch.before.believed {
@@ -66,9 +80,18 @@ impl ClockWatch {
         Ok(watch)
     }
 
+    pub(super) fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
+    /// The store that keeps the time for all.
+    fn keeper(&self) -> &Store {
+        &self.watched.stores[0]
+    }
+
     /// Whether an operator asked to believe the clock. The request is removed.
     fn is_accepted(&self) -> bool {
-        self.store.dir().is_some_and(|dir| std::fs::remove_file(dir.join(ACCEPT_FILE)).is_ok())
+        self.watched.dir.as_ref().is_some_and(|dir| std::fs::remove_file(dir.join(ACCEPT_FILE)).is_ok())
     }
 
     fn accept(&self) {
@@ -86,7 +109,7 @@ impl ClockWatch {
              says the same, or `freqcap clock accept` says that it is right"
         );
         self.doubted = true;
-        self.store.meta().put_clock_doubted(true)
+        self.keeper().meta().put_clock_doubted(true)
     }
 
     /// Checks the clock. `judge_anew` has every cap judged again, also after a restart. Blocks on disk.
@@ -98,7 +121,9 @@ impl ClockWatch {
         let before = std::mem::replace(&mut self.before, state);
         self.steps.absolute(state.lost);
         self.believed.set(f64::from(u8::from(state.believed)));
-        self.store.compaction_filter().set_now(state.believed.then_some(state.goes_by));
+        for store in &self.watched.stores {
+            store.compaction_filter().set_now(state.believed.then_some(state.goes_by));
+        }
         if state.lost > before.lost {
             self.doubt(Some(before.goes_by))?;
         }
@@ -108,7 +133,11 @@ impl ClockWatch {
         if self.doubted {
             tracing::warn!(shows = state.shows.0, "the time of day is believed again: all caps are judged anew");
             judge_anew()?;
-            self.store.meta().put_clock_doubted(false)?;
+            for store in &self.watched.stores {
+                if store.meta().is_clock_doubted()? {
+                    store.meta().put_clock_doubted(false)?;
+                }
+            }
             self.doubted = false;
         }
         if self.stored.is_none_or(|stored| stored.elapsed() >= STORE_INTERVAL) {
@@ -120,11 +149,11 @@ impl ClockWatch {
     /// Stores the time at the end of a run.
     pub(super) fn end(self) -> Result<(), StoreError> {
         let state = self.clock.state();
-        if state.believed { self.store.meta().put_last_believed(state.goes_by) } else { Ok(()) }
+        if state.believed { self.keeper().meta().put_last_believed(state.goes_by) } else { Ok(()) }
     }
 
     fn store(&mut self, state: ClockState) -> Result<(), StoreError> {
-        self.store.meta().put_last_believed(state.goes_by)?;
+        self.keeper().meta().put_last_believed(state.goes_by)?;
         self.stored = Some(Instant::now());
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! Events on their way to a writer, packed in one buffer with the row keys that they touch.
 
-use super::catalogue::{AdsSeen, Catalogue};
 use crate::clock::Clock;
 use crate::engine::{Policy, TsInFuture, admit};
 use crate::model::{Entry, Event, Kind, SHARDS, ShardId, ShardSet, TsMs};
@@ -71,30 +70,15 @@ pub struct EventBatchBuilder {
     /// Events of users of another unit.
     elsewhere: usize,
     writers: WriterMap,
-    catalogue: Catalogue,
-    /// What the catalogue had of their ads.
-    seen: AdsSeen,
 }
 
 impl EventBatchBuilder {
-    pub(super) fn new(writers: WriterMap, policy: Arc<Policy>, clock: &Clock, catalogue: Catalogue) -> Self {
+    pub(super) fn new(writers: WriterMap, policy: Arc<Policy>, clock: &Clock) -> Self {
         let batches = std::iter::repeat_with(EventBatch::default).take(writers.writers()).collect();
         let (now, clock_believed) = (clock.now(), clock.is_believed());
         // Reads the clock once.
         let latest = if clock_believed { now } else { clock.latest() };
-        Self {
-            batches,
-            policy,
-            now,
-            latest,
-            clock_believed,
-            without_time: 0,
-            ignored: 0,
-            elsewhere: 0,
-            writers,
-            catalogue,
-            seen: AdsSeen::default(),
-        }
+        Self { batches, policy, now, latest, clock_believed, without_time: 0, ignored: 0, elsewhere: 0, writers }
     }
 
     /// Checks that an event's time is not too far ahead.
@@ -126,8 +110,6 @@ impl EventBatchBuilder {
         for key in &event.keys {
             batch.keys.push_sibling(first as usize, key.as_str());
         }
-        let add = |key: &str| batch.keys.push_sibling(first as usize, key);
-        self.seen += self.catalogue.join(event.da.as_str(), &event.keys, add);
         let keys = (first, batch.keys.len() as u32);
         let entry = Entry { ts, hash: event.hash() };
         batch.events.push(BatchEvent { entry, kind: event.kind, index: index as u32, keys });
@@ -142,11 +124,6 @@ impl EventBatchBuilder {
     /// Events of users that mean nobody, which are acknowledged and stored nowhere.
     pub fn ignored(&self) -> usize {
         self.ignored
-    }
-
-    /// Keys of the catalogue that were left out, since an event has at most 16.
-    pub fn keys_cut(&self) -> usize {
-        self.seen.keys_cut
     }
 
     /// Events for the writers, taken or not.
@@ -176,20 +153,29 @@ impl EventBatchBuilder {
 
     /// The batches with their writers, without empty ones.
     pub(super) fn into_batches(self) -> impl Iterator<Item = (usize, EventBatch)> {
-        self.catalogue.count(self.seen);
         self.batches.into_iter().enumerate().filter(|(_, batch)| !batch.is_empty())
     }
 }
 
-/// Which writer has which of a unit's shards. Cheap to clone.
+/// Which writer has which of the shards of a unit, or of several units. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct WriterMap(Arc<Writers>);
 
 #[derive(Debug)]
 struct Writers {
-    count: usize,
     /// By shard, the number of its writer.
     by_shard: [Option<u8>; SHARDS],
+    places: Vec<WriterPlace>,
+}
+
+/// Which writer of its unit a writer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WriterPlace {
+    /// The number of the unit.
+    pub unit: usize,
+    /// Its number there, and how many there are: as its marks have it.
+    pub writer: u16,
+    pub writers: u16,
 }
 
 impl WriterMap {
@@ -201,16 +187,57 @@ impl WriterMap {
                 by_shard[shard.index()] = Some(writer as u8);
             }
         }
-        Self(Arc::new(Writers { count: writers, by_shard }))
+        let place = |writer| WriterPlace { unit: 0, writer: writer as u16, writers: writers as u16 };
+        Self(Arc::new(Writers { by_shard, places: (0..writers).map(place).collect() }))
+    }
+
+    /// The writers of several units, one after another: 256 at most, since each has a shard. No two units share a shard.
+    pub(super) fn joined<'m>(units: impl IntoIterator<Item = &'m WriterMap>) -> Self {
+        let (mut by_shard, mut places) = ([None; SHARDS], Vec::new());
+        for (unit, WriterMap(writers)) in units.into_iter().enumerate() {
+            let before = places.len();
+            for (joined, own) in by_shard.iter_mut().zip(&writers.by_shard) {
+                *joined = own.map(|own| own + before as u8).or(*joined);
+            }
+            places.extend(writers.places.iter().map(|place| WriterPlace { unit, ..*place }));
+        }
+        Self(Arc::new(Writers { by_shard, places }))
     }
 
     /// How many writers there are.
     pub(super) fn writers(&self) -> usize {
-        self.0.count
+        self.0.places.len()
+    }
+
+    /// Which one of its unit a writer is.
+    pub(super) fn place_of(&self, writer: usize) -> WriterPlace {
+        self.0.places[writer]
     }
 
     /// The writer of a shard; `None` where another unit has it.
     pub(super) fn writer_of(&self, shard: ShardId) -> Option<usize> {
         self.0.by_shard[shard.index()].map(usize::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_writers_of_all_units_have_each_shard_once_and_keep_their_own_numbers() {
+        for (units, writers) in [(1, 3), (4, 3), (128, 2), (256, 1)] {
+            let of_unit = |unit| WriterMap::new(ShardSet::of_partition(unit, units), writers);
+            let maps: Vec<WriterMap> = (0..units).map(of_unit).collect();
+            let joined = WriterMap::joined(&maps);
+            assert_eq!(joined.writers(), units * writers);
+            for shard in ShardId::all() {
+                let unit = shard.index() % units;
+                let own = maps[unit].writer_of(shard).unwrap();
+                let place = joined.place_of(joined.writer_of(shard).unwrap());
+                assert_eq!(place, WriterPlace { unit, writer: own as u16, writers: writers as u16 });
+                assert_eq!(maps[(unit + 1) % units].writer_of(shard).is_some(), units == 1);
+            }
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! Group commit: one fsync makes every turn durable that was written before it began, while the writers prepare the
-//! next. Then the turns are answered. With `--durability bucket` that is `bucket_commit.rs`.
+//! next. Then the turns are answered.
 
 use super::metrics::ShardMetrics;
 use super::refusal::Refusal;
@@ -15,17 +15,15 @@ use std::time::Instant;
 pub(super) struct Written {
     pub tasks: Vec<Task>,
     pub changes: Vec<(ShardId, u64)>,
-    /// When it was written.
-    pub at: Instant,
 }
 
 impl Written {
-    pub(super) fn acknowledge(self, store: &Store) {
+    fn acknowledge(self, store: &Store) {
         store.changes().publish(self.changes);
         self.tasks.into_iter().for_each(Task::acknowledge);
     }
 
-    pub(super) fn refuse(self) {
+    fn refuse(self) {
         self.tasks.into_iter().for_each(|task| task.refuse(Refusal::Poisoned));
     }
 }
@@ -40,14 +38,11 @@ pub(super) enum Acknowledger {
 }
 
 impl Acknowledger {
-    /// By the store's durability. The receiver, if there is one, is for [`run`], or for that of `bucket_commit.rs`.
-    pub(super) fn new(store: &Arc<Store>, writers: usize) -> (Self, Option<Receiver<Written>>) {
-        let turns = match store.durability() {
-            Durability::Wal => return (Self::Direct(store.clone()), None),
-            Durability::Fsync => 4 * writers,
-            // A bucket takes longer than a disk: meanwhile small turns follow each other.
-            Durability::Bucket => 64 * writers,
-        };
+    /// By the store's durability. The receiver, if there is one, is for [`run`].
+    pub(super) fn new(store: &Arc<Store>, turns: usize) -> (Self, Option<Receiver<Written>>) {
+        if store.durability() == Durability::Wal {
+            return (Self::Direct(store.clone()), None);
+        }
         let (sender, receiver) = crossbeam_channel::bounded(turns);
         (Self::Synced(sender), Some(receiver))
     }

@@ -65,7 +65,7 @@ impl TaskBytes {
         add(&self.held, bytes, self.limit)
     }
 
-    fn give_back(&self, bytes: usize) {
+    pub(super) fn give_back(&self, bytes: usize) {
         self.held.fetch_sub(bytes, Ordering::AcqRel);
     }
 }
@@ -139,12 +139,7 @@ mod tests {
     /// A task with events of one writer, and its bytes.
     fn task(events: usize) -> (Task, usize) {
         let policy = Policy::new(RuleSet::new([]), 256, 1_000, 1_000, 0);
-        let mut builder = EventBatchBuilder::new(
-            WriterMap::new(ShardSet::ALL, 1),
-            Arc::new(policy),
-            &Clock::system(),
-            Default::default(),
-        );
+        let mut builder = EventBatchBuilder::new(WriterMap::new(ShardSet::ALL, 1), Arc::new(policy), &Clock::system());
         let (user, da) = (UserId::new("u").unwrap(), DaId::new("1").unwrap());
         let event = Event { user, da, ts: None, id: None, kind: Kind::IMPRESSION, keys: Default::default() };
         (0..events).for_each(|_| builder.push(0, &event).unwrap());

@@ -45,7 +45,6 @@ pub(super) struct ShardMetrics {
     pub duplicate: Counter,
     pub late: Counter,
     pub erased: Counter,
-    pub opted_out: Counter,
     pub rejected: Counter,
     pub ignored: Counter,
     pub duplicate_age: Histogram,
@@ -56,11 +55,8 @@ pub(super) struct ShardMetrics {
     pub turn_events: Histogram,
     pub turn_seconds: Histogram,
     pub fsync_seconds: Histogram,
-    pub bucket_seconds: Histogram,
-    pub bucket_late: Gauge,
     pub timers_fired: Counter,
     pub timer_lag_seconds: Gauge,
-    pub free_disk_bytes: Gauge,
 }
 
 impl ShardMetrics {
@@ -71,7 +67,6 @@ impl ShardMetrics {
             duplicate: counter!("freqcap_events_total", "result" => "duplicate"),
             late: counter!("freqcap_events_total", "result" => "late"),
             erased: counter!("freqcap_events_total", "result" => "erased"),
-            opted_out: counter!("freqcap_events_total", "result" => "opted_out"),
             rejected: counter!("freqcap_events_total", "result" => "rejected"),
             ignored: counter!("freqcap_events_total", "result" => "ignored"),
             duplicate_age: histogram!("freqcap_duplicate_age_seconds"),
@@ -82,18 +77,14 @@ impl ShardMetrics {
             turn_events: histogram!("freqcap_turn_events"),
             turn_seconds: histogram!("freqcap_turn_seconds"),
             fsync_seconds: histogram!("freqcap_fsync_seconds"),
-            bucket_seconds: histogram!("freqcap_bucket_commit_seconds"),
-            bucket_late: gauge!("freqcap_bucket_unavailable", unit_labels(unit, &[])),
             timers_fired: counter!("freqcap_timers_fired_total"),
             timer_lag_seconds: gauge!("freqcap_timer_lag_seconds", unit_labels(unit, &[])),
-            free_disk_bytes: gauge!("freqcap_free_disk_bytes", unit_labels(unit, &[])),
         }
     }
 }
 
 /// Describes the metrics of the shards and of the store.
 pub fn describe() {
-    super::catalogue::describe();
     describe_counter!("freqcap_events_total", "Events by result");
     describe_counter!("freqcap_users_erased_total", "Users erased");
     describe_counter!("freqcap_erasure_steps_total", "Steps of erasures: a user with many rows takes several");
@@ -109,14 +100,6 @@ pub fn describe() {
     describe_histogram!("freqcap_turn_events", "Events that a writer took in one turn");
     describe_histogram!("freqcap_turn_seconds", "Time of one turn, from its first read to its write");
     describe_histogram!("freqcap_fsync_seconds", "Time of one sync of the write-ahead log");
-    describe_histogram!(
-        "freqcap_bucket_commit_seconds",
-        "With --durability bucket: time from the write of a turn until the bucket has it"
-    );
-    describe_gauge!(
-        "freqcap_bucket_unavailable",
-        "With --durability bucket: 1 while writes are answered 503 because the bucket has not taken earlier ones, else 0"
-    );
     describe_gauge!("freqcap_overlay_bytes", "Logs that changed and are not in a file yet");
     describe_gauge!("freqcap_known_logs_filter_bytes", "Filters of which logs RocksDB may have");
     describe_histogram!("freqcap_overlay_flush_seconds", "Time to write the frozen logs to a file");

@@ -7,7 +7,7 @@
 
 use super::command::Awaited;
 use super::count::{BatchOutcome, CountKafkaEvents};
-use super::event_batch::EventBatchBuilder;
+use super::event_batch::{EventBatchBuilder, WriterMap};
 use super::health::Health;
 use super::kafka_batch::KafkaBatch;
 use super::mailbox::Mailbox;
@@ -67,6 +67,8 @@ pub struct PartitionSender {
 }
 
 struct WriterQueue {
+    /// The number of the writer's unit.
+    unit: usize,
     mailbox: Mailbox,
     mark: Arc<MarkKey>,
     nth: u64,
@@ -84,14 +86,23 @@ struct InFlight {
 }
 
 impl PartitionSender {
-    pub(super) fn new(mailboxes: &[Mailbox], health: Health, ignored: Counter, topic: &str, partition: u32) -> Self {
-        let writers = mailboxes.len() as u16;
-        let queues = mailboxes.iter().enumerate().map(|(writer, mailbox)| WriterQueue {
-            mailbox: mailbox.clone(),
-            mark: Arc::new(MarkKey::new(topic, partition, writers, writer as u16)),
-            nth: 0,
-            batches: VecDeque::new(),
-            refused: false,
+    pub(super) fn new(
+        (mailboxes, map): (&[Mailbox], &WriterMap),
+        health: Health,
+        ignored: Counter,
+        topic: &str,
+        partition: u32,
+    ) -> Self {
+        let queues = mailboxes.iter().enumerate().map(|(number, mailbox)| {
+            let place = map.place_of(number);
+            WriterQueue {
+                unit: place.unit,
+                mailbox: mailbox.clone(),
+                mark: Arc::new(MarkKey::new(topic, partition, place.writers, place.writer)),
+                nth: 0,
+                batches: VecDeque::new(),
+                refused: false,
+            }
         });
         Self { queues: queues.collect(), health, ignored, events: 0 }
     }
@@ -137,7 +148,7 @@ impl PartitionSender {
             if queue.refused || queue.batches.is_empty() {
                 continue;
             }
-            if let Some(why) = self.health.refusal().or_else(|| queue.send()) {
+            if let Some(why) = self.health.refusal_of(queue.unit).or_else(|| queue.send()) {
                 refusal.get_or_insert(why);
             }
         }
@@ -196,7 +207,6 @@ impl WriterQueue {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event_batch::WriterMap;
     use super::super::mailbox::{Inbox, TaskBytes, mailbox};
     use super::*;
     use crate::clock::Clock;
@@ -223,18 +233,15 @@ mod tests {
             let options = StoreOptions { data_dir: dir.path().to_owned(), ..StoreOptions::default() };
             let (mailbox, inbox) = mailbox(ROOM, &Arc::new(TaskBytes::new(1 << 20)));
             let health = Health::new(Arc::new(Store::open(&options).unwrap()));
-            let sender = PartitionSender::new(&[mailbox], health, Counter::noop(), "t", 0);
+            let map = WriterMap::new(ShardSet::ALL, 1);
+            let sender = PartitionSender::new((&[mailbox], &map), health, Counter::noop(), "t", 0);
             Self { sender, inbox, order: SequenceGuard::default(), done: Vec::new(), refusal: None, _dir: dir }
         }
 
         fn put(&mut self, chunk: u64, events: usize) {
             let policy = Policy::new(RuleSet::new([]), 256, 1_000, 1_000, 0);
-            let mut builder = EventBatchBuilder::new(
-                WriterMap::new(ShardSet::ALL, 1),
-                Arc::new(policy),
-                &Clock::system(),
-                Default::default(),
-            );
+            let mut builder =
+                EventBatchBuilder::new(WriterMap::new(ShardSet::ALL, 1), Arc::new(policy), &Clock::system());
             let (user, da) = (UserId::new("u").unwrap(), DaId::new("1").unwrap());
             let event = Event { user, da, ts: None, id: None, kind: Kind::IMPRESSION, keys: Default::default() };
             (0..events).for_each(|_| builder.push(0, &event).unwrap());

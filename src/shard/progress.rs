@@ -2,6 +2,7 @@
 
 use crate::model::{SHARDS, ShardId};
 use crate::store::Store;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// By shard, the revision of the rules by which every cap was last judged, and the last change of a cap at that time.
@@ -24,12 +25,14 @@ impl Progress {
 
     /// How many shards were judged by this revision or a later one, with all resulting changes in Redis, if there is
     /// one.
-    pub(super) fn since(&self, revision: u64, store: &Store) -> usize {
+    pub(super) fn since(&self, revision: u64, stores: &[Arc<Store>]) -> usize {
         let mut done = 0;
-        for shard in store.shards().iter() {
-            let (judged, seq) = &self.shards[shard.index()];
-            if judged.load(Ordering::Acquire) >= revision && store.is_mirrored(shard, seq.load(Ordering::Relaxed)) {
-                done += 1;
+        for store in stores {
+            for shard in store.shards().iter() {
+                let (judged, seq) = &self.shards[shard.index()];
+                if judged.load(Ordering::Acquire) >= revision && store.is_mirrored(shard, seq.load(Ordering::Relaxed)) {
+                    done += 1;
+                }
             }
         }
         done

@@ -1,7 +1,6 @@
 //! Reads, straight from the store. They never wait for a write.
 
 use super::metrics::would_cap;
-use super::opt_outs::OptOuts;
 use crate::clock::Clock;
 use crate::engine::{Applied, KeyLog, Policy, Question, bind, judge, unbound_count, why};
 use crate::model::{Candidate, CapKey, Limit, Log, MAX_SHADOWS, RuleId, TsMs, UserId, Verdict, Why};
@@ -104,11 +103,22 @@ pub struct Reader {
     pub(super) store: Arc<Store>,
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) clock: Clock,
-    opt_outs: OptOuts,
-    /// Places for reads that block, running or waiting for a thread.
+    places: ReadPlaces,
+}
+
+/// Places for the reads of a process that block. Clones share them.
+#[derive(Clone)]
+pub(super) struct ReadPlaces {
+    /// Running or waiting for a thread.
     blocking: Arc<Semaphore>,
     /// Threads for them. The runtime's other threads are for other work.
     threads: Arc<Semaphore>,
+}
+
+impl Default for ReadPlaces {
+    fn default() -> Self {
+        Self { blocking: places(BLOCKING_READS), threads: places(BLOCKING_THREADS) }
+    }
 }
 
 /// The candidates of a call with their logs; each key of the user once.
@@ -120,8 +130,8 @@ struct View {
 }
 
 impl Reader {
-    pub(super) fn new(store: Arc<Store>, policy: Arc<ArcSwap<Policy>>, clock: Clock, opt_outs: OptOuts) -> Self {
-        Self { store, policy, clock, opt_outs, blocking: places(BLOCKING_READS), threads: places(BLOCKING_THREADS) }
+    pub(super) fn new(store: Arc<Store>, policy: Arc<ArcSwap<Policy>>, clock: Clock, places: ReadPlaces) -> Self {
+        Self { store, policy, clock, places }
     }
 
     /// Runs a read on a thread that may wait for the disk.
@@ -130,12 +140,12 @@ impl Reader {
         no_place: NoPlace,
         read: impl FnOnce() -> Result<T, ReaderError> + Send + 'static,
     ) -> Result<T, ReaderError> {
-        let places = self.blocking.clone();
+        let places = self.places.blocking.clone();
         let place = match no_place {
             NoPlace::Refuse => places.try_acquire_owned().map_err(|_| ReaderError::Busy)?,
             NoPlace::Wait => places.acquire_owned().await.map_err(|_| ReaderError::Gone)?,
         };
-        let thread = self.threads.clone().acquire_owned().await.map_err(|_| ReaderError::Gone)?;
+        let thread = self.places.threads.clone().acquire_owned().await.map_err(|_| ReaderError::Gone)?;
         let answer = tokio::task::spawn_blocking(move || {
             // Held to the end, even if the caller is gone.
             let _held = (place, thread);
@@ -159,7 +169,7 @@ impl Reader {
     ) -> Result<(Verdict, R), ReaderError> {
         let (mut view, room) = self.view(user, std::slice::from_ref(candidate), room, NoPlace::Refuse).await?;
         let (policy, now) = self.refresh(&mut view);
-        Ok((self.allowed(user, candidate, judge(&policy, &view.of(0), question, now, would_cap)), room))
+        Ok((judge(&policy, &view.of(0), question, now, would_cap), room))
     }
 
     /// Judges one ad of a user as [`Reader::ad`] does, and explains the verdict from the same logs and rules.
@@ -174,7 +184,7 @@ impl Reader {
         let (policy, now) = self.refresh(&mut view);
         let keys = view.of(0);
         let why = explained(&policy, &keys, question, now, &mut room)?;
-        Ok((self.allowed(user, candidate, judge(&policy, &keys, question, now, would_cap)), why, room))
+        Ok((judge(&policy, &keys, question, now, would_cap), why, room))
     }
 
     /// Judges the ad of an event that is counted. No load refuses it, since a counted event must be answered. The
@@ -182,12 +192,7 @@ impl Reader {
     pub async fn ad_of_counted(&self, user: &UserId<'_>, candidate: &Candidate<'_>) -> Result<Verdict, ReaderError> {
         let (mut view, _) = self.view(user, std::slice::from_ref(candidate), Unbounded, NoPlace::Wait).await?;
         let (policy, now) = self.refresh(&mut view);
-        Ok(self.allowed(user, candidate, judge(&policy, &view.of(0), Question::default(), now, would_cap)))
-    }
-
-    /// The verdict, unless no ad may be shown to a user who opted out.
-    fn allowed(&self, user: &UserId<'_>, candidate: &Candidate<'_>, verdict: Verdict) -> Verdict {
-        if self.opt_outs.deny(user) { OptOuts::denied(candidate, verdict) } else { verdict }
+        Ok(judge(&policy, &view.of(0), Question::default(), now, would_cap))
     }
 
     /// Judges many candidates of a user in one consistent view, in order, and passes the verdicts to `tell`. The logs
@@ -206,15 +211,10 @@ impl Reader {
         }
         let (policy, now) = self.refresh(&mut view);
         let mut verdicts = Vec::with_capacity(candidates.len());
-        let is_denied = self.opt_outs.deny(user);
         for (number, candidate) in candidates.iter().enumerate() {
             let mut verdict = brief(&policy, &view, number, candidate, question, now);
             if question.explain {
                 verdict.why = Some(Box::new(explained(&policy, &view.of(number), question, now, &mut room)?));
-            }
-            if is_denied {
-                let (rule, until) = OptOuts::denial();
-                (verdict.capped, verdict.capped_until, verdict.rule) = (true, Some(until), rule);
             }
             verdicts.push(verdict);
         }
@@ -232,7 +232,7 @@ impl Reader {
         let view = View::of_candidates(user, candidates, &mut room);
         let mut view = view.ok_or_else(|| ReaderError::in_room(ReadError::NoRoom, &room))?;
         // Even if it has logs from before it meant nobody.
-        if self.policy.load().ignores(user.as_str()) || self.opt_outs.has(user.as_str()) {
+        if self.policy.load().ignores(user.as_str()) {
             view.logs.resize_with(view.keys.len(), Log::default);
             return Ok((view, room));
         }
@@ -398,16 +398,14 @@ mod tests {
     fn reader(dir: &std::path::Path) -> Reader {
         let store = Store::open(&StoreOptions { data_dir: dir.to_owned(), ..StoreOptions::default() }).unwrap();
         let policy = Policy::new(RuleSet::new([]), 256, 1_000, 1_000, 0);
-        let store = Arc::new(store);
-        let opt_outs = OptOuts::load(store.clone(), Default::default()).unwrap();
-        Reader::new(store, Arc::new(ArcSwap::from_pointee(policy)), Clock::system(), opt_outs)
+        Reader::new(Arc::new(store), Arc::new(ArcSwap::from_pointee(policy)), Clock::system(), ReadPlaces::default())
     }
 
     #[tokio::test]
     async fn a_counted_event_waits_for_a_place_where_a_read_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let reader = reader(dir.path());
-        let held = reader.blocking.clone().acquire_many_owned(BLOCKING_READS as u32).await.unwrap();
+        let held = reader.places.blocking.clone().acquire_many_owned(BLOCKING_READS as u32).await.unwrap();
         let refused = reader.blocking(NoPlace::Refuse, || Ok(())).await;
         assert!(matches!(refused, Err(ReaderError::Busy)));
         let waits = reader.blocking(NoPlace::Wait, || Ok(7));
@@ -422,7 +420,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let reader = reader(dir.path());
         let user = UserId::new("u").unwrap();
-        let candidate = Candidate { da: DaId::new("1").unwrap(), keys: Default::default(), catalogue: true };
+        let candidate = Candidate { da: DaId::new("1").unwrap(), keys: Default::default() };
         let refused = reader.ad(&user, &candidate, Question::default(), Nothing).await;
         assert!(matches!(refused, Err(ReaderError::NoRoom)));
         assert_eq!(reader.ad_of_counted(&user, &candidate).await.unwrap().count, 0);
@@ -433,10 +431,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let reader = reader(dir.path());
         let user = UserId::new("u").unwrap();
-        let candidate =
-            |n: usize| Candidate { da: DaId::new(n.to_string()).unwrap(), keys: Default::default(), catalogue: true };
+        let candidate = |n: usize| Candidate { da: DaId::new(n.to_string()).unwrap(), keys: Default::default() };
         let candidates: Vec<_> = (0..KEYS_AT_ONCE + 1).map(candidate).collect();
-        let _all = reader.blocking.clone().acquire_many_owned(BLOCKING_READS as u32).await.unwrap();
+        let _all = reader.places.blocking.clone().acquire_many_owned(BLOCKING_READS as u32).await.unwrap();
         let refused = reader.check(&user, &candidates, Question::default(), Nothing, |_, _| ()).await;
         assert!(matches!(refused, Err(ReaderError::NoRoom)), "{refused:?}");
     }

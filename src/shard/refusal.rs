@@ -6,9 +6,6 @@ pub const ROW_UNREADABLE: &str = "row_unreadable";
 /// The code of everything that would write, once another process has taken over the store.
 pub const SUPERSEDED: &str = "superseded";
 
-/// The code of everything that would write while the bucket does not have in time what is to be acknowledged.
-pub const BUCKET_UNAVAILABLE: &str = "bucket_unavailable";
-
 /// Why events are not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the text of each error says what it is")]
@@ -32,11 +29,6 @@ pub enum Refusal {
     RowUnreadable,
     #[error("another process has taken over the store under this prefix of the bucket: this one must be stopped")]
     Superseded,
-    #[error(
-        "the bucket has not taken in time what must be there before it is acknowledged (--durability bucket, --bucket-wait): \
-         whether this counts is known once it has; send it again with the same id"
-    )]
-    BucketLate,
     #[error("the service is stopping")]
     Stopping,
     /// Of a user whose shard this unit does not have. To who asks, that is the same as a service that stops: another
@@ -56,7 +48,6 @@ impl Refusal {
             Self::ReadFailed => "store_read_failed",
             Self::ClockNotBelieved => "clock_not_believed",
             Self::Superseded => SUPERSEDED,
-            Self::BucketLate => BUCKET_UNAVAILABLE,
             Self::Stopping | Self::OtherUnit => "stopping",
         }
     }

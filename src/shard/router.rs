@@ -1,14 +1,11 @@
 //! Sends batches of events to the writers that own their shards, and collects the results.
 
-use super::backfill::{BackfillLogs, BackfillPage};
-use super::catalogue::Catalogue;
 use super::command::Reply;
 use super::count::CountEvents;
 use super::erase::EraseUser;
 use super::event_batch::{EventBatchBuilder, WriterMap};
 use super::health::Health;
 use super::mailbox::{Mailbox, TaskBytes};
-use super::opt_outs::OptOuts;
 use super::partition_sender::PartitionSender;
 use super::refusal::Refusal;
 use super::reserve::{ReleaseCall, Reserve, ReserveCall, ReserveOutcome, call_row, reserve_for_nobody};
@@ -43,12 +40,8 @@ pub struct Counted {
     pub late: usize,
     /// Events from before their user's erasure.
     pub erased: usize,
-    /// Events of users who opted out: stored nowhere.
-    pub opted_out: usize,
     /// Events of users that mean nobody: stored nowhere.
     pub ignored: usize,
-    /// Keys of the catalogue that were left out of events, since one has at most 16.
-    pub keys_cut: usize,
     /// The indices of events that would exceed the number of kinds in one of their logs: rejected.
     pub too_many_kinds: Vec<u32>,
     /// Keys that went from not capped to capped, by user and key.
@@ -69,8 +62,6 @@ pub struct Router {
     clock: Clock,
     health: Health,
     ignored: Counter,
-    catalogue: Catalogue,
-    opt_outs: OptOuts,
 }
 
 impl Router {
@@ -80,30 +71,42 @@ impl Router {
         clock: Clock,
         health: Health,
         ignored: Counter,
-        (catalogue, opt_outs): (Catalogue, OptOuts),
     ) -> Self {
-        Self { mailboxes: mailboxes.into(), writers, task_bytes, policy, clock, health, ignored, catalogue, opt_outs }
+        Self { mailboxes: mailboxes.into(), writers, task_bytes, policy, clock, health, ignored }
+    }
+
+    /// The router of several units, which share rules, clock and the memory of what waits; `None` of none.
+    pub(super) fn joined<'r>(units: impl Iterator<Item = &'r Router> + Clone) -> Option<Self> {
+        let first = units.clone().next()?;
+        let mailboxes = units.clone().flat_map(|unit| unit.mailboxes.iter().cloned());
+        Some(Self {
+            mailboxes: mailboxes.collect(),
+            writers: WriterMap::joined(units.clone().map(|unit| &unit.writers)),
+            health: Health::joined(units.map(|unit| &unit.health)),
+            ..first.clone()
+        })
     }
 
     /// A builder of batches for events received now.
     pub fn builder(&self) -> EventBatchBuilder {
-        EventBatchBuilder::new(self.writers.clone(), self.policy.load_full(), &self.clock, self.catalogue.clone())
+        EventBatchBuilder::new(self.writers.clone(), self.policy.load_full(), &self.clock)
     }
 
     /// The sender of a Kafka partition. There must be only one for a partition in this process.
     pub fn sender(&self, topic: &str, partition: u32) -> PartitionSender {
-        PartitionSender::new(&self.mailboxes, self.health.clone(), self.ignored.clone(), topic, partition)
+        let writers = (&self.mailboxes[..], &self.writers);
+        PartitionSender::new(writers, self.health.clone(), self.ignored.clone(), topic, partition)
     }
 
     /// Counts events. Returns once everything counted is durable and visible to every read. A batch whose writer has no
     /// room is refused at once.
     pub async fn count(&self, events: EventBatchBuilder) -> Counted {
-        let mut all = Counted { ignored: events.ignored(), keys_cut: events.keys_cut(), ..Counted::default() };
+        let mut all = Counted { ignored: events.ignored(), ..Counted::default() };
         self.ignored.increment(all.ignored as u64);
         if events.is_empty() {
             return all;
         }
-        if let Some(refusal) = self.health.refusal() {
+        if let Some(refusal) = self.health.refusal_of_all() {
             all.refuse(events.len(), refusal);
             return all;
         }
@@ -120,6 +123,12 @@ impl Router {
         let mut answers = Vec::with_capacity(self.mailboxes.len());
         for (writer, batch) in events.into_batches() {
             let events = batch.len();
+            // Another unit takes its part.
+            if let Some(refusal) = self.health.refusal_of(self.writers.place_of(writer).unit) {
+                self.task_bytes.give_back(batch.bytes());
+                all.refuse(events, refusal);
+                continue;
+            }
             match self.mailboxes[writer].send_taken(|reply| Task::Events(CountEvents { batch, reply })) {
                 Ok(answer) => answers.push((events, answer)),
                 Err(refusal) => all.refuse(events, refusal),
@@ -132,7 +141,6 @@ impl Router {
                     all.duplicate += block.duplicate;
                     all.late += block.late;
                     all.erased += block.erased;
-                    all.opted_out += block.opted_out;
                     all.too_many_kinds.extend(block.too_many_kinds);
                     if !block.unreadable.is_empty() {
                         all.refuse(block.unreadable.len(), Refusal::RowUnreadable);
@@ -176,29 +184,9 @@ impl Router {
         self.ask(user.as_str(), |reply| Task::Erase(EraseUser { user: user.as_str().into(), by, reply })).await
     }
 
-    /// Counts held events of ads of a shard under keys that they got later. Returns how many were added, once that is durable.
-    pub async fn backfill(&self, shard: ShardId, page: BackfillPage) -> Result<usize, Refusal> {
-        if let Some(refusal) = self.health.refusal() {
-            return Err(refusal);
-        }
-        let writer = self.writers.writer_of(shard).ok_or(Refusal::OtherUnit)?;
-        let answer = self.mailboxes[writer].send(|reply| Task::Backfill(BackfillLogs { page, reply }))?;
-        answer.await.unwrap_or(Err(Refusal::Stopping))
-    }
-
     fn clock_is_believed(&self) -> bool {
         self.clock.now();
         self.clock.is_believed()
-    }
-
-    /// Which keys ads have.
-    pub fn catalogue(&self) -> &Catalogue {
-        &self.catalogue
-    }
-
-    /// Who is never counted.
-    pub fn opt_outs(&self) -> &OptOuts {
-        &self.opt_outs
     }
 
     /// The clock that the shards go by.
@@ -207,10 +195,10 @@ impl Router {
     }
 
     async fn ask<T>(&self, user: &str, task: impl FnOnce(Reply<T>) -> Task) -> Result<T, Refusal> {
-        if let Some(refusal) = self.health.refusal() {
+        let writer = self.writers.writer_of(ShardId::of_user(user.as_bytes())).ok_or(Refusal::OtherUnit)?;
+        if let Some(refusal) = self.health.refusal_of(self.writers.place_of(writer).unit) {
             return Err(refusal);
         }
-        let writer = self.writers.writer_of(ShardId::of_user(user.as_bytes())).ok_or(Refusal::OtherUnit)?;
         let answer = self.mailboxes[writer].send(task)?;
         answer.await.unwrap_or(Err(Refusal::Stopping))
     }

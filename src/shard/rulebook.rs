@@ -1,20 +1,19 @@
 //! The rules in force, from three sources: the flags, the settings file, and the API, whose rules are in the store.
 
-use super::precondition::Precondition;
 use super::progress::Progress;
 use super::router::Router;
+use super::rule_copies;
 use super::rule_lines::{ToldRules, line, lines_of_start, told};
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::{KeyPattern, Kind, Limit, Mode, Rule, RuleError, RuleId, RuleSet, TsMs, Window};
-use crate::store::{AuditEntry, ChangedBy, Durability, Keep, RulesChange, RulesMark, Store, StoreError};
+use crate::store::{AuditEntry, ChangedBy, Keep, RulesChange, RulesMark, Store, StoreError};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 /// Maximum number of rules.
 pub const MAX_RULES: usize = 10_000;
@@ -58,6 +57,20 @@ pub struct RuleView {
     pub total: usize,
 }
 
+/// A condition of a change, against lost updates.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Precondition {
+    /// Nothing: the change is always made.
+    #[default]
+    Anything,
+    /// There is no such rule.
+    Absent,
+    /// There is one.
+    Present,
+    /// It is still one of these versions.
+    Etag(Vec<String>),
+}
+
 /// Why a rule was not read or changed.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the text of each error says what it is")]
@@ -81,13 +94,10 @@ pub enum RulebookError {
          rule, and lower the limit then"
     )]
     Stored { id: String, why: RuleError },
-    #[error(
-        "the rule is in force and on disk, but the bucket has not taken the change in time (--durability bucket, --bucket-wait): \
-         repeat it"
-    )]
-    NotInBucket,
     #[error("rule {id:?} cannot be read from the store: {why}")]
     Unreadable { id: String, why: String },
+    #[error("the change is durable and in force, but not in the stores of all units: {0}. A restart puts it there")]
+    Pending(StoreError),
 }
 
 /// A rule as the store has it.
@@ -118,12 +128,13 @@ impl Entry {
 /// By id.
 type Entries = BTreeMap<RuleId, Entry>;
 
-/// The rules. Cheap to clone.
+/// The rules: the same for every unit of the process. Cheap to clone.
 #[derive(Clone)]
 pub struct Rulebook(Arc<Inner>);
 
 struct Inner {
-    store: Arc<Store>,
+    /// The first decides which rules are in force; the others have a copy.
+    stores: Box<[Arc<Store>]>,
     policy: Arc<ArcSwap<Policy>>,
     clock: Clock,
     entries: ArcSwap<Entries>,
@@ -134,15 +145,16 @@ struct Inner {
 }
 
 impl Rulebook {
-    /// Joins the rules of the flags and the file (`fixed`) with those of the store, with the settings of `base`. What those
-    /// have changed since the last start is told in the audit. Blocks on disk.
+    /// Joins the rules of the flags and the file (`fixed`) with those of the first store, with the settings of `base`. What
+    /// those have changed since the last start is told in its audit. Every store has the same when it returns. Blocks on disk.
     pub(super) fn open(
-        store: Arc<Store>,
+        stores: Vec<Arc<Store>>,
         base: &Policy,
         fixed: Vec<(Rule, Source)>,
         clock: Clock,
     ) -> Result<Self, RulebookError> {
-        let before = store.rules().in_force()?;
+        let store = stores[0].clone();
+        let before = rule_copies::newest_mark(&stores)?;
         let revision = before.map_or(0, |mark| mark.revision);
         let mut entries = Entries::new();
         for (id, value) in store.rules().all()? {
@@ -172,10 +184,11 @@ impl Rulebook {
         if before != Some(mark) || of_settings.are_new {
             let FixedRules { stored, lines, .. } = &of_settings;
             let at = clock.now();
-            store.rules().put_in_force(RulesChange { mark, rules: &[], fixed: Some(stored), at, lines })?;
+            store.rules().put_in_force(RulesChange { mark, rule: None, fixed: Some(stored), at, lines })?;
         }
+        rule_copies::copy_all(&stores)?;
         let inner = Inner {
-            store,
+            stores: stores.into(),
             policy: Arc::new(ArcSwap::from_pointee(policy)),
             clock,
             entries: ArcSwap::from_pointee(entries),
@@ -239,57 +252,23 @@ impl Rulebook {
         by: ChangedBy,
         router: &Router,
     ) -> Result<(bool, RuleView), RulebookError> {
-        let mut put = self.change(vec![rule], &[], expect, by, router)?;
-        // One for each.
-        put.pop().ok_or_else(|| RulebookError::Unknown(String::new()))
-    }
-
-    /// Puts rules in force and removes others, where they are there, all at once. `expect` is of the first of `put`. Returns which
-    /// are new, once all is durable, with its lines of the audit, and in force for every read. Blocks on disk.
-    pub fn change(
-        &self,
-        put: Vec<Rule>,
-        remove: &[RuleId],
-        expect: &Precondition,
-        by: ChangedBy,
-        router: &Router,
-    ) -> Result<Vec<(bool, RuleView)>, RulebookError> {
         let inner = &self.0;
-        let history_limit = inner.policy.load().history_limit();
-        put.iter().try_for_each(|rule| rule.check(history_limit))?;
         let mut mark = inner.changing();
         let entries = inner.entries.load_full();
-        let (mut next, mut stored, mut lines, mut views) = ((*entries).clone(), Vec::new(), Vec::new(), Vec::new());
-        for (number, rule) in put.into_iter().enumerate() {
-            let held = entries.get(&rule.id);
-            let expect = if number == 0 { expect } else { &Precondition::Anything };
-            inner.may_change(rule.id.as_str(), held, expect)?;
-            if let Some(held) = held.filter(|held| *held.rule == rule) {
-                views.push((false, held.clone()));
-                continue;
-            }
-            let id = rule.id.clone();
-            let entry = Entry { rule: Arc::new(rule), source: Source::Api, revision: mark.revision + 1 };
-            // Serializing plain structs to memory cannot fail.
-            stored.push((id.clone(), Some(serde_json::to_vec(&Stored::of(&entry)).unwrap_or_default())));
-            lines.push(line(by.clone(), held.map(Entry::told).unwrap_or_default(), entry.told()));
-            views.push((held.is_none(), entry.clone()));
-            next.insert(id, entry);
+        let held = inner.may_put(&entries, &rule, expect)?;
+        if let Some(held) = held.filter(|held| *held.rule == rule) {
+            return Ok((false, inner.view(held)));
         }
-        for id in remove {
-            let Some(held) = entries.get(id) else { continue };
-            inner.may_change(id.as_str(), Some(held), &Precondition::Anything)?;
-            lines.push(line(by.clone(), held.told(), Value::Null));
-            stored.push((id.clone(), None));
-            next.remove(id);
-        }
-        if next.len() > MAX_RULES && next.len() > entries.len() {
-            return Err(RulebookError::TooMany);
-        }
-        if !stored.is_empty() {
-            inner.bring_into_force(next, &mut mark, &stored, &lines, router)?;
-        }
-        Ok(views.into_iter().map(|(is_new, entry)| (is_new, inner.view(&entry))).collect())
+        let is_new = held.is_none();
+        let (id, rule) = (rule.id.clone(), Arc::new(rule));
+        let entry = Entry { rule, source: Source::Api, revision: mark.revision + 1 };
+        // Serializing plain structs to memory cannot fail.
+        let stored = serde_json::to_vec(&Stored::of(&entry)).unwrap_or_default();
+        let line = line(by, held.map(Entry::told).unwrap_or_default(), entry.told());
+        let mut next = (*entries).clone();
+        next.insert(id.clone(), entry.clone());
+        inner.bring_into_force(next, &mut mark, (id.as_str(), Some(&stored)), &line, router)?;
+        Ok((is_new, inner.view(&entry)))
     }
 
     /// Removes a rule. Returns once that is durable, with its line of the audit, and in force for every read. Blocks on disk.
@@ -303,17 +282,7 @@ impl Rulebook {
         let line = line(by, held.told(), Value::Null);
         let mut next = (*entries).clone();
         next.remove(&rule_id);
-        inner.bring_into_force(next, &mut mark, &[(rule_id, None)], std::slice::from_ref(&line), router)
-    }
-
-    /// With `--durability bucket`: waits until the bucket has every change that was made before. Blocks.
-    pub fn wait_for_bucket(&self) -> Result<(), RulebookError> {
-        let store = &self.0.store;
-        if store.durability() != Durability::Bucket {
-            return Ok(());
-        }
-        let (last, shipped) = (store.ship_now(), store.shipped());
-        if shipped.wait(last, shipped.deadline(Instant::now())) { Ok(()) } else { Err(RulebookError::NotInBucket) }
+        inner.bring_into_force(next, &mut mark, (id, None), &line, router)
     }
 
     /// Has every cap judged again by the unchanged rules, for when rows of `caps` may be wrong, such as after a wrong
@@ -323,10 +292,12 @@ impl Rulebook {
         let mut mark = inner.changing();
         let policy = inner.policy.load().with_rules(rule_set(&inner.entries.load()), mark.revision + 1);
         let next_mark = next_mark(Some(*mark), &policy, inner.clock.now());
-        inner.store.rules().put_in_force(RulesChange { mark: next_mark, ..RulesChange::default() })?;
+        let change = RulesChange { mark: next_mark, ..RulesChange::default() };
+        inner.stores[0].rules().put_in_force(change)?;
+        let copied = rule_copies::copy(&inner.stores, change);
         *mark = next_mark;
         inner.policy.store(Arc::new(policy));
-        Ok(())
+        copied
     }
 }
 
@@ -334,16 +305,6 @@ impl Inner {
     fn changing(&self) -> MutexGuard<'_, RulesMark> {
         // A panic left the mark unchanged, or as it was written.
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn may_change(&self, id: &str, held: Option<&Entry>, expect: &Precondition) -> Result<(), RulebookError> {
-        match held.map(|held| held.source) {
-            Some(Source::Flags) => return Err(RulebookError::FromFlags(id.to_owned())),
-            Some(Source::File) => return Err(RulebookError::FromFile(id.to_owned())),
-            _ => {}
-        }
-        let holds = expect.holds(held.map(etag).as_deref());
-        if holds { Ok(()) } else { Err(RulebookError::Precondition) }
     }
 
     /// Whether a rule may come into force beside the others; the one in whose place it comes.
@@ -362,33 +323,53 @@ impl Inner {
         Ok(held)
     }
 
-    /// First the store, then everything else: what is in force survives a crash.
+    fn may_change(&self, id: &str, held: Option<&Entry>, expect: &Precondition) -> Result<(), RulebookError> {
+        match held.map(|held| held.source) {
+            Some(Source::Flags) => return Err(RulebookError::FromFlags(id.to_owned())),
+            Some(Source::File) => return Err(RulebookError::FromFile(id.to_owned())),
+            _ => {}
+        }
+        let holds = match (expect, held) {
+            (Precondition::Anything, _) | (Precondition::Absent, None) | (Precondition::Present, Some(_)) => true,
+            (Precondition::Etag(tags), Some(held)) => tags.contains(&etag(held)),
+            _ => false,
+        };
+        if holds { Ok(()) } else { Err(RulebookError::Precondition) }
+    }
+
+    /// First the store, then everything else: what is in force survives a crash. Every unit has it when this returns.
     fn bring_into_force(
         &self,
         next: Entries,
         mark: &mut RulesMark,
-        rules: &[(RuleId, Option<Vec<u8>>)],
-        lines: &[AuditEntry],
+        rule: (&str, Option<&[u8]>),
+        line: &AuditEntry,
         router: &Router,
     ) -> Result<(), RulebookError> {
         let (policy, at) = (self.policy.load().with_rules(rule_set(&next), mark.revision + 1), self.clock.now());
         let next_mark = next_mark(Some(*mark), &policy, at);
-        let rules: Vec<_> = rules.iter().map(|(id, rule)| (id.as_str(), rule.as_deref())).collect();
-        self.store.rules().put_in_force(RulesChange { mark: next_mark, rules: &rules, fixed: None, at, lines })?;
+        let lines = std::slice::from_ref(line);
+        let change = RulesChange { mark: next_mark, rule: Some(rule), fixed: None, at, lines };
+        self.stores[0].rules().put_in_force(change)?;
+        // From here on it is durable, so it comes into force whatever becomes of the copies.
+        let copied = rule_copies::copy(&self.stores, change);
         *mark = next_mark;
         self.held_since.store(next_mark.held_since.0, Ordering::Relaxed);
         self.policy.store(Arc::new(policy));
         self.entries.store(Arc::new(next));
         self.keep();
         router.wake();
-        Ok(())
+        copied.map_err(RulebookError::Pending)
     }
 
-    /// Tells the store how long to keep logs.
+    /// Tells the stores how long to keep logs.
     fn keep(&self) {
-        let policy = self.policy.load_full();
-        let least_ms = policy.retention_ms();
-        self.store.compaction_filter().set_keep(Keep { least_ms, of_key_ms: Box::new(move |key| policy.keep_ms(key)) });
+        for store in &self.stores {
+            let policy = self.policy.load_full();
+            let least_ms = policy.retention_ms();
+            let of_key_ms = Box::new(move |key: &str| policy.keep_ms(key));
+            store.compaction_filter().set_keep(Keep { least_ms, of_key_ms });
+        }
     }
 
     fn view(&self, entry: &Entry) -> RuleView {
@@ -399,8 +380,8 @@ impl Inner {
             source: entry.source,
             etag: etag(entry),
             complete_from: complete_from.filter(|from| *from > self.clock.now()),
-            done: self.progress.since(entry.revision, &self.store),
-            total: self.store.shards().len(),
+            done: self.progress.since(entry.revision, &self.stores),
+            total: self.stores.iter().map(|store| store.shards().len()).sum(),
         }
     }
 }

@@ -1,18 +1,16 @@
 //! A unit: the store of some shards and what serves it. A process has one with all shards, or several beside each other.
 
-use super::mailbox::TaskBytes;
 use super::options::Options;
 use super::reader::Reader;
+use super::resources::Resources;
 use super::router::Router;
 use super::rulebook::{Rulebook, RulebookError, Source};
 use super::service::Shards;
-use super::survey::Survey;
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::Rule;
-use crate::store::{self, OpenError, Store, StoreError, StoreOptions};
+use crate::store::{OpenError, Store, StoreError, StoreOptions};
 use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
 
 /// What a unit is made of.
 pub struct UnitOptions {
@@ -24,20 +22,6 @@ pub struct UnitOptions {
     pub policy: Policy,
     /// The rules of the flags and the file.
     pub rules: Vec<(Rule, Source)>,
-}
-
-/// The memory that all units of a process share. Clones share it.
-#[derive(Clone)]
-pub struct Resources {
-    store: store::Resources,
-    task_bytes: Arc<TaskBytes>,
-}
-
-impl Resources {
-    /// As much as the options of one unit say.
-    pub fn new(store: &StoreOptions, shards: &Options) -> Self {
-        Self { store: store::Resources::new(store), task_bytes: Arc::new(TaskBytes::new(shards.mailbox_bytes)) }
-    }
 }
 
 /// Why a unit did not start, or ended badly.
@@ -69,8 +53,6 @@ pub struct UnitHandle {
     pub reader: Reader,
     /// The rules.
     pub rulebook: Rulebook,
-    /// Answers questions about all users.
-    pub survey: Survey,
     /// Its store.
     pub store: Arc<Store>,
 }
@@ -79,15 +61,8 @@ impl Unit {
     /// Opens the store and starts what serves it. What was started is undone where a later step fails. Blocks on disk.
     pub fn start(options: &UnitOptions, resources: &Resources, clock: Clock) -> Result<Self, UnitError> {
         let store = Arc::new(Store::open_with(&options.store, &resources.store)?);
-        let task_bytes = resources.task_bytes.clone();
-        let shards = Shards::start_with(
-            store.clone(),
-            &options.policy,
-            options.rules.clone(),
-            clock,
-            &options.shards,
-            task_bytes,
-        )?;
+        let (policy, rules) = (&options.policy, options.rules.clone());
+        let shards = Shards::start_with(store.clone(), policy, rules, clock, &options.shards, &resources.bounds)?;
         Ok(Self { store, shards })
     }
 
@@ -97,7 +72,6 @@ impl Unit {
             router: self.shards.router().clone(),
             reader: self.shards.reader().clone(),
             rulebook: self.shards.rulebook().clone(),
-            survey: self.shards.survey().clone(),
             store: self.store.clone(),
         }
     }
@@ -110,16 +84,6 @@ impl Unit {
     /// Its store.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
-    }
-
-    /// Runs until `drain`, then ends as [`Unit::stop`] does.
-    pub async fn run(self, drain: CancellationToken) -> Result<(), UnitError> {
-        drain.cancelled().await;
-        match tokio::task::spawn_blocking(|| self.stop()).await {
-            Ok(stopped) => stopped,
-            // It is told where it happens; the store is poisoned by then.
-            Err(_) => Err(StoreError::Poisoned.into()),
-        }
     }
 
     /// Counts what was sent, makes it durable and closes the store. Every [`UnitHandle`] must be gone or go by itself: the

@@ -5,7 +5,6 @@ use super::erasures::Erasures;
 use super::group_commit::{Acknowledger, Written};
 use super::mailbox::Inbox;
 use super::metrics::ShardMetrics;
-use super::opt_outs::OptOuts;
 use super::partition_sender::SequenceGuard;
 use super::recheck::{Page, Recheck};
 use super::refusal::Refusal;
@@ -35,7 +34,6 @@ pub(super) struct Writer {
     pub timers: Timers,
     pub recheck: Recheck,
     pub tombstones: Tombstones,
-    pub opt_outs: OptOuts,
     pub erasures: Erasures,
     pub pulled: SequenceGuard,
     /// The gauge of what is left of `recheck`.
@@ -156,7 +154,7 @@ impl Writer {
                 for task in &mut tasks {
                     task.drop_input();
                 }
-                self.acknowledger.acknowledge(Written { tasks, changes, at: Instant::now() });
+                self.acknowledger.acknowledge(Written { tasks, changes });
             }
             Err(error) => {
                 if self.upkeep_after.is_none() {
@@ -203,7 +201,7 @@ impl Writer {
         }
         self.metrics.users_erased.increment(u64::from(stepped.is_done));
         let tasks = stepped.done.into_iter().map(Task::Erase).collect();
-        self.acknowledger.acknowledge(Written { tasks, changes: stepped.step.changes, at: Instant::now() });
+        self.acknowledger.acknowledge(Written { tasks, changes: stepped.step.changes });
     }
 
     /// Timers that are due and logs to judge anew. None while the time of day is not believed: a clock that is days
@@ -238,7 +236,6 @@ impl Writer {
             store: &self.store,
             policy: &policy,
             tombstones: &self.tombstones,
-            opt_outs: &self.opt_outs,
             now,
             duplicate_age: &self.metrics.duplicate_age,
         };
@@ -269,7 +266,6 @@ impl Writer {
         self.metrics.duplicate.increment(all.duplicate as u64);
         self.metrics.late.increment(all.late as u64);
         self.metrics.erased.increment(all.erased as u64);
-        self.metrics.opted_out.increment(all.opted_out as u64);
         self.metrics.caps_started.increment(outcome.caps_started);
         self.metrics.caps_ended.increment(outcome.caps_ended);
         if !tasks.is_empty() {

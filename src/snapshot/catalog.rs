@@ -1,12 +1,13 @@
 //! Which snapshots a prefix has.
 
 use super::chain::ChainAt;
-use super::claim::{Begin, Bound, Claim, is_void};
 use super::error::SnapshotError;
-use super::layout::{Layout, number};
+use super::layout::{FORMAT, Layout, number};
 use super::manifest::{Manifest, OBJECT_BYTES_MAX};
-use crate::bucket::{Bucket, BucketError, Cause, Object};
+use crate::bucket::{Bucket, BucketError, Cause, Created, Object};
 use crate::model::TsMs;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
@@ -47,17 +48,6 @@ pub struct Summary {
     pub written_ms: u64,
     /// What its manifest says.
     pub state: State,
-    /// How far the writes after it are in the bucket, if they are shipped and this was asked for.
-    pub reach: Option<Reach>,
-}
-
-/// How far the writes after a snapshot are in the bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reach {
-    /// Segments after it.
-    pub segments: u64,
-    /// When the last of them was written, in ms since 1970 by the bucket's clock.
-    pub to_ms: Option<u64>,
 }
 
 /// What a manifest says of itself.
@@ -91,8 +81,30 @@ pub struct Details {
     pub files: usize,
     /// The revision of the rules.
     pub rules_revision: u64,
-    /// Where the writes after it are, if they are shipped.
-    pub chain: Option<ChainAt>,
+}
+
+/// Who began an epoch, and after which snapshot: what an older epoch writes beyond that is void.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Claim {
+    pub format: u32,
+    pub epoch: u64,
+    pub nonce: String,
+    /// For people: host and process.
+    pub holder: String,
+    /// The number of the newest snapshot when the epoch began, 0 where there was none.
+    pub after: u64,
+}
+
+/// After which segment of the chain before it an epoch begins: what is shipped behind that is void. Written once the epoch is
+/// claimed, so an older one that finds no newer claim after it has shipped a segment knows that this segment counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Begin {
+    pub format: u32,
+    pub epoch: u64,
+    pub nonce: String,
+    pub chain: String,
+    /// The last segment that counts.
+    pub last: u64,
 }
 
 impl Details {
@@ -104,7 +116,6 @@ impl Details {
             bytes: manifest.bytes(),
             files: manifest.files.len(),
             rules_revision: manifest.rules_revision,
-            chain: manifest.chain.clone(),
         }
     }
 }
@@ -113,7 +124,7 @@ impl Summary {
     /// Of a manifest that was read.
     pub fn of(manifest: &Manifest) -> Self {
         let (sequence, written_ms) = (manifest.sequence, manifest.taken_ms);
-        Self { sequence, written_ms, state: State::Listed(Details::of(manifest)), reach: None }
+        Self { sequence, written_ms, state: State::Listed(Details::of(manifest)) }
     }
 }
 
@@ -135,13 +146,13 @@ impl Catalog {
 
     /// The newest snapshot. One that cannot be read is an error: it does not mean that there is none.
     pub async fn newest(&self) -> Result<Option<Manifest>, SnapshotError> {
-        let bounds = self.bounds().await?;
+        let claims = self.claims().await?;
         for (sequence, _) in self.numbered(&self.layout.manifests()).await?.into_iter().rev() {
             let manifest = match self.read(sequence).await {
                 Err(error) if error.is_of_the_snapshot() => return Err(self.with_hint(sequence, error).await),
                 read => read?,
             };
-            if !is_void(manifest.epoch, manifest.sequence, &bounds) {
+            if !is_void(manifest.epoch, manifest.sequence, &claims) {
                 return Ok(Some(manifest));
             }
         }
@@ -181,11 +192,11 @@ impl Catalog {
 
     /// The newest snapshot before `sequence` whose manifest can be read.
     pub async fn before(&self, sequence: u64) -> Result<Option<Manifest>, SnapshotError> {
-        let bounds = self.bounds().await?;
+        let claims = self.claims().await?;
         let listed = self.numbered(&self.layout.manifests()).await?;
         for (older, _) in listed.into_iter().rev().filter(|(older, _)| *older < sequence) {
             match self.read(older).await {
-                Ok(manifest) if !is_void(manifest.epoch, manifest.sequence, &bounds) => return Ok(Some(manifest)),
+                Ok(manifest) if !is_void(manifest.epoch, manifest.sequence, &claims) => return Ok(Some(manifest)),
                 Err(error) if !error.is_of_the_snapshot() => return Err(error),
                 Ok(_) | Err(_) => {}
             }
@@ -195,7 +206,7 @@ impl Catalog {
 
     /// All snapshots, the oldest first.
     pub async fn list(&self) -> Result<Vec<Summary>, SnapshotError> {
-        let bounds = self.bounds().await?;
+        let claims = self.claims().await?;
         let listed = self.numbered(&self.layout.manifests()).await?;
         self.read.lock().unwrap_or_else(PoisonError::into_inner).retain(|sequence, (read, _)| {
             listed.binary_search_by_key(sequence, |(listed, _)| *listed).is_ok_and(|at| listed[at].1 == *read)
@@ -204,14 +215,14 @@ impl Catalog {
         let mut summaries = Vec::new();
         for ((sequence, object), details) in listed.into_iter().zip(all_details) {
             let state = match details {
-                Ok(details) if is_void(details.epoch, sequence, &bounds) => State::Void(details),
+                Ok(details) if is_void(details.epoch, sequence, &claims) => State::Void(details),
                 Ok(details) => State::Listed(details),
                 // Removed since it was listed.
                 Err(SnapshotError::NoSnapshot(_)) => continue,
                 Err(error @ SnapshotError::Bucket(_)) => return Err(error),
                 Err(error) => State::Unreadable { code: error.code(), why: error.to_string() },
             };
-            summaries.push(Summary { sequence, written_ms: object.modified_ms, state, reach: None });
+            summaries.push(Summary { sequence, written_ms: object.modified_ms, state });
         }
         Ok(summaries)
     }
@@ -259,15 +270,24 @@ impl Catalog {
         Ok(objects.into_iter().filter_map(|object| Some((number(&object.name)?, object))).collect())
     }
 
-    /// Those of a folder behind the object of a name, in order.
-    pub(super) async fn numbered_after(&self, folder: &str, after: &str) -> Result<Vec<(u64, Object)>, BucketError> {
-        let objects = self.bucket.list_after(folder, after).await?;
-        Ok(objects.into_iter().filter_map(|object| Some((number(&object.name)?, object))).collect())
-    }
-
     /// The highest number of a manifest, void ones as well; 0 where there is none.
     pub(super) async fn last_sequence(&self) -> Result<u64, BucketError> {
         Ok(self.numbered(&self.layout.manifests()).await?.last().map_or(0, |(sequence, _)| *sequence))
+    }
+
+    /// Every claim, in the order of their epochs.
+    pub(super) async fn claims(&self) -> Result<Vec<Claim>, SnapshotError> {
+        let listed = self.numbered(&self.layout.epochs()).await?;
+        let mut claims = Vec::with_capacity(listed.len());
+        for (epoch, object) in listed {
+            match self.bucket.get(&object.name, CLAIM_BYTES_MAX).await {
+                Ok(bytes) => claims.push(Claim::decode(&object.name, epoch, &bytes)?),
+                // Collected since it was listed.
+                Err(error) if error.cause == Cause::Missing => {}
+                Err(error) => return Err(SnapshotError::of_object(error, 0)),
+            }
+        }
+        Ok(claims)
     }
 
     /// The claim of the highest epoch with its listing, if there is any.
@@ -277,42 +297,95 @@ impl Catalog {
         Ok(Some((Claim::decode(&object.name, epoch, &bytes)?, object)))
     }
 
-    /// Where epochs began. Read before anything is listed that they bound: what is written behind a beginning is void, however
-    /// late it is seen.
-    pub(super) async fn bounds(&self) -> Result<Vec<Bound>, SnapshotError> {
-        let mut claims = self.numbered(&self.layout.epochs()).await?;
-        let begins = self.begins().await?;
-        let mut bounds: Vec<Bound> = begins.iter().filter_map(Begin::bound).collect();
-        // The claim says so only in version 1.
-        claims.retain(|(epoch, _)| !bounds.iter().any(|bound| bound.epoch == *epoch));
-        let claims = self.read_small(claims, Claim::decode).await?;
-        bounds.extend(claims.iter().filter_map(Claim::bound));
-        Ok(bounds)
+    /// The last segment that counts of a chain, for a snapshot of `epoch` that names it; and up to which one none is missing. One
+    /// less than the first that is named where there is none.
+    pub(super) async fn last_segment(&self, epoch: u64, chain: &ChainAt) -> Result<(u64, u64), SnapshotError> {
+        // First: what is shipped behind the beginning of an epoch is void, however late it is seen.
+        let bound = self.begins().await?.into_iter().filter(|begin| begin.epoch > epoch && begin.chain == chain.name);
+        let bound = bound.map(|begin| begin.last).min();
+        let listed = self.numbered(&self.layout.chain(&chain.name)).await?;
+        let before = chain.from.saturating_sub(1);
+        let newest = listed.last().map_or(before, |(number, _)| *number);
+        let last = bound.unwrap_or(newest).max(before);
+        let mut whole = before;
+        for (number, _) in listed.iter().filter(|(number, _)| *number >= chain.from) {
+            whole += u64::from(*number == whole + 1);
+        }
+        Ok((last, whole.min(last)))
     }
 
-    /// Every beginning, in the order of their epochs.
-    pub(super) async fn begins(&self) -> Result<Vec<Begin>, SnapshotError> {
-        let listed = self.numbered(&self.layout.begins()).await?;
-        self.read_small(listed, Begin::decode).await
-    }
-
-    /// Small objects that are listed, in order; what was collected since is left out.
-    async fn read_small<T>(
-        &self,
-        listed: Vec<(u64, Object)>,
-        decode: fn(&str, u64, &[u8]) -> Result<T, SnapshotError>,
-    ) -> Result<Vec<T>, SnapshotError> {
-        let mut all = Vec::with_capacity(listed.len());
-        for some in listed.chunks(READS_AT_ONCE) {
-            let reads = some.iter().map(|(_, object)| self.bucket.get(&object.name, CLAIM_BYTES_MAX));
-            for (read, (number, object)) in futures_util::future::join_all(reads).await.into_iter().zip(some) {
-                match read {
-                    Ok(bytes) => all.push(decode(&object.name, *number, &bytes)?),
-                    Err(error) if error.cause == Cause::Missing => {}
-                    Err(error) => return Err(SnapshotError::of_object(error, 0)),
-                }
+    /// Where each epoch began that had a chain before it.
+    async fn begins(&self) -> Result<Vec<Begin>, SnapshotError> {
+        let mut begins = Vec::new();
+        for (_, object) in self.numbered(&self.layout.begins()).await? {
+            match self.bucket.get(&object.name, CLAIM_BYTES_MAX).await {
+                Ok(bytes) => begins.push(serde_json::from_slice(&bytes).map_err(|error| SnapshotError::Damaged {
+                    object: object.name.clone(),
+                    what: error.to_string(),
+                })?),
+                // Collected since it was listed.
+                Err(error) if error.cause == Cause::Missing => {}
+                Err(error) => return Err(SnapshotError::of_object(error, 0)),
             }
         }
-        Ok(all)
+        Ok(begins)
+    }
+
+    /// Says after which segment of the chain of `newest` the epoch of a claim begins.
+    pub(super) async fn begin(&self, claim: &Claim, newest: &Manifest) -> Result<(), SnapshotError> {
+        let Some(chain) = &newest.chain else { return Ok(()) };
+        // Should one be missing, a restore says so.
+        let (last, _) = self.last_segment(newest.epoch, chain).await?;
+        let (epoch, nonce, chain) = (claim.epoch, claim.nonce.clone(), chain.name.clone());
+        let begin = Begin { format: FORMAT, epoch, nonce, chain, last };
+        let json = serde_json::to_vec(&begin).map_err(|error| SnapshotError::Internal(error.to_string()))?;
+        match self.bucket.create(&self.layout.begin(epoch), Bytes::from(json)).await? {
+            Created::Ours => Ok(()),
+            Created::Theirs(_) => Err(SnapshotError::Internal(format!("somebody else has epoch {epoch}"))),
+        }
+    }
+
+    /// Creates the claim of an epoch; `None` if somebody else has it.
+    pub(super) async fn claim(&self, claim: &Claim) -> Result<bool, SnapshotError> {
+        let json = serde_json::to_vec(claim).map_err(|error| SnapshotError::Internal(error.to_string()))?;
+        Ok(self.bucket.create(&self.layout.epoch(claim.epoch), Bytes::from(json)).await? == Created::Ours)
+    }
+}
+
+impl Claim {
+    fn decode(object: &str, epoch: u64, bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let damaged = |what: String| SnapshotError::Damaged { object: object.to_owned(), what };
+        let claim: Self = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
+        if claim.format > FORMAT {
+            return Err(SnapshotError::NewerFormat { object: object.to_owned(), found: claim.format });
+        }
+        if claim.epoch == epoch { Ok(claim) } else { Err(damaged(format!("it says that it is epoch {}", claim.epoch))) }
+    }
+}
+
+/// Whether a later epoch had begun, after an earlier snapshot, when this one was written.
+pub(super) fn is_void(epoch: u64, sequence: u64, claims: &[Claim]) -> bool {
+    claims.iter().any(|claim| claim.epoch > epoch && sequence > claim.after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_epoch_writes_after_a_newer_began_is_void() {
+        let claim = |epoch, after| Claim { format: 1, epoch, nonce: String::new(), holder: String::new(), after };
+        let claims = [claim(1, 0), claim(2, 10), claim(4, 20)];
+        for (epoch, sequence, void) in [
+            (1, 10, false),
+            (1, 11, true),
+            (2, 11, false),
+            (2, 20, false),
+            (2, 21, true),
+            (3, 21, true),
+            (4, 21, false),
+        ] {
+            assert_eq!(is_void(epoch, sequence, &claims), void, "epoch {epoch}, snapshot {sequence}");
+        }
     }
 }

@@ -41,9 +41,6 @@ pub(super) struct Header {
     pub previous: String,
     /// When it was closed, in ms since 1970 by the service's clock.
     pub closed_ms: u64,
-    /// It has no writes: the epoch that began has ended the chain before this.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sealed_by: Option<u64>,
 }
 
 /// A segment that was read.
@@ -137,7 +134,6 @@ mod tests {
             number: 3,
             previous: "p".to_owned(),
             closed_ms: 7,
-            sealed_by: None,
         };
         let batches = vec![
             TailBatch { first: 5, count: 2, bytes: vec![1, 2, 3] },

@@ -4,7 +4,6 @@ use super::chain::{ChainAt, Header};
 use super::layout::FORMAT;
 use super::source::Source;
 use crate::random::random_id;
-use crate::store::Shipped;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -23,18 +22,11 @@ struct State {
     /// The number of the next segment.
     next: u64,
     previous: String,
-    /// The last write that is in a segment.
-    last: u64,
-    /// A snapshot names the chain: a restore finds its segments.
-    is_named: bool,
-    /// Who wants to know up to which write everything is in the bucket.
-    shipped: Option<Arc<Shipped>>,
 }
 
 impl Chain {
-    pub(super) fn new(epoch: u64, shipped: Option<Arc<Shipped>>) -> Self {
-        let previous = String::new();
-        let state = State { epoch, name: None, next: 1, previous, last: 0, is_named: false, shipped };
+    pub(super) fn new(epoch: u64) -> Self {
+        let state = State { epoch, name: None, next: 1, previous: String::new() };
         Self { state: Arc::new(Mutex::new(state)), ended: Arc::default() }
     }
 
@@ -52,7 +44,6 @@ impl Chain {
                 source.keep_tail(keep_bytes);
                 let name = format!("{epoch:010}-{}", random_id());
                 (state.name, state.next, state.previous) = (Some(name.clone()), 1, String::new());
-                (state.last, state.is_named) = (0, false);
                 ChainAt { name, from: 1 }
             }
         }
@@ -66,41 +57,17 @@ impl Chain {
     pub(super) fn header(&self, closed_ms: u64) -> Option<Header> {
         let state = self.state();
         let (chain, number, previous) = (state.name.clone()?, state.next, state.previous.clone());
-        Some(Header { format: FORMAT, chain, number, previous, closed_ms, sealed_by: None })
+        Some(Header { format: FORMAT, chain, number, previous, closed_ms })
     }
 
-    /// The next segment is in the bucket; `last` is its last write.
-    pub(super) fn shipped(&self, hash: String, last: u64) {
+    pub(super) fn shipped(&self, hash: String) {
         let mut state = self.state();
         state.next += 1;
         state.previous = hash;
-        state.last = state.last.max(last);
-        if state.is_named {
-            state.tell(last);
-        }
-    }
-
-    /// A snapshot that holds every write up to `sequence` is in the bucket, and is known to be part of the history.
-    pub(super) fn published(&self, chain: &ChainAt, sequence: u64) {
-        let mut state = self.state();
-        // Unless it has ended since.
-        if state.name.as_ref() == Some(&chain.name) {
-            state.is_named = true;
-            state.tell(state.last);
-        }
-        state.tell(sequence);
     }
 
     pub(super) fn end(&self) {
         self.state().name = None;
         self.ended.notify_one();
-    }
-}
-
-impl State {
-    fn tell(&self, sequence: u64) {
-        if let Some(shipped) = &self.shipped {
-            shipped.advance(sequence);
-        }
     }
 }

@@ -3,9 +3,9 @@
 //! Only the current epoch collects. Manifests go first, so that none ever names what is gone; then the objects that no manifest
 //! names, that no snapshot under way may name, and that are older than any upload under way. What is gone already is removed.
 
+use super::catalog::is_void;
 use super::chain::ChainAt;
 use super::chain_run::Chain;
-use super::claim::is_void;
 use super::error::SnapshotError;
 use super::layout::number;
 use super::manifest::Manifest;
@@ -16,9 +16,6 @@ use crate::bucket::Object;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-/// Segments that are kept. Of more, those that only the oldest snapshots need go: they can be restored as they were taken.
-const SEGMENTS_MAX: u64 = 200_000;
 
 /// Objects that are removed before the epoch is looked at again.
 const BATCH: usize = 500;
@@ -86,18 +83,12 @@ impl Seen {
         self.chains.retain(|sequence, _| kept.contains(sequence));
     }
 
-    /// The first segment of each chain that a manifest needs; `last` is the last of each chain. No more than `max` segments in
-    /// all, save those of the newest manifest.
-    fn first_segments(&self, last: &HashMap<&str, u64>, max: u64) -> HashMap<&str, u64> {
-        let mut first: HashMap<&str, u64> = HashMap::new();
-        for chain in self.chains.values().rev() {
-            let from = first.get(chain.name.as_str()).map_or(chain.from, |from| chain.from.min(*from));
-            let others = first.iter().filter(|(name, _)| **name != chain.name);
-            let kept: u64 = others.map(|(name, from)| count(last, name, *from)).sum();
-            if !first.is_empty() && kept + count(last, &chain.name, from) > max {
-                break;
-            }
-            first.insert(chain.name.as_str(), from);
+    /// The first segment of each chain that a manifest needs.
+    fn first_segments(&self) -> HashMap<&str, u64> {
+        let mut first = HashMap::new();
+        for chain in self.chains.values() {
+            let needed = first.entry(chain.name.as_str()).or_insert(chain.from);
+            *needed = chain.from.min(*needed);
         }
         first
     }
@@ -131,7 +122,7 @@ impl Collector {
     /// Which manifests stay, and the objects of those that go.
     async fn manifests(&self, seen: &mut Seen) -> Result<Manifests, SnapshotError> {
         let catalog = &self.writer.catalog;
-        let bounds = catalog.bounds().await?;
+        let claims = catalog.claims().await?;
         let listed = catalog.numbered(&catalog.layout.manifests()).await?;
         let mut found = Manifests::default();
         let mut newest_is_kept = false;
@@ -139,7 +130,7 @@ impl Collector {
             if !seen.epochs.contains_key(&sequence) {
                 match catalog.read(sequence).await {
                     // What a stale writer uploads is garbage, whoever wants it.
-                    Ok(manifest) if is_void(manifest.epoch, sequence, &bounds) => {
+                    Ok(manifest) if is_void(manifest.epoch, sequence, &claims) => {
                         found.old.push(object);
                         continue;
                     }
@@ -189,24 +180,16 @@ impl Collector {
     /// Segments that no snapshot needs.
     async fn old_segments(&self, seen: &Seen) -> Result<Vec<Object>, SnapshotError> {
         let catalog = &self.writer.catalog;
-        let mut listed = catalog.bucket.list(&catalog.layout.segments()).await?;
-        let names: Vec<(String, u64)> =
-            listed.iter().filter_map(|object| Some((chain_of(object)?, number(&object.name)?))).collect();
-        let mut last: HashMap<&str, u64> = HashMap::new();
-        for (chain, number) in &names {
-            let last = last.entry(chain).or_default();
-            *last = (*last).max(*number);
-        }
-        let mut first = seen.first_segments(&last, SEGMENTS_MAX);
+        let mut first = seen.first_segments();
         let current = self.chain.as_ref().and_then(Chain::name);
         if let Some(name) = &current {
             // Before its first manifest all of it may be needed.
             first.entry(name).or_insert(0);
         }
+        let mut listed = catalog.bucket.list(&catalog.layout.segments()).await?;
         listed.retain(|object| {
-            let chain = chain_of(object).unwrap_or_default();
-            let is_needed =
-                first.get(chain.as_str()).is_some_and(|first| number(&object.name).is_none_or(|at| at >= *first));
+            let chain = object.name.rsplit('/').nth(1).unwrap_or_default();
+            let is_needed = first.get(chain).is_some_and(|first| number(&object.name).is_none_or(|at| at >= *first));
             !is_needed
         });
         Ok(listed)
@@ -233,35 +216,5 @@ impl Collector {
             self.steps.reached(Step::BatchCollected)?;
         }
         Ok(())
-    }
-}
-
-/// How many segments of a chain there are from one on.
-fn count(last: &HashMap<&str, u64>, chain: &str, from: u64) -> u64 {
-    last.get(chain).map_or(0, |last| (last + 1).saturating_sub(from))
-}
-
-/// The chain that a segment is of.
-fn chain_of(segment: &Object) -> Option<String> {
-    segment.name.rsplit('/').nth(1).map(str::to_owned)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_too_many_segments_those_of_the_oldest_snapshots_go() {
-        let at = |name: &str, from| ChainAt { name: name.to_owned(), from };
-        let chains =
-            BTreeMap::from([(1, at("a", 1)), (2, at("a", 40)), (3, at("b", 1)), (4, at("b", 30)), (5, at("b", 70))]);
-        let seen = Seen { chains, ..Seen::default() };
-        let last = HashMap::from([("a", 100), ("b", 100)]);
-        for (max, a, b) in
-            [(200, Some(1), 1), (199, Some(40), 1), (160, None, 1), (99, None, 30), (70, None, 70), (1, None, 70)]
-        {
-            let first = seen.first_segments(&last, max);
-            assert_eq!((first.get("a").copied(), first.get("b").copied()), (a, Some(b)), "{max}");
-        }
     }
 }

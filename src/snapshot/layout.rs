@@ -5,8 +5,8 @@
 //! <root>/<unit>/f/<epoch>-<name of the file>   a table's file, uploaded once
 //! <root>/<unit>/w/<epoch>-<n>/<name>.<from>    a piece of the write-ahead log or of RocksDB's list of files
 //! <root>/<unit>/s/<chain>/<number>.zst         a segment of writes after a snapshot, created only if absent
-//! <root>/<unit>/e/<epoch>.json                 who has an epoch, created only if absent
-//! <root>/<unit>/b/<epoch>.json                 where that begins: after which snapshot and segment, created only if absent
+//! <root>/<unit>/b/<epoch>.json                 up to which segment of the chain before an epoch goes, created only if absent
+//! <root>/<unit>/e/<epoch>.json                 who began an epoch, created only if absent
 //! <root>/<unit>/l/<epoch>.json                 the lease of an epoch, written again and again by its owner alone
 //! <root>/probe/<random>                        proves at a start that conditions hold; removed at once
 //! ```

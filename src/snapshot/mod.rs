@@ -11,14 +11,12 @@
 //! A snapshot exists once its manifest does, which is created only if absent, under the next number. Files are uploaded once
 //! and named by every manifest that needs them. ARCHITECTURE.md has what always holds, `layout.rs` the names of the objects.
 //!
-//! From the bottom up: error, hash, layout, chain, manifest (what a snapshot is made of); claim, catalog (which there are), data_dir
-//! (what a directory knows of them), segments, begin, writer (epoch and lease); upload, plan, ship, take; fetch, follow, restore, verify; collect; status, service.
+//! From the bottom up: error, hash, layout, chain, manifest (what a snapshot is made of); catalog (which there are), data_dir (what a
+//! directory knows of them), writer (epoch and lease); upload, plan, ship, take; fetch, follow, restore, verify; collect; status, service.
 
-mod begin;
 mod catalog;
 mod chain;
 mod chain_run;
-mod claim;
 mod collect;
 mod data_dir;
 mod error;
@@ -31,7 +29,6 @@ mod layout;
 mod manifest;
 mod plan;
 mod restore;
-mod segments;
 mod service;
 mod settings;
 mod ship;
@@ -45,7 +42,7 @@ mod upload;
 mod verify;
 mod writer;
 
-pub use catalog::{Catalog, Details, Reach, State, Summary, Which};
+pub use catalog::{Catalog, Details, State, Summary, Which};
 pub use chain::ChainAt;
 pub use data_dir::{CHECKPOINT, Contents, MARK, contents, remove_checkpoint, store_id};
 pub use error::SnapshotError;
@@ -53,7 +50,6 @@ pub use follow::Follow;
 pub use layout::{FORMAT, STANDALONE};
 pub use manifest::{File, Manifest, Part};
 pub use restore::{OnProgress, Prepare, Progress, RestoreOptions, read_file, restore};
-pub use segments::list;
 pub use service::{Handle, OnTaken, Options, Snapshots};
 pub use settings::{Restore, SettingFlags, Settings};
 pub use source::{Now, Source};

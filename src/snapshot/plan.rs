@@ -17,8 +17,6 @@ const PIECES_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Known {
     files: HashMap<String, File>,
-    /// Objects that the snapshot under way uploads: each may be in the bucket before it is known here that it is.
-    under_way: HashSet<String>,
     /// Makes the names of pieces unlike each other.
     pieces: u64,
 }
@@ -38,7 +36,7 @@ impl Known {
         let is_there = |file: &&File| file.parts.iter().all(|part| there.contains(&(part.object.as_str(), part.bytes)));
         let is_whole = |file: &&File| !matches!(file.kind, FileKind::Log | FileKind::Manifest);
         let files = manifest.files.iter().filter(is_whole).filter(is_there);
-        Self { files: files.map(|file| (file.name.clone(), file.clone())).collect(), ..Self::default() }
+        Self { files: files.map(|file| (file.name.clone(), file.clone())).collect(), pieces: 0 }
     }
 
     /// From now on its objects may be named.
@@ -50,13 +48,11 @@ impl Known {
     pub(super) fn keep(&mut self, manifest: &Manifest) {
         let named: HashSet<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
         self.files.retain(|name, _| named.contains(name.as_str()));
-        self.under_way.clear();
     }
 
     /// Every object that may still be named.
     pub(super) fn objects(&self) -> impl Iterator<Item = &str> {
-        let uploaded = self.files.values().flat_map(|file| file.parts.iter().map(|part| part.object.as_str()));
-        uploaded.chain(self.under_way.iter().map(String::as_str))
+        self.files.values().flat_map(|file| file.parts.iter().map(|part| part.object.as_str()))
     }
 
     /// What to do for each file. Reads the ends of tables and the whole of small files.
@@ -75,8 +71,6 @@ impl Known {
                 FileKind::Current | FileKind::Options | FileKind::Other => self.small(wanted, &path, layout, epoch)?,
             });
         }
-        let uploads = planned.iter().filter_map(|planned| planned.upload.as_ref());
-        self.under_way = uploads.map(|upload| upload.object.clone()).collect();
         Ok(planned)
     }
 

@@ -1,9 +1,9 @@
 //! Takes snapshots at an interval and when asked, and collects garbage.
 
 use super::catalog::{Catalog, Details, State, Summary};
+use super::chain_run::Chain;
 use super::collect::Collector;
 use super::error::SnapshotError;
-use super::segments::list;
 use super::ship::Shipper;
 use super::source::{Now, Source};
 use super::status::{Figures, Report, count_error};
@@ -127,10 +127,19 @@ impl Snapshots {
         let (uploads, steps) = (options.uploads, options.steps.clone());
         let mut taker = Taker::new(writer.clone(), source.clone(), options.dir.clone(), uploads, steps)?;
         let shipper = options.lag.map(|lag| {
-            let (now, steps) = (options.now.clone(), options.steps.clone());
-            let shipper = Shipper::new(writer.clone(), source, lag, now, report.clone(), steps);
-            taker.ship(shipper.chain.clone(), options.keep_bytes);
-            shipper
+            let chain = Chain::new(writer.epoch());
+            taker.ship(chain.clone(), options.keep_bytes);
+            Shipper {
+                catalog: writer.catalog.clone(),
+                source,
+                chain,
+                lag,
+                now: options.now.clone(),
+                report: report.clone(),
+                steps: options.steps.clone(),
+                shipped_to: std::time::Instant::now(),
+                pending: None,
+            }
         });
         let (sender, calls) = mpsc::channel(WAITING_MAX);
         let handle = Handle {
@@ -283,7 +292,7 @@ async fn take(
             let (sequence, took) = (taken.manifest.sequence, taken.took);
             tracing::debug!(sequence, uploaded_bytes, ?took, "took a snapshot");
             let state = State::Listed(Details::of(&taken.manifest));
-            Ok(Summary { sequence, written_ms: taken.manifest.taken_ms, state, reach: None })
+            Ok(Summary { sequence, written_ms: taken.manifest.taken_ms, state })
         }
         Err(error) => {
             // Each failure is told: they come at most once in `retry`, or when somebody asks.
@@ -381,7 +390,7 @@ impl Handle {
 
     /// The snapshots under the prefix, the oldest first.
     pub async fn list(&self) -> Result<Vec<Summary>, SnapshotError> {
-        list(&self.catalog).await
+        self.catalog.list().await
     }
 
     /// The figures for `/status`.

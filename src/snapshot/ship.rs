@@ -3,11 +3,8 @@
 //! A run of the store has a chain, which every manifest of the run names: with the first segment that may have writes after the
 //! snapshot. A segment is numbered when it is in the bucket, so there is never a gap. Where writes came faster than they could be
 //! shipped, the chain ends; a new one is begun right before the next checkpoint, which is then due at once.
-//!
-//! Where answers wait for the bucket (`--durability bucket`), a segment is made as soon as one does: it has all that was written
-//! while the one before it was on its way. They go one after another, so that what is in the bucket has no gap at any time. That
-//! a segment was created proves that it counts: a newer epoch ends the chain before it says where it begins (`begin.rs`).
 
+use super::catalog::Catalog;
 use super::chain::{SEGMENT_BYTES, encode};
 use super::chain_run::Chain;
 use super::error::SnapshotError;
@@ -15,9 +12,7 @@ use super::source::{Now, Source};
 use super::status::{Report, count_error};
 use super::steps::{Step, Steps};
 use super::upload::blocking;
-use super::writer::Writer;
-use crate::bucket::{Bucket, Created};
-use crate::store::{Shipped, TailBatch};
+use crate::bucket::Created;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,31 +21,20 @@ use tokio_util::sync::CancellationToken;
 /// After a failure it is tried again so soon.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// An upload of a segment that takes longer is given up and tried again, where answers wait for it.
-const UPLOAD_MAX: Duration = Duration::from_secs(15);
-
-/// A newer epoch is looked for at least this often before a segment counts: one that ended the chain so long ago that all of it was
-/// collected since is no longer noticed by the segment.
-const CHECK_INTERVAL: Duration = Duration::from_secs(60);
-
 /// Ships what is kept, as it comes.
 pub(super) struct Shipper {
-    writer: Arc<Writer>,
-    bucket: Bucket,
-    source: Arc<dyn Source>,
+    pub catalog: Catalog,
+    pub source: Arc<dyn Source>,
     pub chain: Chain,
     /// Within this time a write is to be in the bucket.
-    lag: Duration,
-    now: Now,
-    report: Arc<Report>,
-    steps: Steps,
+    pub lag: Duration,
+    pub now: Now,
+    pub report: Arc<Report>,
+    pub steps: Steps,
     /// Up to then everything is in the bucket.
-    shipped_to: Instant,
+    pub shipped_to: Instant,
     /// A segment that is not known to be in the bucket yet.
-    pending: Option<Pending>,
-    /// Wakes whoever waits for the bucket, and is woken by them.
-    shipped: Option<Arc<Shipped>>,
-    checked_at: Instant,
+    pub pending: Option<Pending>,
 }
 
 /// A segment on its way.
@@ -59,30 +43,12 @@ pub(super) struct Pending {
     object: String,
     bytes: Bytes,
     hash: String,
-    /// The last write in it.
-    last: u64,
     taken_at: Instant,
     /// There may be more.
     is_full: bool,
 }
 
 impl Shipper {
-    pub(super) fn new(
-        writer: Arc<Writer>,
-        source: Arc<dyn Source>,
-        lag: Duration,
-        now: Now,
-        report: Arc<Report>,
-        steps: Steps,
-    ) -> Self {
-        let shipped = source.shipped();
-        let bucket = writer.catalog.bucket.clone();
-        let bucket = if shipped.is_some() { bucket.with_call_timeout_of_at_most(UPLOAD_MAX) } else { bucket };
-        let chain = Chain::new(writer.epoch(), shipped.clone());
-        let (shipped_to, checked_at) = (Instant::now(), Instant::now());
-        Self { writer, bucket, source, chain, lag, now, report, steps, shipped_to, pending: None, shipped, checked_at }
-    }
-
     /// Until `stop`. What fails is tried again, for ever.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Self {
         // Half of it to collect, half of it for the upload.
@@ -93,8 +59,6 @@ impl Shipper {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep_until(next.into()) => {}
-                // What fails is tried again by the clock alone.
-                () = wanted(self.shipped.as_deref()), if !is_failing => {}
             }
             next = Instant::now() + every;
             let shipped = self.ship().await;
@@ -111,7 +75,7 @@ impl Shipper {
                         tracing::warn!(%error, code = error.code(), "writes could not be shipped; it is tried again");
                     }
                     is_failing = true;
-                    next = Instant::now() + if self.shipped.is_some() { RETRY } else { RETRY.max(every) };
+                    next = Instant::now() + RETRY.max(every);
                 }
             }
         }
@@ -156,21 +120,19 @@ impl Shipper {
             return Ok(None);
         }
         let is_full = batches.iter().map(|batch| batch.bytes.len()).sum::<usize>() >= SEGMENT_BYTES;
-        let object = self.writer.catalog.layout.segment(&header.chain, header.number);
+        let object = self.catalog.layout.segment(&header.chain, header.number);
         let chain = header.chain.clone();
-        let last = batches.last().map_or(0, TailBatch::last);
         let (bytes, hash) = blocking(move || encode(&header, &batches)).await?;
-        Ok(Some(Pending { chain, object, bytes: Bytes::from(bytes), hash, last, taken_at, is_full }))
+        Ok(Some(Pending { chain, object, bytes: Bytes::from(bytes), hash, taken_at, is_full }))
     }
 
     async fn upload(&mut self, pending: Pending) -> Result<(), SnapshotError> {
         self.steps.reached(Step::SegmentMade)?;
-        match self.bucket.create(&pending.object, pending.bytes.clone()).await {
+        match self.catalog.bucket.create(&pending.object, pending.bytes.clone()).await {
             Ok(Created::Ours) => {}
             Ok(Created::Theirs(_)) => {
-                // A newer epoch has ended the chain: the next snapshot says so.
+                // Nobody else writes a chain of this name.
                 self.chain.end();
-                self.writer.check().await?;
                 return Err(SnapshotError::Damaged {
                     object: pending.object,
                     what: "another process wrote it".to_owned(),
@@ -181,37 +143,12 @@ impl Shipper {
                 return Err(error.into());
             }
         }
-        if self.checked_at.elapsed() > CHECK_INTERVAL {
-            if let Err(error) = self.writer.check().await {
-                // It is ours when it is created again.
-                self.pending = Some(pending);
-                return Err(error);
-            }
-            self.checked_at = Instant::now();
-        }
         self.steps.reached(Step::SegmentShipped)?;
         self.report.shipped(pending.bytes.len() as u64);
-        self.chain.shipped(pending.hash, pending.last);
+        self.chain.shipped(pending.hash);
         if !pending.is_full {
             self.shipped_to = pending.taken_at;
         }
         Ok(())
-    }
-}
-
-/// Until somebody waits for the bucket.
-async fn wanted(shipped: Option<&Shipped>) {
-    match shipped {
-        Some(shipped) => shipped.wanted().await,
-        None => std::future::pending().await,
-    }
-}
-
-impl Drop for Shipper {
-    /// However it ends, nobody waits for it any longer.
-    fn drop(&mut self) {
-        if let Some(shipped) = &self.shipped {
-            shipped.close();
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! What is snapshotted: a store that makes checkpoints of itself.
 
 use crate::model::TsMs;
-use crate::store::{Checkpoint, Shipped, TailBatch, TailGap};
+use crate::store::{Checkpoint, TailBatch, TailGap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,10 +23,5 @@ pub trait Source: Send + Sync + 'static {
     /// Takes what is kept, the oldest first, about so many bytes.
     fn take_tail(&self, _bytes_max: usize) -> Result<Vec<TailBatch>, TailGap> {
         Ok(Vec::new())
-    }
-
-    /// Where it is told how far everything is in the bucket, if answers wait for that.
-    fn shipped(&self) -> Option<Arc<Shipped>> {
-        None
     }
 }

@@ -8,8 +8,6 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Step {
     Checkpointed,
-    /// It is in the bucket, and nobody knows yet.
-    FilePut,
     FileUploaded,
     Uploaded,
     BeforeManifest,

@@ -128,9 +128,6 @@ impl Taker {
         self.steps.reached(Step::Uploaded)?;
         let manifest = self.publish(now, checkpoint, chain, files).await?;
         self.known.lock().unwrap_or_else(PoisonError::into_inner).keep(&manifest);
-        if let (Some((chain, _)), Some(at)) = (&self.shipping, &manifest.chain) {
-            chain.published(at, manifest.store_sequence);
-        }
         Ok(Taken { spared_bytes: planned_bytes, took: begun.elapsed(), manifest })
     }
 
@@ -191,7 +188,6 @@ impl Taker {
                     return Err(SnapshotError::Stopped);
                 }
                 let part = upload(&bucket, &wanted, &stop).await?;
-                steps.reached(Step::FilePut)?;
                 sent.fetch_add(part.bytes, Ordering::Relaxed);
                 file.bytes += part.bytes;
                 file.parts.push(part);

@@ -1,16 +1,14 @@
 //! The one writer of a prefix: its epoch and its lease.
 //!
-//! Whoever writes snapshots first creates the claim of an epoch, one higher than all before, which only one process can. Then it
-//! says after which snapshot the epoch begins, by what is listed after the claim: what an older epoch writes beyond that is void,
-//! so a stale writer cannot add to the history, however late its manifest comes. And what an older one wrote before it could
-//! find the claim is never void. The lease is an object of the epoch that its owner alone writes, again
+//! Whoever writes snapshots first creates the claim of an epoch, one higher than all before, which only one process can. The
+//! claim says after which snapshot the epoch begins: what an older epoch writes beyond that is void, so a stale writer cannot
+//! add to the history, however late its manifest comes. The lease is an object of the epoch that its owner alone writes, again
 //! and again: nobody needs to compare and set it, and its age is told by the bucket's own clock on both sides.
 
-use super::begin;
-use super::catalog::Catalog;
-use super::claim::{CLAIM_FORMAT, Claim};
+use super::catalog::{Catalog, Claim};
 use super::data_dir::{Mark, place};
 use super::error::SnapshotError;
+use super::layout::FORMAT;
 use super::manifest::Manifest;
 use crate::bucket::{BucketClock, BucketError, Cause, probe};
 use crate::random::random_id;
@@ -120,7 +118,7 @@ impl Writer {
         tell: &(dyn Fn(Waiting) + Send + Sync),
         stop: &CancellationToken,
     ) -> Result<Self, SnapshotError> {
-        let mut wait = Wait { since: Instant::now(), seen: None, claim: None };
+        let mut wait = Wait { since: Instant::now(), seen: None };
         loop {
             let error = match attempt(&catalog, options, local, &mut wait).await {
                 Ok(Attempt::Began(begun)) => return Self::begin(catalog, options, *begun).await,
@@ -134,21 +132,23 @@ impl Writer {
                     tell(Waiting::Bucket(error.to_string()));
                     error
                 }
-                Err(error) => return Err(give_up(&catalog, wait.claim, error).await),
+                Err(error) => return Err(error),
             };
             if options.wait_max.is_some_and(|wait_max| wait.since.elapsed() >= wait_max) {
-                return Err(give_up(&catalog, wait.claim, error).await);
+                return Err(error);
             }
             tokio::select! {
-                () = stop.cancelled() => return Err(give_up(&catalog, wait.claim, SnapshotError::Stopped).await),
+                () = stop.cancelled() => return Err(SnapshotError::Stopped),
                 () = tokio::time::sleep((options.lease / 15).min(POLL_INTERVAL_MAX)) => {}
             }
         }
     }
 
     async fn begin(catalog: Catalog, options: &WriterOptions, begun: Begun) -> Result<Self, SnapshotError> {
-        let Begun { claim: Claim { epoch, nonce, holder, .. }, after: began_after, clock } = begun;
-        let after = began_after.as_ref().map_or(0, |newest| newest.sequence);
+        if let Some(newest) = &begun.after {
+            catalog.begin(&begun.claim, newest).await?;
+        }
+        let Begun { claim: Claim { epoch, nonce, holder, after, .. }, after: began_after, clock } = begun;
         tracing::info!(epoch, after, prefix = catalog.prefix(), "began an epoch of snapshots");
         let lease = Lease { epoch, nonce, holder, released: false };
         // The claim is as good as a first renewal.
@@ -238,18 +238,6 @@ struct Wait {
     since: Instant,
     /// The lease that was seen last, when it had been written, and since when it has not been written again.
     seen: Option<(u64, u64, Instant)>,
-    /// The epoch that is ours already, and is yet to begin.
-    claim: Option<Claim>,
-}
-
-/// An epoch that was claimed and does not begin is nobody's: whoever comes next need not wait until its lease has run out.
-async fn give_up(catalog: &Catalog, claim: Option<Claim>, error: SnapshotError) -> SnapshotError {
-    if let Some(Claim { epoch, nonce, holder, .. }) = claim {
-        let released = Lease { epoch, nonce, holder, released: true };
-        // A bucket that is away lets it run out.
-        let _ = write_lease(catalog, &released).await;
-    }
-    error
 }
 
 async fn attempt(
@@ -266,9 +254,6 @@ async fn attempt(
             Mark::read(dir)?.filter(|mark| mark.prefix == prefix && mark.store_id == store_id)
         }
     };
-    if let Some(claim) = wait.claim.clone() {
-        return settle(catalog, options, local, mark.as_ref(), clock, claim, wait).await;
-    }
     let held = catalog.newest_claim().await?;
     let last = held.as_ref().map_or(0, |(claim, _)| claim.epoch);
     if let Some((claim, object)) = held
@@ -282,62 +267,28 @@ async fn attempt(
         }
         return Ok(Attempt::Held(claim.holder, claim.epoch));
     }
-    // Before the claim: whoever is refused begins no epoch.
-    let (newest, _) = standing(catalog, options).await?;
-    if let Local::Store(dir, store_id) = local {
-        check_local(catalog, newest.as_ref(), mark.as_ref(), dir, store_id)?;
-    }
-    let (epoch, holder) = (last + 1, options.holder.clone());
-    let claim = Claim { format: CLAIM_FORMAT, epoch, nonce: random_id(), holder, after: None };
-    if !begin::claim(catalog, &claim).await? {
-        return Ok(Attempt::Lost);
-    }
-    wait.claim = Some(claim.clone());
-    settle(catalog, options, local, mark.as_ref(), clock, claim, wait).await
-}
-
-/// Decides where a claimed epoch begins. Called again after an error it goes on.
-async fn settle(
-    catalog: &Catalog,
-    options: &WriterOptions,
-    local: Local<'_>,
-    mark: Option<&Mark>,
-    clock: BucketClock,
-    claim: Claim,
-    wait: &mut Wait,
-) -> Result<Attempt, SnapshotError> {
-    let (newest, after) = standing(catalog, options).await?;
-    begin::begin(catalog, &claim, after, newest.as_ref()).await?;
-    // By what was decided, be it by an earlier try.
-    let (newest, _) = standing(catalog, options).await?;
-    // A snapshot may have come before the claim was made.
-    if let Local::Store(dir, store_id) = local {
-        check_local(catalog, newest.as_ref(), mark, dir, store_id)?;
-    }
-    let last = catalog.numbered(&catalog.layout.epochs()).await?.last().map_or(0, |(epoch, _)| *epoch);
-    wait.claim = None;
-    // Whoever takes over does so once, and finds out that it was taken over from: two that start at once do not go on for ever.
-    if last > claim.epoch && !options.takeover {
-        return Ok(Attempt::Lost);
-    }
-    Ok(Attempt::Began(Box::new(Begun { claim, after: newest, clock })))
-}
-
-/// The newest snapshot that is to be gone on from, and the number up to which snapshots count.
-async fn standing(catalog: &Catalog, options: &WriterOptions) -> Result<(Option<Manifest>, u64), SnapshotError> {
-    match catalog.newest().await {
+    let (newest, after) = match catalog.newest().await {
         Err(error @ SnapshotError::DamagedSnapshot { sequence, .. }) if options.pass_over_damage => {
             tracing::error!(
                 %error,
                 "the newest snapshot is passed over: users who were erased since the one before it are not known, so erase them again"
             );
-            Ok((catalog.before(sequence).await?, sequence))
+            (catalog.before(sequence).await?, sequence)
         }
         newest => {
             let newest = newest?;
             let after = newest.as_ref().map_or(0, |newest| newest.sequence);
-            Ok((newest, after))
+            (newest, after)
         }
+    };
+    if let Local::Store(dir, store_id) = local {
+        check_local(catalog, newest.as_ref(), mark.as_ref(), dir, store_id)?;
+    }
+    let claim = Claim { format: FORMAT, epoch: last + 1, nonce: random_id(), holder: options.holder.clone(), after };
+    if catalog.claim(&claim).await? {
+        Ok(Attempt::Began(Box::new(Begun { claim, after: newest, clock })))
+    } else {
+        Ok(Attempt::Lost)
     }
 }
 

@@ -49,6 +49,17 @@ pub enum OpenError {
         dir.display()
     )]
     Unfinished { dir: PathBuf },
+    #[error(
+        "the data directory {} was made with --units {found}, which never changes: start with that instead of --units {wanted}, \
+         or choose another directory with --data-dir",
+        dir.display()
+    )]
+    OtherUnits { dir: PathBuf, found: usize, wanted: usize },
+    #[error(
+        "the unit {} is not there, and the events of its users with it: put a copy of it in its place",
+        dir.display()
+    )]
+    UnitMissing { dir: PathBuf },
     #[error("RocksDB cannot open the data directory {}: {source}", dir.display())]
     RocksDb { dir: PathBuf, source: rocksdb::Error },
     #[error("reading the state of the data directory {}: {source}", dir.display())]

@@ -13,12 +13,6 @@
 //! | pulled | topic, 0, partition, .. | how far it was taken | what takes events from Kafka |
 //! | meta | shard, field | a number | trimming, judging by new rules |
 //! | meta | shard, `u`, user | what was erased so far | an erasure in steps |
-//! | ads | `a`, ad | revision, keys, name | a change of the catalogue |
-//! | ads | `k`, key, 0, ad | | the same write |
-//! | ads | `b`, ad | whether it is done | a change that counts held events, too |
-//! | erasures | `r`, id | what became of it | a call that erases many users |
-//! | erasures | `u`, id, number | who is still to be erased | the same |
-//! | opted_out | shard, keyed hash of the user | since when | an opt-out |
 //! | audit | sequence | when, the change in JSON | a change that somebody made |
 //! | default | field | format, store id, ... | opening and closing |
 //!
@@ -29,7 +23,6 @@
 //! open              makes a store of a directory
 //! gradual_erasure   a user with many rows, in steps
 //! all_logs          the logs of a shard, for who counts over all users
-//! erased_many       what a call that erases many users notes
 //! store             composes all of these
 //! replay            the writes after a checkpoint, onto a copy of it
 //! restored          makes a copied directory ready to be opened
@@ -42,10 +35,11 @@
 //! change_log        which caps changed, and who follows that
 //! overlay/          logs on their way into files, and their flush
 //! tables/           a type a table: keys, bytes, reads, what a commit writes
+//! unit_dirs         where the stores of several units are, and how many
 //! directory         a directory before it is opened: ours, whole, of a version that we know
 //! db, step_over     RocksDB: reads, writes, sync, poison, rows that cannot be read
 //! options, resources, compaction_filter, room, manifest, whole, position, promised_logs, wal, row, codec, table, error,
-//! tap, shipped, boot, lock
+//! tap, boot, lock
 //! ```
 
 mod all_logs;
@@ -61,7 +55,6 @@ mod compaction_filter;
 mod damage_tests;
 mod db;
 mod directory;
-mod erased_many;
 mod erasing;
 mod erasure;
 mod error;
@@ -84,7 +77,6 @@ mod resources;
 mod restored;
 mod room;
 mod row;
-mod shipped;
 mod step_over;
 #[expect(clippy::module_inception, reason = "the type that composes the rest has a file like the others")]
 mod store;
@@ -93,6 +85,7 @@ mod tables;
 mod tap;
 #[cfg(test)]
 mod tests;
+mod unit_dirs;
 mod wal;
 mod wal_tail;
 mod whole;
@@ -101,7 +94,7 @@ mod write_batch;
 pub use all_logs::{ScannedShard, as_stored_key, stored_key};
 pub use at_rest::{AtRest, Round};
 pub use boot::boot_number;
-pub use change_log::{Bounds, ChangeCursor, ChangeLog, ChangeSignal, ChangeWatch};
+pub use change_log::{Bounds, ChangeCursor, ChangeLog, ChangeSignal};
 pub use check::{TableCheck, Verified, verify};
 pub use checkpoint::{Checkpoint, CheckpointFile, ERASED, FileKind};
 pub use codec::LogRow;
@@ -116,7 +109,7 @@ pub use error::{ReadError, StoreError};
 pub use gradual_erasure::{ErasureStep, GradualErasure};
 pub use lock::DirLock;
 pub use logs::{Logs, UserLogs};
-pub use options::{ByteSize, Compression, Durability, SettingFlags, Settings, StorageKind, StoreOptions};
+pub use options::{ByteSize, Compression, Durability, SettingFlags, Settings, StorageKind, StoreOptions, open_files};
 pub use overlay::OverlayFigures;
 pub use overlay::flush::Flusher;
 pub use repair::repair;
@@ -125,21 +118,18 @@ pub use resources::Resources;
 pub use restored::{PrepareOptions, Prepared, finish, prepare};
 pub use room::{Room, Unbounded};
 pub use row::{RowKey, RowKeys};
-pub use shipped::Shipped;
 pub use store::{MIRROR, Store, StoreInfo};
-pub use tables::ads::{AdChange, AdRow, Ads, AdsChange, Backfill, BackfillPass, BackfillRow};
 pub use tables::audit::{AUDIT_LINES, Audit, AuditEntry, AuditRow, ChangedBy};
 pub use tables::caps::{CapEntry, Caps, CapsPage};
 pub use tables::changes::Change;
 pub use tables::due::{Due, DueRow};
 pub use tables::erased::{Erased, UserMark};
-pub use tables::erasures::{ErasureReceipt, Erasures, RECEIPT_MS};
 pub use tables::kafka_offsets::{Frontier, FrontierAt, KafkaOffsets, MarkKey, PulledPartition, Taken};
 pub use tables::meta::{FORMAT, Meta};
-pub use tables::opted_out::OptedOut;
 pub use tables::record_check::RecordCheck;
 pub use tables::reservations::{ReservationRow, Reservations, UserCalls};
-pub use tables::rules::{Rules, RulesChange, RulesMark};
+pub use tables::rules::{Rules, RulesChange, RulesMark, RulesState};
 pub use tap::{TailBatch, TailGap};
+pub use unit_dirs::{UnitDirs, is_count, stores_in};
 pub use wal_tail::{TailError, WalTail};
 pub use whole::Damage;

@@ -14,13 +14,12 @@ use super::overlay::flush::Flusher;
 use super::overlay::in_doubt;
 use super::position::{Known, Position};
 use super::resources::Resources;
-use super::shipped::Shipped;
 use super::store::{Store, StoreInfo};
 use super::table::Table;
 use super::tables::Tables;
 use super::tables::meta::{FORMAT, Meta};
+use super::unit_dirs::refuse_other_units;
 use super::whole::{self, Damage};
-use crate::alarm::Alarm;
 use rocksdb::{ColumnFamilyDescriptor, DB, Env};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,6 +34,9 @@ impl Store {
     pub fn open_with(options: &StoreOptions, resources: &Resources) -> Result<Store, OpenError> {
         if options.storage == StorageKind::Rocksdb {
             refuse_unfinished(&options.data_dir)?;
+            if options.unit.is_none() {
+                refuse_other_units(&options.data_dir, 1)?;
+            }
         }
         Self::open_copy_with(options, resources)
     }
@@ -129,8 +131,7 @@ impl Store {
             shards: options.shards,
             unit: options.unit.clone(),
             durability: options.durability,
-            shipped: Arc::new(Shipped::new(options.bucket_wait)),
-            alarm: Alarm::default(),
+            alarm: resources.alarm.clone(),
             db,
             tables,
             overlay,

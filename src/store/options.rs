@@ -3,7 +3,7 @@
 use super::compaction_filter::CompactionFilter;
 use super::table::Table;
 use crate::model::ShardSet;
-use crate::settings::{Count, Invalid, Value, by_name, by_own_error, settings};
+use crate::settings::{Count, Value, by_name, by_own_error, settings};
 use rocksdb::{
     BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, DataBlockIndexType, Env, LogLevel, Options,
     WriteBufferManager,
@@ -13,7 +13,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Where the rows are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -35,8 +34,6 @@ pub enum Durability {
     Fsync,
     /// The end of the process, but not a power cut.
     Wal,
-    /// The loss of the disk, too: events are in the bucket of the snapshots as well when they are acknowledged.
-    Bucket,
 }
 
 /// How rows are compressed.
@@ -132,30 +129,13 @@ settings! {
         "Storage" {
             data_dir: PathBuf = "./data", "DIR", "Where the data is; belongs to one process at a time";
             storage: StorageKind = "rocksdb", "rocksdb|memory", "RocksDB in the data directory, or in memory alone";
-            durability: Durability = "fsync", "fsync|wal|bucket",
-                "What an acknowledged event survives: loss of power (fsync), the end of the process only (wal), or also the loss \
-                 of the disk (bucket; needs --snapshots)";
-            bucket_wait: Duration = "5s", "DURATION",
-                "With --durability bucket: a write that is not in the bucket within this time is answered 503, and so are all \
-                 others at once until the bucket has caught up";
+            durability: Durability = "fsync", "fsync|wal",
+                "What an acknowledged event survives: loss of power (fsync), or the end of the process only (wal)";
             bloom_bits: Count<0, 64> = "10", "N", "Bits per row of the filters that spare reads for what is not there";
             compression: Compression = "lz4", "lz4|zstd|snappy|none",
                 "How rows are compressed; lz4 uses Zstd at the last level";
             background_jobs: Count<2, 1_024> = "2", "N", "Threads that flush and compact";
         }
-    }
-}
-
-/// A bucket that answers in less is rare: with less, every write would be refused.
-const BUCKET_WAIT_MIN: Duration = Duration::from_millis(100);
-
-impl Settings {
-    /// Checks that the settings make sense.
-    pub fn check(&self) -> Result<(), Invalid> {
-        if self.bucket_wait < BUCKET_WAIT_MIN {
-            return Err(Invalid::new("bucket_wait", "is less than 100ms"));
-        }
-        Ok(())
     }
 }
 
@@ -179,7 +159,6 @@ impl Settings {
             data_dir: self.data_dir.clone(),
             storage: self.storage,
             durability: self.durability,
-            bucket_wait: self.bucket_wait,
             bloom_bits: self.bloom_bits.get() as f64,
             compression: self.compression,
             background_jobs: i32::try_from(self.background_jobs.get()).unwrap_or(i32::MAX),
@@ -197,12 +176,13 @@ pub struct StoreOptions {
     pub shards: ShardSet,
     /// Its name among the units of the process; `None` where it is the only one.
     pub unit: Option<String>,
+    /// How many stores of the process have a part of the shards. It has that part of the files and of the logs that one would
+    /// have.
+    pub units: usize,
     /// RocksDB on disk or in memory.
     pub storage: StorageKind,
     /// What an acknowledged event survives.
     pub durability: Durability,
-    /// How long an answer waits for the bucket, if it does.
-    pub bucket_wait: Duration,
     /// Whether changes of caps are kept for consumers of the change log.
     pub keep_changes: bool,
     /// Memory for blocks read from files.
@@ -233,9 +213,9 @@ impl Default for StoreOptions {
             data_dir: "data".into(),
             shards: ShardSet::ALL,
             unit: None,
+            units: 1,
             storage: StorageKind::Rocksdb,
             durability: Durability::Fsync,
-            bucket_wait: Duration::from_secs(5),
             keep_changes: false,
             block_cache: ByteSize::mib(384),
             overlay_size: ByteSize::mib(128),
@@ -255,6 +235,22 @@ impl Default for StoreOptions {
 const RENEWED_MANIFEST: &str = "max_manifest_file_size=1;max_manifest_space_amp_pct=0";
 /// Each log records the length and end of the one before it. An opening with a missing log is refused.
 const CHAINED_LOGS: &str = "track_and_verify_wals=true";
+
+/// Files that the stores of a process keep open together, about.
+const OPEN_FILES: usize = 512;
+/// With fewer a store would open files again and again.
+const OPEN_FILES_LEAST: usize = 24;
+
+/// How many files each of so many stores keeps open.
+fn files_of_one(units: usize) -> i32 {
+    i32::try_from((OPEN_FILES / units.max(1)).max(OPEN_FILES_LEAST)).unwrap_or(i32::MAX)
+}
+
+/// Files that so many stores have open at most, beside those of the process: tables, logs, and what is written.
+pub fn open_files(units: usize) -> u64 {
+    const OTHERS: u64 = 12;
+    (files_of_one(units) as u64 + OTHERS) * units as u64
+}
 
 impl StoreOptions {
     /// In memory if `env` is given.
@@ -279,9 +275,9 @@ impl StoreOptions {
         options.create_missing_column_families(true);
         options.set_max_background_jobs(self.background_jobs.max(2));
         // All tables share one log. It is cut when the oldest unflushed table is this far behind.
-        options.set_max_total_wal_size(96 << 20);
+        options.set_max_total_wal_size(((96 << 20) / self.units as u64).max(4 << 20));
         options.set_wal_ttl_seconds(self.keep_wal_s);
-        options.set_max_open_files(512);
+        options.set_max_open_files(files_of_one(self.units));
         options.set_keep_log_file_num(4);
         options.set_max_log_file_size(8 << 20);
         options.set_stats_dump_period_sec(0);

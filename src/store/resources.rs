@@ -1,6 +1,7 @@
-//! The memory that all stores of a process share.
+//! What all stores of a process share.
 
 use super::options::StoreOptions;
+use crate::alarm::Alarm;
 use rocksdb::{Cache, WriteBufferManager};
 
 /// Memory for blocks that were read and for what is not in a file yet. However many stores use it, it is bounded as for
@@ -9,6 +10,8 @@ use rocksdb::{Cache, WriteBufferManager};
 pub struct Resources {
     pub(super) block_cache: Cache,
     pub(super) write_buffers: WriteBufferManager,
+    /// A thread that panicked says so once, for all of them.
+    pub(super) alarm: Alarm,
 }
 
 impl Resources {
@@ -17,6 +20,7 @@ impl Resources {
         Self {
             block_cache: Cache::new_hyper_clock_cache(options.block_cache.as_usize(), 0),
             write_buffers: options.write_buffers(),
+            alarm: Alarm::default(),
         }
     }
 }

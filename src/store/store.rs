@@ -12,18 +12,14 @@ use super::logs::Logs;
 use super::options::Durability;
 use super::overlay::flush::Flusher;
 use super::overlay::{Overlay, OverlayFigures};
-use super::shipped::Shipped;
 use super::table::Table;
 use super::tables::Tables;
-use super::tables::ads::Ads;
 use super::tables::audit::Audit;
 use super::tables::caps::Caps;
 use super::tables::due::Due;
 use super::tables::erased::Erased;
-use super::tables::erasures::Erasures;
 use super::tables::kafka_offsets::KafkaOffsets;
 use super::tables::meta::Meta;
-use super::tables::opted_out::OptedOut;
 use super::tables::reservations::Reservations;
 use super::tables::rules::Rules;
 use super::tap::{TailBatch, TailGap};
@@ -58,7 +54,6 @@ pub struct Store {
     pub(in crate::store) shards: ShardSet,
     pub(in crate::store) unit: Option<String>,
     pub(in crate::store) durability: Durability,
-    pub(in crate::store) shipped: Arc<Shipped>,
     pub(in crate::store) alarm: Alarm,
     pub(in crate::store) _lock: Option<DirLock>,
 }
@@ -112,21 +107,6 @@ impl Store {
     /// Who changed what.
     pub fn audit(&self) -> &Audit {
         &self.tables.audit
-    }
-
-    /// The catalogue of ads.
-    pub fn ads(&self) -> &Ads {
-        &self.tables.ads
-    }
-
-    /// The calls that erase many users.
-    pub fn erasures(&self) -> &Erasures {
-        &self.tables.erasures
-    }
-
-    /// The users who are never counted.
-    pub fn opted_out(&self) -> &OptedOut {
-        &self.tables.opted_out
     }
 
     /// The changes of caps.
@@ -212,25 +192,13 @@ impl Store {
     /// From now on writes are kept, up to so many bytes, until [`Self::take_tail`] takes them. What was kept before is
     /// forgotten. A checkpoint that is taken after this lacks only what is kept.
     pub fn keep_tail(&self, bytes_max: usize) {
-        self.db.tap.begin(&self.db.rocks, bytes_max);
+        self.db.tap.begin(bytes_max);
     }
 
     /// Takes the writes that are kept, the oldest first: one at least if there is any, then as many as have so many bytes
     /// together. After a [`TailGap`] only [`Self::keep_tail`] and a new checkpoint help.
     pub fn take_tail(&self, bytes_max: usize) -> Result<Vec<TailBatch>, TailGap> {
         self.db.tap.take(bytes_max)
-    }
-
-    /// Up to which write everything is in the bucket; moved by who ships, with [`Durability::Bucket`] alone.
-    pub fn shipped(&self) -> &Arc<Shipped> {
-        &self.shipped
-    }
-
-    /// Asks for all that was written so far to be shipped now. Returns the sequence that [`Shipped`] has to reach for that.
-    pub fn ship_now(&self) -> u64 {
-        let last = self.db.tap.last(&self.db.rocks);
-        self.shipped.want();
-        last
     }
 
     /// Whether the mirror has every change of a shard up to here; true without a mirror.

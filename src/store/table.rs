@@ -33,7 +33,4 @@ tables! {
     KafkaOffsets "pulled"
     Meta "meta"
     Audit "audit"
-    Ads "ads"
-    Erasures "erasures"
-    OptedOut "opted_out"
 }

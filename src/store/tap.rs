@@ -40,8 +40,6 @@ struct Kept {
     batches: VecDeque<TailBatch>,
     bytes: usize,
     bytes_max: usize,
-    /// The last sequence of the last write, whether it was kept or not.
-    last: u64,
     /// More came than there was room for: what was kept is gone.
     has_gap: bool,
 }
@@ -53,7 +51,6 @@ pub struct TailGap;
 
 impl Kept {
     fn push(&mut self, batch: TailBatch) {
-        self.last = self.last.max(batch.last());
         if self.has_gap {
             return;
         }
@@ -97,17 +94,10 @@ impl Tap {
     }
 
     /// Keeps writes from now on, up to so many bytes. What was kept before is forgotten.
-    pub(super) fn begin(&self, rocks: &DB, bytes_max: usize) {
+    pub(super) fn begin(&self, bytes_max: usize) {
         let mut is_on = self.is_on.write().unwrap_or_else(PoisonError::into_inner);
         *is_on = true;
-        *self.kept() = Kept { bytes_max, last: rocks.latest_sequence_number(), ..Kept::default() };
-    }
-
-    /// The sequence of the last write so far. What took a sequence without one is not counted while writes are kept: nobody ships
-    /// that.
-    pub(super) fn last(&self, rocks: &DB) -> u64 {
-        let is_on = self.is_on.read().unwrap_or_else(PoisonError::into_inner);
-        if *is_on { self.kept().last } else { rocks.latest_sequence_number() }
+        *self.kept() = Kept { bytes_max, ..Kept::default() };
     }
 
     /// Takes the writes that are kept, the oldest first: one at least if there is any, then as many as have so many bytes.

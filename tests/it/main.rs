@@ -4,7 +4,6 @@
 
 mod access;
 mod bounds;
-mod catalogue;
 mod cli;
 mod clock;
 #[cfg(feature = "kafka")]
@@ -19,17 +18,15 @@ mod hostile;
 mod http;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod many_units;
 mod memory;
 mod mirror;
 mod model;
 mod operation;
-mod pixel;
-mod privacy;
 mod reach;
 mod rules;
 mod simulation;
 mod snapshots;
-mod stream;
 mod support;
 mod units;
 mod users;

@@ -41,7 +41,6 @@ fn options(dir: &Path, name: &str, shards: ShardSet) -> UnitOptions {
             max_offline: Duration::from_secs(7 * 86_400),
             accept_clock: false,
             erase_within: Duration::from_secs(86_400),
-            opted_out: Default::default(),
         },
         policy: Policy::new(RuleSet::new([]), 256, 7 * DAY, 400 * DAY, 60_000),
         rules: vec![(rule, Source::File)],
@@ -117,7 +116,7 @@ fn two_units_with_complementary_shards_count_each_their_own_users() {
     assert_eq!(capped(&left) + capped(&right), USERS);
     assert_eq!(capped(&left), users_of(even).len());
     for name in ["left", "right"] {
-        assert_eq!(threads(&format!("-{name}")).len(), 7, "{:?}", threads(name));
+        assert_eq!(threads(&format!("-{name}")).len(), 6, "{:?}", threads(name));
         let gauge = format!("freqcap_erasures_pending_shards{{unit=\"{name}\"}}");
         assert!(metrics.render().contains(&format!("freqcap_free_disk_bytes{{unit=\"{name}\"}}")), "{gauge}");
     }

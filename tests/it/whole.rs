@@ -143,7 +143,7 @@ fn a_second_freqcap_on_the_same_redis_stays_off_until_told_to_take_over() {
     let mut site = Site::new(&flags);
     let second = site.start();
     second.count(&json!({"user": "u1", "da": "second"}));
-    wait_for("the second to notice", || (second.metric("freqcap_mirror_state") == 1.0).then_some(()));
+    wait_for("the second to notice", || (second.mirror_state() == 1.0).then_some(()));
     assert_eq!(mirrored(&redis, true), capped(&first, &users(2)));
     drop((first, second));
     site.flags.push("--redis-takeover".to_owned());

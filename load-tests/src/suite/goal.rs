@@ -233,24 +233,6 @@ pub const GOALS: &[Goal] = &[
     shown("growth", "growth-many", EVENTS, "ingest with {many} logs held, against {few}")
         .beside("few", "growth-few")
         .test(Test::RatioAtLeast(0.7)),
-    shown("snapshots", "snapshots-60s", EVENTS, "ingest with a snapshot every 60 s, {ingest} events")
-        .beside("without", "snapshots-without")
-        .test(Test::RatioAtLeast(0.97)),
-    shown("snapshots", "snapshots-10s", EVENTS, "the same every 10 s").beside("without", "snapshots-without"),
-    shown("snapshots", "snapshots-lag", EVENTS, "the same every 60 s, and shipped within 1 s between")
-        .beside("without", "snapshots-without"),
-    shown("snapshots", "snapshots-twice", Unit::Times, "bytes uploaded over bytes that were new, every 10 s")
-        .test(Test::AtMost(1.001)),
-    shown("restore", "restore-read", Unit::Seconds, "the disk lost, {held} logs, from the S3 server, until it reads")
-        .test(Test::AtMost(5.0)),
-    shown("restore", "restore-event", Unit::Seconds, "the same, until it counts"),
-    shown("durable", "bucket-1", Unit::Ms, "durability bucket: POST of one event, 1 connection, p50")
-        .beside("the server's own PUT", "bucket-server"),
-    shown("durable", "bucket-64", Unit::Ms, "the same, 64 connections, p50")
-        .beside("the server's own PUT", "bucket-server"),
-    shown("durable", "bucket-1-rate", REQUESTS, "the same, 1 connection").beside("PUTs", "bucket-server-rate"),
-    shown("durable", "bucket-64-rate", REQUESTS, "the same, 64 connections").beside("PUTs", "bucket-server-rate"),
-    shown("durable", "bucket-ingest", EVENTS, "durability bucket: NDJSON x 1,000, 4 connections"),
     shown("soak", "soak-wrong", Unit::Count, "soak: counts that are wrong at the end").test(Test::AtMost(0.0)),
     shown("soak", "soak-growth", Unit::Times, "soak: memory at the end, against a fifth of the way"),
 ];

@@ -17,36 +17,20 @@ pub struct Service {
     pub tls: Option<Tls>,
     bin: PathBuf,
     flags: Vec<String>,
-    env: Vec<(String, String)>,
     dir: TempDir,
 }
 
 impl Service {
     pub fn start(bin: &Path, work: &Path, flags: &[&str]) -> anyhow::Result<Self> {
-        Self::start_as(bin, work, flags, None, Vec::new())
+        Self::start_with(bin, work, flags, None)
     }
 
     /// With flags that have it speak TLS, which `tls` trusts.
     pub fn start_with(bin: &Path, work: &Path, flags: &[&str], tls: Option<Tls>) -> anyhow::Result<Self> {
-        Self::start_as(bin, work, flags, tls, Vec::new())
-    }
-
-    /// With what it is to have in its environment.
-    pub fn start_in(bin: &Path, work: &Path, flags: &[&str], env: Vec<(String, String)>) -> anyhow::Result<Self> {
-        Self::start_as(bin, work, flags, None, env)
-    }
-
-    fn start_as(
-        bin: &Path,
-        work: &Path,
-        flags: &[&str],
-        tls: Option<Tls>,
-        env: Vec<(String, String)>,
-    ) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("service-").tempdir_in(work)?;
         let flags: Vec<_> = flags.iter().map(|&flag| flag.to_owned()).collect();
-        let (child, addr) = launch(bin, &flags, &env, dir.path())?;
-        let mut service = Self { child, addr, tls, bin: bin.to_owned(), flags, env, dir };
+        let (child, addr) = launch(bin, &flags, dir.path())?;
+        let mut service = Self { child, addr, tls, bin: bin.to_owned(), flags, dir };
         service.wait_until_well()?;
         Ok(service)
     }
@@ -65,23 +49,12 @@ impl Service {
     }
 
     pub fn stop(&mut self) -> anyhow::Result<()> {
-        self.stop_within(Duration::from_secs(20))
-    }
-
-    pub fn stop_within(&mut self, within: Duration) -> anyhow::Result<()> {
-        self.child.stop(within)
-    }
-
-    /// A metric without labels; 0 where it is not there.
-    pub fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        let text = self.request(|out| get(out, |out| out.extend_from_slice(b"/metrics")))?;
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(value.map_or(Ok(0.0), str::parse)?)
+        self.child.stop(Duration::from_secs(20))
     }
 
     /// Starts it again on what it left, and does not wait until it answers.
     pub fn launch_again(&mut self) -> anyhow::Result<()> {
-        (self.child, self.addr) = launch(&self.bin, &self.flags, &self.env, self.dir.path())?;
+        (self.child, self.addr) = launch(&self.bin, &self.flags, self.dir.path())?;
         Ok(())
     }
 
@@ -111,11 +84,11 @@ impl Service {
     }
 }
 
-fn launch(bin: &Path, flags: &[String], env: &[(String, String)], dir: &Path) -> anyhow::Result<(Child, SocketAddr)> {
+fn launch(bin: &Path, flags: &[String], dir: &Path) -> anyhow::Result<(Child, SocketAddr)> {
     let addr = free_addr()?;
     let mut command = Command::new(bin);
     command.args(["serve", "--log", "warn", "--listen", &addr.to_string()]).args(flags);
-    command.arg("--data-dir").arg(dir.join("data")).envs(env.iter().map(|(name, value)| (name, value)));
+    command.arg("--data-dir").arg(dir.join("data"));
     let child = Child::start(command, &dir.join("log")).with_context(|| format!("{}", bin.display()))?;
     Ok((child, addr))
 }

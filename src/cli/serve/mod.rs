@@ -17,11 +17,10 @@ use crate::config::MemoryPlan;
 use crate::http::{self, App, HttpService, Limits, ServerOptions};
 use crate::input::EventReader;
 use crate::mirror::{self, Mirror};
-use crate::pixel::PixelKeys;
 use crate::priority::lower_priority;
 use crate::service::{BackFill, Failure, Readiness, ReportKeys, ServiceParts, Services, StatusBoard, Supervisor, Why};
-use crate::shard::{self, Resources, Unit, UnitHandle, UnitOptions};
-use crate::{auth, kafka, stream, telemetry};
+use crate::shard::{self, Survey, UnitHost, UnitOptions, Units};
+use crate::{auth, kafka, telemetry};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -46,14 +45,14 @@ pub struct ServeOptions {
     pub admin_listen: Option<SocketAddr>,
     /// Who may call.
     pub access: auth::Settings,
-    /// The store, and what serves it.
+    /// The store, and what serves it; of several units, what they share.
     pub unit: UnitOptions,
+    /// How many units there are.
+    pub units: usize,
     /// Of which the bounds in the other options are shares.
     pub memory: MemoryPlan,
     /// Parses events as `[fields]` say.
     pub events: EventReader,
-    /// The keys of signed pixels.
-    pub pixel_keys: PixelKeys,
     /// The limits of requests.
     pub limits: Limits,
     /// The limits of connections.
@@ -70,8 +69,6 @@ pub struct ServeOptions {
     pub report_wait: Duration,
     /// The keys whose reach is a metric, and how often it is counted.
     pub reports: (ReportKeys, Duration),
-    /// How caps are streamed.
-    pub stream: stream::Options,
     /// How long requests are still taken after SIGTERM, while `/readyz` says that they should go elsewhere.
     pub drain: Duration,
     /// Ends the process, with an error, once only a restart helps.
@@ -82,7 +79,8 @@ pub struct ServeOptions {
 pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
     memory::prepare(&options.memory);
     memory::announce(&options.memory);
-    options.server.max_connections = options.server.max_connections.min(connections::connections_that_fit());
+    options.server.max_connections =
+        options.server.max_connections.min(connections::connections_that_fit(options.units));
     let metrics = telemetry::install_metrics()?;
     let clock = Clock::system();
     let access = Access::open(&options.access, clock.clone())?;
@@ -95,28 +93,33 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
         }
         None => (None, None),
     };
-    let resources = Resources::new(&options.unit.store, &options.unit.shards);
-    let unit = Unit::start(&options.unit, &resources, clock.clone())?;
-    let snapshots = match before.map(|before| before.attach(unit.store())).transpose() {
+    let host = UnitHost::start(&options.unit, options.units, clock.clone())?;
+    // Snapshots are of a process with one unit.
+    let store = host.units().first().store.clone();
+    let snapshots = match before.map(|before| before.attach(&store)).transpose() {
         Ok(snapshots) => snapshots,
         Err(error) => {
-            unit.stop()?;
+            drop(store);
+            host.stop()?;
             return Err(error.into());
         }
     };
-    let early = Early { snapshots, bound: starting.map(Starting::end), stopped_at: Arc::default() };
+    let survey = host.survey().clone();
+    let early = Early { survey, snapshots, bound: starting.map(Starting::end), stopped_at: Arc::default() };
     let stopped_at = early.stopped_at.clone();
-    let mut supervisor = match Supervisor::new(unit.store().alarm().clone()) {
+    let mut supervisor = match Supervisor::new(store.alarm().clone()) {
         Ok(supervisor) => supervisor,
         Err(error) => {
-            unit.stop()?;
+            drop(store);
+            host.stop()?;
             return Err(ServeError::Runtime(error));
         }
     };
-    let handle = unit.handle();
-    supervisor.add_running("unit", move || Ok(unit.stop()?));
+    drop(store);
+    let units = host.units().clone();
+    supervisor.add_running("unit", move || Ok(host.stop()?));
     let drain = options.drain;
-    let started = start(&mut supervisor, handle, options, access, metrics, clock, early);
+    let started = start(&mut supervisor, units, options, access, metrics, clock, early);
     match started {
         Ok((readiness, signals, is_signalled)) => {
             wait_for_end(&supervisor, &readiness, signals, is_signalled, drain);
@@ -133,7 +136,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
 /// Starts all components but the unit. They end in reverse order.
 fn start(
     supervisor: &mut Supervisor<ServeError>,
-    unit: UnitHandle,
+    units: Units,
     options: ServeOptions,
     access: Access,
     metrics: PrometheusHandle,
@@ -141,9 +144,9 @@ fn start(
     early: Early,
 ) -> Result<(Readiness, Signals, bool), ServeError> {
     let (readiness, board) = (Readiness::default(), StatusBoard::default());
-    let Early { snapshots, bound, stopped_at } = early;
+    let Early { survey, snapshots, bound, stopped_at } = early;
     let (listener, admin_listener) = bound.map_or((None, None), |Bound { listen, admin }| (Some(listen), admin));
-    let superseding = Superseding { health: unit.router.health().clone(), told: CancellationToken::new() };
+    let superseding = Superseding { health: units.health().clone(), told: CancellationToken::new() };
     let signalled = snapshots.as_ref().map(Beside::signalled);
     let calls = snapshots.as_ref().map(|snapshots| snapshots.calls().clone()).unwrap_or_default();
     // The mirror has much to do at times, and large bodies take long to read: not on the threads that answer.
@@ -169,36 +172,23 @@ fn start(
     let parts = ServiceParts {
         events: options.events.clone(),
         max_batch: options.limits.max_batch,
+        survey,
         report_wait: options.report_wait,
-        pixel_keys: options.pixel_keys,
         readiness: readiness.clone(),
         status: board.clone(),
         snapshots: calls.clone(),
     };
     board.add("snapshots", move || calls.status());
-    let services = Services::new(&unit, parts);
+    let services = Services::new(&units, parts);
     let (audit, reports) = (services.audit.clone(), services.reports.clone());
-    let erasures = services.erasures.clone();
-    let backfills = services.ads.backfills().clone();
     let (gate, has_admin) = (access.gate(), options.admin_listen.is_some());
-    // From here on changes are kept for its readers.
-    let (streams, hub) = stream::open(unit.store.clone(), &options.stream, clock.clone(), in_background.clone())?;
-    board.add("streams", status::streams_status(streams.clone()));
-    let app = App::new(services, streams, options.limits, gate, has_admin, metrics.clone(), in_background.clone());
+    let app = App::new(services, options.limits, gate, has_admin, metrics.clone(), in_background.clone());
     let app = Arc::new(app);
-    memory::publish(options.memory, &board, &app, &unit.store);
+    memory::publish(options.memory, &board, &app, &units);
     access.publish(&board);
     // Before anybody calls.
     in_background.block_on(access.tell_start(&audit));
     supervisor.start("access", &in_background, DEADLINE, |drain| async move { Ok(access.watch(audit, drain).await?) });
-    supervisor.start("erasures", &in_background, DEADLINE, |drain| async move {
-        erasures.run(drain).await;
-        Ok(())
-    });
-    supervisor.start("backfills", &in_background, DEADLINE, |drain| async move {
-        backfills.run(drain).await;
-        Ok(())
-    });
     if options.kafka.is_some() {
         // Nobody must think that all is counted before it is known how much there is.
         readiness.follow(|| BackFill { caught_up: false, lag: 0, stopped: 0 });
@@ -210,34 +200,33 @@ fn start(
     // Before the output, which trims the changes: it must not trim what the mirror wants.
     if let Some(mirror) = options.mirror {
         let time = clock.clone();
-        let mirror = Mirror::new(unit.store.clone(), mirror, Arc::new(move || time.now()));
-        let handle = mirror.handle();
-        board.add("mirror", status::mirror_status(handle.clone(), superseding.health.clone()));
+        let stores: Vec<_> = units.stores().cloned().collect();
+        let now: mirror::Now = Arc::new(move || time.now());
+        let mirrors = Mirror::of_units(&stores, &mirror, &now);
+        let handles: Vec<_> = mirrors.iter().map(Mirror::handle).collect();
+        board.add("mirror", status::mirror_status(handles.clone(), superseding.health.clone()));
         let superseded = superseding.told.clone();
         supervisor.start("mirror", &in_background, DEADLINE, |drain| async move {
             tokio::select! {
-                () = mirror.run(drain) => {}
+                () = run_all(mirrors, drain) => {}
                 () = superseded.cancelled() => {}
             }
             Ok(())
         });
         // Both tell others what was counted, at once.
-        start_output(supervisor, &on_main, options.output, &unit, true)?;
-        let redis_time = RedisTime { mirror: handle, clock: clock.clone() };
+        start_output(supervisor, &on_main, options.output, &units, true)?;
+        let redis_time = RedisTime { mirrors: handles, clock: clock.clone() };
         supervisor.start("redis-time", &on_main, DEADLINE, |drain| redis_time.run(drain));
     } else {
-        start_output(supervisor, &on_main, options.output, &unit, false)?;
+        start_output(supervisor, &on_main, options.output, &units, false)?;
     }
-    // After all others that want changes, since it trims them.
-    supervisor
-        .start("streams", &on_main, DEADLINE, |drain| async move { hub.run(drain).await.map_err(ServeError::Runtime) });
     if let Some(kafka) = options.kafka {
         let parts = kafka::Parts {
-            router: unit.router.clone(),
-            store: unit.store.clone(),
+            router: units.router().clone(),
+            offsets: kafka::Offsets::new(units.stores().cloned().collect()),
             events: options.events,
             clock,
-            retention_ms: unit.rulebook.in_force().retention_ms(),
+            retention_ms: units.rulebook().in_force().retention_ms(),
         };
         let kafka = kafka::start(kafka, parts)?;
         readiness.follow(status::back_fill(kafka.handle()));
@@ -259,7 +248,7 @@ fn start(
     let upkeep = MetricsUpkeep { metrics };
     supervisor.start("metrics", &on_main, DEADLINE, |drain| upkeep.run(drain));
     if options.exit_when_poisoned {
-        let watch = PoisonWatch { health: unit.router.health().clone() };
+        let watch = PoisonWatch { health: units.health().clone() };
         supervisor.start("exit-when-poisoned", &on_main, DEADLINE, |drain| watch.run(drain));
     }
     let signals = on_main.block_on(async { Signals::new() }).map_err(ServeError::Runtime)?;
@@ -283,6 +272,7 @@ fn start(
 
 /// What was made before the components.
 struct Early {
+    survey: Survey,
     /// `None`: no snapshots.
     snapshots: Option<Beside>,
     /// Listened on already, by who answered while the service started.
@@ -316,6 +306,14 @@ fn start_snapshots(
     });
 }
 
+/// Runs the mirrors of all units until they have ended.
+async fn run_all(mirrors: Vec<Mirror>, drain: CancellationToken) {
+    let mut running = tokio::task::JoinSet::new();
+    mirrors.into_iter().for_each(|mirror| drop(running.spawn(mirror.run(drain.clone()))));
+    // A panic was told where it happened.
+    while running.join_next().await.is_some() {}
+}
+
 /// Cancelled with either of two.
 fn either(one: CancellationToken, other: CancellationToken) -> CancellationToken {
     let both = one.child_token();
@@ -337,11 +335,11 @@ fn start_output(
     supervisor: &mut Supervisor<ServeError>,
     on: &tokio::runtime::Handle,
     options: Option<kafka::OutputOptions>,
-    unit: &UnitHandle,
+    units: &Units,
     beside: bool,
 ) -> Result<(), ServeError> {
     let Some(options) = options else { return Ok(()) };
-    let output = kafka::start_output(options, unit.store.clone())?;
+    let output = kafka::start_output(options, units.stores().cloned().collect())?;
     let run = |drain| async move { Ok(output.run(drain).await?) };
     if beside {
         supervisor.start_beside("kafka-output", on, DEADLINE, run);

@@ -1,7 +1,6 @@
 //! What `/status` and `/readyz` say of the mirror and of the Kafka adapter.
 
 use crate::service::BackFill;
-use crate::stream::Streams;
 use crate::{kafka, mirror, shard};
 use serde_json::{Value, json};
 
@@ -13,10 +12,10 @@ pub(super) fn back_fill(kafka: kafka::Handle) -> impl Fn() -> BackFill + Send + 
     }
 }
 
-/// What `/status` says of the mirror.
-pub(super) fn mirror_status(mirror: mirror::Handle, health: shard::Health) -> impl Fn() -> Value + Send + Sync {
+/// What `/status` says of the mirror: of several units their sum, and the state of the one that is the furthest from being live.
+pub(super) fn mirror_status(mirrors: Vec<mirror::Handle>, health: shard::Health) -> impl Fn() -> Value + Send + Sync {
     move || {
-        let now = mirror.snapshot();
+        let now = mirror::Snapshot::joined(mirrors.iter().map(mirror::Handle::snapshot));
         // Ended where it stood.
         let state = if health.is_superseded() { "off" } else { now.state.as_str() };
         let passes: serde_json::Map<_, _> =
@@ -26,11 +25,6 @@ pub(super) fn mirror_status(mirror: mirror::Handle, health: shard::Health) -> im
             "sets": now.sets, "removes": now.removes, "errors": now.errors,
         })
     }
-}
-
-/// What `/status` says of the streams of cap changes.
-pub(super) fn streams_status(streams: Streams) -> impl Fn() -> Value + Send + Sync {
-    move || json!({"open": streams.open_count()})
 }
 
 /// What `/status` says of the Kafka adapter.

@@ -44,7 +44,7 @@ impl PoisonWatch {
 
 /// Has the clock hear what Redis says that the time is, while ours is not believed.
 pub(super) struct RedisTime {
-    pub mirror: mirror::Handle,
+    pub mirrors: Vec<mirror::Handle>,
     pub clock: Clock,
 }
 
@@ -57,7 +57,8 @@ impl RedisTime {
     pub(super) async fn run(self, drain: CancellationToken) -> Result<(), ServeError> {
         while !waits(Self::INTERVAL, &drain).await {
             if !self.clock.is_believed()
-                && let Some((said, at)) = self.mirror.server_time()
+                && let Some((said, at)) =
+                    self.mirrors.iter().filter_map(mirror::Handle::server_time).max_by_key(|(_, at)| *at)
                 && at.elapsed() < Self::STALE
             {
                 let since = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);

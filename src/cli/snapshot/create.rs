@@ -87,9 +87,7 @@ fn of_directory(args: &CreateArgs) -> Result<(), SnapshotCliError> {
                     bytes: figures.bytes,
                     files: figures.files,
                     rules_revision: figures.rules_revision,
-                    chain: None,
                 }),
-                reach: None,
             }),
         }
     });

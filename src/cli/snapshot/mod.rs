@@ -46,7 +46,7 @@ pub(super) fn run(args: &SnapshotArgs) -> Result<bool, SnapshotCliError> {
 
 fn list(of: &BucketArgs) -> Result<(), SnapshotCliError> {
     let opened = of.open(Access::Read)?;
-    let listed = opened.runtime.block_on(crate::snapshot::list(&opened.catalog))?;
+    let listed = opened.runtime.block_on(opened.catalog.list())?;
     if of.json {
         println!("{}", serde_json::json!(SnapshotsAnswer::new(listed)));
         return Ok(());
@@ -55,10 +55,7 @@ fn list(of: &BucketArgs) -> Result<(), SnapshotCliError> {
         println!("no snapshots under {}", opened.catalog.prefix());
         return Ok(());
     }
-    println!(
-        "{:>8}  {:<24}  {:>6}  {:>10}  {:>6}  {:>8}  {:<24}  STATE",
-        "ID", "TIME", "EPOCH", "SIZE", "FILES", "SEGMENTS", "SHIPPED TO"
-    );
+    println!("{:>8}  {:<24}  {:>6}  {:>10}  {:>6}  STATE", "ID", "TIME", "EPOCH", "SIZE", "FILES");
     for summary in listed.into_iter().rev() {
         println!("{}", tell::row(&SnapshotAnswer::from(summary)));
     }

@@ -5,14 +5,12 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 /// A line of the list.
 pub(super) fn row(snapshot: &SnapshotAnswer) -> String {
-    let SnapshotAnswer { id, state, time, epoch, bytes, files, shipped, why, .. } = snapshot;
+    let SnapshotAnswer { id, state, time, epoch, bytes, files, why, .. } = snapshot;
     let time = time.map_or_else(|| "-".to_owned(), text_of_time);
-    let segments = figure(shipped.as_ref().map(|shipped| shipped.segments));
-    let to = shipped.as_ref().and_then(|shipped| shipped.time).map_or_else(|| "-".to_owned(), text_of_time);
     let size = bytes.map_or_else(|| "-".to_owned(), size);
     let (epoch, files) = (figure(*epoch), figure(files.map(|files| files as u64)));
     let why = why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
-    format!("{id:>8}  {time:<24}  {epoch:>6}  {size:>10}  {files:>6}  {segments:>8}  {to:<24}  {state}{why}")
+    format!("{id:>8}  {time:<24}  {epoch:>6}  {size:>10}  {files:>6}  {state}{why}")
 }
 
 /// One snapshot in a sentence.

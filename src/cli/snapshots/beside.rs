@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::service::{Audit, Snapshots as Calls};
 use crate::shard::Health;
 use crate::snapshot::{self, Catalog, Handle, Local, OnTaken, SnapshotError, Snapshots, Summary, Waiting, Writer};
-use crate::store::{AuditEntry, Durability, Store};
+use crate::store::{AuditEntry, Store};
 use serde_json::Value;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -17,8 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 /// After a failure to become the writer it is tried again so soon.
 const RETRY: Duration = Duration::from_secs(10);
-/// With `--durability bucket`, without a `--snapshot-lag`.
-const LAG_OF_BUCKET: Duration = Duration::from_secs(1);
 /// The bucket must be told that the lease is free within this, whatever the last snapshot took.
 const RELEASE_MAX: Duration = Duration::from_secs(1);
 
@@ -226,14 +224,10 @@ impl Work {
 
     fn snapshot_options(&self, clock: Clock) -> snapshot::Options {
         let settings = &self.options.settings;
-        let audit = Audit::new(self.store.clone(), clock.clone());
+        let audit = Audit::new([self.store.clone()].into(), clock.clone());
         let mut options = snapshot::Options::new(self.options.data_dir.clone(), Arc::new(move || clock.now()));
         options.on_taken = Some(tells_audit(audit));
         options.lag = settings.snapshot_lag.0.map(|lag| lag.as_duration());
-        if self.store.durability() == Durability::Bucket {
-            // What nobody waits for is shipped as soon as this.
-            options.lag = options.lag.or(Some(LAG_OF_BUCKET));
-        }
         options.set_memory(self.options.memory.0);
         options.every = settings.snapshot_every.as_duration();
         options.keep = settings.snapshots_keep.as_duration();

@@ -3,9 +3,7 @@
 use crate::model::TsMs;
 use crate::random::random_id;
 use crate::snapshot::{Catalog, Follow, Manifest, Prepare, SnapshotError, Source, read_file};
-use crate::store::{
-    self, Checkpoint, Durability, ERASED, PrepareOptions, Replay, Store, StoreOptions, TailBatch, TailGap,
-};
+use crate::store::{self, Checkpoint, ERASED, PrepareOptions, Replay, Store, StoreOptions, TailBatch, TailGap};
 use std::path::Path;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -28,10 +26,6 @@ impl Source for StoreSource {
 
     fn take_tail(&self, bytes_max: usize) -> Result<Vec<TailBatch>, TailGap> {
         self.0.take_tail(bytes_max)
-    }
-
-    fn shipped(&self) -> Option<Arc<store::Shipped>> {
-        (self.0.durability() == Durability::Bucket).then(|| self.0.shipped().clone())
     }
 }
 

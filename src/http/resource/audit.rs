@@ -6,6 +6,7 @@ use crate::http::pieces::Pieces;
 use crate::http::problem::Problem;
 use crate::http::query;
 use crate::http::route::{Answer, Call};
+use crate::service::UnitAuditRow;
 use crate::store::Room;
 use std::sync::Arc;
 
@@ -30,15 +31,15 @@ const LINES_MAX: usize = 1_000;
     )
 )]
 pub(in crate::http) async fn list(app: &Arc<App>, call: &mut Call) -> Answer {
-    let query::AuditQuery { before, since, limit } = query::audit(call.query(), LINES_MAX)?;
+    let query::AuditQuery { after, since, limit } = query::audit(call.query(), LINES_MAX)?;
     let (audit, mut room) = (app.services.audit.clone(), app.admission.read_budget());
     let read = move || {
-        let (rows, more) = audit.page(before, since, limit)?;
-        if !room.take(rows.iter().map(|row| 2 * row.line.len() + size_of::<AuditLine>()).sum()) {
+        let (rows, cursor) = audit.page(after.as_ref(), since, limit)?;
+        if !room.take(rows.iter().map(|row| 2 * row.row.line.len() + size_of::<AuditLine>()).sum()) {
             return Err(room.refusal());
         }
-        let cursor = rows.last().filter(|_| more).map(|last| last.seq.to_string());
-        Pieces::json(&AuditAnswer { entries: rows.iter().map(AuditLine::new).collect(), cursor }, room)
+        let entries = rows.into_iter().map(|UnitAuditRow { row, unit }| AuditLine::new(&row, unit)).collect();
+        Pieces::json(&AuditAnswer { entries, cursor: cursor.map(|cursor| cursor.to_string()) }, room)
     };
     app.background.spawn_blocking(read).await.map_err(|_| Problem::internal())?
 }

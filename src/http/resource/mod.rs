@@ -1,15 +1,11 @@
 //! The handlers, a file a resource. A handler reads its call, has it admitted, has `crate::service` do it, and writes the
 //! answer.
 
-pub(super) mod ads;
 pub(super) mod audit;
 pub(super) mod cap;
-pub(super) mod caps_stream;
 pub(super) mod check;
-pub(super) mod erasures;
 pub(super) mod events;
 pub(super) mod metrics;
-pub(super) mod pixel;
 pub(super) mod probes;
 pub(super) mod reach;
 pub(super) mod reserve;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// What a rule would do
 ///
 /// The rule is checked as by `PUT /rules/{id}` and judged over everything that is held; nothing is stored. It is tried beside the
-/// rules in force, or, where it names the `id` of one, in its place. A trial that takes longer than a second is answered 202, and
+/// rules in force, or, where it names the `id` of one, in its place, whoever keeps that. A trial that takes longer than a second is answered 202, and
 /// goes on: send the same again for its answer.
 #[utoipa::path(
     post,
@@ -27,7 +27,6 @@ use std::sync::Arc;
         (status = 202, description = "It takes longer: how far it is. `Retry-After` says when to ask again", body = Passing),
         (status = 400, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The rule of this id is kept by the flags or the settings file", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "More bytes than max_body", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A member is missing, unknown or invalid", body = Problem, content_type = "application/problem+json"),
@@ -42,13 +41,12 @@ pub(in crate::http) async fn post(app: &Arc<App>, call: &mut Call) -> Answer {
     } else {
         Parsed { value: read_rule_to_try(&unnamed, body.text()?)?, _budget: body.budget }
     };
-    let Tried { asked, .. } = app.services.reports.try_rule(rule, &Precondition::Anything).await?;
-    told(asked, |answer| json(&answer))
+    told(app.services.reports.try_rule(rule).await?, |answer| json(&answer))
 }
 
 /// What [`super::rules::put`] would do with a rule.
 pub(super) async fn dry_run(app: &App, rule: Rule, expect: &Precondition) -> Answer {
-    let Tried { asked, replaces } = app.services.reports.try_rule(rule.clone(), expect).await?;
+    let Tried { asked, replaces } = app.services.reports.try_change(rule.clone(), expect).await?;
     told(asked, |answer| json(&DryRunAnswer::new(answer, replaces.as_deref(), &rule)))
 }
 

@@ -101,6 +101,11 @@ impl Board {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Shards in all.
+    pub(super) fn shards(&self) -> usize {
+        self.shards
+    }
+
     /// Told of each pass that ends.
     pub(super) fn passes(&self) -> watch::Receiver<PassNumber> {
         self.passes.subscribe()

@@ -4,6 +4,7 @@ use super::counters::{Counters, Wanted};
 use super::pace::Pace;
 use crate::store::Store;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Rows between two looks at the time.
@@ -20,7 +21,7 @@ pub(super) struct Passed {
 /// Passes every log that a counter wants to it. Each shard is read as of one instant. `pause` waits so long, and says whether
 /// the pass goes on; `done` is told of each shard. Blocks on disk.
 pub(super) fn pass(
-    store: &Store,
+    stores: &[Arc<Store>],
     (counters, wanted): (&mut Counters, &Wanted),
     mut pause: impl FnMut(Duration) -> bool,
     mut done: impl FnMut(),
@@ -28,7 +29,8 @@ pub(super) fn pass(
     let mut pace = Pace::begin();
     let mut passed = Passed { unreadable: 0, ended: false };
     let mut rows = 0u32;
-    for shard in store.shards().iter() {
+    let shards = stores.iter().flat_map(|store| store.shards().iter().map(move |shard| (store, shard)));
+    for (store, shard) in shards {
         let scanned = store.each_log_of_shard(
             shard,
             |row_key| wanted.has(row_key),

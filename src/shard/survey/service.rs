@@ -65,17 +65,17 @@ impl Survey {
 /// Answers what is asked: one pass after the other, while there are questions.
 pub(in crate::shard) struct Surveyor {
     board: Arc<Board>,
-    store: Arc<Store>,
+    stores: Vec<Arc<Store>>,
     rulebook: Rulebook,
     clock: Clock,
     seconds: Histogram,
 }
 
 impl Surveyor {
-    pub(in crate::shard) fn new(store: Arc<Store>, rulebook: Rulebook, clock: Clock) -> (Self, Survey) {
-        let board = Arc::new(Board::new(store.shards().len()));
+    pub(in crate::shard) fn new(stores: Vec<Arc<Store>>, rulebook: Rulebook, clock: Clock) -> (Self, Survey) {
+        let board = Arc::new(Board::new(stores.iter().map(|store| store.shards().len()).sum()));
         let survey = Survey { board: board.clone(), clock: clock.clone() };
-        (Self { board, store, rulebook, clock, seconds: histogram!("freqcap_reach_pass_seconds") }, survey)
+        (Self { board, stores, rulebook, clock, seconds: histogram!("freqcap_reach_pass_seconds") }, survey)
     }
 
     /// Works until [`Survey::end`].
@@ -89,13 +89,13 @@ impl Surveyor {
         let (policy, held_since) = self.rulebook.in_force_and_held_since();
         let (mut counters, wanted) = Counters::new(&questions, policy, held_since, as_of);
         let (pause, done) = (|time| self.board.pause(time), || self.board.shard_is_done());
-        let Passed { unreadable, ended } = pass(&self.store, (&mut counters, &wanted), pause, done);
+        let Passed { unreadable, ended } = pass(&self.stores, (&mut counters, &wanted), pause, done);
         if ended {
             return;
         }
         let took = begun.elapsed();
         self.seconds.record(took.as_secs_f64());
-        let (shards, questions) = (self.store.shards().len(), questions.len());
+        let (shards, questions) = (self.board.shards(), questions.len());
         tracing::debug!(questions, ms = took.as_millis(), "all logs were read to answer questions");
         let answer = |found| Answer { as_of, took, shards, unreadable, found };
         self.board.end_pass(names, counters.finish().into_iter().map(answer));

@@ -2,8 +2,6 @@
 
 use super::store::{FakeStore, files_in};
 use super::*;
-use crate::snapshot::collect::{Collector, Seen};
-use crate::snapshot::take::Taker;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -24,11 +22,11 @@ async fn named(place: &Place) -> BTreeSet<String> {
     named
 }
 
-pub(super) fn at_once(dir: &Path) -> Options {
+fn at_once(dir: &Path) -> Options {
     Options { keep: Duration::ZERO, unnamed: Duration::ZERO, collect_every: Duration::ZERO, ..options(dir) }
 }
 
-pub(super) async fn until(mut condition: impl AsyncFnMut() -> bool) {
+async fn until(mut condition: impl AsyncFnMut() -> bool) {
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while !condition().await {
         assert!(std::time::Instant::now() < deadline, "the condition does not come about");
@@ -54,7 +52,7 @@ async fn after_a_collection_there_is_what_the_manifests_name() {
         let running = Running::new(place.snapshots(&store, at_once(&dir)).await.unwrap());
         until(async || {
             running.handle.take().await.unwrap();
-            let claims = place.bucket.list("p-000/e").await.unwrap();
+            let claims = place.catalog().claims().await.unwrap();
             place.catalog().list().await.unwrap().len() <= 2 && claims.len() == 1
         })
         .await;
@@ -154,57 +152,5 @@ async fn whatever_step_it_dies_at_there_is_a_whole_snapshot() {
         assert!(taken.is_err() || restored == *states.last().unwrap(), "killed at step {at}");
         store.remove(&old);
         states.push(store.files());
-    }
-}
-
-/// A file may be in the bucket before its uploader knows: it is not taken for garbage, however short the age limit.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_collection_leaves_what_an_upload_under_way_has_just_put() {
-    for place in [Place::in_memory(), Place::in_directory()] {
-        let (store, dir) = (FakeStore::new("store"), place.dir("data"));
-        let writer = place.acquire(Local::Nothing).await.unwrap();
-        std::fs::create_dir_all(&dir).unwrap();
-        writer.attach(&dir, &store.id()).unwrap();
-        let writer = Arc::new(writer);
-        let (reached, is_reached) = std::sync::mpsc::channel();
-        let (go, may_go) = std::sync::mpsc::channel::<()>();
-        let may_go = std::sync::Mutex::new(may_go);
-        let steps = Steps::new(move |step| {
-            if step == Step::FilePut {
-                reached.send(()).unwrap();
-                tokio::task::block_in_place(|| may_go.lock().unwrap().recv().unwrap());
-            }
-            Ok(())
-        });
-        store.table(1_000);
-        let mut taker = Taker::new(writer.clone(), Arc::new(store.clone()), dir, 1, steps).unwrap();
-        let collector = Collector {
-            writer,
-            known: taker.known(),
-            keep: Duration::ZERO,
-            unnamed: Duration::ZERO,
-            chain: None,
-            seen: tokio::sync::Mutex::new(Seen::default()),
-            steps: Steps::default(),
-        };
-        let taking =
-            tokio::spawn(async move { taker.take(TsMs(1), Duration::from_secs(60), &CancellationToken::new()).await });
-        for _ in store.files() {
-            tokio::task::block_in_place(|| is_reached.recv()).unwrap();
-            let put = objects(&place).await;
-            assert!(!put.is_empty());
-            // A moment ago is no age at all.
-            until(async || {
-                let listed = place.bucket.list("p-000").await.unwrap();
-                listed.iter().all(|object| collector.writer.clock.age(object.modified_ms) > Duration::from_millis(10))
-            })
-            .await;
-            collector.collect().await.unwrap();
-            assert_eq!(objects(&place).await, put);
-            go.send(()).unwrap();
-        }
-        let manifest = taking.await.unwrap().unwrap().manifest;
-        restore(&place.catalog(), manifest, &RestoreOptions::new(place.dir("copy"))).await.unwrap();
-        assert_eq!(files_in(&place.dir("copy")), store.files());
     }
 }

@@ -1,10 +1,8 @@
 //! Tests of snapshots on stores in memory and in directories.
 
-mod acknowledged;
 mod collecting;
 mod failing;
 mod racing;
-mod requests;
 mod restoring;
 mod rocks;
 mod shipping;

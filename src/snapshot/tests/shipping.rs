@@ -1,41 +1,33 @@
 //! Writes that are shipped between snapshots: in order, whole, and not beyond the end of an epoch.
 
 use super::*;
-use crate::bucket::faulty::{Call, Fault, Faulty};
-use crate::store::{Checkpoint, Shipped, TailBatch, TailGap};
+use crate::store::{Checkpoint, TailBatch, TailGap};
 use std::sync::Mutex;
 
 /// A store of numbered writes.
 #[derive(Clone)]
-pub(super) struct Writes {
-    pub files: FakeStore,
-    pub state: Arc<Mutex<State>>,
-    /// Answers wait for the bucket.
-    pub shipped: Option<Arc<Shipped>>,
+struct Writes {
+    files: FakeStore,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
-pub(super) struct State {
-    pub written: u64,
+struct State {
+    written: u64,
     kept: Vec<u64>,
-    pub has_gap: bool,
+    has_gap: bool,
 }
 
 impl Writes {
-    pub fn new() -> Self {
-        Self { files: FakeStore::new("store"), state: Arc::default(), shipped: None }
+    fn new() -> Self {
+        Self { files: FakeStore::new("store"), state: Arc::default() }
     }
 
-    /// Returns its number.
-    pub fn write(&self) -> u64 {
+    fn write(&self) {
         let mut state = self.state.lock().unwrap();
         state.written += 1;
         let written = state.written;
         state.kept.push(written);
-        if let Some(shipped) = &self.shipped {
-            shipped.want();
-        }
-        written
     }
 }
 
@@ -62,13 +54,9 @@ impl Source for Writes {
         }
         Ok(state.kept.drain(..).map(|first| TailBatch { first, count: 1, bytes: vec![7; 20] }).collect())
     }
-
-    fn shipped(&self) -> Option<Arc<Shipped>> {
-        self.shipped.clone()
-    }
 }
 
-pub(super) fn shipping(dir: &Path) -> Options {
+fn shipping(dir: &Path) -> Options {
     Options { lag: Some(Duration::from_millis(20)), ..options(dir) }
 }
 
@@ -88,7 +76,7 @@ async fn restored_to(place: &Place) -> Result<u64, SnapshotError> {
     follow(place, &newest).await
 }
 
-pub(super) async fn follow(place: &Place, manifest: &Manifest) -> Result<u64, SnapshotError> {
+async fn follow(place: &Place, manifest: &Manifest) -> Result<u64, SnapshotError> {
     let mut to = manifest.store_sequence;
     let Some(mut follow) = Follow::begin(&place.catalog(), manifest, None, false).await? else { return Ok(to) };
     while let Some(batches) = follow.next().await? {
@@ -222,97 +210,4 @@ async fn what_a_superseded_process_ships_later_is_void() {
         running.kill().await;
         assert_eq!(follow(&place, newer.newest().unwrap()).await.unwrap(), held);
     }
-}
-
-/// Another process has listed that there is no snapshot, and then claims an epoch. What was shipped in between counts.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_shipped_before_a_claim_counts_whatever_was_listed_before_it() {
-    let inner = Arc::new(InMemory::new());
-    let (reached, is_reached) = std::sync::mpsc::channel();
-    let (go, may_go) = std::sync::mpsc::channel::<()>();
-    let rule = move |call, path: &str| {
-        if call == Call::Create && path.contains("/e/0000000002") {
-            reached.send(()).unwrap();
-            tokio::task::block_in_place(|| may_go.recv().unwrap());
-        }
-        Fault::None
-    };
-    let (place, late) = (Place::on(inner.clone()), Place::on(Arc::new(Faulty::new(inner, rule))));
-    let (old, dir) = (Writes::new(), place.dir("old"));
-    let writer = place.acquire(Local::Nothing).await.unwrap();
-    std::fs::create_dir_all(&dir).unwrap();
-    writer.attach(&dir, "store").unwrap();
-    let second = tokio::spawn(async move {
-        let takeover = WriterOptions { takeover: true, ..quick("two") };
-        late.acquire_as(&takeover, Local::Nothing).await
-    });
-    tokio::task::block_in_place(|| is_reached.recv()).unwrap();
-    let running = Running::new(Snapshots::new(writer, Arc::new(old.clone()), shipping(&dir)).unwrap());
-    for round in 1..=5 {
-        old.write();
-        is_restored_to(&place, round).await;
-    }
-    go.send(()).unwrap();
-    let newer = second.await.unwrap().unwrap();
-    let newest = newer.newest().unwrap().clone();
-    let held = follow(&place, &newest).await.unwrap();
-    assert!((newest.sequence, newest.epoch) == (1, 1) && held >= 5, "{held}");
-    // The old one cannot add to its chain, and finds out by that.
-    old.write();
-    assert_eq!(running.task.await.unwrap().unwrap_err().code(), "superseded");
-    assert_eq!(follow(&place, &newest).await.unwrap(), held);
-}
-
-/// Killed after it had the epoch, before it said where that begins: the epoch says nothing, and the next one does.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_epoch_that_was_claimed_and_never_began_voids_nothing() {
-    let inner = Arc::new(InMemory::new());
-    let rule = |call, path: &str| match call {
-        Call::Create if path.contains("/b/0000000002") => Fault::Hang,
-        _ => Fault::None,
-    };
-    let (place, mut dies) = (Place::on(inner.clone()), Place::on(Arc::new(Faulty::new(inner, rule))));
-    dies.bucket = dies.bucket.clone().with_call_timeout(Duration::from_millis(300));
-    let (old, dir) = (Writes::new(), place.dir("old"));
-    let running = start(&place, &old, &dir).await;
-    old.write();
-    is_restored_to(&place, 1).await;
-    let takeover = WriterOptions { takeover: true, wait_max: Some(Duration::ZERO), ..quick("two") };
-    // What it asks hangs until it gives up.
-    assert_eq!(dies.acquire_as(&takeover, Local::Nothing).await.unwrap_err().code(), "bucket_slow");
-    assert_eq!(place.catalog().newest().await.unwrap().unwrap().sequence, 1);
-    running.kill().await;
-    let third = place.acquire_as(&takeover, Local::Nothing).await.unwrap();
-    assert_eq!((third.epoch(), third.newest().unwrap().sequence), (3, 1));
-    assert_eq!(follow(&place, third.newest().unwrap()).await.unwrap(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_list_says_how_far_what_was_shipped_reaches_beyond_each_snapshot() {
-    let place = Place::in_memory();
-    let (store, dir) = (Writes::new(), place.dir("data"));
-    let running = start(&place, &store, &dir).await;
-    is_restored_to(&place, 0).await;
-    for round in 1..=2 {
-        store.write();
-        is_restored_to(&place, round).await;
-    }
-    running.handle.take().await.unwrap();
-    for round in 3..=5 {
-        store.write();
-        is_restored_to(&place, round).await;
-    }
-    let reaches = |listed: Vec<Summary>| listed.iter().map(|summary| summary.reach.unwrap()).collect::<Vec<_>>();
-    let found = reaches(running.handle.list().await.unwrap());
-    assert_eq!(found.iter().map(|reach| reach.segments).collect::<Vec<_>>(), [5, 3]);
-    assert!(found[0].to_ms.is_some() && found[0].to_ms == found[1].to_ms, "{found:?}");
-    running.kill().await;
-    // What ends the chain is no part of it.
-    let takeover = WriterOptions { takeover: true, ..quick("two") };
-    place.acquire_as(&takeover, Local::Nothing).await.unwrap();
-    assert_eq!(reaches(list(&place.catalog()).await.unwrap()), found);
-    // Without shipping there is nothing to say.
-    let place = Place::in_memory();
-    place.take_once(&FakeStore::new("store"), &place.dir("data")).await.unwrap();
-    assert_eq!(list(&place.catalog()).await.unwrap()[0].reach, None);
 }

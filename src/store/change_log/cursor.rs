@@ -26,27 +26,14 @@ impl ChangeSignal {
     pub fn wake(&self) {
         self.0.raise();
     }
-}
 
-/// Waits for changes, and has no position: it keeps none in the log.
-pub struct ChangeWatch {
-    published: Arc<Signal>,
-    seen: u64,
-}
-
-impl ChangeWatch {
-    /// Waits until something was published since it was made or last woken. Cancel-safe.
-    pub async fn changed(&mut self) {
-        self.published.changed(&mut self.seen).await;
+    /// From now on the other wakes those who wait for it whenever this does, too.
+    pub fn pass_on_to(&self, other: &ChangeSignal) {
+        self.0.pass_on_to(&other.0);
     }
 }
 
 impl ChangeLog {
-    /// Waits for what is published from now on.
-    pub fn watch(&self) -> ChangeWatch {
-        ChangeWatch { published: self.published.clone(), seen: self.published.count() }
-    }
-
     /// Registers a consumer until the cursor is dropped. It needs every change that is in the log. Several consumers
     /// may share a name.
     pub fn subscribe(self: &Arc<Self>, name: &'static str, bounds: Bounds) -> ChangeCursor {

@@ -18,7 +18,7 @@ mod signal;
 mod tests;
 
 pub use consumer::Bounds;
-pub use cursor::{ChangeCursor, ChangeSignal, ChangeWatch};
+pub use cursor::{ChangeCursor, ChangeSignal};
 
 use super::db::Db;
 use super::error::StoreError;

@@ -1,6 +1,6 @@
 //! One wake-up for all who wait, tasks and threads alike.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
@@ -10,6 +10,8 @@ pub(in crate::store) struct Signal {
     raised: Mutex<u64>,
     threads: Condvar,
     tasks: Notify,
+    /// Raised with this one.
+    next: OnceLock<Arc<Signal>>,
 }
 
 impl Signal {
@@ -21,6 +23,14 @@ impl Signal {
         *self.raised() += 1;
         self.threads.notify_all();
         self.tasks.notify_waiters();
+        if let Some(next) = self.next.get() {
+            next.raise();
+        }
+    }
+
+    /// Raises another with this one from now on; the first that is given. Nobody passes on to itself, by whatever way.
+    pub(in crate::store) fn pass_on_to(&self, next: &Arc<Signal>) {
+        let _ = self.next.set(next.clone());
     }
 
     pub(in crate::store) fn count(&self) -> u64 {

@@ -5,7 +5,7 @@
 //! base      b                                                      256 varints: by shard, the offset to take next
 //! mark      w, number of writers (u16 BE), writer (u16 BE)         varint: the offset to take next
 //! frontier  f                                                      see `Frontier`
-//! reset     g                                                      varint: how often it was forgotten; none is never
+//! reset     g                                                      varints: `resets`, and `begun` where it is another; none is never
 //! early     e                                                      varints: see `PulledPartition::early`
 //! aside     s, offset (u64 BE)                                     the code: see `PulledPartition::aside`
 //! landmarks h                                                      see `PulledPartition::landmarks`; each 8 + 8 + 8 LE
@@ -84,6 +84,8 @@ pub struct PulledPartition {
     pub taken: Box<Taken>,
     /// How often the topic was made anew and the partition begun again.
     pub resets: u64,
+    /// How often it was begun again at all, also after a landmark of the same topic.
+    pub begun: u64,
     /// Offsets of records that lay ahead of the clock and whose dead letters may not have arrived. Once their time has
     /// come, they must not be taken for counted records.
     pub early: BTreeSet<u64>,
@@ -100,6 +102,7 @@ impl Default for PulledPartition {
             frontier: None,
             taken: Box::new([0; SHARDS]),
             resets: 0,
+            begun: 0,
             early: BTreeSet::new(),
             aside: BTreeMap::new(),
             landmarks: Vec::new(),
@@ -194,6 +197,7 @@ pub(in crate::store) struct Rows {
     frontier: Option<Frontier>,
     pub(in crate::store) base: Option<Box<Taken>>,
     resets: u64,
+    begun: u64,
     early: BTreeSet<u64>,
     aside: BTreeMap<u64, String>,
     landmarks: Vec<RecordCheck>,
@@ -217,6 +221,7 @@ impl Rows {
             [RESET] => {
                 let mut value = value;
                 self.resets = take_varint(&mut value)?;
+                self.begun = if value.is_empty() { self.resets } else { take_varint(&mut value)? };
             }
             [LANDMARKS] => self.landmarks = decode_landmarks(value)?,
             [ASIDE, ref offset @ ..] => {
@@ -241,8 +246,8 @@ impl Rows {
             let next = mine.map(|&(_, _, next)| next).max().unwrap_or(0);
             taken[shard.index()] = taken[shard.index()].max(next);
         }
-        let Self { frontier, resets, early, aside, landmarks, .. } = self;
-        PulledPartition { frontier, taken, resets, early, aside, landmarks }
+        let Self { frontier, resets, begun, early, aside, landmarks, .. } = self;
+        PulledPartition { frontier, taken, resets, begun, early, aside, landmarks }
     }
 }
 
@@ -359,8 +364,15 @@ impl KafkaOffsets {
         self.write(batch)
     }
 
-    /// Forgets how far a partition was taken. Stores where to read it from instead, and how often that was done.
-    pub fn reset(&self, topic: &str, partition: u32, frontier: &Frontier, resets: u64) -> Result<(), StoreError> {
+    /// Forgets how far a partition was taken. Stores where to read it from instead, and how often its topic was made anew and
+    /// it was begun again.
+    pub fn reset(
+        &self,
+        topic: &str,
+        partition: u32,
+        frontier: &Frontier,
+        (resets, begun): (u64, u64),
+    ) -> Result<(), StoreError> {
         let mut batch = WriteBatch::default();
         let mut value = Vec::new();
         frontier.encode(&mut value);
@@ -369,6 +381,9 @@ impl KafkaOffsets {
         batch.put_cf(cf, row(topic, partition, FRONTIER), value);
         let mut value = Vec::new();
         put_varint(&mut value, resets);
+        if begun != resets {
+            put_varint(&mut value, begun);
+        }
         batch.put_cf(cf, row(topic, partition, RESET), value);
         self.write(batch)
     }
@@ -461,9 +476,10 @@ mod tests {
         assert_eq!(store.kafka_offsets().partitions("t").unwrap()[&0].aside, BTreeMap::from([(256, "b".to_owned())]));
         store.kafka_offsets().put_landmarks("t", 0, &[RecordCheck { offset: 1, ts: 2, hash: 3 }]).unwrap();
         assert_eq!(store.kafka_offsets().partitions("t").unwrap()[&0].landmarks.len(), 1);
-        store.kafka_offsets().reset("t", 0, &Frontier::default(), 3).unwrap();
+        store.kafka_offsets().reset("t", 0, &Frontier::default(), (3, 4)).unwrap();
         let known = store.kafka_offsets().partitions("t").unwrap();
-        let reset = PulledPartition { frontier: Some(Frontier::default()), resets: 3, ..PulledPartition::default() };
+        let reset =
+            PulledPartition { frontier: Some(Frontier::default()), resets: 3, begun: 4, ..PulledPartition::default() };
         assert_eq!(known[&0], reset);
         assert_eq!(store.kafka_offsets().partitions("tt").unwrap()[&0].frontier.unwrap().next, 1);
     }

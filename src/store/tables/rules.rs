@@ -52,14 +52,22 @@ impl RulesMark {
 pub struct RulesChange<'c> {
     /// The mark of the rules in force from now on.
     pub mark: RulesMark,
-    /// Those that the API made, changed or (`None`) removed.
-    pub rules: &'c [(&'c str, Option<&'c [u8]>)],
+    /// The one that the API made, changed or (`None`) removed.
+    pub rule: Option<(&'c str, Option<&'c [u8]>)>,
     /// The rules of the flags and the file, where they are others.
     pub fixed: Option<&'c [u8]>,
     /// When it is made.
     pub at: TsMs,
     /// Its lines of the audit.
     pub lines: &'c [AuditEntry],
+}
+
+/// All that the store has of the rules, as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RulesState {
+    mark: Option<RulesMark>,
+    rules: Vec<(String, Vec<u8>)>,
+    fixed: Option<Vec<u8>>,
 }
 
 /// The table.
@@ -100,14 +108,13 @@ impl Rules {
 
     /// Writes a change, all of it or nothing. Durable when it returns. Blocks on disk.
     pub fn put_in_force(&self, change: RulesChange<'_>) -> Result<(), StoreError> {
-        let RulesChange { mark, rules, fixed, at, lines } = change;
+        let RulesChange { mark, rule, fixed, at, lines } = change;
         let mut batch = WriteBatch::default();
         batch.put(MARK_FIELD, mark.encode());
-        for (id, rule) in rules {
-            match rule {
-                Some(rule) => batch.put_cf(self.db.cf(Table::Rules), id, rule),
-                None => batch.delete_cf(self.db.cf(Table::Rules), id),
-            }
+        match rule {
+            Some((id, Some(rule))) => batch.put_cf(self.db.cf(Table::Rules), id, rule),
+            Some((id, None)) => batch.delete_cf(self.db.cf(Table::Rules), id),
+            None => {}
         }
         if let Some(fixed) = fixed {
             batch.put(FIXED_FIELD, fixed);
@@ -116,6 +123,31 @@ impl Rules {
         self.db.write_durably(batch, "writing the rules")?;
         lines.written();
         Ok(())
+    }
+
+    /// All that is stored of the rules. Blocks on disk.
+    pub fn state(&self) -> Result<RulesState, StoreError> {
+        Ok(RulesState { mark: self.in_force()?, rules: self.all()?, fixed: self.fixed()? })
+    }
+
+    /// Takes the state of another store in place of its own, in one write. Durable when it returns. Blocks on disk.
+    pub fn replace(&self, state: &RulesState) -> Result<(), StoreError> {
+        let (table, mut batch) = (self.db.cf(Table::Rules), WriteBatch::default());
+        for (id, _) in self.all()? {
+            batch.delete_cf(table, id);
+        }
+        for (id, rule) in &state.rules {
+            batch.put_cf(table, id, rule);
+        }
+        match state.mark {
+            Some(mark) => batch.put(MARK_FIELD, mark.encode()),
+            None => batch.delete(MARK_FIELD),
+        }
+        match &state.fixed {
+            Some(fixed) => batch.put(FIXED_FIELD, fixed),
+            None => batch.delete(FIXED_FIELD),
+        }
+        self.db.write_durably(batch, "writing the rules")
     }
 }
 

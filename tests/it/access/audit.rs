@@ -1,7 +1,7 @@
 //! The audit: every change of rules and keys and every erasure, durable, by whom.
 
 use super::world::{World, ask, row};
-use crate::support::{Server, Site, wait_for};
+use crate::support::{Server, Site, units_flags, wait_for};
 use serde_json::{Value, json};
 
 fn keys() -> String {
@@ -190,7 +190,7 @@ fn keys_that_changed_while_the_service_was_down_are_a_line() {
     // The same again is no change; without a file everybody may do everything, which is one.
     world.site.start().kill();
     let mut command = std::process::Command::new(crate::support::binary());
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(world.site.data());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(world.site.data()).args(units_flags(&[]));
     let open = Server::start(command);
     let lines = wait_for("the line", || Some(newest(&open, None, 9)).filter(|lines| lines.len() == 2));
     assert_eq!((&lines[0].1, &lines[0].2["keys"]), (&json!({"keys": 2}), &Value::Null), "{lines:?}");

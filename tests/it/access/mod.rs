@@ -7,4 +7,4 @@ mod keys;
 mod open;
 mod page;
 mod tls;
-pub mod world;
+mod world;

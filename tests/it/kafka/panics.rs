@@ -66,7 +66,7 @@ fn pull(store: &Arc<Store>, shards: &Shards, brokers: &str) -> kafka::Running {
     let options = settings.options(2_000).unwrap();
     let parts = Parts {
         router: shards.router().clone(),
-        store: store.clone(),
+        offsets: kafka::Offsets::new([store.clone()].into()),
         events: EventReader::default(),
         clock: Clock::system(),
         retention_ms: 7 * DAY,
@@ -104,7 +104,7 @@ fn a_thread_that_panics_raises_the_alarm() {
     commit.put_cap(row.as_bytes(), &plan_cap(None, Some(until), false), TsMs(now_ms()));
     of_output.changes().publish(commit.write().unwrap());
     let options = OutputOptions { cluster: cluster("127.0.0.1:1"), topic: "out".to_owned() };
-    let running = kafka::start_output(options, of_output.clone()).unwrap();
+    let running = kafka::start_output(options, vec![of_output.clone()]).unwrap();
     dies(&of_output, "kafka-output");
     running.stop();
     drop(shards);

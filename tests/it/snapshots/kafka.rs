@@ -31,27 +31,13 @@ fn events(from: usize, count: usize, ts: u64) -> impl Iterator<Item = Record> {
 
 #[test]
 fn a_restored_service_goes_on_from_the_snapshot_without_a_gap() {
-    goes_on(&[]);
-}
-
-#[test]
-fn it_does_so_where_writes_are_shipped_between_snapshots() {
-    goes_on(&["--snapshot-lag=200ms"]);
-}
-
-#[test]
-fn it_does_so_where_answers_wait_for_the_bucket() {
-    goes_on(&["--durability=bucket"]);
-}
-
-fn goes_on(form: &[&str]) {
     let broker = Broker::start();
     make_topic(&broker, TOPIC, 3);
     let mut world = World::of_s3();
     let kafka = ["--kafka-brokers", &broker.bootstrap(), "--kafka-topic", TOPIC, "--kafka-from", "earliest"];
     world.flags.extend(kafka.iter().map(|flag| (*flag).to_owned()));
     let ts = now_ms();
-    let flags = [&["--snapshot-every", "1s", "--takeover", "--overlay-size", "192KiB"], form].concat();
+    let flags = ["--snapshot-every", "1s", "--takeover", "--overlay-size", "192KiB"];
     let rounds = rounds();
     for round in 0..rounds {
         produce(&broker, TOPIC, events(round * ROUND, ROUND, ts));

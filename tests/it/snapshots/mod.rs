@@ -3,10 +3,7 @@
 mod commands;
 mod crash;
 mod damage;
-mod durable;
 mod failing;
-mod forms;
-mod full_disk;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod mirror;

@@ -189,11 +189,8 @@ impl Oracle {
 
     /// Sends again what was not answered; whether all of it is acknowledged now.
     pub fn send_again(&mut self, server: &str, http: &reqwest::blocking::Client) -> bool {
-        let mut all = true;
-        for batch in std::mem::take(&mut self.unanswered) {
-            all &= self.post(server, http, batch);
-        }
-        all
+        let again = std::mem::take(&mut self.unanswered);
+        again.into_iter().all(|batch| self.post(server, http, batch))
     }
 
     fn post(&mut self, server: &str, http: &reqwest::blocking::Client, batch: Vec<usize>) -> bool {

@@ -49,6 +49,21 @@ pub fn client() -> reqwest::blocking::Client {
     reqwest::blocking::Client::builder().no_proxy().timeout(DEADLINE).build().unwrap()
 }
 
+/// `--units N` where `FREQCAP_TEST_UNITS` asks for it: every test of the service can be run with several units. None where a
+/// test says itself how many it wants, or takes snapshots.
+pub fn units_flags(flags: &[String]) -> Vec<String> {
+    let says = |name: &str| flags.iter().any(|flag| flag.split('=').next() == Some(name));
+    match std::env::var("FREQCAP_TEST_UNITS") {
+        Ok(units) if !says("--units") && !says("--snapshots") => vec!["--units".to_owned(), units],
+        _ => Vec::new(),
+    }
+}
+
+/// How many units the services of this run have, unless a test says otherwise.
+pub fn units() -> usize {
+    std::env::var("FREQCAP_TEST_UNITS").map_or(1, |units| units.parse().unwrap())
+}
+
 /// A running freqcap.
 pub struct Server {
     child: Child,
@@ -79,6 +94,7 @@ impl Site {
     pub fn command(&self) -> Command {
         let mut command = Command::new(binary());
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(self.data()).args(&self.flags);
+        command.args(units_flags(&self.flags));
         command.current_dir(self.dir.path());
         // What the machine's environment sets must not reach the test.
         for (name, _) in std::env::vars_os() {
@@ -239,11 +255,36 @@ impl Server {
         self.wait()
     }
 
-    /// The value of a metric, such as `freqcap_events_total{result="counted"}`; 0 where it is not there.
+    /// The value of a metric, such as `freqcap_events_total{result="counted"}`; 0 where it is not there. Of several units the
+    /// sum.
     pub fn metric(&self, name: &str) -> f64 {
+        self.metric_of_units(name).iter().sum()
+    }
+
+    /// What the mirrors of all units do, as the metric has it; no number while they differ.
+    pub fn mirror_state(&self) -> f64 {
+        let states = self.metric_of_units("freqcap_mirror_state");
+        let first = states.first().copied().unwrap_or(f64::NAN);
+        if states.iter().all(|state| *state == first) { first } else { f64::NAN }
+    }
+
+    /// The value of a metric in each unit; one where it is of all, or there is only one.
+    pub fn metric_of_units(&self, name: &str) -> Vec<f64> {
         let text = self.http.get(format!("{}/metrics", self.url)).send().unwrap().text().unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.parse().unwrap())
+        let of_unit = |line: &str| {
+            let (series, value) = line.rsplit_once(' ')?;
+            (without_unit(series) == name).then(|| value.parse().unwrap())
+        };
+        text.lines().filter_map(of_unit).collect()
+    }
+}
+
+/// A series without its label `unit`, which is the last.
+fn without_unit(series: &str) -> String {
+    match series.find("unit=\"p-") {
+        Some(at) if series[..at].ends_with('{') => series[..at - 1].to_owned(),
+        Some(at) => format!("{}}}", series[..at].trim_end_matches(',')),
+        None => series.to_owned(),
     }
 }
 

@@ -1,6 +1,5 @@
 //! What freqcap is measured beside, on the same machine in the same run.
 
-pub mod bucket;
 pub mod empty;
 pub mod flink;
 pub mod redis;

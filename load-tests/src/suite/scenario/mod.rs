@@ -13,7 +13,6 @@ mod real;
 mod reserve;
 mod restart;
 mod single;
-mod snapshots;
 mod soak;
 mod storm;
 mod visible;
@@ -66,8 +65,5 @@ pub const ALL: &[Scenario] = &[
     own("storm", storm::run),
     own("disk", disk::run),
     own("growth", growth::run),
-    own("snapshots", snapshots::beside_ingest),
-    own("restore", snapshots::restore),
-    own("durable", snapshots::durable),
     Scenario { name: "soak", kind: Kind::OnlyNamed, run: soak::run },
 ];
