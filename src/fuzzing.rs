@@ -15,7 +15,8 @@ use std::sync::LazyLock;
 pub type Target = fn(&[u8]);
 
 /// By name, as in `fuzz/fuzz_targets`.
-pub const TARGETS: [(&str, Target); 24] = [
+pub const TARGETS: [(&str, Target); 25] = [
+    ("ad", store::ad),
     ("bucket_url", bucket::fuzz::bucket_url),
     ("canonical", input::canonical),
     ("caps", store::caps),

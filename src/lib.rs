@@ -28,6 +28,8 @@ pub mod input;
 pub mod kafka;
 pub mod mirror;
 pub mod model;
+#[warn(missing_docs)]
+pub mod pixel;
 pub mod priority;
 pub mod random;
 pub mod service;

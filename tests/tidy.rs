@@ -23,7 +23,7 @@ const FLOORS: [&[&str]; 12] = [
     &["service"],
     &["api"],
     &["shard"],
-    &["snapshot"],
+    &["pixel", "snapshot"],
     &["auth", "input", "engine", "store", "mirror", "bucket"],
     &["model"],
 ];

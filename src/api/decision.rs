@@ -29,6 +29,8 @@ pub enum CandidateBody {
         da: IdText,
         /// Keys besides the ad's own
         keys: Vec<String>,
+        /// `false`: only these, not those that the catalogue has of the ad
+        catalogue: Option<bool>,
     },
 }
 
@@ -51,6 +53,12 @@ pub struct CheckBody<'a> {
     /// Whether each verdict is explained (`why`); then at most 50 candidates
     #[schema(value_type = Option<bool>)]
     pub explain: bool,
+    /// `false`: only the keys named here are judged, not those that the catalogue has of the ads
+    #[schema(value_type = Option<bool>)]
+    pub catalogue: bool,
+    /// Whether each candidate that is not capped gets a signed URL of its pixel
+    #[schema(value_type = Option<bool>)]
+    pub pixel: bool,
 }
 
 impl CheckBody<'_> {
@@ -83,6 +91,12 @@ pub struct ReserveBody<'a> {
     /// What the confirming events are; `impression` without it
     #[schema(value_type = Option<String>)]
     pub kind: Kind,
+    /// `false`: only the keys named here are judged and counted, not those that the catalogue has of the ads
+    #[schema(value_type = Option<bool>)]
+    pub catalogue: bool,
+    /// Whether each candidate that is reserved gets a signed URL of its pixel, which confirms it
+    #[schema(value_type = Option<bool>)]
+    pub pixel: bool,
     /// Hash of the body as a JSON value: tells a repeated call from another one with its id.
     #[schema(ignore)]
     pub body_hash: u128,
@@ -98,6 +112,8 @@ impl ReserveBody<'_> {
             want: self.want,
             ttl_ms: self.ttl_ms,
             kind: self.kind,
+            catalogue: self.catalogue,
+            pixel: self.pixel,
             body_hash: self.body_hash,
         }
     }
@@ -137,10 +153,12 @@ enum Field {
     Id,
     Da,
     Explain,
+    Catalogue,
+    Pixel,
 }
 
 impl Field {
-    const COUNT: usize = 9;
+    const COUNT: usize = 11;
 
     fn named(name: &str) -> Option<Self> {
         Some(match name {
@@ -153,6 +171,8 @@ impl Field {
             "id" => Self::Id,
             "da" => Self::Da,
             "explain" => Self::Explain,
+            "catalogue" => Self::Catalogue,
+            "pixel" => Self::Pixel,
             _ => return None,
         })
     }
@@ -194,7 +214,20 @@ impl<'a> Members<'a> {
         self.get(Field::Id).map(|raw| id_of(raw, EventId::new, Reject::INVALID_ID, "id")).transpose()
     }
 
-    fn candidates(&self) -> Result<Vec<Candidate<'a>>, Reject> {
+    fn flag(&self, field: Field, name: &str, default: bool, code: &'static str) -> Result<bool, Reject> {
+        self.get(field).map_or(Ok(default), |raw| flag(raw, name, code))
+    }
+
+    /// Whether the catalogue's keys belong to candidates that do not say otherwise.
+    fn catalogue(&self) -> Result<bool, Reject> {
+        self.flag(Field::Catalogue, "catalogue", true, Reject::INVALID_CATALOGUE)
+    }
+
+    fn pixel(&self) -> Result<bool, Reject> {
+        self.flag(Field::Pixel, "pixel", false, Reject::INVALID_PIXEL)
+    }
+
+    fn candidates(&self, catalogue: bool) -> Result<Vec<Candidate<'a>>, Reject> {
         let Some(raw) = self.get(Field::Candidates) else {
             return Err(Reject::new(Reject::MISSING_CANDIDATES, "candidates is missing"));
         };
@@ -206,7 +239,7 @@ impl<'a> Members<'a> {
         let (mut count, mut wrong) = (0, None);
         elements(raw.source(), |raw| {
             if count < MAX_CANDIDATES && wrong.is_none() {
-                match candidate(count, raw) {
+                match candidate(count, raw, catalogue) {
                     Ok(candidate) => candidates.push(candidate),
                     Err(why) => wrong = Some(why),
                 }
@@ -222,24 +255,31 @@ impl<'a> Members<'a> {
 }
 
 /// A candidate: an ad's id alone, or an object with its keys.
-fn candidate(number: usize, raw: Raw<'_>) -> Result<Candidate<'_>, Reject> {
-    read_candidate(raw)
+fn candidate(number: usize, raw: Raw<'_>, catalogue: bool) -> Result<Candidate<'_>, Reject> {
+    read_candidate(raw, catalogue)
         .map_err(|Reject { code, detail }| Reject { code, detail: format!("candidates[{number}]: {detail}") })
 }
 
-fn read_candidate(raw: Raw<'_>) -> Result<Candidate<'_>, Reject> {
+fn read_candidate(raw: Raw<'_>, catalogue: bool) -> Result<Candidate<'_>, Reject> {
     if !raw.source().starts_with('{') {
-        return Ok(Candidate { da: id_of(raw, DaId::new, Reject::INVALID_DA, "da")?, keys: SmallVec::new() });
+        return Ok(Candidate {
+            da: id_of(raw, DaId::new, Reject::INVALID_DA, "da")?,
+            keys: SmallVec::new(),
+            catalogue,
+        });
     }
-    let (mut da, mut keys) = (None, None);
+    const FIELDS: [&str; 3] = ["da", "keys", "catalogue"];
+    let mut found = [None; FIELDS.len()];
     members(
         raw.source(),
-        |name| matches!(name, "da" | "keys").then(|| name == "da"),
-        |is_da, value| {
-            *(if is_da { &mut da } else { &mut keys }) = Some(value).filter(|value| !value.is_null());
+        |name| FIELDS.iter().position(|field| *field == name),
+        |field, value| {
+            found[field] = Some(value).filter(|value| !value.is_null());
             Ok(())
         },
     )?;
+    let [da, keys, told] = found;
+    let catalogue = told.map_or(Ok(catalogue), |raw| flag(raw, "catalogue", Reject::INVALID_CATALOGUE))?;
     let da = da.ok_or_else(|| Reject::new(Reject::MISSING_DA, "da is missing"))?;
     let da = id_of(da, DaId::new, Reject::INVALID_DA, "da")?;
     let mut all = SmallVec::new();
@@ -258,7 +298,7 @@ fn read_candidate(raw: Raw<'_>) -> Result<Candidate<'_>, Reject> {
         added?;
     }
     debug_assert!(all.len() <= MAX_KEYS);
-    Ok(Candidate { da, keys: all })
+    Ok(Candidate { da, keys: all, catalogue })
 }
 
 impl<'a> CheckBody<'a> {
@@ -270,14 +310,23 @@ impl<'a> CheckBody<'a> {
                 "at is neither an integer of milliseconds since 1970, between 10^11 and 10^14, nor RFC 3339 text";
             instant_of(raw).ok_or_else(|| Reject::new(Reject::INVALID_AT, detail))
         });
-        let explain = found.get(Field::Explain).map_or(Ok(false), explain)?;
-        let candidates = found.candidates()?;
+        let explain = found.flag(Field::Explain, "explain", false, Reject::INVALID_EXPLAIN)?;
+        let (catalogue, pixel) = (found.catalogue()?, found.pixel()?);
+        let candidates = found.candidates(catalogue)?;
         if explain && candidates.len() > MAX_EXPLAINED {
             let detail =
                 format!("{} candidates are more than the {MAX_EXPLAINED} that are explained", candidates.len());
             return Err(Reject::new(Reject::TOO_MANY_CANDIDATES, detail));
         }
-        Ok(Self { user: found.user()?, candidates, kind: found.kind()?, at: at.transpose()?, explain })
+        Ok(Self {
+            user: found.user()?,
+            candidates,
+            kind: found.kind()?,
+            at: at.transpose()?,
+            explain,
+            catalogue,
+            pixel,
+        })
     }
 }
 
@@ -290,21 +339,23 @@ impl<'a> ReserveBody<'a> {
             Some(raw) => Some(ttl(raw)?),
             None => Some(DEFAULT_TTL_MS),
         };
+        let catalogue = found.catalogue()?;
         Ok(Self {
             user: found.user()?,
-            candidates: found.candidates()?,
+            candidates: found.candidates(catalogue)?,
             want: found.get(Field::Want).map_or(Ok(1), want)?,
             ttl_ms,
             id: found.id()?,
             kind: found.kind()?.unwrap_or_default(),
+            catalogue,
+            pixel: found.pixel()?,
             body_hash: body_hash(json_text(body))?,
         })
     }
 }
 
-fn explain(raw: Raw<'_>) -> Result<bool, Reject> {
-    let told = raw.source().parse();
-    told.map_err(|_| Reject::new(Reject::INVALID_EXPLAIN, "explain is neither true nor false"))
+fn flag(raw: Raw<'_>, name: &str, code: &'static str) -> Result<bool, Reject> {
+    raw.source().parse().map_err(|_| Reject::new(code, format!("{name} is neither true nor false")))
 }
 
 fn want(raw: Raw<'_>) -> Result<usize, Reject> {
@@ -354,6 +405,22 @@ mod tests {
     }
 
     #[test]
+    fn the_catalogue_is_asked_unless_the_call_or_the_candidate_says_otherwise() {
+        for (body, expected) in [
+            (r#"{"user":"u","candidates":["1",{"da":"2"},{"da":"3","catalogue":false}]}"#, [true, true, false]),
+            (
+                r#"{"user":"u","candidates":["1",{"da":"2"},{"da":"3","catalogue":true}],"catalogue":false}"#,
+                [false, false, true],
+            ),
+            (r#"{"user":"u","catalogue":null,"candidates":["1","2",{"da":"3","catalogue":null}]}"#, [true; 3]),
+        ] {
+            let of = |candidates: &[Candidate<'_>]| candidates.iter().map(|it| it.catalogue).collect::<Vec<_>>();
+            assert_eq!(of(&CheckBody::read(body).unwrap().candidates), expected, "{body}");
+            assert_eq!(of(&ReserveBody::read(body).unwrap().candidates), expected, "{body}");
+        }
+    }
+
+    #[test]
     fn an_instant_is_an_integer_in_quotes_or_not_or_text_of_a_date() {
         for at in ["1732233600000", "\"1732233600000\"", "\"2024-11-22T00:00:00Z\"", "\"2024-11-22 09:00+0900\""] {
             let body = format!(r#"{{"user":"u","candidates":[],"at":{at}}}"#);
@@ -380,6 +447,9 @@ mod tests {
             (r#"{"user":"u","candidates":[],"at":"soon"}"#, "invalid_at"),
             (r#"{"user":"u","candidates":[],"explain":1}"#, "invalid_explain"),
             (r#"{"user":"u","candidates":[],"explain":"true"}"#, "invalid_explain"),
+            (r#"{"user":"u","candidates":[],"catalogue":0}"#, "invalid_catalogue"),
+            (r#"{"user":"u","candidates":[{"da":"1","catalogue":"no"}]}"#, "invalid_catalogue"),
+            (r#"{"user":"u","candidates":[],"pixel":1}"#, "invalid_pixel"),
         ] {
             assert_eq!(code(CheckBody::read(body)), expected, "{body}");
         }

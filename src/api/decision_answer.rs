@@ -4,7 +4,7 @@ use super::is_zero;
 use super::why::WhyAnswer;
 use crate::model::{Limit, RuleId, TsMs};
 use crate::shard;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The verdicts, in the order asked.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -18,14 +18,20 @@ pub struct CheckAnswer<'a> {
     /// A verdict for each candidate, in the order asked.
     #[schema(value_type = Vec<CandidateVerdict>)]
     pub results: CandidateVerdicts<'a>,
+    /// Keys of the catalogue that were left out, since an ad is judged by at most 16. Only where there are any.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub keys_cut: usize,
 }
 
-/// The verdicts of a call. Each is converted as it is written.
-pub struct CandidateVerdicts<'a>(pub &'a [shard::CandidateVerdict<'a>]);
+/// The verdicts of a call, and the pixels of those that are not capped, where they are asked for. Each is converted as it is
+/// written.
+pub struct CandidateVerdicts<'a>(pub &'a [shard::CandidateVerdict<'a>], pub &'a [Option<String>]);
 
 impl Serialize for CandidateVerdicts<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(CandidateVerdict::from))
+        let pixels = self.1.iter().map(Option::as_deref).chain(std::iter::repeat(None));
+        let verdicts = self.0.iter().zip(pixels);
+        serializer.collect_seq(verdicts.map(|(said, pixel)| CandidateVerdict { pixel, ..CandidateVerdict::from(said) }))
     }
 }
 
@@ -60,6 +66,10 @@ pub struct CandidateVerdict<'a> {
     /// Why. Only where `explain` asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<WhyAnswer<'a>>,
+    /// Path and query of a signed pixel that counts the ad once. Only where `pixel` asks for it and the ad is not capped; not
+    /// where its URL would be too long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pixel: Option<&'a str>,
 }
 
 impl<'a> From<&'a shard::CandidateVerdict<'a>> for CandidateVerdict<'a> {
@@ -77,13 +87,14 @@ impl<'a> From<&'a shard::CandidateVerdict<'a>> for CandidateVerdict<'a> {
             would_cap: &said.would_cap,
             shadow_omitted: said.shadow_omitted,
             why: said.why.as_deref().map(WhyAnswer::from),
+            pixel: None,
         }
     }
 }
 
 /// What became of the candidates that were looked at, in their order.
 // The form of [`crate::model::ReserveAnswer`], which is stored as it is written.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(example = json!({
     "id": "req-9",
     "reserved": [{"da": "78", "expires_at": 1732233660000u64}],
@@ -94,19 +105,40 @@ pub struct ReserveAnswer {
     id: String,
     reserved: Vec<Reserved>,
     refused: Vec<Refused>,
+    /// Keys of the catalogue that were left out, since an ad is judged by at most 16. Only where there are any.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    keys_cut: usize,
 }
 
 /// An ad that was reserved.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Reserved {
     da: String,
     /// When it stops counting unless it is confirmed; null where it counts for good: where `ttl` is null, or the event with
     /// this id was counted before.
     expires_at: Option<u64>,
+    /// Path and query of a signed pixel that confirms it. Only where `pixel` asks for it; not where its URL would be too long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pixel: Option<String>,
+}
+
+/// Adds to the stored answer of a reservation what is of this call alone: the pixels of what was reserved, by their ads in the
+/// order of the answer, and keys that were left out. `None` where the answer is none.
+pub fn completed_reservation(
+    stored: &[u8],
+    keys_cut: usize,
+    mut pixel_of: impl FnMut(&str, &str) -> Option<String>,
+) -> Option<Vec<u8>> {
+    let mut answer: ReserveAnswer = serde_json::from_slice(stored).ok()?;
+    answer.keys_cut = keys_cut;
+    for reserved in &mut answer.reserved {
+        reserved.pixel = pixel_of(&answer.id, &reserved.da);
+    }
+    serde_json::to_vec(&answer).ok()
 }
 
 /// An ad that is capped, and by what for longest.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Refused {
     da: String,
     #[schema(example = "default")]
@@ -144,9 +176,16 @@ mod tests {
         };
         let documented = ReserveAnswer {
             id: "r".to_owned(),
-            reserved: vec![Reserved { da: da.clone(), expires_at: Some(5) }],
+            reserved: vec![Reserved { da: da.clone(), expires_at: Some(5), pixel: None }],
             refused: vec![Refused { da, rule, key, capped_until: 7 }],
+            keys_cut: 0,
         };
-        assert_eq!(serde_json::to_string(&stored).unwrap(), serde_json::to_string(&documented).unwrap());
+        let stored = serde_json::to_string(&stored).unwrap();
+        assert_eq!(stored, serde_json::to_string(&documented).unwrap());
+        let same = completed_reservation(stored.as_bytes(), 0, |_, _| None).unwrap();
+        assert_eq!(String::from_utf8(same).unwrap(), stored);
+        let more = completed_reservation(stored.as_bytes(), 2, |id, da| Some(format!("/{id}/{da}"))).unwrap();
+        let more: serde_json::Value = serde_json::from_slice(&more).unwrap();
+        assert_eq!((&more["reserved"][0]["pixel"], &more["keys_cut"]), (&"/r/77".into(), &2.into()));
     }
 }

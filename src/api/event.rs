@@ -1,5 +1,6 @@
 //! Events, and what became of them.
 
+use super::is_zero;
 use super::text::{IdText, InstantText};
 use super::verdict::CapAnswer;
 use crate::shard::CappedKey;
@@ -8,11 +9,14 @@ use serde::Serialize;
 /// What became of one event.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct EventAnswer<'a> {
-    /// `counted`, `duplicate`, `late`, `erased` or `ignored`.
+    /// `counted`, `duplicate`, `late`, `erased`, `opted_out` or `ignored`.
     #[schema(example = "counted")]
     pub result: &'static str,
     /// As `GET /cap` with the event's keys, after the event.
     pub cap: CapAnswer<'a>,
+    /// Keys of the catalogue that were left out, since an event has at most 16. Only where there are any.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub keys_cut: usize,
 }
 
 /// What became of a batch.
@@ -30,6 +34,9 @@ pub struct BatchAnswer {
     pub erased: usize,
     /// Of users that mean nobody (`null`, the all-zero advertising id, macros that nobody replaced): kept nowhere.
     pub ignored: usize,
+    /// Of users who opted out: kept nowhere. Only where there are any.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub opted_out: usize,
     /// Events that are invalid; `errors` says why.
     #[schema(example = 1)]
     pub rejected: usize,
@@ -37,6 +44,9 @@ pub struct BatchAnswer {
     pub errors: Vec<EventError>,
     /// The keys that went from not capped to capped by this call.
     pub capped: Vec<Capped>,
+    /// Keys of the catalogue that were left out, since an event has at most 16. Only where there are any.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub keys_cut: usize,
     /// Only in a 503: events that were not taken. Sending the whole call again is safe for events with ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unavailable: Option<usize>,

@@ -170,6 +170,9 @@ pub struct CapAnswer<'a> {
     /// The verdict.
     #[serde(flatten)]
     pub verdict: Verdict<'a>,
+    /// Keys of the catalogue that were left out, since an ad is judged by at most 16. Only where there are any.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub keys_cut: usize,
     /// Why. Only where `explain=true` asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<Box<WhyAnswer<'a>>>,

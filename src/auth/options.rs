@@ -24,7 +24,7 @@ settings! {
             tls_client_ca: Option<PathBuf> = "none", "FILE|none",
                 "File with the certificates (PEM) of whoever issues client certificates: a DNS name of one may be a key's id";
             public_listen: Option<SocketAddr> = "none", "ADDR|none",
-                "Another address for what the internet may reach, without a key: /healthz alone";
+                "Another address for what the internet may reach, without a key: the pixel (/i.gif) and /healthz alone";
         }
     }
 }

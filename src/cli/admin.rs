@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How many may ask at once.
 const CONNECTIONS: usize = 64;
+/// How many of the internet may be connected at once.
+const PUBLIC_CONNECTIONS: usize = 1_024;
 /// Memory for headers that are not whole yet: of all of them.
 const HEADER_MEMORY: usize = 2 << 20;
 
@@ -49,7 +51,8 @@ pub(super) fn start(
         running.push(SideListener::start(("admin", "operators"), HttpService::admin(app), addr, admin_bound, small())?);
     }
     if let Some(addr) = public {
-        running.push(SideListener::start(("public", "the internet"), HttpService::public(app), addr, None, small())?);
+        let options = ServerOptions { max_connections: PUBLIC_CONNECTIONS.min(server.max_connections), ..small() };
+        running.push(SideListener::start(("public", "the internet"), HttpService::public(app), addr, None, options)?);
     }
     Ok(running)
 }

@@ -224,7 +224,9 @@ impl ReserveBody {
 impl CandidateBody {
     fn into_candidate(self) -> Result<Candidate<'static>, RecordError> {
         let keys = self.keys.into_iter().map(|key| CapKey::extra(key).map_err(RecordError::malformed));
-        Ok(Candidate { da: DaId::new(self.da).map_err(RecordError::malformed)?, keys: keys.collect::<Result<_, _>>()? })
+        let (da, keys) = (DaId::new(self.da).map_err(RecordError::malformed)?, keys.collect::<Result<_, _>>()?);
+        // What the catalogue has of the ad was added before the command was written.
+        Ok(Candidate { da, keys, catalogue: false })
     }
 }
 

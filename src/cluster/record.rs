@@ -144,8 +144,9 @@ mod tests {
                 Candidate {
                     da: DaId::new("7").unwrap(),
                     keys: [CapKey::extra("campaign:3").unwrap()].into_iter().collect(),
+                    catalogue: false,
                 },
-                Candidate { da: DaId::new("8").unwrap(), keys: Default::default() },
+                Candidate { da: DaId::new("8").unwrap(), keys: Default::default(), catalogue: false },
             ],
             want: 1,
             ttl_ms: Some(900_000),

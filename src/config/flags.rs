@@ -4,7 +4,7 @@ use super::capping::{CappingFlags, CappingSettings};
 use super::memory_settings::{MemoryFlags, MemorySettings};
 use super::service::{ServiceFlags, ServiceSettings};
 use crate::settings::Setting;
-use crate::{auth, http, kafka, mirror, shard, snapshot, store};
+use crate::{auth, http, kafka, mirror, pixel, shard, snapshot, store};
 use std::path::PathBuf;
 
 /// The settings as flags, not read yet. A flag that is not given leaves its setting to the other sources.
@@ -40,6 +40,9 @@ pub struct Flags {
     /// Of Kafka.
     #[command(flatten)]
     pub kafka: kafka::SettingFlags,
+    /// Of pixels.
+    #[command(flatten)]
+    pub pixel: pixel::SettingFlags,
     /// Of snapshots.
     #[command(flatten)]
     pub snapshots: snapshot::SettingFlags,
@@ -61,6 +64,7 @@ impl Flags {
             .or_else(|| self.http.get(name))
             .or_else(|| self.mirror.get(name))
             .or_else(|| self.kafka.get(name))
+            .or_else(|| self.pixel.get(name))
             .or_else(|| self.snapshots.get(name))
     }
 }
@@ -77,6 +81,7 @@ pub(super) fn known() -> impl Iterator<Item = &'static Setting> {
         http::Settings::ALL,
         mirror::Settings::ALL,
         kafka::Settings::ALL,
+        pixel::Settings::ALL,
         snapshot::Settings::ALL,
     ];
     components.into_iter().flatten()

@@ -33,7 +33,7 @@ use crate::model::Rule;
 use crate::settings::Invalid;
 use crate::shard::Source;
 use crate::store::{StorageKind, StoreOptions};
-use crate::{auth, http, kafka, mirror, shard, snapshot, store};
+use crate::{auth, http, kafka, mirror, pixel, shard, snapshot, store};
 use file::File;
 use planner::Planner;
 use sources::Sources;
@@ -60,6 +60,8 @@ pub struct Config {
     pub mirror: mirror::Settings,
     /// Of Kafka.
     pub kafka: kafka::Settings,
+    /// Of pixels.
+    pub pixel: pixel::Settings,
     /// Of snapshots.
     pub snapshots: snapshot::Settings,
     /// Where in a payload the fields of an event are.
@@ -90,6 +92,7 @@ impl Config {
         let mut config = Self::read(&sources)?;
         config.mirror.read_secrets().map_err(|why| sources.invalid(why))?;
         config.kafka.read_secrets().map_err(|why| sources.invalid(why))?;
+        config.pixel.read_secrets().map_err(|why| sources.invalid(why))?;
         config.check(&sources)?;
         config.plan = {
             let Self { memory, http, snapshots, .. } = &config;
@@ -110,6 +113,7 @@ impl Config {
             http: http::Settings::read(sources)?,
             mirror: mirror::Settings::read(sources)?,
             kafka: kafka::Settings::read(sources)?,
+            pixel: pixel::Settings::read(sources)?,
             snapshots: snapshot::Settings::read(sources)?,
             fields: FieldsConfig::default(),
             rules: Vec::new(),
@@ -143,7 +147,6 @@ impl Config {
     }
 
     fn check_components(&self) -> Result<(), Invalid> {
-        self.service.check()?;
         self.http.check()?;
         self.auth.check()?;
         self.memory.check(self.http.max_body)?;

@@ -3,27 +3,24 @@
 //! Nothing here reads a clock, a disk or a socket. A shard's writer, a reader, the backtest and the model test all run
 //! this same code.
 
+mod backfill;
 mod cap;
 mod count;
 mod judge;
 mod ledger;
 mod logs;
 mod policy;
-mod quantiles;
-mod reach;
 mod reserve;
-mod trial;
 mod why;
 mod window_exit;
 
+pub use backfill::backfill;
 pub use cap::plan_cap;
 pub use count::{Outcome, TsInFuture, admit, count, takes_kind};
 pub use judge::{Applied, Bound, KeyLog, Question, Shadow, Tally, bind, capped_until, judge, unbound_count, user_cap};
 pub use ledger::{Ledger, ReservationRequest};
 pub use logs::Logs;
 pub use policy::Policy;
-pub use reach::{KeyReach, ReachCounter, ReachQuestion, add_reach, limiting_rule};
 pub use reserve::{ReservationTerm, has_room, is_counted, release, reserve};
-pub use trial::TrialCounter;
 pub use why::why;
 pub use window_exit::{RuleExit, event_exits, reservation_exits};

@@ -151,7 +151,7 @@ pub(super) fn form(call: &Call) -> Result<Form, Problem> {
     }
 }
 
-fn unsupported_content_type(headers: &HeaderMap, why: &str) -> Problem {
+pub(super) fn unsupported_content_type(headers: &HeaderMap, why: &str) -> Problem {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     Problem::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,

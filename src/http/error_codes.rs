@@ -26,6 +26,8 @@ pub const ERROR_CODES: &[(&str, &[ErrorCode])] = &[
     ("Events", EVENTS),
     ("Decisions and users", DECISIONS),
     ("Rules", RULES),
+    ("Catalogue", ADS),
+    ("Pixel", PIXEL),
     ("Requests", REQUESTS),
     ("Service", SERVICE),
     ("Snapshots", SNAPSHOTS),
@@ -66,22 +68,25 @@ const DECISIONS: &[ErrorCode] = &[
     ),
     answer(422, "invalid_at", "`at` is neither ms since 1970 nor RFC 3339 text."),
     answer(422, "invalid_explain", "`explain` is neither `true` nor `false`."),
+    answer(422, "invalid_catalogue", "`catalogue` is neither `true` nor `false`."),
+    answer(422, "invalid_pixel", "`pixel` is neither `true` nor `false`."),
     answer(422, "invalid_want", "`want` is not a positive integer."),
-    answer(422, "invalid_ttl", "`ttl` is neither a duration of at most 1 h nor null."),
-    answer(422, "missing_id", "`/release` needs the id of the reservation."),
+    answer(
+        422,
+        "invalid_ttl",
+        "`ttl` is not a duration, of at most 1 h for a reservation (or null) and 7 d for a pixel.",
+    ),
+    answer(422, "missing_id", "`/release` needs the id of the reservation, and a pixel that of its event."),
     answer(409, "id_reused", "The id is known for this user with another body. Use a new id for a new call."),
     answer(
         503,
         "too_many_reservations",
         "A log of this user has as many open reservations as it may hold. Nothing was reserved.",
     ),
+    answer(404, "unknown_erasure", "There is no erasure of this id. Its receipt is kept for 35 days."),
+    answer(404, "not_opted_out", "The user did not opt out."),
+    answer(503, "too_many_erasures", "A million users wait to be erased already. Nobody of this call will be."),
     answer(422, "invalid_since", "`since` is no instant."),
-    answer(422, "invalid_max_age", "`max_age` is not a duration."),
-    answer(422, "invalid_by", "`by` is not `hour`."),
-    answer(422, "invalid_per", "`per` is not `user`."),
-    answer(422, "missing_level", "`GET /reach` without a key needs the `level` of keys."),
-    answer(422, "invalid_level", "`level` has not the form of a level: a lower-case name of at most 32 characters."),
-    answer(422, "invalid_top", "`top` is not an integer from 1 to 1,000."),
     answer(422, "invalid_cursor", "`cursor` is not one that an answer had."),
     answer(
         422,
@@ -93,7 +98,11 @@ const DECISIONS: &[ErrorCode] = &[
 const RULES: &[ErrorCode] = &[
     answer(404, "unknown_rule", "There is no rule of this id."),
     answer(422, "invalid_rule_id", "The id is not 1 to 64 of `A-Z a-z 0-9 . _ -`, or not the id in the path."),
-    answer(422, "unknown_field", "A rule has a member that rules do not have. The detail names it."),
+    answer(
+        422,
+        "unknown_field",
+        "A rule, an ad or another body that configures has a member that it cannot have. The detail names it.",
+    ),
     answer(422, "missing_key", "`key` is missing."),
     answer(422, "missing_limit", "`limit` is missing. Write `null` to exempt the key."),
     answer(422, "invalid_limit", "`limit` is not an integer in its range: of a rule, or of a page."),
@@ -106,14 +115,54 @@ const RULES: &[ErrorCode] = &[
     ),
     answer(422, "window_too_long", "The window is longer than can be counted."),
     answer(422, "unknown_zone", "The time zone is not in the IANA database."),
-    answer(422, "invalid_dry_run", "`dry_run` is neither `true` nor `false`."),
     answer(422, "invalid_mode", "`mode` is neither `enforce` nor `shadow`."),
     answer(422, "shadow_exemption", "A rule with `limit` null cannot be a shadow rule."),
+    answer(
+        422,
+        "invalid_frequency_cap",
+        "`frequency_cap` is missing, or what it says is not whole. The detail says what.",
+    ),
+    answer(422, "not_enforceable", "`frequency_cap` says something that no rule can enforce. Nothing was changed."),
     answer(422, "too_many_rules", "There are as many rules as there may be."),
     answer(409, "rule_is_from_flags", "The rule is kept by `--limit` and `--window`. Change it there."),
     answer(409, "rule_is_from_file", "The rule is kept by the settings file. Change it there."),
     answer(400, "invalid_precondition", "`If-Match` or `If-None-Match` cannot be read."),
-    answer(412, "precondition_failed", "The rule was changed since, or exists already. Nothing was changed."),
+    answer(412, "precondition_failed", "The rule or ad was changed since, or exists already. Nothing was changed."),
+];
+
+const ADS: &[ErrorCode] = &[
+    answer(404, "unknown_ad", "The catalogue does not have this ad."),
+    answer(422, "missing_keys", "`keys` is missing. An ad without any has `[]`."),
+    answer(422, "invalid_name", "`name` is not text of at most 200 characters without control characters."),
+    answer(
+        422,
+        "too_many_ads",
+        "The catalogue would have more than 10,000,000 ads, or more keys than there is room for.",
+    ),
+    answer(
+        413,
+        "too_many_lines",
+        "The body has more lines than this call takes. Nothing was done: send several calls.",
+    ),
+    answer(
+        503,
+        "too_many_backfills",
+        "100,000 ads wait already for their held events to be counted. Nothing was changed.",
+    ),
+    answer(422, "invalid_flag", "A parameter of the query is neither `true` nor `false`. The detail names it."),
+];
+
+const PIXEL: &[ErrorCode] = &[
+    answer(
+        401,
+        "bad_signature",
+        "The pixel was not signed with a key of `--pixel-keys`, or what was signed is no event.",
+    ),
+    answer(410, "expired", "The pixel has expired."),
+    answer(409, "pixel_off", "There is no key to sign pixels with: see `--pixel-keys`."),
+    answer(422, "missing_events", "`events` is missing or is not an array."),
+    answer(422, "too_many_pixels", "More than 1,000 events are to be signed."),
+    answer(422, "pixel_too_long", "The ids and keys of an event are too long for a URL: 1,500 bytes in base64url."),
 ];
 
 const REQUESTS: &[ErrorCode] = &[

@@ -57,6 +57,7 @@ fn operation<'p>(item: &'p mut PathItem, method: &Method) -> Option<&'p mut Oper
         Method::PUT => &mut item.put,
         Method::POST => &mut item.post,
         Method::DELETE => &mut item.delete,
+        Method::OPTIONS => &mut item.options,
         _ => return None,
     };
     operation.as_mut()

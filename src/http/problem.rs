@@ -3,14 +3,15 @@
 
 use crate::api::RuleReject;
 use crate::auth::Scope;
-use crate::input::{BodyError, Reject};
+use crate::input::{BodyError, Reject, TooManyLines};
 use crate::model::RuleError;
 use crate::service::{
-    AuditError, BackFill, BatchError, ChangeError, CountError, NotReady, ReserveError, SnapshotsError, TryError,
-    Unhealthy,
+    AdsError, AuditError, BackFill, BatchError, ChangeError, CountError, ErasuresError, NotReady, OptOutError,
+    PixelOff, ReserveError, SnapshotsError, Unhealthy,
 };
-use crate::shard::{ReaderError, Refusal, RulebookError, SurveyBusy, TOO_MANY_KINDS};
+use crate::shard::{ReaderError, Refusal, RulebookError, TOO_MANY_KINDS};
 use crate::snapshot::SnapshotError;
+use crate::store::StoreError;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -90,6 +91,12 @@ impl Problem {
     pub fn answer_too_large() -> Self {
         let detail = "the answer takes more memory than all reads may have (--read-memory): ask for less at once";
         Self::unprocessable("answer_too_large", detail)
+    }
+
+    /// Something could not be read from or written to the store.
+    fn not_stored(what: &str, error: &StoreError) -> Self {
+        tracing::error!(%error, what, "the store could not be read or written");
+        Self::unavailable("store_failed", error.to_string())
     }
 
     pub fn internal() -> Self {
@@ -207,18 +214,51 @@ impl From<ChangeError> for Problem {
     }
 }
 
-impl From<SurveyBusy> for Problem {
-    fn from(SurveyBusy: SurveyBusy) -> Self {
-        Self::overloaded("questions about all users")
+impl From<AdsError> for Problem {
+    fn from(error: AdsError) -> Self {
+        let told = error.to_string();
+        match error {
+            AdsError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "unknown_ad", told),
+            AdsError::Precondition => Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", told),
+            AdsError::TooMany => Self::unprocessable("too_many_ads", told),
+            AdsError::TooManyBackfills => Self::unavailable("too_many_backfills", told),
+            AdsError::Store(error) => Self::not_stored("an ad", &error),
+            AdsError::Gone => Self::internal(),
+        }
     }
 }
 
-impl From<TryError> for Problem {
-    fn from(error: TryError) -> Self {
+impl From<ErasuresError> for Problem {
+    fn from(error: ErasuresError) -> Self {
+        let told = error.to_string();
         match error {
-            TryError::Rulebook(error) => error.into(),
-            TryError::Busy(error) => error.into(),
+            ErasuresError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "unknown_erasure", told),
+            ErasuresError::TooMany => Self::unavailable("too_many_erasures", told),
+            ErasuresError::Store(error) => Self::not_stored("an erasure", &error),
+            ErasuresError::Gone => Self::internal(),
         }
+    }
+}
+
+impl From<OptOutError> for Problem {
+    fn from(error: OptOutError) -> Self {
+        match error {
+            OptOutError::Refused(refusal) => refusal.into(),
+            OptOutError::Store(error) => Self::not_stored("an opt-out", &error),
+            OptOutError::Gone => Self::internal(),
+        }
+    }
+}
+
+impl From<PixelOff> for Problem {
+    fn from(why: PixelOff) -> Self {
+        Self::new(StatusCode::CONFLICT, "pixel_off", why.to_string())
+    }
+}
+
+impl From<TooManyLines> for Problem {
+    fn from(why: TooManyLines) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_lines", why.to_string())
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) fn segments(path: &str) -> Result<Vec<String>, Problem> {
 }
 
 /// The name-value pairs of a query string; `+` is a space, as HTML forms write it.
-pub(super) fn pairs(query: &str) -> impl Iterator<Item = Result<(String, String), Problem>> + '_ {
+fn pairs(query: &str) -> impl Iterator<Item = Result<(String, String), Problem>> + '_ {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         Ok((decode_part(name)?, decode_part(value)?))
@@ -130,6 +130,61 @@ pub(super) fn audit(query: &str, most: usize) -> Result<AuditQuery, Problem> {
     Ok(asked)
 }
 
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+pub(super) struct AdsParams {
+    /// Only ads with this key
+    #[param(example = "campaign:42")]
+    key: Option<String>,
+    /// The most ads of an answer, 1 to 1,000; 100 without it
+    limit: Option<u32>,
+    /// Where to go on: `cursor` of the answer before
+    cursor: Option<String>,
+}
+
+/// Which ads of the catalogue are asked for.
+pub(super) struct AdsQuery {
+    pub key: Option<String>,
+    /// After this one.
+    pub after: Option<String>,
+    pub limit: usize,
+}
+
+/// Reads `key`, `limit` and `cursor`.
+pub(super) fn ads(query: &str, most: usize) -> Result<AdsQuery, Problem> {
+    let mut asked = AdsQuery { key: None, after: None, limit: most.min(100) };
+    for pair in pairs(query) {
+        let (name, value) = pair?;
+        match name.as_str() {
+            "key" => {
+                let wrong = |why| Problem::unprocessable("invalid_key", format!("key {value:?} {why}"));
+                asked.key = Some(CapKey::extra(value.as_str()).map_err(wrong)?.as_str().to_owned());
+            }
+            "cursor" => {
+                let wrong = |_| Problem::unprocessable("invalid_cursor", "cursor is none that an answer has had");
+                asked.after = Some(DaId::new(value).map_err(wrong)?.as_str().to_owned());
+            }
+            "limit" => asked.limit = limit_of(&value, most)?,
+            _ => {}
+        }
+    }
+    Ok(asked)
+}
+
+/// Reads a parameter that is `true` or `false`.
+pub(super) fn flag(query: &str, wanted: &str, default: bool) -> Result<bool, Problem> {
+    let mut flag = default;
+    for pair in pairs(query) {
+        let (name, value) = pair?;
+        if name == wanted {
+            let wrong = |_| Problem::unprocessable("invalid_flag", format!("{name}={value} is neither true nor false"));
+            flag = value.parse().map_err(wrong)?;
+        }
+    }
+    Ok(flag)
+}
+
 fn limit_of(text: &str, most: usize) -> Result<usize, Problem> {
     let wrong = || Problem::unprocessable("invalid_limit", format!("limit is not an integer from 1 to {most}"));
     text.parse().ok().filter(|limit| (1..=most).contains(limit)).ok_or_else(wrong)
@@ -143,12 +198,8 @@ pub(super) fn da(text: String) -> Result<DaId<'static>, Problem> {
     DaId::new(text).map_err(|why| Problem::unprocessable("invalid_da", format!("da {why}")))
 }
 
-pub(super) fn at(text: &str) -> Result<TsMs, Problem> {
+fn at(text: &str) -> Result<TsMs, Problem> {
     TsMs::from_text(text).map_err(|why| Problem::unprocessable("invalid_at", format!("at {text:?} {why}")))
-}
-
-pub(super) fn kind(text: &str) -> Result<Kind, Problem> {
-    Kind::new(text).map_err(|why| Problem::unprocessable("invalid_kind", format!("kind {text:?} {why}")))
 }
 
 /// Adds a key unless it is there already. The order of the request is kept.
@@ -182,6 +233,8 @@ pub(super) struct CapParams {
     at: Option<InstantText>,
     /// Whether the verdict is explained (`why`)
     explain: Option<bool>,
+    /// `false`: only the keys named here are judged, not those that the catalogue has of the ad
+    catalogue: Option<bool>,
 }
 
 /// What `GET /cap` asks.
@@ -197,7 +250,7 @@ pub(super) fn ad_query(path: Option<(String, String)>, query: &str) -> Result<Ad
     let in_path = path.is_some();
     let (mut user_text, mut da_text) = path.map_or((None, None), |(user, da)| (Some(user), Some(da)));
     let mut keys = SmallVec::new();
-    let mut question = Question::default();
+    let (mut question, mut catalogue) = (Question::default(), true);
     for pair in pairs(query) {
         let (name, value) = pair?;
         match name.as_str() {
@@ -210,13 +263,22 @@ pub(super) fn ad_query(path: Option<(String, String)>, query: &str) -> Result<Ad
                     Problem::unprocessable("invalid_explain", format!("explain={value} is neither true nor false"))
                 })?;
             }
-            "kind" => question.kind = Some(kind(&value)?),
+            "catalogue" => {
+                catalogue = value.parse().map_err(|_| {
+                    Problem::unprocessable("invalid_catalogue", format!("catalogue={value} is neither true nor false"))
+                })?;
+            }
+            "kind" => {
+                let kind = Kind::new(&value)
+                    .map_err(|why| Problem::unprocessable("invalid_kind", format!("kind {value:?} {why}")))?;
+                question.kind = Some(kind);
+            }
             _ => {}
         }
     }
     let user = user(user_text.ok_or_else(|| Problem::unprocessable("missing_user", "user= is missing"))?)?;
     let da = da(da_text.ok_or_else(|| Problem::unprocessable("missing_da", "da= is missing"))?)?;
-    Ok(AdQuery { user, candidate: Candidate { da, keys }, question })
+    Ok(AdQuery { user, candidate: Candidate { da, keys, catalogue }, question })
 }
 
 #[cfg(test)]

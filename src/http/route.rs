@@ -45,6 +45,8 @@ pub(super) enum Place {
     Admin,
     /// At both.
     Both,
+    /// At the main one, and at the one that the internet may reach (`--public-listen`).
+    MainAndPublic,
     /// As [`Place::Admin`], and at the one that the internet may reach (`--public-listen`).
     AdminAndPublic,
 }
@@ -76,6 +78,7 @@ impl Listener {
     pub(super) fn has(self, place: Place, has_admin: bool) -> bool {
         match place {
             Place::Main => self == Self::Main,
+            Place::MainAndPublic => self != Self::Admin,
             Place::Both => self != Self::Public,
             Place::AdminAndPublic => self == Self::Public || self.is_for_operators(has_admin),
             Place::Admin => self.is_for_operators(has_admin),

@@ -16,6 +16,7 @@ pub(crate) mod fuzz;
 #[cfg(test)]
 mod instant_tests;
 mod json;
+mod lines;
 mod mapping;
 mod parse_event;
 mod raw;
@@ -32,6 +33,7 @@ pub use csv::{CsvRows, Line, ROW_MAX, Row, RowError};
 pub use fields::{FieldsConfig, FieldsError, Framing, TsUnit};
 pub(crate) use json::{elements, members};
 pub use json::{json_text, without_mark};
+pub use lines::{TooManyLines, each_line};
 pub use parse_event::Reject;
 pub(crate) use parse_event::{add_key, id_of, instant_of, key, kind_of};
 pub use raw::NotJson;

@@ -45,6 +45,8 @@ impl Reject {
     pub const TOO_MANY_CANDIDATES: &'static str = "too_many_candidates";
     pub const INVALID_AT: &'static str = "invalid_at";
     pub const INVALID_EXPLAIN: &'static str = "invalid_explain";
+    pub const INVALID_CATALOGUE: &'static str = "invalid_catalogue";
+    pub const INVALID_PIXEL: &'static str = "invalid_pixel";
     pub const INVALID_WANT: &'static str = "invalid_want";
     pub const INVALID_TTL: &'static str = "invalid_ttl";
     pub const MISSING_ID: &'static str = "missing_id";

@@ -37,12 +37,15 @@ pub struct Candidate<'a> {
     pub da: DaId<'a>,
     /// Keys besides `da:<da>`: at most [`MAX_KEYS`], each once, in the order in which they were named.
     pub keys: SmallVec<[CapKey<'a>; 2]>,
+    /// Whether the keys that the catalogue has of the ad belong to it, too.
+    pub catalogue: bool,
 }
 
 impl Candidate<'_> {
     /// The same, independent of the text it was read from.
     pub fn into_owned(self) -> Candidate<'static> {
-        Candidate { da: self.da.into_owned(), keys: self.keys.into_iter().map(CapKey::into_owned).collect() }
+        let keys = self.keys.into_iter().map(CapKey::into_owned).collect();
+        Candidate { da: self.da.into_owned(), keys, catalogue: self.catalogue }
     }
 }
 

@@ -64,12 +64,14 @@ pub struct SingleEvent<'a> {
 
 /// What became of one event, and what its verdict is asked for.
 pub struct CountedEvent<'a> {
-    /// `counted`, `duplicate`, `late`, `erased` or `ignored`.
+    /// `counted`, `duplicate`, `late`, `erased`, `opted_out` or `ignored`.
     pub result: &'static str,
     /// The user of the event.
     pub user: UserId<'a>,
-    /// Its ad and keys.
+    /// Its ad and keys, those of the catalogue among them.
     pub candidate: Candidate<'a>,
+    /// Keys of the catalogue that were left out.
+    pub keys_cut: usize,
 }
 
 impl SingleEvent<'_> {
@@ -129,6 +131,8 @@ impl Counting {
         answer.late = counted.late;
         answer.erased = counted.erased;
         answer.ignored = counted.ignored;
+        answer.opted_out = counted.opted_out;
+        answer.keys_cut = counted.keys_cut;
         answer.capped = counted.capped.into_iter().map(Capped::from).collect();
         if counted.refusal.is_some() {
             self.unavailable.increment(counted.unavailable as u64);
@@ -147,16 +151,21 @@ impl Counting {
     }
 
     fn try_parse_event<'a>(&self, body: &'a [u8]) -> Result<SingleEvent<'a>, Reject> {
-        let event = self.events.event(body).map_err(|reject| hint_at_lines(body, reject))?;
+        self.event(self.events.event(body).map_err(|reject| hint_at_lines(body, reject))?)
+    }
+
+    /// An event that was parsed already.
+    pub fn event<'a>(&self, event: Event<'a>) -> Result<SingleEvent<'a>, Reject> {
         let mut builder = self.router.builder();
         add(&mut builder, 0, &event)?;
         let Event { user, da, keys, .. } = event;
-        Ok(SingleEvent { builder, user, candidate: Candidate { da, keys } })
+        Ok(SingleEvent { builder, user, candidate: Candidate { da, keys, catalogue: true } })
     }
 
     /// Counts one event.
     pub async fn count_event<'a>(&self, event: SingleEvent<'a>) -> Result<CountedEvent<'a>, CountError> {
-        let SingleEvent { builder, user, candidate } = event;
+        let SingleEvent { builder, user, mut candidate } = event;
+        let keys_cut = builder.keys_cut();
         let result = match self.router.count(builder).await {
             Counted { refusal: Some(refusal), .. } => return Err(self.refuse_event(refusal)),
             Counted { too_many_kinds, .. } if !too_many_kinds.is_empty() => {
@@ -166,10 +175,13 @@ impl Counting {
             Counted { counted: 1, .. } => "counted",
             Counted { duplicate: 1, .. } => "duplicate",
             Counted { erased: 1, .. } => "erased",
+            Counted { opted_out: 1, .. } => "opted_out",
             Counted { ignored: 1, .. } => "ignored",
             _ => "late",
         };
-        Ok(CountedEvent { result, user, candidate })
+        // What was seen of the catalogue is counted with the event.
+        self.router.catalogue().join_candidate(&mut candidate);
+        Ok(CountedEvent { result, user, candidate, keys_cut })
     }
 
     /// Answers for an event that is not counted.

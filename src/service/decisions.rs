@@ -4,7 +4,7 @@ use crate::api::{ReleaseBody, ReserveBody};
 use crate::engine::Question;
 use crate::model::{Candidate, EventId, UserId, Verdict, Why};
 use crate::random::random_id;
-use crate::shard::{CandidateVerdict, ReaderError, Refusal, Reserve, ReserveOutcome, Units};
+use crate::shard::{AdsSeen, CandidateVerdict, ReaderError, Refusal, Reserve, ReserveOutcome, Units};
 use crate::store::Room;
 
 /// Answers what ad servers ask.
@@ -33,6 +33,18 @@ pub enum ReserveError {
 impl Decisions {
     pub(super) fn new(units: Units) -> Self {
         Self { units }
+    }
+
+    /// Adds the keys that the catalogue has of the candidates' ads. Says how many were left out, since a candidate has 16 at
+    /// most.
+    pub fn join_catalogue(&self, candidates: &mut [Candidate<'_>]) -> usize {
+        let catalogue = self.units.router().catalogue();
+        let mut seen = AdsSeen::default();
+        for candidate in candidates.iter_mut().filter(|candidate| candidate.catalogue) {
+            seen += catalogue.join_candidate(candidate);
+        }
+        catalogue.count(seen);
+        seen.keys_cut
     }
 
     /// Judges one ad of a user. `room` is asked for the memory that this takes.

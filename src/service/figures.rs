@@ -43,6 +43,7 @@ const DATABASE_FIGURES: [(&str, &str, &str); 5] = [
 
 /// Describes the metrics of the HTTP interface and of RocksDB.
 pub fn describe() {
+    super::pixels::describe();
     for (_, name, help) in TABLE_FIGURES.into_iter().chain(DATABASE_FIGURES) {
         describe_gauge!(name, help);
     }
@@ -53,12 +54,6 @@ pub fn describe() {
     describe_gauge!("freqcap_logs_reclaimed", "Void logs that compaction has removed since the start");
     describe_gauge!("freqcap_store_poisoned", "Whether an earlier write failed, so that only a restart helps");
     describe_gauge!("freqcap_mailbox_events", "Events that wait for a writer");
-    describe_histogram!(
-        "freqcap_reach_pass_seconds",
-        "Time of a pass over all logs, which answers what was asked about reach and rules by then"
-    );
-    describe_gauge!(super::reports::USERS, "Users that a key of report_keys reaches: impressions in 7 days");
-    describe_gauge!(super::reports::OVER, "Of these, users beyond the limit of the key, in the window of its rule");
     describe_gauge!("freqcap_build_info", "Always 1; which freqcap this is");
     gauge!("freqcap_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
@@ -67,6 +62,9 @@ pub fn describe() {
 pub(super) fn refresh(units: &Units) {
     // All share it.
     gauge!("freqcap_rocksdb_block_cache_bytes").set(units.first().store.cache_bytes() as f64);
+    let catalogue = units.router().catalogue();
+    gauge!("freqcap_ads").set(catalogue.len() as f64);
+    gauge!("freqcap_ads_bytes").set(catalogue.memory() as f64);
     units.all().iter().for_each(refresh_unit);
 }
 

@@ -1,6 +1,6 @@
 //! The rules in force, and how they are changed.
 
-use crate::model::Rule;
+use crate::model::{Rule, RuleId};
 use crate::shard::{Precondition, Refusal, Router, RuleView, Rulebook, RulebookError};
 use crate::store::ChangedBy;
 use std::sync::Arc;
@@ -60,6 +60,20 @@ impl Rules {
         self.change(move |rules| {
             let by = ChangedBy { key, call: format!("PUT /rules/{}", rule.id.as_str()) };
             Ok(rules.rulebook.put(rule, &expect, by, &rules.router)?)
+        })
+        .await
+    }
+
+    /// Makes or changes rules and removes others, all at once. `expect` is of the first of `put`; `key`: who does it, by `call`.
+    pub async fn change_several(
+        &self,
+        key: Option<String>,
+        call: String,
+        (put, remove): (Vec<Rule>, Vec<RuleId>),
+        expect: Precondition,
+    ) -> Result<Vec<(bool, RuleView)>, ChangeError> {
+        self.change(move |rules| {
+            Ok(rules.rulebook.change(put, &remove, &expect, ChangedBy { key, call }, &rules.router)?)
         })
         .await
     }

@@ -1,6 +1,7 @@
 //! The commands of a writer. Each is a struct that knows its weight, the rows it touches, how it runs and where its
 //! answer goes.
 
+use super::opt_outs::OptOuts;
 use super::refusal::Refusal;
 use super::tally::Tally;
 use super::tombstones::Tombstones;
@@ -76,6 +77,7 @@ pub(super) struct TurnContext<'b> {
     pub store: &'b Store,
     pub policy: &'b Policy,
     pub tombstones: &'b Tombstones,
+    pub opt_outs: &'b OptOuts,
     pub now: TsMs,
     /// Seconds between a duplicate and the event that it repeats.
     pub duplicate_age: &'b Histogram,

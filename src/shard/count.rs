@@ -21,6 +21,7 @@ pub(super) struct BatchOutcome {
     pub duplicate: usize,
     pub late: usize,
     pub erased: usize,
+    pub opted_out: usize,
     /// The indices of events that were rejected for their kind.
     pub too_many_kinds: Vec<u32>,
     /// Row keys that went from not capped to capped, and until when.
@@ -34,8 +35,8 @@ pub(super) type LeftOut = (u32, &'static str);
 
 impl BatchOutcome {
     fn tally(&self) -> Tally {
-        let Self { counted, duplicate, late, erased, ref too_many_kinds, .. } = *self;
-        Tally { counted, duplicate, late, erased, too_many_kinds: too_many_kinds.len() }
+        let Self { counted, duplicate, late, erased, opted_out, ref too_many_kinds, .. } = *self;
+        Tally { counted, duplicate, late, erased, opted_out, too_many_kinds: too_many_kinds.len() }
     }
 
     /// The events that were not counted and never will be.
@@ -150,6 +151,10 @@ fn count_batch(context: TurnContext<'_>, batch: &EventBatch, slots: &[u32], set:
     for event in batch.events() {
         let keys = batch.keys_of(event);
         let row_key = batch.keys().get(keys.start);
+        if context.opt_outs.has_row(row_key) {
+            outcome.opted_out += 1;
+            continue;
+        }
         let erased = context.tombstones.until(context.store, row_key, context.policy, context.now);
         let (Ok(erased), false) = (erased, set.is_unreadable(row_key)) else {
             outcome.unreadable.push(event.index);

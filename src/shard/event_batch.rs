@@ -1,5 +1,6 @@
 //! Events on their way to a writer, packed in one buffer with the row keys that they touch.
 
+use super::catalogue::{AdsSeen, Catalogue};
 use crate::clock::Clock;
 use crate::engine::{Policy, TsInFuture, admit};
 use crate::model::{Entry, Event, Kind, SHARDS, ShardId, ShardSet, TsMs};
@@ -70,15 +71,30 @@ pub struct EventBatchBuilder {
     /// Events of users of another unit.
     elsewhere: usize,
     writers: WriterMap,
+    catalogue: Catalogue,
+    /// What the catalogue had of their ads.
+    seen: AdsSeen,
 }
 
 impl EventBatchBuilder {
-    pub(super) fn new(writers: WriterMap, policy: Arc<Policy>, clock: &Clock) -> Self {
+    pub(super) fn new(writers: WriterMap, policy: Arc<Policy>, clock: &Clock, catalogue: Catalogue) -> Self {
         let batches = std::iter::repeat_with(EventBatch::default).take(writers.writers()).collect();
         let (now, clock_believed) = (clock.now(), clock.is_believed());
         // Reads the clock once.
         let latest = if clock_believed { now } else { clock.latest() };
-        Self { batches, policy, now, latest, clock_believed, without_time: 0, ignored: 0, elsewhere: 0, writers }
+        Self {
+            batches,
+            policy,
+            now,
+            latest,
+            clock_believed,
+            without_time: 0,
+            ignored: 0,
+            elsewhere: 0,
+            writers,
+            catalogue,
+            seen: AdsSeen::default(),
+        }
     }
 
     /// Checks that an event's time is not too far ahead.
@@ -110,6 +126,8 @@ impl EventBatchBuilder {
         for key in &event.keys {
             batch.keys.push_sibling(first as usize, key.as_str());
         }
+        let add = |key: &str| batch.keys.push_sibling(first as usize, key);
+        self.seen += self.catalogue.join(event.da.as_str(), &event.keys, add);
         let keys = (first, batch.keys.len() as u32);
         let entry = Entry { ts, hash: event.hash() };
         batch.events.push(BatchEvent { entry, kind: event.kind, index: index as u32, keys });
@@ -124,6 +142,11 @@ impl EventBatchBuilder {
     /// Events of users that mean nobody, which are acknowledged and stored nowhere.
     pub fn ignored(&self) -> usize {
         self.ignored
+    }
+
+    /// Keys of the catalogue that were left out, since an event has at most 16.
+    pub fn keys_cut(&self) -> usize {
+        self.seen.keys_cut
     }
 
     /// Events for the writers, taken or not.
@@ -153,6 +176,7 @@ impl EventBatchBuilder {
 
     /// The batches with their writers, without empty ones.
     pub(super) fn into_batches(self) -> impl Iterator<Item = (usize, EventBatch)> {
+        self.catalogue.count(self.seen);
         self.batches.into_iter().enumerate().filter(|(_, batch)| !batch.is_empty())
     }
 }

@@ -139,7 +139,12 @@ mod tests {
     /// A task with events of one writer, and its bytes.
     fn task(events: usize) -> (Task, usize) {
         let policy = Policy::new(RuleSet::new([]), 256, 1_000, 1_000, 0);
-        let mut builder = EventBatchBuilder::new(WriterMap::new(ShardSet::ALL, 1), Arc::new(policy), &Clock::system());
+        let mut builder = EventBatchBuilder::new(
+            WriterMap::new(ShardSet::ALL, 1),
+            Arc::new(policy),
+            &Clock::system(),
+            Default::default(),
+        );
         let (user, da) = (UserId::new("u").unwrap(), DaId::new("1").unwrap());
         let event = Event { user, da, ts: None, id: None, kind: Kind::IMPRESSION, keys: Default::default() };
         (0..events).for_each(|_| builder.push(0, &event).unwrap());

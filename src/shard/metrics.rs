@@ -45,6 +45,7 @@ pub(super) struct ShardMetrics {
     pub duplicate: Counter,
     pub late: Counter,
     pub erased: Counter,
+    pub opted_out: Counter,
     pub rejected: Counter,
     pub ignored: Counter,
     pub duplicate_age: Histogram,
@@ -67,6 +68,7 @@ impl ShardMetrics {
             duplicate: counter!("freqcap_events_total", "result" => "duplicate"),
             late: counter!("freqcap_events_total", "result" => "late"),
             erased: counter!("freqcap_events_total", "result" => "erased"),
+            opted_out: counter!("freqcap_events_total", "result" => "opted_out"),
             rejected: counter!("freqcap_events_total", "result" => "rejected"),
             ignored: counter!("freqcap_events_total", "result" => "ignored"),
             duplicate_age: histogram!("freqcap_duplicate_age_seconds"),
@@ -85,6 +87,7 @@ impl ShardMetrics {
 
 /// Describes the metrics of the shards and of the store.
 pub fn describe() {
+    super::catalogue::describe();
     describe_counter!("freqcap_events_total", "Events by result");
     describe_counter!("freqcap_users_erased_total", "Users erased");
     describe_counter!("freqcap_erasure_steps_total", "Steps of erasures: a user with many rows takes several");

@@ -4,6 +4,8 @@
 //! holds, runs the engine over it and commits one write. Reads go straight to the store through [`Reader`] and never
 //! wait for a write.
 
+mod backfill;
+mod catalogue;
 mod clock_watch;
 mod command;
 mod count;
@@ -16,8 +18,10 @@ mod health;
 mod kafka_batch;
 mod mailbox;
 mod metrics;
+mod opt_outs;
 mod options;
 mod partition_sender;
+mod precondition;
 mod progress;
 mod reader;
 mod recheck;
@@ -29,7 +33,6 @@ mod rule_copies;
 mod rule_lines;
 mod rulebook;
 mod service;
-mod survey;
 mod sync_watch;
 mod tally;
 mod task;
@@ -47,13 +50,17 @@ mod watch;
 mod working_set;
 mod writer;
 
+pub use backfill::BackfillPage;
+pub use catalogue::{AdsSeen, Catalogue, Joined, MAX_ADS};
 pub use clock_watch::{ask_to_accept_clock, is_asked_to_accept_clock};
 pub use count::TOO_MANY_KINDS;
 pub use event_batch::{EventBatch, EventBatchBuilder};
 pub use health::Health;
 pub use metrics::describe as describe_metrics;
+pub use opt_outs::{OptOuts, OptedOutVerdict};
 pub use options::{Options, SettingFlags, Settings};
 pub use partition_sender::PartitionSender;
+pub use precondition::Precondition;
 pub use reader::{BLOCKING_THREADS, CandidateVerdict, Reader, ReaderError};
 pub use refusal::{ROW_UNREADABLE, Refusal, SUPERSEDED};
 pub use reserve::{Reserve, ReserveOutcome};
@@ -61,9 +68,8 @@ pub use resources::Resources;
 pub use router::{CappedKey, Counted, Router};
 #[cfg(any(test, fuzzing))]
 pub(crate) use rulebook::stored_rule;
-pub use rulebook::{MAX_RULES, Precondition, RuleView, Rulebook, RulebookError, Source};
+pub use rulebook::{MAX_RULES, RuleView, Rulebook, RulebookError, Source};
 pub use service::Shards;
-pub use survey::{Answer, Asked, Found, Progress, Question as SurveyQuestion, Survey, SurveyBusy, TopKey, TopReach};
 pub use unit::{Unit, UnitError, UnitHandle, UnitOptions};
 pub use unit_host::UnitHost;
 pub use units::Units;

@@ -1,5 +1,6 @@
 //! The settings and options of the shards.
 
+use super::opt_outs::OptedOutVerdict;
 use crate::settings::{Count, Invalid, Value, settings};
 use crate::store::ByteSize;
 use std::time::Duration;
@@ -11,6 +12,8 @@ settings! {
             max_offline: Duration = "7d", "DURATION",
                 "How long the service may have been off for the clock to be believed at a start; longer, and no cap ends until \
                  another clock says the same or `freqcap clock accept` does";
+            opted_out: OptedOutVerdict = "allow", "allow|deny",
+                "The verdict on users who opted out, of whom nothing is counted: every ad may be shown, or none";
             accept_clock: bool = "false", "true|false", "Believe the clock at this start, whatever is known of the time";
         }
         "Storage" {
@@ -69,6 +72,7 @@ impl Settings {
             max_offline: self.max_offline,
             accept_clock: self.accept_clock,
             erase_within: self.erase_within,
+            opted_out: self.opted_out,
         }
     }
 }
@@ -90,4 +94,6 @@ pub struct Options {
     pub accept_clock: bool,
     /// After how long the bytes of a user who was erased are in no file any more.
     pub erase_within: Duration,
+    /// The verdict on users who opted out.
+    pub opted_out: OptedOutVerdict,
 }

@@ -1,6 +1,7 @@
 //! Reads, straight from the store. They never wait for a write.
 
 use super::metrics::would_cap;
+use super::opt_outs::OptOuts;
 use crate::clock::Clock;
 use crate::engine::{Applied, KeyLog, Policy, Question, bind, judge, unbound_count, why};
 use crate::model::{Candidate, CapKey, Limit, Log, MAX_SHADOWS, RuleId, TsMs, UserId, Verdict, Why};
@@ -103,6 +104,7 @@ pub struct Reader {
     pub(super) store: Arc<Store>,
     pub(super) policy: Arc<ArcSwap<Policy>>,
     pub(super) clock: Clock,
+    opt_outs: OptOuts,
     places: ReadPlaces,
 }
 
@@ -130,8 +132,14 @@ struct View {
 }
 
 impl Reader {
-    pub(super) fn new(store: Arc<Store>, policy: Arc<ArcSwap<Policy>>, clock: Clock, places: ReadPlaces) -> Self {
-        Self { store, policy, clock, places }
+    pub(super) fn new(
+        store: Arc<Store>,
+        policy: Arc<ArcSwap<Policy>>,
+        clock: Clock,
+        opt_outs: OptOuts,
+        places: ReadPlaces,
+    ) -> Self {
+        Self { store, policy, clock, opt_outs, places }
     }
 
     /// Runs a read on a thread that may wait for the disk.
@@ -154,6 +162,11 @@ impl Reader {
         answer.await.map_err(|_| ReaderError::Gone)?
     }
 
+    /// Which users of the unit are never counted.
+    pub fn opt_outs(&self) -> &OptOuts {
+        &self.opt_outs
+    }
+
     /// The clock that reads go by.
     pub fn clock(&self) -> &Clock {
         &self.clock
@@ -169,7 +182,7 @@ impl Reader {
     ) -> Result<(Verdict, R), ReaderError> {
         let (mut view, room) = self.view(user, std::slice::from_ref(candidate), room, NoPlace::Refuse).await?;
         let (policy, now) = self.refresh(&mut view);
-        Ok((judge(&policy, &view.of(0), question, now, would_cap), room))
+        Ok((self.allowed(user, candidate, judge(&policy, &view.of(0), question, now, would_cap)), room))
     }
 
     /// Judges one ad of a user as [`Reader::ad`] does, and explains the verdict from the same logs and rules.
@@ -184,7 +197,7 @@ impl Reader {
         let (policy, now) = self.refresh(&mut view);
         let keys = view.of(0);
         let why = explained(&policy, &keys, question, now, &mut room)?;
-        Ok((judge(&policy, &keys, question, now, would_cap), why, room))
+        Ok((self.allowed(user, candidate, judge(&policy, &keys, question, now, would_cap)), why, room))
     }
 
     /// Judges the ad of an event that is counted. No load refuses it, since a counted event must be answered. The
@@ -192,7 +205,12 @@ impl Reader {
     pub async fn ad_of_counted(&self, user: &UserId<'_>, candidate: &Candidate<'_>) -> Result<Verdict, ReaderError> {
         let (mut view, _) = self.view(user, std::slice::from_ref(candidate), Unbounded, NoPlace::Wait).await?;
         let (policy, now) = self.refresh(&mut view);
-        Ok(judge(&policy, &view.of(0), Question::default(), now, would_cap))
+        Ok(self.allowed(user, candidate, judge(&policy, &view.of(0), Question::default(), now, would_cap)))
+    }
+
+    /// The verdict, unless no ad may be shown to a user who opted out.
+    fn allowed(&self, user: &UserId<'_>, candidate: &Candidate<'_>, verdict: Verdict) -> Verdict {
+        if self.opt_outs.deny(user) { OptOuts::denied(candidate, verdict) } else { verdict }
     }
 
     /// Judges many candidates of a user in one consistent view, in order, and passes the verdicts to `tell`. The logs
@@ -211,10 +229,15 @@ impl Reader {
         }
         let (policy, now) = self.refresh(&mut view);
         let mut verdicts = Vec::with_capacity(candidates.len());
+        let is_denied = self.opt_outs.deny(user);
         for (number, candidate) in candidates.iter().enumerate() {
             let mut verdict = brief(&policy, &view, number, candidate, question, now);
             if question.explain {
                 verdict.why = Some(Box::new(explained(&policy, &view.of(number), question, now, &mut room)?));
+            }
+            if is_denied {
+                let (rule, until) = OptOuts::denial();
+                (verdict.capped, verdict.capped_until, verdict.rule) = (true, Some(until), rule);
             }
             verdicts.push(verdict);
         }
@@ -232,7 +255,7 @@ impl Reader {
         let view = View::of_candidates(user, candidates, &mut room);
         let mut view = view.ok_or_else(|| ReaderError::in_room(ReadError::NoRoom, &room))?;
         // Even if it has logs from before it meant nobody.
-        if self.policy.load().ignores(user.as_str()) {
+        if self.policy.load().ignores(user.as_str()) || self.opt_outs.has(user.as_str()) {
             view.logs.resize_with(view.keys.len(), Log::default);
             return Ok((view, room));
         }
@@ -398,7 +421,10 @@ mod tests {
     fn reader(dir: &std::path::Path) -> Reader {
         let store = Store::open(&StoreOptions { data_dir: dir.to_owned(), ..StoreOptions::default() }).unwrap();
         let policy = Policy::new(RuleSet::new([]), 256, 1_000, 1_000, 0);
-        Reader::new(Arc::new(store), Arc::new(ArcSwap::from_pointee(policy)), Clock::system(), ReadPlaces::default())
+        let store = Arc::new(store);
+        let opt_outs = OptOuts::load(store.clone(), Default::default()).unwrap();
+        let policy = Arc::new(ArcSwap::from_pointee(policy));
+        Reader::new(store, policy, Clock::system(), opt_outs, ReadPlaces::default())
     }
 
     #[tokio::test]
@@ -420,7 +446,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let reader = reader(dir.path());
         let user = UserId::new("u").unwrap();
-        let candidate = Candidate { da: DaId::new("1").unwrap(), keys: Default::default() };
+        let candidate = Candidate { da: DaId::new("1").unwrap(), keys: Default::default(), catalogue: true };
         let refused = reader.ad(&user, &candidate, Question::default(), Nothing).await;
         assert!(matches!(refused, Err(ReaderError::NoRoom)));
         assert_eq!(reader.ad_of_counted(&user, &candidate).await.unwrap().count, 0);
@@ -431,7 +457,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let reader = reader(dir.path());
         let user = UserId::new("u").unwrap();
-        let candidate = |n: usize| Candidate { da: DaId::new(n.to_string()).unwrap(), keys: Default::default() };
+        let candidate =
+            |n: usize| Candidate { da: DaId::new(n.to_string()).unwrap(), keys: Default::default(), catalogue: true };
         let candidates: Vec<_> = (0..KEYS_AT_ONCE + 1).map(candidate).collect();
         let _all = reader.places.blocking.clone().acquire_many_owned(BLOCKING_READS as u32).await.unwrap();
         let refused = reader.check(&user, &candidates, Question::default(), Nothing, |_, _| ()).await;

@@ -201,6 +201,13 @@ impl Command for ReserveCall {
             self.reply.set_refused(Refusal::RowUnreadable);
             return;
         }
+        let opt_outs = state.context.opt_outs;
+        if opt_outs.has_row(&self.row_key) {
+            let expires_at = self.ttl_ms.map(|ttl| state.context.now.saturating_add(ttl));
+            let answer = opt_outs.reserve(self.id.as_str(), &self.candidates, self.want, expires_at);
+            self.reply.set(ReserveOutcome::Answer(answer));
+            return;
+        }
         self.reply.set(run_reserve(self, slots, state.set, state.calls, state.commit));
     }
 }

@@ -1,5 +1,7 @@
 //! Sends batches of events to the writers that own their shards, and collects the results.
 
+use super::backfill::{BackfillLogs, BackfillPage};
+use super::catalogue::Catalogue;
 use super::command::Reply;
 use super::count::CountEvents;
 use super::erase::EraseUser;
@@ -40,8 +42,12 @@ pub struct Counted {
     pub late: usize,
     /// Events from before their user's erasure.
     pub erased: usize,
+    /// Events of users who opted out: stored nowhere.
+    pub opted_out: usize,
     /// Events of users that mean nobody: stored nowhere.
     pub ignored: usize,
+    /// Keys of the catalogue that were left out of events, since one has at most 16.
+    pub keys_cut: usize,
     /// The indices of events that would exceed the number of kinds in one of their logs: rejected.
     pub too_many_kinds: Vec<u32>,
     /// Keys that went from not capped to capped, by user and key.
@@ -62,6 +68,7 @@ pub struct Router {
     clock: Clock,
     health: Health,
     ignored: Counter,
+    catalogue: Catalogue,
 }
 
 impl Router {
@@ -71,8 +78,9 @@ impl Router {
         clock: Clock,
         health: Health,
         ignored: Counter,
+        catalogue: Catalogue,
     ) -> Self {
-        Self { mailboxes: mailboxes.into(), writers, task_bytes, policy, clock, health, ignored }
+        Self { mailboxes: mailboxes.into(), writers, task_bytes, policy, clock, health, ignored, catalogue }
     }
 
     /// The router of several units, which share rules, clock and the memory of what waits; `None` of none.
@@ -89,7 +97,7 @@ impl Router {
 
     /// A builder of batches for events received now.
     pub fn builder(&self) -> EventBatchBuilder {
-        EventBatchBuilder::new(self.writers.clone(), self.policy.load_full(), &self.clock)
+        EventBatchBuilder::new(self.writers.clone(), self.policy.load_full(), &self.clock, self.catalogue.clone())
     }
 
     /// The sender of a Kafka partition. There must be only one for a partition in this process.
@@ -101,7 +109,7 @@ impl Router {
     /// Counts events. Returns once everything counted is durable and visible to every read. A batch whose writer has no
     /// room is refused at once.
     pub async fn count(&self, events: EventBatchBuilder) -> Counted {
-        let mut all = Counted { ignored: events.ignored(), ..Counted::default() };
+        let mut all = Counted { ignored: events.ignored(), keys_cut: events.keys_cut(), ..Counted::default() };
         self.ignored.increment(all.ignored as u64);
         if events.is_empty() {
             return all;
@@ -141,6 +149,7 @@ impl Router {
                     all.duplicate += block.duplicate;
                     all.late += block.late;
                     all.erased += block.erased;
+                    all.opted_out += block.opted_out;
                     all.too_many_kinds.extend(block.too_many_kinds);
                     if !block.unreadable.is_empty() {
                         all.refuse(block.unreadable.len(), Refusal::RowUnreadable);
@@ -184,9 +193,24 @@ impl Router {
         self.ask(user.as_str(), |reply| Task::Erase(EraseUser { user: user.as_str().into(), by, reply })).await
     }
 
+    /// Counts held events of ads of a shard under keys that they got later. Returns how many were added, once that is durable.
+    pub async fn backfill(&self, shard: ShardId, page: BackfillPage) -> Result<usize, Refusal> {
+        if let Some(refusal) = self.health.refusal() {
+            return Err(refusal);
+        }
+        let writer = self.writers.writer_of(shard).ok_or(Refusal::OtherUnit)?;
+        let answer = self.mailboxes[writer].send(|reply| Task::Backfill(BackfillLogs { page, reply }))?;
+        answer.await.unwrap_or(Err(Refusal::Stopping))
+    }
+
     fn clock_is_believed(&self) -> bool {
         self.clock.now();
         self.clock.is_believed()
+    }
+
+    /// Which keys ads have.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
     }
 
     /// The clock that the shards go by.

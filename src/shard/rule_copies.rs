@@ -71,20 +71,26 @@ mod tests {
         RulesMark { revision, fingerprint: revision + 100, retention_ms: 7, held_since: TsMs(9) }
     }
 
+    fn change<'c>(revision: u64, rules: &'c [(&'c str, Option<&'c [u8]>)]) -> RulesChange<'c> {
+        RulesChange { mark: mark(revision), rules, ..RulesChange::default() }
+    }
+
     #[test]
     fn a_start_gives_every_store_what_the_first_has() {
         let dir = tempfile::tempdir().unwrap();
         let stores = stores(dir.path(), 4);
         assert_eq!(newest_mark(&stores).unwrap(), None);
-        let change = |revision, rule| RulesChange { mark: mark(revision), rule: Some(rule), ..RulesChange::default() };
-        let (first, second) = (change(1, ("a", Some(&b"{1}"[..]))), change(2, ("b", Some(&b"{2}"[..]))));
+        type Changed = [(&'static str, Option<&'static [u8]>); 1];
+        let (a, b, stray): (Changed, Changed, Changed) =
+            ([("a", Some(b"{1}"))], [("b", Some(b"{2}"))], [("stray", Some(b"{}"))]);
+        let (first, second) = (change(1, &a), change(2, &b));
         for store in &stores {
             store.rules().put_in_force(first).unwrap();
         }
         // A crash came after the first two.
         stores[0].rules().put_in_force(second).unwrap();
         copy(&stores[..2], second).unwrap();
-        stores[3].rules().put_in_force(change(1, ("stray", Some(b"{}")))).unwrap();
+        stores[3].rules().put_in_force(change(1, &stray)).unwrap();
         copy_all(&stores).unwrap();
         let state = stores[0].rules().state().unwrap();
         for store in &stores {

@@ -1,5 +1,6 @@
 //! The rules in force, from three sources: the flags, the settings file, and the API, whose rules are in the store.
 
+use super::precondition::Precondition;
 use super::progress::Progress;
 use super::router::Router;
 use super::rule_copies;
@@ -55,20 +56,6 @@ pub struct RuleView {
     pub done: usize,
     /// Shards of the process.
     pub total: usize,
-}
-
-/// A condition of a change, against lost updates.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Precondition {
-    /// Nothing: the change is always made.
-    #[default]
-    Anything,
-    /// There is no such rule.
-    Absent,
-    /// There is one.
-    Present,
-    /// It is still one of these versions.
-    Etag(Vec<String>),
 }
 
 /// Why a rule was not read or changed.
@@ -184,7 +171,7 @@ impl Rulebook {
         if before != Some(mark) || of_settings.are_new {
             let FixedRules { stored, lines, .. } = &of_settings;
             let at = clock.now();
-            store.rules().put_in_force(RulesChange { mark, rule: None, fixed: Some(stored), at, lines })?;
+            store.rules().put_in_force(RulesChange { mark, rules: &[], fixed: Some(stored), at, lines })?;
         }
         rule_copies::copy_all(&stores)?;
         let inner = Inner {
@@ -213,13 +200,6 @@ impl Rulebook {
         self.0.policy.load_full()
     }
 
-    /// The same, and since when nothing was removed before the retention in force.
-    pub(super) fn in_force_and_held_since(&self) -> (Arc<Policy>, TsMs) {
-        // In this order: of a change in between, the later instant.
-        let policy = self.in_force();
-        (policy, TsMs(self.0.held_since.load(Ordering::Relaxed)))
-    }
-
     /// Every rule, by id.
     pub fn list(&self) -> Vec<RuleView> {
         self.0.entries.load().values().map(|entry| self.0.view(entry)).collect()
@@ -237,12 +217,6 @@ impl Rulebook {
         entry.map(|entry| self.0.view(entry)).ok_or_else(|| RulebookError::Unknown(id.to_owned()))
     }
 
-    /// Whether [`Rulebook::put`] would take a rule now; the rule in whose place it would come.
-    pub fn preview(&self, rule: &Rule, expect: &Precondition) -> Result<Option<Arc<Rule>>, RulebookError> {
-        let entries = self.0.entries.load();
-        Ok(self.0.may_put(&entries, rule, expect)?.map(|held| held.rule.clone()))
-    }
-
     /// Puts a rule in force. Returns whether it is new, once it is durable, with its line of the audit, and in force for every
     /// read. Blocks on disk.
     pub fn put(
@@ -252,23 +226,57 @@ impl Rulebook {
         by: ChangedBy,
         router: &Router,
     ) -> Result<(bool, RuleView), RulebookError> {
+        let mut put = self.change(vec![rule], &[], expect, by, router)?;
+        // One for each.
+        put.pop().ok_or_else(|| RulebookError::Unknown(String::new()))
+    }
+
+    /// Puts rules in force and removes others, where they are there, all at once. `expect` is of the first of `put`. Returns which
+    /// are new, once all is durable, with its lines of the audit, and in force for every read. Blocks on disk.
+    pub fn change(
+        &self,
+        put: Vec<Rule>,
+        remove: &[RuleId],
+        expect: &Precondition,
+        by: ChangedBy,
+        router: &Router,
+    ) -> Result<Vec<(bool, RuleView)>, RulebookError> {
         let inner = &self.0;
+        let history_limit = inner.policy.load().history_limit();
+        put.iter().try_for_each(|rule| rule.check(history_limit))?;
         let mut mark = inner.changing();
         let entries = inner.entries.load_full();
-        let held = inner.may_put(&entries, &rule, expect)?;
-        if let Some(held) = held.filter(|held| *held.rule == rule) {
-            return Ok((false, inner.view(held)));
+        let (mut next, mut stored, mut lines, mut views) = ((*entries).clone(), Vec::new(), Vec::new(), Vec::new());
+        for (number, rule) in put.into_iter().enumerate() {
+            let held = entries.get(&rule.id);
+            let expect = if number == 0 { expect } else { &Precondition::Anything };
+            inner.may_change(rule.id.as_str(), held, expect)?;
+            if let Some(held) = held.filter(|held| *held.rule == rule) {
+                views.push((false, held.clone()));
+                continue;
+            }
+            let id = rule.id.clone();
+            let entry = Entry { rule: Arc::new(rule), source: Source::Api, revision: mark.revision + 1 };
+            // Serializing plain structs to memory cannot fail.
+            stored.push((id.clone(), Some(serde_json::to_vec(&Stored::of(&entry)).unwrap_or_default())));
+            lines.push(line(by.clone(), held.map(Entry::told).unwrap_or_default(), entry.told()));
+            views.push((held.is_none(), entry.clone()));
+            next.insert(id, entry);
         }
-        let is_new = held.is_none();
-        let (id, rule) = (rule.id.clone(), Arc::new(rule));
-        let entry = Entry { rule, source: Source::Api, revision: mark.revision + 1 };
-        // Serializing plain structs to memory cannot fail.
-        let stored = serde_json::to_vec(&Stored::of(&entry)).unwrap_or_default();
-        let line = line(by, held.map(Entry::told).unwrap_or_default(), entry.told());
-        let mut next = (*entries).clone();
-        next.insert(id.clone(), entry.clone());
-        inner.bring_into_force(next, &mut mark, (id.as_str(), Some(&stored)), &line, router)?;
-        Ok((is_new, inner.view(&entry)))
+        for id in remove {
+            let Some(held) = entries.get(id) else { continue };
+            inner.may_change(id.as_str(), Some(held), &Precondition::Anything)?;
+            lines.push(line(by.clone(), held.told(), Value::Null));
+            stored.push((id.clone(), None));
+            next.remove(id);
+        }
+        if next.len() > MAX_RULES && next.len() > entries.len() {
+            return Err(RulebookError::TooMany);
+        }
+        if !stored.is_empty() {
+            inner.bring_into_force(next, &mut mark, &stored, &lines, router)?;
+        }
+        Ok(views.into_iter().map(|(is_new, entry)| (is_new, inner.view(&entry))).collect())
     }
 
     /// Removes a rule. Returns once that is durable, with its line of the audit, and in force for every read. Blocks on disk.
@@ -282,7 +290,7 @@ impl Rulebook {
         let line = line(by, held.told(), Value::Null);
         let mut next = (*entries).clone();
         next.remove(&rule_id);
-        inner.bring_into_force(next, &mut mark, (id, None), &line, router)
+        inner.bring_into_force(next, &mut mark, &[(rule_id, None)], std::slice::from_ref(&line), router)
     }
 
     /// Has every cap judged again by the unchanged rules, for when rows of `caps` may be wrong, such as after a wrong
@@ -307,33 +315,13 @@ impl Inner {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a rule may come into force beside the others; the one in whose place it comes.
-    fn may_put<'e>(
-        &self,
-        entries: &'e Entries,
-        rule: &Rule,
-        expect: &Precondition,
-    ) -> Result<Option<&'e Entry>, RulebookError> {
-        rule.check(self.policy.load().history_limit())?;
-        let held = entries.get(&rule.id);
-        self.may_change(rule.id.as_str(), held, expect)?;
-        if held.is_none() && entries.len() >= MAX_RULES {
-            return Err(RulebookError::TooMany);
-        }
-        Ok(held)
-    }
-
     fn may_change(&self, id: &str, held: Option<&Entry>, expect: &Precondition) -> Result<(), RulebookError> {
         match held.map(|held| held.source) {
             Some(Source::Flags) => return Err(RulebookError::FromFlags(id.to_owned())),
             Some(Source::File) => return Err(RulebookError::FromFile(id.to_owned())),
             _ => {}
         }
-        let holds = match (expect, held) {
-            (Precondition::Anything, _) | (Precondition::Absent, None) | (Precondition::Present, Some(_)) => true,
-            (Precondition::Etag(tags), Some(held)) => tags.contains(&etag(held)),
-            _ => false,
-        };
+        let holds = expect.holds(held.map(etag).as_deref());
         if holds { Ok(()) } else { Err(RulebookError::Precondition) }
     }
 
@@ -342,14 +330,14 @@ impl Inner {
         &self,
         next: Entries,
         mark: &mut RulesMark,
-        rule: (&str, Option<&[u8]>),
-        line: &AuditEntry,
+        rules: &[(RuleId, Option<Vec<u8>>)],
+        lines: &[AuditEntry],
         router: &Router,
     ) -> Result<(), RulebookError> {
         let (policy, at) = (self.policy.load().with_rules(rule_set(&next), mark.revision + 1), self.clock.now());
         let next_mark = next_mark(Some(*mark), &policy, at);
-        let lines = std::slice::from_ref(line);
-        let change = RulesChange { mark: next_mark, rule: Some(rule), fixed: None, at, lines };
+        let rules: Vec<_> = rules.iter().map(|(id, rule)| (id.as_str(), rule.as_deref())).collect();
+        let change = RulesChange { mark: next_mark, rules: &rules, fixed: None, at, lines };
         self.stores[0].rules().put_in_force(change)?;
         // From here on it is durable, so it comes into force whatever becomes of the copies.
         let copied = rule_copies::copy(&self.stores, change);

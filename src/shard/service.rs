@@ -1,5 +1,6 @@
 //! Starts the writers and what watches over them, and ends them in order.
 
+use super::catalogue::Catalogue;
 use super::eraser::Eraser;
 use super::erasures::Erasures;
 use super::event_batch::WriterMap;
@@ -7,6 +8,7 @@ use super::group_commit::{self, Acknowledger};
 use super::health::Health;
 use super::mailbox::mailbox;
 use super::metrics::ShardMetrics;
+use super::opt_outs::OptOuts;
 use super::options::Options;
 use super::partition_sender::SequenceGuard;
 use super::reader::Reader;
@@ -72,7 +74,8 @@ impl Shards {
         let stores = vec![store.clone()];
         let clock_watch = resume_clock(&stores, (unit.as_deref(), dir), &clock, base, options)?;
         let rulebook = Rulebook::open(stores, base, fixed, clock.clone())?;
-        let serving = Serving::start(store, &rulebook, clock, options, bounds)?;
+        let catalogue = Catalogue::load(&store)?;
+        let serving = Serving::start(store, (&rulebook, &catalogue), clock, options, bounds)?;
         let watch = Watch::start(clock_watch, vec![serving.router.health().clone()], rulebook, options);
         Ok(Self { serving, watch })
     }
@@ -102,11 +105,11 @@ impl Shards {
 }
 
 impl Serving {
-    /// Starts the writers of a store, by rules that are in force. The clock goes on from the last believed time by then.
+    /// Starts the writers of a store, by rules and a catalogue that are in force. The clock goes on from the last believed time by then.
     /// Blocks on disk.
     pub(super) fn start(
         store: Arc<Store>,
-        rulebook: &Rulebook,
+        (rulebook, catalogue): (&Rulebook, &Catalogue),
         clock: Clock,
         options: &Options,
         bounds: &SharedBounds,
@@ -116,6 +119,7 @@ impl Serving {
         let health = Health::new(store.clone());
         let writers = options.writers.clamp(1, store.shards().len().max(1));
         let policy = rulebook.policy().clone();
+        let opt_outs = OptOuts::load(store.clone(), options.opted_out)?;
         let revision = policy.load().revision();
         let mut threads = Vec::new();
         let mut mailboxes = Vec::new();
@@ -136,6 +140,7 @@ impl Serving {
                 timers: Timers::load(&store, shards)?,
                 recheck: Recheck::load(&store, shards, revision, rulebook.progress().clone())?,
                 tombstones: Tombstones::load(&store, shards)?,
+                opt_outs: opt_outs.clone(),
                 erasures: Erasures::load(&store, shards)?,
                 pulled: SequenceGuard::default(),
                 recheck_left: metrics::gauge!("freqcap_recheck_shards", labels),
@@ -169,6 +174,7 @@ impl Serving {
             clock.clone(),
             health.clone(),
             metrics.ignored.clone(),
+            catalogue.clone(),
         );
         let guard = PoisonOnPanic(store.clone());
         let eraser = Eraser::new(store.clone(), clock.clone(), options.erase_within);
@@ -181,7 +187,7 @@ impl Serving {
                 eraser.run(&eraser_stopped);
             }),
         );
-        let reader = Reader::new(store.clone(), policy, clock, bounds.places.clone());
+        let reader = Reader::new(store.clone(), policy, clock, opt_outs, bounds.places.clone());
         Ok(Self { router, reader, rulebook: rulebook.clone(), store, threads, flusher, eraser })
     }
 

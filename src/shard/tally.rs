@@ -9,6 +9,7 @@ pub(super) struct Tally {
     pub duplicate: usize,
     pub late: usize,
     pub erased: usize,
+    pub opted_out: usize,
     pub too_many_kinds: usize,
 }
 
@@ -18,6 +19,7 @@ impl AddAssign for Tally {
         self.duplicate += other.duplicate;
         self.late += other.late;
         self.erased += other.erased;
+        self.opted_out += other.opted_out;
         self.too_many_kinds += other.too_many_kinds;
     }
 }

@@ -1,5 +1,6 @@
 //! The commands that a mailbox can hold.
 
+use super::backfill::BackfillLogs;
 use super::command::{Calls, Command, TurnState};
 use super::count::{CountEvents, CountKafkaEvents};
 use super::erase::EraseUser;
@@ -15,6 +16,7 @@ pub(super) enum Task {
     KafkaEvents(CountKafkaEvents),
     Reserve(Box<ReserveCall>),
     Release(Box<ReleaseCall>),
+    Backfill(BackfillLogs),
     /// Runs in a turn of its own: what it removes is not known beforehand.
     Erase(EraseUser),
     /// A wake-up without an answer: the rules have changed.
@@ -29,6 +31,7 @@ macro_rules! dispatch {
             Task::KafkaEvents($command) => $call,
             Task::Reserve($command) => $call,
             Task::Release($command) => $call,
+            Task::Backfill($command) => $call,
             Task::Erase($command) => $call,
             Task::Wake => $wake,
         }

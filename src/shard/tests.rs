@@ -220,7 +220,7 @@ fn a_log_that_holds_more_kinds_than_it_may_is_read_and_takes_no_more() {
     assert_eq!((count(kind(19)).counted, count(Kind::IMPRESSION).counted), (1, 1));
     let refused = count(kind(20));
     assert_eq!((refused.counted, refused.too_many_kinds), (0, vec![7]));
-    let candidate = Candidate { da: DaId::new("a").unwrap(), keys: Default::default() };
+    let candidate = Candidate { da: DaId::new("a").unwrap(), keys: Default::default(), catalogue: true };
     let read = running.shards.reader().ad(&user, &candidate, Default::default(), crate::store::Unbounded);
     let verdict = running.runtime.block_on(read).unwrap();
     assert_eq!((verdict.0.count, verdict.0.capped), (2, true));

@@ -5,6 +5,7 @@ use super::erasures::Erasures;
 use super::group_commit::{Acknowledger, Written};
 use super::mailbox::Inbox;
 use super::metrics::ShardMetrics;
+use super::opt_outs::OptOuts;
 use super::partition_sender::SequenceGuard;
 use super::recheck::{Page, Recheck};
 use super::refusal::Refusal;
@@ -34,6 +35,7 @@ pub(super) struct Writer {
     pub timers: Timers,
     pub recheck: Recheck,
     pub tombstones: Tombstones,
+    pub opt_outs: OptOuts,
     pub erasures: Erasures,
     pub pulled: SequenceGuard,
     /// The gauge of what is left of `recheck`.
@@ -236,6 +238,7 @@ impl Writer {
             store: &self.store,
             policy: &policy,
             tombstones: &self.tombstones,
+            opt_outs: &self.opt_outs,
             now,
             duplicate_age: &self.metrics.duplicate_age,
         };
@@ -266,6 +269,7 @@ impl Writer {
         self.metrics.duplicate.increment(all.duplicate as u64);
         self.metrics.late.increment(all.late as u64);
         self.metrics.erased.increment(all.erased as u64);
+        self.metrics.opted_out.increment(all.opted_out as u64);
         self.metrics.caps_started.increment(outcome.caps_started);
         self.metrics.caps_ended.increment(outcome.caps_ended);
         if !tasks.is_empty() {

@@ -108,6 +108,22 @@ impl AtRest {
         Ok(changes)
     }
 
+    /// Writes what an erasure of a user left besides, such as that it is done; it is at rest only after a round.
+    pub(in crate::store) fn write_besides(
+        &self,
+        mut batch: rocksdb::WriteBatch,
+        shard: ShardId,
+        now: TsMs,
+    ) -> Result<(), StoreError> {
+        let mut pending = self.pending();
+        let before = pending.get(&shard).copied();
+        let oldest = before.map_or(now, |before| before.oldest.min(now));
+        self.meta.put(&mut batch, shard, ShardField::ErasedSince, oldest.0);
+        self.db.write_durably(batch, "noting who was erased")?;
+        pending.insert(shard, Pending { oldest, erasures: before.map_or(0, |before| before.erasures) + 1 });
+        Ok(())
+    }
+
     /// Takes what was erased so far out of every file. Asks `goes_on` between its steps. Blocks on disk, for long.
     pub fn run(&self, goes_on: impl Fn() -> bool) -> Result<Round, StoreError> {
         let begun = self.pending().clone();
@@ -127,6 +143,7 @@ impl AtRest {
         self.flush_tables()?;
         // Other compactions go on meanwhile.
         self.db.compact(Table::Journal, None, false);
+        self.db.compact(Table::Erasures, None, false);
         let mut done = 0;
         for run in runs(&shards) {
             let range = ShardPrefix(run.start).rows().start..ShardPrefix(run.end).rows().end;

@@ -4,6 +4,7 @@
 
 use super::codec::{decode_cap, encode_cap, newest_of_log, put_varint, take_bytes, take_varint};
 use super::row::{RowKey, RowKeys, ShardPrefix, UserPrefix, user_prefix};
+use super::tables::ads;
 use super::tables::changes::{self, ChangeKey};
 use super::tables::due::{self, InstantPrefix};
 use super::tables::erased;
@@ -13,6 +14,11 @@ use super::tables::reservations::{ReservationRow, kept_until};
 use super::tables::rules::RulesMark;
 use super::{decode_log, encode_log};
 use crate::model::{CapKey, Entry, EventId, Kind, Log, Reservation, SHARDS, ShardId, ShardSet, TsMs, UserId};
+
+/// A row of `ads`.
+pub(crate) fn ad(bytes: &[u8]) {
+    ads::checked(bytes);
+}
 
 /// A row of `logs`.
 pub(crate) fn log(bytes: &[u8]) {

@@ -13,6 +13,12 @@
 //! | pulled | topic, 0, partition, .. | how far it was taken | what takes events from Kafka |
 //! | meta | shard, field | a number | trimming, judging by new rules |
 //! | meta | shard, `u`, user | what was erased so far | an erasure in steps |
+//! | ads | `a`, ad | revision, keys, name | a change of the catalogue |
+//! | ads | `k`, key, 0, ad | | the same write |
+//! | ads | `b`, ad | whether it is done | a change that counts held events, too |
+//! | erasures | `r`, id | what became of it | a call that erases many users |
+//! | erasures | `u`, id, number | who is still to be erased | the same |
+//! | opted_out | shard, keyed hash of the user | since when | an opt-out |
 //! | audit | sequence | when, the change in JSON | a change that somebody made |
 //! | default | field | format, store id, ... | opening and closing |
 //!
@@ -22,7 +28,7 @@
 //! repair, relist, check  directories that are damaged
 //! open              makes a store of a directory
 //! gradual_erasure   a user with many rows, in steps
-//! all_logs          the logs of a shard, for who counts over all users
+//! erased_many       what a call that erases many users notes
 //! store             composes all of these
 //! replay            the writes after a checkpoint, onto a copy of it
 //! restored          makes a copied directory ready to be opened
@@ -42,7 +48,6 @@
 //! tap, boot, lock
 //! ```
 
-mod all_logs;
 mod at_rest;
 mod boot;
 mod change_log;
@@ -55,6 +60,7 @@ mod compaction_filter;
 mod damage_tests;
 mod db;
 mod directory;
+mod erased_many;
 mod erasing;
 mod erasure;
 mod error;
@@ -91,7 +97,6 @@ mod wal_tail;
 mod whole;
 mod write_batch;
 
-pub use all_logs::{ScannedShard, as_stored_key, stored_key};
 pub use at_rest::{AtRest, Round};
 pub use boot::boot_number;
 pub use change_log::{Bounds, ChangeCursor, ChangeLog, ChangeSignal};
@@ -119,13 +124,16 @@ pub use restored::{PrepareOptions, Prepared, finish, prepare};
 pub use room::{Room, Unbounded};
 pub use row::{RowKey, RowKeys};
 pub use store::{MIRROR, Store, StoreInfo};
+pub use tables::ads::{AdChange, AdRow, Ads, AdsChange, Backfill, BackfillPass, BackfillRow};
 pub use tables::audit::{AUDIT_LINES, Audit, AuditEntry, AuditRow, ChangedBy};
 pub use tables::caps::{CapEntry, Caps, CapsPage};
 pub use tables::changes::Change;
 pub use tables::due::{Due, DueRow};
 pub use tables::erased::{Erased, UserMark};
+pub use tables::erasures::{ErasureReceipt, Erasures, RECEIPT_MS};
 pub use tables::kafka_offsets::{Frontier, FrontierAt, KafkaOffsets, MarkKey, PulledPartition, Taken};
 pub use tables::meta::{FORMAT, Meta};
+pub use tables::opted_out::OptedOut;
 pub use tables::record_check::RecordCheck;
 pub use tables::reservations::{ReservationRow, Reservations, UserCalls};
 pub use tables::rules::{Rules, RulesChange, RulesMark, RulesState};

@@ -14,12 +14,15 @@ use super::overlay::flush::Flusher;
 use super::overlay::{Overlay, OverlayFigures};
 use super::table::Table;
 use super::tables::Tables;
+use super::tables::ads::Ads;
 use super::tables::audit::Audit;
 use super::tables::caps::Caps;
 use super::tables::due::Due;
 use super::tables::erased::Erased;
+use super::tables::erasures::Erasures;
 use super::tables::kafka_offsets::KafkaOffsets;
 use super::tables::meta::Meta;
+use super::tables::opted_out::OptedOut;
 use super::tables::reservations::Reservations;
 use super::tables::rules::Rules;
 use super::tap::{TailBatch, TailGap};
@@ -107,6 +110,21 @@ impl Store {
     /// Who changed what.
     pub fn audit(&self) -> &Audit {
         &self.tables.audit
+    }
+
+    /// The catalogue of ads.
+    pub fn ads(&self) -> &Ads {
+        &self.tables.ads
+    }
+
+    /// The calls that erase many users.
+    pub fn erasures(&self) -> &Erasures {
+        &self.tables.erasures
+    }
+
+    /// The users who are never counted.
+    pub fn opted_out(&self) -> &OptedOut {
+        &self.tables.opted_out
     }
 
     /// The changes of caps.

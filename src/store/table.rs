@@ -33,4 +33,7 @@ tables! {
     KafkaOffsets "pulled"
     Meta "meta"
     Audit "audit"
+    Ads "ads"
+    Erasures "erasures"
+    OptedOut "opted_out"
 }

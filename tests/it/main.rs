@@ -4,6 +4,7 @@
 
 mod access;
 mod bounds;
+mod catalogue;
 mod cli;
 mod clock;
 #[cfg(feature = "kafka")]
@@ -23,7 +24,8 @@ mod memory;
 mod mirror;
 mod model;
 mod operation;
-mod reach;
+mod pixel;
+mod privacy;
 mod rules;
 mod simulation;
 mod snapshots;

@@ -341,3 +341,74 @@ fn a_rule_changed_between_starts_reaches_shards_that_an_earlier_run_left_alone()
     wait_for("the cap again", || (mirrored(&redis, true).len() == 1).then_some(()));
     drop(server);
 }
+
+#[test]
+fn a_frequency_cap_of_adcp_makes_two_rules_at_once() {
+    let (_site, server) = Server::with(&["--limit", "none"]);
+    let week = json!({"interval": 7, "unit": "days"});
+    let body = json!({
+        "key": "campaign:42",
+        "frequency_cap": {"max_impressions": 3, "per": "individuals", "window": week, "suppress": {"interval": 60, "unit": "minutes"}}
+    });
+    let (status, etag, made) = server.send("PUT", "/rules/c", &[], Some(&body));
+    assert_eq!((status.as_u16(), made["rules"].as_array().unwrap().len()), (201, 2), "{made}");
+    let of = |rule: &Value| (rule["id"].clone(), rule["limit"].clone(), rule["window"].clone(), rule["key"].clone());
+    assert_eq!(of(&server.ok("/rules/c")), (json!("c"), json!(3), json!("7d"), json!("campaign:42")));
+    assert_eq!(
+        of(&server.ok("/rules/c.suppress")),
+        (json!("c.suppress"), json!(1), json!("60m"), json!("campaign:42"))
+    );
+    assert_eq!(server.send("PUT", "/rules/c", &[], Some(&body)).0, 200);
+    // Both must allow an impression.
+    let capped = || server.ok("/cap/u/1?key=campaign:42");
+    assert_eq!(capped()["capped"], false);
+    server.count(&json!({"user": "u", "da": "1", "keys": ["campaign:42"]}));
+    assert_eq!((&capped()["capped"], &capped()["rule"]), (&json!(true), &json!("c.suppress")));
+    // Without the pause its rule goes, in the same step.
+    let without = json!({"key": "campaign:42", "frequency_cap": {"max_impressions": 3, "window": week}});
+    assert_eq!(server.send("PUT", "/rules/c", &[("if-match", "\"0\"")], Some(&without)).0, 412);
+    assert_eq!(server.ok("/rules/c.suppress")["limit"], 1);
+    let matches = [("if-match", etag.as_deref().unwrap())];
+    let (status, _, body) = server.send("PUT", "/rules/c", &matches, Some(&without));
+    assert_eq!((status.as_u16(), body["rules"].as_array().unwrap().len()), (200, 1), "{body}");
+    assert_eq!((server.get("/rules/c.suppress").0.as_u16(), &capped()["capped"]), (404, &json!(false)));
+    // By POST, with an id or one made up.
+    let ever = json!({"id": "ever", "key": "campaign:*", "frequency_cap": {"max_impressions": 9, "window": {"interval": 1, "unit": "campaign"}}});
+    let (status, made) = server.post_json("/rules", &ever);
+    assert_eq!(
+        (status.as_u16(), &made["rules"][0]["id"], &made["rules"][0]["window"]),
+        (201, &json!("ever"), &json!("lifetime"))
+    );
+    let (status, made) =
+        server.post_json("/rules", &json!({"key": "campaign:1", "frequency_cap": {"suppress_minutes": 5}}));
+    assert_eq!((status.as_u16(), &made["rules"][0]["window"]), (201, &json!("5m")));
+    assert!(made["rules"][0]["id"].as_str().unwrap().ends_with(".suppress"));
+    // What cannot be enforced is refused whole.
+    let ids = || -> Vec<Value> {
+        server.ok("/rules")["rules"].as_array().unwrap().iter().map(|rule| rule["id"].clone()).collect()
+    };
+    let before = ids();
+    for cap in [
+        json!({"max_impressions": 3, "per": "households", "window": week}),
+        json!({"max_impressions": 3, "window": {"interval": 1, "unit": "weeks"}}),
+        json!({"max_impressions": 3, "window": week, "pacing": "even"}),
+    ] {
+        let body = json!({"key": "campaign:9", "frequency_cap": cap});
+        for (status, problem) in [server.post_json("/rules", &body), {
+            let (status, _, problem) = server.send("PUT", "/rules/x", &[], Some(&body));
+            (status, problem)
+        }] {
+            assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("not_enforceable")), "{cap}");
+        }
+    }
+    let too_many = json!({"key": "campaign:9", "frequency_cap": {"max_impressions": 100_000, "window": week, "suppress_minutes": 1}});
+    let (status, problem) = server.post_json("/rules", &too_many);
+    assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("limit_out_of_range")));
+    let (status, _, problem) =
+        server.send("PUT", "/rules/default", &[], Some(&json!({"key": "campaign:9", "frequency_cap": {}})));
+    assert_eq!((status.as_u16(), &problem["code"]), (422, &json!("invalid_frequency_cap")));
+    assert_eq!(ids(), before, "nothing of it was made");
+    let calls: Vec<_> =
+        server.ok("/audit")["entries"].as_array().unwrap().iter().map(|line| line["call"].clone()).collect();
+    assert_eq!(calls.iter().filter(|call| **call == json!("PUT /rules/c")).count(), 3, "a line a rule: {calls:?}");
+}

@@ -41,6 +41,7 @@ fn options(dir: &Path, name: &str, shards: ShardSet) -> UnitOptions {
             max_offline: Duration::from_secs(7 * 86_400),
             accept_clock: false,
             erase_within: Duration::from_secs(86_400),
+            opted_out: Default::default(),
         },
         policy: Policy::new(RuleSet::new([]), 256, 7 * DAY, 400 * DAY, 60_000),
         rules: vec![(rule, Source::File)],

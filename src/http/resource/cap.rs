@@ -10,16 +10,17 @@ use std::sync::Arc;
 
 /// Judges and answers.
 async fn judge(app: &App, query: AdQuery) -> Answer {
-    let AdQuery { user, candidate, question } = query;
+    let AdQuery { user, mut candidate, question } = query;
+    let keys_cut = app.services.decisions.join_catalogue(std::slice::from_mut(&mut candidate));
     let room = app.admission.read_budget();
     let (user_text, da) = (user.as_str(), candidate.da.as_str());
     if question.explain {
         let (verdict, why, room) = app.services.decisions.explained_verdict(&user, &candidate, question, room).await?;
         let (verdict, why) = ((&verdict).into(), Some(Box::new((&why).into())));
-        return Pieces::json(&CapAnswer { user: user_text, da, verdict, why }, room);
+        return Pieces::json(&CapAnswer { user: user_text, da, verdict, keys_cut, why }, room);
     }
     let (verdict, room) = app.services.decisions.verdict(&user, &candidate, question, room).await?;
-    Pieces::json(&CapAnswer { user: user_text, da, verdict: (&verdict).into(), why: None }, room)
+    Pieces::json(&CapAnswer { user: user_text, da, verdict: (&verdict).into(), keys_cut, why: None }, room)
 }
 
 /// The verdict on an ad for a user

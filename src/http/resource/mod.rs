@@ -1,17 +1,18 @@
 //! The handlers, a file a resource. A handler reads its call, has it admitted, has `crate::service` do it, and writes the
 //! answer.
 
+pub(super) mod ads;
 pub(super) mod audit;
 pub(super) mod cap;
 pub(super) mod check;
+pub(super) mod erasures;
 pub(super) mod events;
 pub(super) mod metrics;
+pub(super) mod pixel;
 pub(super) mod probes;
-pub(super) mod reach;
 pub(super) mod reserve;
 pub(super) mod rules;
 pub(super) mod snapshots;
 pub(super) mod status;
-pub(super) mod trial;
 pub(super) mod users;
 pub(super) mod whoami;

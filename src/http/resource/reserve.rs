@@ -1,10 +1,11 @@
 //! `POST /reserve` and `POST /release`: check and count in one step, held until an event confirms it.
 
-use crate::api::{ReleaseAnswer, ReleaseBody, ReserveAnswer, ReserveBody};
+use crate::api::{ReleaseAnswer, ReleaseBody, ReserveAnswer, ReserveBody, completed_reservation};
 use crate::http::app::App;
 use crate::http::body::{self, Parsed};
 use crate::http::problem::{Problem, json, json_bytes};
 use crate::http::route::{Answer, Call, Route};
+use crate::model::EventId;
 use std::sync::Arc;
 
 /// Reserve the first ads that are not capped
@@ -24,7 +25,7 @@ use std::sync::Arc;
     responses(
         (status = 200, description = "What was reserved and what is capped; candidates after the last one reserved are not mentioned", body = ReserveAnswer),
         (status = 400, description = "The body is no JSON, or cannot be unpacked", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The id is known for this user, with another body", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The id is known for this user, with another body; or `pixel` is asked for, and there is no key to sign with", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "More bytes than max_body", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
@@ -42,9 +43,29 @@ pub(in crate::http) async fn reserve(app: &Arc<App>, call: &mut Call) -> Answer 
     reserve_asked(app, call.route, ReserveBody::read(body.text()?)?).await
 }
 
-async fn reserve_asked(app: &App, route: &Route, asked: ReserveBody<'_>) -> Answer {
+async fn reserve_asked(app: &App, route: &Route, mut asked: ReserveBody<'_>) -> Answer {
     let _permit = route.admit(app)?;
-    Ok(json_bytes(app.services.decisions.reserve(asked).await?))
+    let decisions = &app.services.decisions;
+    // Only what the call named is signed: the catalogue is asked again when a pixel is counted.
+    let signed = match asked.pixel {
+        true => Some((app.services.pixels.signing(None)?, asked.user.clone(), asked.kind, asked.candidates.clone())),
+        false => None,
+    };
+    let keys_cut = decisions.join_catalogue(&mut asked.candidates);
+    let stored = decisions.reserve(asked).await?;
+    if keys_cut == 0 && signed.is_none() {
+        return Ok(json_bytes(stored));
+    }
+    let mut place = 0;
+    let completed = completed_reservation(&stored, keys_cut, |id, da| {
+        let (signing, user, kind, named) = signed.as_ref()?;
+        // The answer has them in the order of the call.
+        place += named[place..].iter().position(|candidate| candidate.da.as_str() == da)?;
+        let url = signing.url(user, &named[place], &EventId::new(id).ok()?, *kind);
+        place += 1;
+        url
+    });
+    Ok(json_bytes(completed.unwrap_or(stored)))
 }
 
 /// Give back what is reserved under an id

@@ -33,6 +33,12 @@ impl UserMark {
         key
     }
 
+    /// The mark of a row's key.
+    pub(in crate::store) fn of_key(key: &[u8]) -> Option<Self> {
+        let mark: [u8; 16] = key.get(1..)?.try_into().ok()?;
+        Some(Self(u128::from_be_bytes(mark)))
+    }
+
     /// 64 bits of it, for a filter in memory.
     pub fn short(self) -> u64 {
         self.0 as u64

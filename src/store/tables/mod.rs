@@ -1,13 +1,16 @@
 //! A type for each table: its keys, its bytes, its reads, and what a commit writes to it.
 
+pub(in crate::store) mod ads;
 pub(in crate::store) mod audit;
 pub(in crate::store) mod caps;
 pub(in crate::store) mod changes;
 pub(in crate::store) mod due;
 pub(in crate::store) mod erased;
+pub(in crate::store) mod erasures;
 pub(in crate::store) mod journal;
 pub(in crate::store) mod kafka_offsets;
 pub(in crate::store) mod meta;
+pub(in crate::store) mod opted_out;
 pub(in crate::store) mod record_check;
 pub(in crate::store) mod reservations;
 pub(in crate::store) mod rules;
@@ -17,12 +20,15 @@ use super::db::Db;
 use super::row::RowKey;
 use super::table::Table;
 use crate::model::ShardSet;
+use ads::Ads;
 use audit::Audit;
 use caps::Caps;
 use due::Due;
 use erased::Erased;
+use erasures::Erasures;
 use kafka_offsets::KafkaOffsets;
 use meta::Meta;
+use opted_out::OptedOut;
 use reservations::Reservations;
 use rules::Rules;
 use std::sync::Arc;
@@ -37,6 +43,9 @@ pub(in crate::store) struct Tables {
     pub kafka_offsets: KafkaOffsets,
     pub meta: Meta,
     pub audit: Arc<Audit>,
+    pub ads: Ads,
+    pub erasures: Erasures,
+    pub opted_out: OptedOut,
 }
 
 impl Tables {
@@ -50,6 +59,9 @@ impl Tables {
             rules: Rules::new(db.clone(), audit.clone()),
             kafka_offsets: KafkaOffsets::new(db.clone(), shards),
             meta: Meta::new(db.clone()),
+            ads: Ads::new(db.clone(), audit.clone()),
+            erasures: Erasures::new(db.clone()),
+            opted_out: OptedOut::new(db.clone(), audit.clone()),
             audit,
         }
     }
@@ -69,6 +81,9 @@ pub(in crate::store) fn is_row(table: Option<Table>, key: &[u8], value: &[u8]) -
         Some(Table::Reservations) => reservations::ReservationRow::decode(value).is_some(),
         Some(Table::Erased) => key.len() == 17 && erased::erased_until(value).is_some(),
         Some(Table::Rules) => serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok(),
+        Some(Table::Ads) => ads::is_row(key, value),
+        Some(Table::Erasures) => erasures::is_row(key, value),
+        Some(Table::OptedOut) => opted_out::is_row(key, value),
         Some(Table::Audit) => audit::is_row(key, value),
         Some(Table::KafkaOffsets | Table::Meta) | None => true,
     }

@@ -52,8 +52,8 @@ impl RulesMark {
 pub struct RulesChange<'c> {
     /// The mark of the rules in force from now on.
     pub mark: RulesMark,
-    /// The one that the API made, changed or (`None`) removed.
-    pub rule: Option<(&'c str, Option<&'c [u8]>)>,
+    /// Those that the API made, changed or (`None`) removed.
+    pub rules: &'c [(&'c str, Option<&'c [u8]>)],
     /// The rules of the flags and the file, where they are others.
     pub fixed: Option<&'c [u8]>,
     /// When it is made.
@@ -108,13 +108,14 @@ impl Rules {
 
     /// Writes a change, all of it or nothing. Durable when it returns. Blocks on disk.
     pub fn put_in_force(&self, change: RulesChange<'_>) -> Result<(), StoreError> {
-        let RulesChange { mark, rule, fixed, at, lines } = change;
+        let RulesChange { mark, rules, fixed, at, lines } = change;
         let mut batch = WriteBatch::default();
         batch.put(MARK_FIELD, mark.encode());
-        match rule {
-            Some((id, Some(rule))) => batch.put_cf(self.db.cf(Table::Rules), id, rule),
-            Some((id, None)) => batch.delete_cf(self.db.cf(Table::Rules), id),
-            None => {}
+        for (id, rule) in rules {
+            match rule {
+                Some(rule) => batch.put_cf(self.db.cf(Table::Rules), id, rule),
+                None => batch.delete_cf(self.db.cf(Table::Rules), id),
+            }
         }
         if let Some(fixed) = fixed {
             batch.put(FIXED_FIELD, fixed);

@@ -119,6 +119,7 @@ fn live(plan: &Plan, number: usize, may_be_wrong: bool, dir: &Path, report: &Pat
         max_offline: Duration::from_secs(7 * 86_400),
         accept_clock: false,
         erase_within: Duration::from_secs(86_400),
+        opted_out: Default::default(),
     };
     let shards = match Shards::start(store.clone(), &base, rules, clock.clone(), &options) {
         Ok(shards) => shards,
@@ -248,7 +249,7 @@ impl Running {
         }
         let keys: smallvec::SmallVec<[CapKey<'_>; 2]> = KEYS.iter().map(|key| CapKey::extra(*key).unwrap()).collect();
         for da in DAS {
-            let candidate = Candidate { da: DaId::new(da).unwrap(), keys: keys.clone() };
+            let candidate = Candidate { da: DaId::new(da).unwrap(), keys: keys.clone(), catalogue: true };
             let verdict = self.runtime.block_on(reader.ad(&user, &candidate, Question::default(), Unbounded));
             writeln!(out, "{:?}", verdict.map_err(|error| error.to_string())?.0).unwrap();
         }
@@ -339,6 +340,7 @@ async fn call(router: Router, op: Op) -> Result<String, String> {
             let candidate = |(da, keys): &(&'static str, Vec<&'static str>)| Candidate {
                 da: DaId::new(*da).unwrap(),
                 keys: keys.iter().map(|&key| CapKey::extra(key).unwrap()).collect(),
+                catalogue: true,
             };
             let call = Reserve {
                 user: UserId::new(user).unwrap(),
