@@ -40,7 +40,6 @@ CAMPAIGNS = [
 RULES = {
     **{f"cap-{name}": {"key": f"campaign:{name}", "limit": limit, "window": "24h"} for _, name, _, _, _, limit in CAMPAIGNS if limit},
     "house-is-free": {"key": "campaign:house-ads", "limit": None, "window": "24h"},
-    "house-advertiser-is-free": {"key": "advertiser:house", "limit": None, "window": "24h"},
     "brand-day": {"key": "advertiser:*", "limit": 12, "window": {"calendar": "day", "tz": "Europe/Berlin"}},
     "one-click": {"key": "da:*", "kind": "click", "limit": 2, "window": "24h"},
     "nord-stricter": {"key": "campaign:nord-spring", "limit": 3, "window": "24h", "mode": "shadow"},

@@ -36,4 +36,5 @@ pub mod shard;
 #[warn(missing_docs)]
 pub mod snapshot;
 pub mod store;
+pub mod stream;
 pub mod telemetry;

@@ -20,7 +20,7 @@ const FLOORS: [&[&str]; 12] = [
     &["http"],
     &["cluster"],
     &["kafka"],
-    &["service"],
+    &["service", "stream"],
     &["api"],
     &["shard"],
     &["snapshot"],

@@ -2,7 +2,8 @@
 
 use super::text::{IdText, InstantText};
 use super::verdict::CapAnswer;
-use crate::shard::CappedKey;
+use crate::model::{OverCause, RuleId};
+use crate::shard::{CappedKey, OverKey};
 use serde::Serialize;
 
 /// What became of one event.
@@ -13,6 +14,50 @@ pub struct EventAnswer<'a> {
     pub result: &'static str,
     /// As `GET /cap` with the event's keys, after the event.
     pub cap: CapAnswer<'a>,
+    /// Keys that a rule had capped when the event happened, and why it was served nevertheless. Of several the first capped for
+    /// longest: the event is counted under that. Only where there are any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub over: Vec<EventOver>,
+}
+
+/// A key that a rule had capped when a counted event happened.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct EventOver {
+    /// Of a batch: which element, or line, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// The key.
+    #[schema(example = "da:77")]
+    pub key: String,
+    /// The rule that had capped it.
+    #[schema(value_type = String, example = "default")]
+    pub rule: RuleId,
+    /// `in_flight`: before the cap could be known. `mirror`: Redis was not told yet. `ignored`: the cap could be read. `lapsed`:
+    /// its reservation had expired or was released. `rule_change`: a rule that came later caps it. `backfill`: it came from
+    /// Kafka more than `max_skew` late.
+    #[schema(value_type = String, example = "ignored")]
+    pub cause: OverCause,
+    /// What the rule counted before the event.
+    #[schema(example = 5)]
+    pub count: u64,
+    /// The limit of the rule.
+    #[schema(example = 5)]
+    pub limit: u64,
+    /// From when the event happened to when it was counted, in ms.
+    pub delay_ms: u64,
+}
+
+impl EventOver {
+    /// Of a batch's event.
+    pub fn of_batch(over: OverKey) -> Self {
+        let OverKey { index, key, rule, cause, count, limit, delay_ms } = over;
+        Self { index: Some(index), key, rule, cause, count, limit, delay_ms }
+    }
+
+    /// Of the only event.
+    pub fn of_one(over: OverKey) -> Self {
+        Self { index: None, ..Self::of_batch(over) }
+    }
 }
 
 /// What became of a batch.
@@ -37,6 +82,12 @@ pub struct BatchAnswer {
     pub errors: Vec<EventError>,
     /// The keys that went from not capped to capped by this call.
     pub capped: Vec<Capped>,
+    /// Keys that a rule had capped when counted events happened, the first 100 by index. Only where there are any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub over: Vec<EventOver>,
+    /// How many more there are.
+    #[serde(skip_serializing_if = "super::is_zero")]
+    pub over_omitted: usize,
     /// Only in a 503: events that were not taken. Sending the whole call again is safe for events with ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unavailable: Option<usize>,

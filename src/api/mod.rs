@@ -8,9 +8,10 @@ mod event;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod operation;
-mod reach;
+mod over;
 mod rule;
 mod snapshot;
+mod stream;
 mod text;
 mod user;
 mod verdict;
@@ -22,11 +23,12 @@ pub use decision::{CandidateBody, CheckBody, MAX_CANDIDATES, MAX_EXPLAINED, MAX_
 pub use decision_answer::{
     CandidateVerdict, CandidateVerdicts, CheckAnswer, Refused, ReleaseAnswer, ReserveAnswer, Reserved,
 };
-pub use event::{BatchAnswer, Capped, EventAnswer, EventBody, EventError, EventsAnswer};
+pub use event::{BatchAnswer, Capped, EventAnswer, EventBody, EventError, EventOver, EventsAnswer};
 pub use operation::{ProbeAnswer, StatusAnswer, VersionAnswer};
-pub use reach::{DryRunAnswer, KeyTop, Passing, PutRuleAnswer, ReachAnswer, ReachView, TopAnswer, TopView, TryAnswer};
-pub use rule::{Mirrored, RuleAnswer, RuleBody, RuleReject, RulesAnswer, Source, read_rule, read_rule_to_try};
+pub use over::{OverAnswer, OverEntry, OverGroup, OverSummary};
+pub use rule::{Mirrored, RuleAnswer, RuleBody, RuleReject, RulesAnswer, Source, read_rule};
 pub use snapshot::{SnapshotAnswer, SnapshotUnderWay, SnapshotsAnswer};
+pub use stream::{CapChanged, StreamEvent};
 pub use text::{IdText, InstantText};
 pub use user::{
     CallAnswer, Events, HeldEvent, KindAnswer, LogAnswer, Logs, Receipt, RuleExit, UserAnswer, UserCap, UserCaps,

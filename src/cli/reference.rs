@@ -1,7 +1,7 @@
 //! `freqcap reference`: every setting, metric and error code as Markdown, made from the code. `docs/reference` holds what it
 //! prints; a test compares the two.
 
-use crate::{auth, http, kafka, mirror, service, shard, snapshot};
+use crate::{auth, http, kafka, mirror, service, shard, snapshot, stream};
 use clap::{Arg, Command};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use std::collections::BTreeMap;
@@ -92,6 +92,7 @@ fn metrics_by_name() -> BTreeMap<String, (&'static str, String)> {
         mirror::describe_metrics();
         kafka::describe_metrics();
         snapshot::describe_metrics();
+        stream::describe_metrics();
     });
     let mut said = said.0.into_inner().unwrap_or_else(PoisonError::into_inner);
     for (name, kind, help) in service::process_metrics() {

@@ -4,7 +4,7 @@ use super::capping::{CappingFlags, CappingSettings};
 use super::memory_settings::{MemoryFlags, MemorySettings};
 use super::service::{ServiceFlags, ServiceSettings};
 use crate::settings::Setting;
-use crate::{auth, http, kafka, mirror, shard, snapshot, store};
+use crate::{auth, http, kafka, mirror, shard, snapshot, store, stream};
 use std::path::PathBuf;
 
 /// The settings as flags, not read yet. A flag that is not given leaves its setting to the other sources.
@@ -43,6 +43,9 @@ pub struct Flags {
     /// Of snapshots.
     #[command(flatten)]
     pub snapshots: snapshot::SettingFlags,
+    /// Of the stream of cap changes.
+    #[command(flatten)]
+    pub stream: stream::SettingFlags,
 }
 
 impl Flags {
@@ -62,6 +65,7 @@ impl Flags {
             .or_else(|| self.mirror.get(name))
             .or_else(|| self.kafka.get(name))
             .or_else(|| self.snapshots.get(name))
+            .or_else(|| self.stream.get(name))
     }
 }
 
@@ -78,6 +82,7 @@ pub(super) fn known() -> impl Iterator<Item = &'static Setting> {
         mirror::Settings::ALL,
         kafka::Settings::ALL,
         snapshot::Settings::ALL,
+        stream::Settings::ALL,
     ];
     components.into_iter().flatten()
 }

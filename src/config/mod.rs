@@ -33,7 +33,7 @@ use crate::model::Rule;
 use crate::settings::Invalid;
 use crate::shard::Source;
 use crate::store::{StorageKind, StoreOptions};
-use crate::{auth, http, kafka, mirror, shard, snapshot, store};
+use crate::{auth, http, kafka, mirror, shard, snapshot, store, stream};
 use file::File;
 use planner::Planner;
 use sources::Sources;
@@ -62,6 +62,8 @@ pub struct Config {
     pub kafka: kafka::Settings,
     /// Of snapshots.
     pub snapshots: snapshot::Settings,
+    /// Of the stream of cap changes.
+    pub stream: stream::Settings,
     /// Where in a payload the fields of an event are.
     pub fields: FieldsConfig,
     /// The rules of the file, besides the one that `limit` and `window` make.
@@ -111,6 +113,7 @@ impl Config {
             mirror: mirror::Settings::read(sources)?,
             kafka: kafka::Settings::read(sources)?,
             snapshots: snapshot::Settings::read(sources)?,
+            stream: stream::Settings::read(sources)?,
             fields: FieldsConfig::default(),
             rules: Vec::new(),
             plan: MemoryPlan::default(),
@@ -143,7 +146,6 @@ impl Config {
     }
 
     fn check_components(&self) -> Result<(), Invalid> {
-        self.service.check()?;
         self.http.check()?;
         self.auth.check()?;
         self.memory.check(self.http.max_body)?;
@@ -172,7 +174,7 @@ impl Config {
     /// The options of the store.
     pub fn store_options(&self) -> StoreOptions {
         StoreOptions {
-            keep_changes: self.mirror.redis.is_some() || self.kafka.output_options().is_some(),
+            keep_changes: true,
             block_cache: self.plan.bytes(Part::BlockCache),
             overlay_size: self.plan.bytes(Part::Overlay),
             existence_filter: self.plan.bytes(Part::ExistenceFilter),

@@ -53,7 +53,8 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!((config.capping.history_limit.get(), config.capping.retention), (256, "7d".parse().unwrap()));
     assert_eq!((config.http.max_body, config.http.max_batch.get()), (ByteSize::mib(16), 10_000));
     assert_eq!((config.capping.max_skew, config.service.drain), (Duration::from_secs(60), Duration::ZERO));
-    assert!(config.mirror.redis.is_none() && config.mirror.options().is_none() && !config.store_options().keep_changes);
+    assert!(config.mirror.redis.is_none() && config.mirror.options().is_none());
+    assert!(config.store_options().keep_changes, "readers of the stream may come");
     let policy = config.policy().unwrap();
     let rules = policy.rules().of_key("da:77");
     assert_eq!(rules.len(), 1);

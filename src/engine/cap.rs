@@ -3,7 +3,7 @@
 
 use crate::model::{CapPlan, CapRow, TsMs};
 
-/// Plans the writes: `held` is the row as it is, `until` what the log says now, `fired` whether the row's timer has
+/// Plans the writes; how a new cap came about is added by whoever knows. `held` is the row as it is, `until` what the log says now, `fired` whether the row's timer has
 /// just fired and is gone.
 pub fn plan_cap(held: Option<CapRow>, until: Option<TsMs>, fired: bool) -> CapPlan {
     let was = held.map(|row| row.until);
@@ -20,7 +20,8 @@ pub fn plan_cap(held: Option<CapRow>, until: Option<TsMs>, fired: bool) -> CapPl
     let timer = held.filter(|_| !fired).map(|row| row.due);
     // A timer that fires before the cap ends asks the log and is set anew; one that would fire after must be moved.
     let keeps_timer = timer.is_some_and(|due| due <= until);
-    let row = CapRow { until, due: if keeps_timer { timer.unwrap_or(until) } else { until } };
+    let due = if keeps_timer { timer.unwrap_or(until) } else { until };
+    let row = CapRow { until, due, began: held.and_then(|row| row.began) };
     CapPlan {
         row: Some(row),
         row_changes: held != Some(row),
@@ -37,7 +38,7 @@ mod tests {
     use crate::model::CapChange;
 
     fn row(until: u64, due: u64) -> CapRow {
-        CapRow { until: TsMs(until), due: TsMs(due) }
+        CapRow { until: TsMs(until), due: TsMs(due), began: None }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::admission::Admission;
 use super::gate::Gate;
 use super::limits::Limits;
 use crate::service::{Services, describe_metrics};
+use crate::stream::Streams;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -15,6 +16,7 @@ const RENDERING: usize = 2;
 /// What handlers share: the use cases, and what requests are bounded by.
 pub struct App {
     pub(super) services: Services,
+    pub(super) streams: Streams,
     pub(super) limits: Limits,
     pub(super) admission: Admission,
     /// Who calls.
@@ -33,6 +35,7 @@ impl App {
     /// listener of their own.
     pub fn new(
         services: Services,
+        streams: Streams,
         limits: Limits,
         gate: Gate,
         has_admin: bool,
@@ -41,7 +44,7 @@ impl App {
     ) -> Self {
         describe_metrics();
         let (admission, rendering) = (Admission::new(&limits), Arc::new(Semaphore::new(RENDERING)));
-        Self { services, limits, admission, gate, has_admin, metrics, rendering, background }
+        Self { services, streams, limits, admission, gate, has_admin, metrics, rendering, background }
     }
 
     /// Bytes of what waits for the writers.

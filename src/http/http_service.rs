@@ -82,6 +82,13 @@ impl HttpService {
         self.listener.name()
     }
 
+    /// Ends the answers that go on for as long as their readers want.
+    pub(super) fn end_streams(&self) {
+        if self.listener == Listener::Main {
+            self.app.streams.stop();
+        }
+    }
+
     /// Bytes per second at which an answer must be taken whose memory others want: as fast as bodies must come.
     pub(super) fn min_rate(&self) -> u64 {
         self.app.limits.min_body_rate

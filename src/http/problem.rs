@@ -6,11 +6,11 @@ use crate::auth::Scope;
 use crate::input::{BodyError, Reject};
 use crate::model::RuleError;
 use crate::service::{
-    AuditError, BackFill, BatchError, ChangeError, CountError, NotReady, ReserveError, SnapshotsError, TryError,
-    Unhealthy,
+    AuditError, BackFill, BatchError, ChangeError, CountError, NotReady, ReserveError, SnapshotsError, Unhealthy,
 };
-use crate::shard::{ReaderError, Refusal, RulebookError, SurveyBusy, TOO_MANY_KINDS};
+use crate::shard::{ReaderError, Refusal, RulebookError, TOO_MANY_KINDS};
 use crate::snapshot::SnapshotError;
+use crate::stream::{FilterError, OpenStreamError};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
@@ -207,21 +207,6 @@ impl From<ChangeError> for Problem {
     }
 }
 
-impl From<SurveyBusy> for Problem {
-    fn from(SurveyBusy: SurveyBusy) -> Self {
-        Self::overloaded("questions about all users")
-    }
-}
-
-impl From<TryError> for Problem {
-    fn from(error: TryError) -> Self {
-        match error {
-            TryError::Rulebook(error) => error.into(),
-            TryError::Busy(error) => error.into(),
-        }
-    }
-}
-
 impl From<AuditError> for Problem {
     fn from(error: AuditError) -> Self {
         tracing::error!(%error, "the audit failed");
@@ -285,6 +270,28 @@ impl From<SnapshotsError> for Problem {
             }
             SnapshotsError::Failed(error) => Self::unavailable(error.code(), told),
             SnapshotsError::Gone => Self::unavailable("stopping", told),
+        }
+    }
+}
+
+impl From<FilterError> for Problem {
+    fn from(why: FilterError) -> Self {
+        let code = match why {
+            FilterError::Shards(_) => "invalid_shards",
+            FilterError::Key(_) => "invalid_key",
+            FilterError::TooManyKeys => "too_many_keys",
+        };
+        Self::unprocessable(code, why.to_string())
+    }
+}
+
+impl From<OpenStreamError> for Problem {
+    fn from(why: OpenStreamError) -> Self {
+        let told = why.to_string();
+        match why {
+            OpenStreamError::TooMany(_) => Self::unavailable("too_many_streams", told),
+            OpenStreamError::Cursor => Self::unprocessable("invalid_cursor", told),
+            OpenStreamError::Stopping => Self::unavailable("stopping", told),
         }
     }
 }

@@ -3,9 +3,10 @@
 use super::problem::Problem;
 use crate::api::InstantText;
 use crate::engine::Question;
-use crate::model::{Candidate, CapKey, DaId, Kind, MAX_KEYS, TsMs, UserId};
-use crate::service::AuditCursor;
+use crate::model::{Candidate, CapKey, DaId, Kind, MAX_KEYS, OverCause, TsMs, UserId};
+use crate::service::{AuditCursor, OverBy, OverQuery};
 use crate::shard::PageStart;
+use crate::stream::{Filter, Start};
 use percent_encoding::percent_decode;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -28,7 +29,7 @@ pub(super) fn segments(path: &str) -> Result<Vec<String>, Problem> {
 }
 
 /// The name-value pairs of a query string; `+` is a space, as HTML forms write it.
-pub(super) fn pairs(query: &str) -> impl Iterator<Item = Result<(String, String), Problem>> + '_ {
+fn pairs(query: &str) -> impl Iterator<Item = Result<(String, String), Problem>> + '_ {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         Ok((decode_part(name)?, decode_part(value)?))
@@ -114,11 +115,7 @@ pub(super) fn audit(query: &str, most: usize) -> Result<AuditQuery, Problem> {
     for pair in pairs(query) {
         let (name, value) = pair?;
         match name.as_str() {
-            "since" if value == "0" => asked.since = TsMs(0),
-            "since" => {
-                let wrong = |_| Problem::unprocessable("invalid_since", "since is no instant");
-                asked.since = TsMs::from_text(&value).map_err(wrong)?;
-            }
+            "since" => asked.since = since(&value)?,
             "cursor" => {
                 let wrong = |_| Problem::unprocessable("invalid_cursor", "cursor is none that an answer has had");
                 asked.after = Some(value.parse().map_err(wrong)?);
@@ -128,6 +125,126 @@ pub(super) fn audit(query: &str, most: usize) -> Result<AuditQuery, Problem> {
         }
     }
     Ok(asked)
+}
+
+fn since(text: &str) -> Result<TsMs, Problem> {
+    if text == "0" {
+        return Ok(TsMs(0));
+    }
+    TsMs::from_text(text).map_err(|_| Problem::unprocessable("invalid_since", "since is no instant"))
+}
+
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+pub(super) struct OverParams {
+    /// Only events that this rule had capped
+    rule: Option<String>,
+    /// Only events of this key
+    #[param(example = "campaign:42")]
+    key: Option<String>,
+    /// Only events of this cause: `in_flight`, `mirror`, `ignored`, `lapsed`, `rule_change`, `backfill` or `unknown`
+    cause: Option<String>,
+    /// Only events that were counted from this instant on: an integer in ms, or text (RFC 3339)
+    #[param(value_type = Option<String>)]
+    since: Option<TsMs>,
+    /// The most events of an answer, 1 to 1,000; 100 without it
+    limit: Option<u32>,
+    /// Where to go on: `cursor` of the answer before
+    cursor: Option<String>,
+}
+
+/// Reads `rule`, `key`, `cause`, `since`, `limit` and `cursor` of `GET /over`.
+pub(super) fn over(query: &str, most: usize) -> Result<OverQuery, Problem> {
+    let mut asked = OverQuery { limit: most.min(100), ..OverQuery::default() };
+    for pair in pairs(query) {
+        let (name, value) = pair?;
+        match name.as_str() {
+            "rule" => asked.rule = Some(value),
+            "key" => asked.key = Some(value),
+            "cause" => {
+                let known = OverCause::ALL.into_iter().find(|cause| cause.as_str() == value);
+                let wrong = || Problem::unprocessable("invalid_cause", format!("there is no cause {value:?}"));
+                asked.cause = Some(known.ok_or_else(wrong)?);
+            }
+            "since" => asked.since = since(&value)?,
+            "limit" => asked.limit = limit_of(&value, most)?,
+            "cursor" => {
+                let wrong = |_| Problem::unprocessable("invalid_cursor", "cursor is none that an answer has had");
+                asked.after = Some(value.parse().map_err(wrong)?);
+            }
+            _ => {}
+        }
+    }
+    Ok(asked)
+}
+
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+pub(super) struct OverSummaryParams {
+    /// From when on, rounded down to the hour: an integer in ms, or text (RFC 3339). 35 days without it
+    #[param(value_type = Option<String>)]
+    since: Option<TsMs>,
+    /// `rule`, `cause`, `key` or `hour`; `rule` without it
+    #[param(example = "cause")]
+    by: Option<String>,
+}
+
+/// Reads `since` and `by` of `GET /over/summary`.
+pub(super) fn over_summary(query: &str) -> Result<(TsMs, OverBy), Problem> {
+    let (mut from, mut by) = (TsMs(0), OverBy::Rule);
+    for pair in pairs(query) {
+        let (name, value) = pair?;
+        match (name.as_str(), value.as_str()) {
+            ("since", text) => from = since(text)?,
+            ("by", "rule") => by = OverBy::Rule,
+            ("by", "cause") => by = OverBy::Cause,
+            ("by", "key") => by = OverBy::Key,
+            ("by", "hour") => by = OverBy::Hour,
+            ("by", _) => return Err(Problem::unprocessable("invalid_by", "by is none of rule, cause, key and hour")),
+            _ => {}
+        }
+    }
+    Ok((from, by))
+}
+
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+pub(super) struct StreamParams {
+    /// Only users of these shards: numbers and ranges from 0 to 255, with commas. All without it
+    #[param(example = "0-63")]
+    shards: Option<String>,
+    /// Only these keys: `<level>:<id>`, or `<level>:*` for all keys of a level, with commas or by naming it again; at most 64.
+    /// All without it
+    #[param(example = json!(["campaign:*"]))]
+    keys: Option<Vec<String>>,
+    /// Whether it begins with all caps that there are (`snapshot`, as without it) or with what changes from now on (`now`). Of no
+    /// account for a stream that resumes
+    #[param(example = "snapshot")]
+    from: Option<String>,
+    /// Resumes after the checkpoint with this id, as `Last-Event-ID` does
+    after: Option<String>,
+}
+
+/// Reads `shards`, `keys`, `from` and `after` of `GET /caps/stream`.
+pub(super) fn stream(query: &str) -> Result<(Filter, Start), Problem> {
+    let (mut shards, mut keys, mut from, mut after) = (None, Vec::new(), Start::Snapshot, None);
+    for pair in pairs(query) {
+        let (name, value) = pair?;
+        match (name.as_str(), value.as_str()) {
+            ("shards", _) => shards = Some(value),
+            ("keys", _) => keys.push(value),
+            ("from", "snapshot") => from = Start::Snapshot,
+            ("from", "now") => from = Start::Now,
+            ("from", _) => return Err(Problem::unprocessable("invalid_from", "from is neither snapshot nor now")),
+            ("after", "") => {}
+            ("after", _) => after = Some(Start::After(value)),
+            _ => {}
+        }
+    }
+    Ok((Filter::new(shards.as_deref(), &keys)?, after.unwrap_or(from)))
 }
 
 fn limit_of(text: &str, most: usize) -> Result<usize, Problem> {
@@ -143,12 +260,8 @@ pub(super) fn da(text: String) -> Result<DaId<'static>, Problem> {
     DaId::new(text).map_err(|why| Problem::unprocessable("invalid_da", format!("da {why}")))
 }
 
-pub(super) fn at(text: &str) -> Result<TsMs, Problem> {
+fn at(text: &str) -> Result<TsMs, Problem> {
     TsMs::from_text(text).map_err(|why| Problem::unprocessable("invalid_at", format!("at {text:?} {why}")))
-}
-
-pub(super) fn kind(text: &str) -> Result<Kind, Problem> {
-    Kind::new(text).map_err(|why| Problem::unprocessable("invalid_kind", format!("kind {text:?} {why}")))
 }
 
 /// Adds a key unless it is there already. The order of the request is kept.
@@ -210,7 +323,11 @@ pub(super) fn ad_query(path: Option<(String, String)>, query: &str) -> Result<Ad
                     Problem::unprocessable("invalid_explain", format!("explain={value} is neither true nor false"))
                 })?;
             }
-            "kind" => question.kind = Some(kind(&value)?),
+            "kind" => {
+                let kind = Kind::new(&value)
+                    .map_err(|why| Problem::unprocessable("invalid_kind", format!("kind {value:?} {why}")))?;
+                question.kind = Some(kind);
+            }
             _ => {}
         }
     }

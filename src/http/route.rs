@@ -30,6 +30,10 @@ pub(super) struct Route {
     pub handler: Handler,
 }
 
+/// Marks an answer whose body goes on for as long as the client wants. Until it ends the request is under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StaysOpen;
+
 /// Runs a call of a route that has no fast way.
 pub(super) type Handler = for<'a> fn(&'a Arc<App>, &'a mut Call) -> Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 

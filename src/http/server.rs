@@ -5,11 +5,13 @@ use super::gate::Client;
 use super::http_service::HttpService;
 use super::limits::ServerOptions;
 use super::pieces::HoldsMemory;
+use super::route::StaysOpen;
 use super::stream::{WatchedStream, raw_problem};
 use super::tls::{Tls, Transport, names_of};
+use axum::body::{Body, Bytes};
 use axum::response::Response;
 use http::Request;
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
@@ -20,7 +22,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -76,6 +78,8 @@ pub async fn serve(
         });
     }
     drop(listener);
+    // They would go on for as long as their readers want.
+    service.end_streams();
     all.stop();
     let gone = async {
         while all.len() > 0 {
@@ -291,6 +295,24 @@ impl Drop for UnderWay {
     }
 }
 
+/// The body of an answer that is under way until it ends.
+struct OpenBody {
+    body: Body,
+    _under_way: UnderWay,
+}
+
+impl http_body::Body for OpenBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+}
+
 /// Answers the requests of a connection.
 fn answers(
     http: HttpService,
@@ -303,13 +325,18 @@ fn answers(
         let under_way = UnderWay(seat);
         async move {
             let (seat, min_rate) = (&under_way.0, http.min_rate());
-            let answer = http.answer(request, &client, seat.is_spare).await;
+            let mut answer = http.answer(request, &client, seat.is_spare).await;
             if let Ok(answer) = &answer
                 && let Some(holds) = answer.extensions().get::<HoldsMemory>()
                 // The answer to a HEAD has none of it.
                 && !answer.body().is_end_stream()
             {
                 seat.sends(holds.bytes, min_rate);
+            }
+            if let Ok(open) = &mut answer
+                && open.extensions_mut().remove::<StaysOpen>().is_some()
+            {
+                return answer.map(|answer| answer.map(|body| Body::new(OpenBody { body, _under_way: under_way })));
             }
             answer
         }

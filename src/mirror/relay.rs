@@ -323,7 +323,7 @@ impl Relay {
                 }
                 self.told = told;
                 self.markers_cleared = false;
-                self.live();
+                self.live(!self.was_live);
             }
             Resume::FullSync(Reason::Missing)
                 if self.markers_cleared
@@ -363,8 +363,10 @@ impl Relay {
         self.is_open && !self.markers_cleared
     }
 
-    fn live(&mut self) {
-        self.store.shards().iter().for_each(|shard| self.cursor.confirm(shard, self.told.get(shard)));
+    /// Redis has everything up to where it was told. At the first time it may have had that for long.
+    fn live(&mut self, has_long: bool) {
+        let at = (!has_long).then(|| (self.now)());
+        self.store.shards().iter().for_each(|shard| self.cursor.confirm(shard, self.told.get(shard), at));
         self.was_live = true;
         self.error_log.forget();
         self.report.state(State::Live);
@@ -395,7 +397,7 @@ impl Relay {
         self.full_sync = None;
         self.markers_cleared = false;
         self.next_sweep = Instant::now() + self.options.sweep;
-        self.live();
+        self.live(false);
         Ok(())
     }
 
@@ -408,18 +410,18 @@ impl Relay {
         let record = (!self.markers_cleared).then_some(&self.told);
         let sent = link.deliver((&self.store, &self.run), &self.builder, batch.batch, record).await;
         sent.inspect_err(|error| self.batch_size.failed(error))?;
+        let now = (self.now)();
         for (shard, seq) in batch.told {
             self.told.set(shard, seq);
             // During a full sync, Redis may have this change and lack earlier ones.
             if !self.markers_cleared {
-                self.cursor.confirm(shard, seq);
+                self.cursor.confirm(shard, seq, Some(now));
             }
             self.next_shard = shard;
         }
         self.batch_size.succeeded();
         self.pause = FIRST_PAUSE;
         self.report.sent(sets, removes);
-        let now = (self.now)();
         for (at, changes) in batch.made {
             self.report.visible(now.0.saturating_sub(at.0), changes);
         }

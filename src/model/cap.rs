@@ -10,6 +10,19 @@ pub struct CapRow {
     pub until: TsMs,
     /// When the timer fires.
     pub due: TsMs,
+    /// How it came about; `None` of a row of an earlier version.
+    pub began: Option<CapBegan>,
+}
+
+/// How a cap came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CapBegan {
+    /// When it was counted: from then on it could be read here.
+    pub at: TsMs,
+    /// The sequence of the change that told others of it.
+    pub seq: u64,
+    /// Whether a rule that changed made it, and no event.
+    pub by_rules: bool,
 }
 
 /// The writes that bring a key's rows in line with its verdict.

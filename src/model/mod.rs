@@ -8,7 +8,7 @@ mod key;
 mod kind;
 mod log;
 mod nobody;
-mod reach;
+mod over;
 mod reservation;
 mod reserve_answer;
 mod rule;
@@ -18,7 +18,7 @@ mod verdict;
 mod why;
 mod window;
 
-pub use cap::{CapChange, CapPlan, CapRow};
+pub use cap::{CapBegan, CapChange, CapPlan, CapRow};
 pub use event::{Candidate, Event, MAX_KEYS, event_hash};
 pub use id::{DaId, EventId, IdError, MAX_ID_BYTES, UserId};
 pub use iso8601::DateTime;
@@ -26,10 +26,7 @@ pub use key::{CapKey, KeyError, KeyPattern, Level};
 pub use kind::{Kind, KindError, NAME_MAX};
 pub use log::{Entry, Inserted, Log, MAX_KINDS, MAX_LOG_EVENTS, MAX_ROW_BYTES, Section};
 pub use nobody::{Nobody, NobodyError};
-pub use reach::{
-    FREQUENCY_BINS, HOUR_MS, Histogram, Quantiles, REACH_HOURS, Reach, ReachHour, Trial, UserEvents, add_to_histogram,
-    share,
-};
+pub use over::OverCause;
 pub use reservation::{MAX_RESERVATION_BYTES, MAX_RESERVATIONS, Reservation};
 pub use reserve_answer::{Refused, ReserveAnswer, Reserved};
 pub use rule::{DisplacedBy, DisplacedRule, Limit, Mode, Rule, RuleError, RuleId, RuleSet};

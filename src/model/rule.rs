@@ -96,6 +96,7 @@ pub struct RuleSet {
     /// The enforced rules that do not speak for a key, though they are on it or its level. Only where there are any.
     displaced: HashMap<String, Vec<DisplacedRule>>,
     displaced_on_level: HashMap<String, Vec<DisplacedRule>>,
+    least_limit: Option<u64>,
 }
 
 /// Why a rule takes another's place.
@@ -153,7 +154,9 @@ impl RuleSet {
         }
         // What borrows the rules goes before they move.
         drop((on_level, on_key));
-        Self { rules, exact, levels, displaced, displaced_on_level }
+        let enforced = rules.iter().filter(|rule| rule.mode == Mode::Enforce);
+        let least_limit = enforced.filter_map(|rule| rule.limit).min();
+        Self { rules, exact, levels, displaced, displaced_on_level, least_limit }
     }
 
     /// The enforced rules on a key or its level that do not speak for it, by id, with those that do instead.
@@ -178,6 +181,12 @@ impl RuleSet {
         }
         let level = key.split_once(':').map_or("", |(level, _)| level);
         self.levels.get(level).map_or(&[], Vec::as_slice)
+    }
+
+    /// The least limit of an enforced rule; as many as no log has where there is none.
+    #[inline]
+    pub fn least_limit(&self) -> u64 {
+        self.least_limit.unwrap_or(u64::MAX)
     }
 
     /// How long the rules want events held, in ms: the longest of their windows.

@@ -1,6 +1,6 @@
 //! Counting events: what `POST /events` means.
 
-use crate::api::{BatchAnswer, Capped, EventError};
+use crate::api::{BatchAnswer, Capped, EventError, EventOver};
 use crate::input::{BodyError, EventReader, Reject, looks_like_lines};
 use crate::model::{Candidate, Event, UserId};
 use crate::shard::{Counted, EventBatchBuilder, Refusal, Router, TOO_MANY_KINDS};
@@ -70,6 +70,8 @@ pub struct CountedEvent<'a> {
     pub user: UserId<'a>,
     /// Its ad and keys.
     pub candidate: Candidate<'a>,
+    /// Its keys that were capped when it happened.
+    pub over: Vec<EventOver>,
 }
 
 impl SingleEvent<'_> {
@@ -130,6 +132,8 @@ impl Counting {
         answer.erased = counted.erased;
         answer.ignored = counted.ignored;
         answer.capped = counted.capped.into_iter().map(Capped::from).collect();
+        answer.over = counted.over.into_iter().map(EventOver::of_batch).collect();
+        answer.over_omitted = counted.over_omitted;
         if counted.refusal.is_some() {
             self.unavailable.increment(counted.unavailable as u64);
             answer.unavailable = Some(counted.unavailable);
@@ -157,7 +161,9 @@ impl Counting {
     /// Counts one event.
     pub async fn count_event<'a>(&self, event: SingleEvent<'a>) -> Result<CountedEvent<'a>, CountError> {
         let SingleEvent { builder, user, candidate } = event;
-        let result = match self.router.count(builder).await {
+        let mut counted = self.router.count(builder).await;
+        let over = std::mem::take(&mut counted.over).into_iter().map(EventOver::of_one).collect();
+        let result = match counted {
             Counted { refusal: Some(refusal), .. } => return Err(self.refuse_event(refusal)),
             Counted { too_many_kinds, .. } if !too_many_kinds.is_empty() => {
                 self.rejected.increment(1);
@@ -169,7 +175,7 @@ impl Counting {
             Counted { ignored: 1, .. } => "ignored",
             _ => "late",
         };
-        Ok(CountedEvent { result, user, candidate })
+        Ok(CountedEvent { result, user, candidate, over })
     }
 
     /// Answers for an event that is not counted.

@@ -5,9 +5,9 @@ mod counting;
 mod decisions;
 mod figures;
 mod operation;
+mod over;
 mod process;
 mod readiness;
-mod reports;
 mod rules;
 mod snapshots;
 mod status_board;
@@ -19,9 +19,9 @@ pub use counting::{Batch, BatchError, CountError, CountedEvent, Counting, Single
 pub use decisions::{Decisions, ReserveError};
 pub use figures::describe as describe_metrics;
 pub use operation::{NotReady, Operation, Unhealthy};
+pub use over::{Over, OverBy, OverCursor, OverError, OverQuery};
 pub use process::metrics as process_metrics;
 pub use readiness::{BackFill, Readiness};
-pub use reports::{ReportKeys, Reports, Tried, TryError, WINDOW_DEFAULT};
 pub use rules::{ChangeError, Rules};
 pub use snapshots::{Snapshots, SnapshotsError};
 pub use status_board::StatusBoard;
@@ -29,8 +29,7 @@ pub use supervisor::{Failure, Supervisor, Why};
 pub use users::Users;
 
 use crate::input::EventReader;
-use crate::shard::{Survey, Units};
-use std::time::Duration;
+use crate::shard::Units;
 
 /// All use cases of a process.
 pub struct Services {
@@ -42,14 +41,14 @@ pub struct Services {
     pub users: Users,
     /// Rules.
     pub rules: Rules,
-    /// Reach, frequency, and what a rule would do.
-    pub reports: Reports,
     /// Health, readiness, status.
     pub operation: Operation,
     /// Who changed what.
     pub audit: Audit,
     /// Snapshots.
     pub snapshots: Snapshots,
+    /// Over-delivery.
+    pub over: Over,
 }
 
 /// What the use cases need besides the units.
@@ -58,10 +57,6 @@ pub struct ServiceParts {
     pub events: EventReader,
     /// Maximum events of a batch.
     pub max_batch: usize,
-    /// Answers questions about all users.
-    pub survey: Survey,
-    /// How long such a question waits for its answer.
-    pub report_wait: Duration,
     /// Whether the process takes requests.
     pub readiness: Readiness,
     /// What the parts of the service say of themselves.
@@ -73,16 +68,16 @@ pub struct ServiceParts {
 impl Services {
     /// The use cases over the units of the process.
     pub fn new(units: &Units, parts: ServiceParts) -> Self {
-        let ServiceParts { events, max_batch, survey, report_wait, readiness, status, snapshots } = parts;
+        let ServiceParts { events, max_batch, readiness, status, snapshots } = parts;
         Self {
             counting: Counting::new(units.router().clone(), events, max_batch),
             decisions: Decisions::new(units.clone()),
             users: Users::new(units.clone()),
             rules: Rules::new(units.rulebook().clone(), units.router().clone()),
-            reports: Reports::new(survey, units.rulebook().clone(), report_wait),
             operation: Operation::new(units.clone(), readiness, status),
             audit: Audit::new(units.stores().cloned().collect(), units.clock().clone()),
             snapshots,
+            over: Over::new(units.stores().cloned().collect(), units.clock().clone()),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The commands of a writer. Each is a struct that knows its weight, the rows it touches, how it runs and where its
 //! answer goes.
 
+use super::over::OverKey;
 use super::refusal::Refusal;
 use super::tally::Tally;
 use super::tombstones::Tombstones;
@@ -88,6 +89,8 @@ pub(super) struct TurnState<'t, 'b, 's> {
     /// The calls of `/reserve` that are known by their ids.
     pub calls: &'t mut Calls,
     pub commit: &'t mut Commit<'s>,
+    /// The number of the command in its turn.
+    pub task: u32,
 }
 
 /// One command for one user or, as a batch of events, for several.
@@ -135,4 +138,7 @@ pub(super) trait Command {
 
     /// Called once the whole turn has run, with the slots that this command newly capped.
     fn settle(&self, _newly_capped: Vec<u32>, _set: &WorkingSet<'_>) {}
+
+    /// Told of each key of its events that was capped when the event happened.
+    fn tell_over(&self, _over: OverKey) {}
 }

@@ -1,8 +1,9 @@
 //! Commands that count events: those of a request, and those pulled from a Kafka partition.
 
 use super::command::{Calls, Command, Reply, TurnContext, TurnState};
-use super::event_batch::EventBatch;
+use super::event_batch::{BatchEvent, EventBatch};
 use super::kafka_batch::KafkaBatch;
+use super::over::{OverFound, OverKey};
 use super::refusal::ROW_UNREADABLE;
 use super::tally::Tally;
 use super::working_set::WorkingSet;
@@ -27,7 +28,13 @@ pub(super) struct BatchOutcome {
     pub capped: Vec<(Box<[u8]>, TsMs)>,
     /// The numbers of events that were refused, since a row of their user cannot be read.
     pub unreadable: Vec<u32>,
+    /// The first keys that were capped when events of the batch happened, and how many more there are.
+    pub over: Vec<OverKey>,
+    pub over_omitted: usize,
 }
+
+/// Keys that are told of a batch.
+pub(super) const OVER_TOLD: usize = 100;
 
 /// The number of a record's event that was not counted, and the code that says why.
 pub(super) type LeftOut = (u32, &'static str);
@@ -90,7 +97,7 @@ impl Command for CountEvents {
     }
 
     fn run(&self, slots: &[u32], state: &mut TurnState<'_, '_, '_>) {
-        self.reply.set(count_batch(state.context, &self.batch, slots, state.set));
+        self.reply.set(count_batch(state.context, &self.batch, slots, state.set, (state.task, false)));
     }
 
     fn tally(&self) -> Option<Tally> {
@@ -99,6 +106,16 @@ impl Command for CountEvents {
 
     fn settle(&self, newly_capped: Vec<u32>, set: &WorkingSet<'_>) {
         self.reply.update(|outcome| outcome.capped = caps_of(newly_capped, set));
+    }
+
+    fn tell_over(&self, over: OverKey) {
+        self.reply.update(|outcome| {
+            if outcome.over.len() < OVER_TOLD {
+                outcome.over.push(over);
+            } else {
+                outcome.over_omitted += 1;
+            }
+        });
     }
 }
 
@@ -131,7 +148,7 @@ impl Command for CountKafkaEvents {
 
     fn run(&self, slots: &[u32], state: &mut TurnState<'_, '_, '_>) {
         state.commit.put_kafka_mark(&self.batch.mark, self.batch.next);
-        let outcome = count_batch(state.context, &self.batch.events, slots, state.set);
+        let outcome = count_batch(state.context, &self.batch.events, slots, state.set, (state.task, true));
         for (number, code) in outcome.left_out() {
             if let Some(offset) = self.batch.offset_of(number) {
                 state.commit.put_kafka_aside(&self.batch.mark, offset, code);
@@ -145,7 +162,13 @@ impl Command for CountKafkaEvents {
     }
 }
 
-fn count_batch(context: TurnContext<'_>, batch: &EventBatch, slots: &[u32], set: &mut WorkingSet<'_>) -> BatchOutcome {
+fn count_batch(
+    context: TurnContext<'_>,
+    batch: &EventBatch,
+    slots: &[u32],
+    set: &mut WorkingSet<'_>,
+    (task, from_kafka): (u32, bool),
+) -> BatchOutcome {
     let mut outcome = BatchOutcome::default();
     for event in batch.events() {
         let keys = batch.keys_of(event);
@@ -155,8 +178,17 @@ fn count_batch(context: TurnContext<'_>, batch: &EventBatch, slots: &[u32], set:
             outcome.unreadable.push(event.index);
             continue;
         };
-        match count(context.policy, set, &slots[keys], (event.kind, event.entry), erased, context.now) {
-            Outcome::Counted => outcome.counted += 1,
+        let slots = &slots[keys];
+        // By the logs as they are before it.
+        let over = set.over(slots, event.kind, event.entry);
+        match count(context.policy, set, slots, (event.kind, event.entry), erased, context.now) {
+            Outcome::Counted => {
+                outcome.counted += 1;
+                if !over.is_empty() {
+                    let BatchEvent { index, kind, entry, .. } = *event;
+                    set.note_over(OverFound { task, index, from_kafka, kind, entry, keys: over });
+                }
+            }
             Outcome::Duplicate { age_ms } => {
                 outcome.duplicate += 1;
                 context.duplicate_age.record(age_ms as f64 / 1_000.0);

@@ -1,6 +1,6 @@
 //! The metrics of the shards. Handles are registered once: looking one up by name costs more than counting.
 
-use crate::model::RuleId;
+use crate::model::{OverCause, RuleId};
 use crate::telemetry::unit_labels;
 use hashbrown::HashMap;
 use metrics::{
@@ -8,6 +8,7 @@ use metrics::{
 };
 use std::cell::RefCell;
 
+const OVER_DELIVERED: &str = "freqcap_over_delivered_total";
 const WOULD_CAP: &str = "freqcap_would_cap_total";
 
 /// Maximum handles that a thread keeps: more than there can be rules.
@@ -83,12 +84,21 @@ impl ShardMetrics {
     }
 }
 
+/// Counts events that are over, by the rule that had capped their key and by why they came nevertheless.
+pub(super) fn over_delivered(rule: &RuleId, cause: OverCause, events: u64) {
+    counter!(OVER_DELIVERED, "rule" => rule.as_str().to_owned(), "cause" => cause.as_str()).increment(events);
+}
+
 /// Describes the metrics of the shards and of the store.
 pub fn describe() {
     describe_counter!("freqcap_events_total", "Events by result");
     describe_counter!("freqcap_users_erased_total", "Users erased");
     describe_counter!("freqcap_erasure_steps_total", "Steps of erasures: a user with many rows takes several");
     describe_counter!(WOULD_CAP, "Verdicts in which a shadow rule would have capped, by rule");
+    describe_counter!(
+        OVER_DELIVERED,
+        "Events of keys that a rule had capped when they happened, by that rule and by why they came nevertheless"
+    );
     describe_counter!(RESERVATIONS, "Candidates of /reserve by what became of them");
     describe_counter!("freqcap_caps_started_total", "Keys that became capped");
     describe_counter!("freqcap_caps_ended_total", "Keys whose cap ended");

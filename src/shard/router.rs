@@ -1,11 +1,12 @@
 //! Sends batches of events to the writers that own their shards, and collects the results.
 
 use super::command::Reply;
-use super::count::CountEvents;
+use super::count::{CountEvents, OVER_TOLD};
 use super::erase::EraseUser;
 use super::event_batch::{EventBatchBuilder, WriterMap};
 use super::health::Health;
 use super::mailbox::{Mailbox, TaskBytes};
+use super::over::OverKey;
 use super::partition_sender::PartitionSender;
 use super::refusal::Refusal;
 use super::reserve::{ReleaseCall, Reserve, ReserveCall, ReserveOutcome, call_row, reserve_for_nobody};
@@ -46,6 +47,10 @@ pub struct Counted {
     pub too_many_kinds: Vec<u32>,
     /// Keys that went from not capped to capped, by user and key.
     pub capped: Vec<CappedKey>,
+    /// Keys that were capped when counted events happened, by the events' indices; 100 at most.
+    pub over: Vec<OverKey>,
+    /// How many more there are.
+    pub over_omitted: usize,
     /// Events that were not taken. Sending them again is safe if they have ids.
     pub unavailable: usize,
     /// Why events were not taken.
@@ -145,11 +150,16 @@ impl Router {
                     if !block.unreadable.is_empty() {
                         all.refuse(block.unreadable.len(), Refusal::RowUnreadable);
                     }
+                    all.over_omitted += block.over_omitted;
+                    all.over.extend(block.over);
                     all.capped.extend(block.capped.iter().filter_map(|(row, until)| capped_key(row, *until)));
                 }
                 Err(refusal) => all.refuse(events, refusal),
             }
         }
+        all.over.sort_by_key(|over| over.index);
+        all.over_omitted += all.over.len().saturating_sub(OVER_TOLD);
+        all.over.truncate(OVER_TOLD);
         all.capped.sort_by(|a, b| (&a.user, &a.key).cmp(&(&b.user, &b.key)));
         all
     }

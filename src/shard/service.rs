@@ -1,5 +1,6 @@
 //! Starts the writers and what watches over them, and ends them in order.
 
+use super::ended_caps::EndedCaps;
 use super::eraser::Eraser;
 use super::erasures::Erasures;
 use super::event_batch::WriterMap;
@@ -72,8 +73,8 @@ impl Shards {
         let stores = vec![store.clone()];
         let clock_watch = resume_clock(&stores, (unit.as_deref(), dir), &clock, base, options)?;
         let rulebook = Rulebook::open(stores, base, fixed, clock.clone())?;
-        let serving = Serving::start(store, &rulebook, clock, options, bounds)?;
-        let watch = Watch::start(clock_watch, vec![serving.router.health().clone()], rulebook, options);
+        let serving = Serving::start(store, &rulebook, clock.clone(), options, bounds)?;
+        let watch = Watch::start(clock_watch, vec![serving.router.health().clone()], rulebook, clock, options);
         Ok(Self { serving, watch })
     }
 
@@ -141,6 +142,9 @@ impl Serving {
                 recheck_left: metrics::gauge!("freqcap_recheck_shards", labels),
                 upkeep_after: None,
                 deferred: None,
+                number: number as u8,
+                counted: None,
+                ended: EndedCaps::default(),
             });
         }
         // Nothing fails from here on, so that no thread is left behind by a start that failed.

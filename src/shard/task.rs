@@ -3,6 +3,7 @@
 use super::command::{Calls, Command, TurnState};
 use super::count::{CountEvents, CountKafkaEvents};
 use super::erase::EraseUser;
+use super::over::OverKey;
 use super::refusal::Refusal;
 use super::reserve::{ReleaseCall, ReserveCall};
 use super::tally::Tally;
@@ -79,6 +80,10 @@ impl Task {
 
     pub(super) fn settle(&self, newly_capped: Vec<u32>, set: &WorkingSet<'_>) {
         dispatch!(self, command => command.settle(newly_capped, set), wake => ());
+    }
+
+    pub(super) fn tell_over(&self, over: OverKey) {
+        dispatch!(self, command => command.tell_over(over), wake => ());
     }
 
     /// Sends the answer; the turn is durable.

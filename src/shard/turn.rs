@@ -1,6 +1,7 @@
 //! One turn of a writer: commands and fired timers in, one write and the answers out.
 
 use super::command::{Calls, TurnContext, TurnState};
+use super::ended_caps::EndedCaps;
 use super::task::Task;
 use super::working_set::{TurnOutcome, WorkingSet};
 use crate::store::{Commit, DueRow};
@@ -18,7 +19,7 @@ pub(super) struct TurnInput<'b> {
 
 /// Runs commands, fired timers and logs to judge again through the engine, and puts all changes into `commit`. A row
 /// that cannot be read affects its own user: commands for that user are refused, all others run. Blocks on disk.
-pub(super) fn run_turn(input: &TurnInput<'_>, commit: &mut Commit<'_>) -> TurnOutcome {
+pub(super) fn run_turn(input: &TurnInput<'_>, ended: &mut EndedCaps, commit: &mut Commit<'_>) -> TurnOutcome {
     let context = input.context;
     let (mut calls, unreadable_calls) = known_calls(input);
     let room = input.tasks.iter().map(Task::row_count).sum::<usize>() + input.fired.len() + input.recheck.len();
@@ -29,8 +30,8 @@ pub(super) fn run_turn(input: &TurnInput<'_>, commit: &mut Commit<'_>) -> TurnOu
         set.set_unreadable(row_key);
     }
     let mut newly_capped = Vec::with_capacity(input.tasks.len());
-    for (task, range) in input.tasks.iter().zip(slots_of) {
-        let mut state = TurnState { context, set: &mut set, calls: &mut calls, commit };
+    for (number, (task, range)) in input.tasks.iter().zip(slots_of).enumerate() {
+        let mut state = TurnState { context, set: &mut set, calls: &mut calls, commit, task: number as u32 };
         task.run(&slots[range], &mut state);
         newly_capped.push(set.newly_capped());
     }
@@ -38,7 +39,10 @@ pub(super) fn run_turn(input: &TurnInput<'_>, commit: &mut Commit<'_>) -> TurnOu
         task.settle(newly_capped, &set);
     }
     let mut outcome = TurnOutcome::default();
-    set.finish(context.store, commit, &mut outcome);
+    set.finish(context.store, ended, commit, &mut outcome);
+    for (task, over) in std::mem::take(&mut outcome.over.told) {
+        input.tasks[task as usize].tell_over(over);
+    }
     outcome
 }
 

@@ -15,7 +15,7 @@ use metrics::Gauge;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The running watch.
 pub(super) struct Watch {
@@ -39,13 +39,21 @@ pub(super) fn resume_clock(
 
 impl Watch {
     /// Begins to look. `healths` are those of the stores that the clock is watched for, in their order.
-    pub(super) fn start(clock_watch: ClockWatch, healths: Vec<Health>, rulebook: Rulebook, options: &Options) -> Self {
+    pub(super) fn start(
+        clock_watch: ClockWatch,
+        healths: Vec<Health>,
+        rulebook: Rulebook,
+        clock: Clock,
+        options: &Options,
+    ) -> Self {
         let Watched { stores, name, .. } = clock_watch.watched();
         let (stores, name) = (stores.clone(), name.clone());
         let free_disk = metrics::gauge!("freqcap_free_disk_bytes", unit_labels(name.as_deref(), &[]));
         let guards: Vec<_> = stores.iter().cloned().map(PoisonOnPanic).collect();
         let units = stores.into_iter().zip(healths).collect();
-        let looks = Looks { units, free_disk, min_free_disk: options.min_free_disk, clock_watch, rulebook };
+        let next_trim = Instant::now() + TRIM_INTERVAL;
+        let min_free_disk = options.min_free_disk;
+        let looks = Looks { units, free_disk, min_free_disk, clock_watch, rulebook, clock, next_trim };
         looks.check_disk();
         let (stop, stopped) = crossbeam_channel::bounded(0);
         let thread = spawn(thread_name("watch", name.as_deref()), move || {
@@ -68,7 +76,13 @@ struct Looks {
     min_free_disk: u64,
     clock_watch: ClockWatch,
     rulebook: Rulebook,
+    clock: Clock,
+    /// When what was over is looked at again.
+    next_trim: Instant,
 }
+
+/// How often rows of what was over are let go.
+const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Looks {
     fn run(mut self, stopped: &Receiver<()>) {
@@ -84,6 +98,7 @@ impl Looks {
                 Err(_) => {}
             }
             self.check_disk();
+            self.trim_over();
             match stopped.recv_timeout(Duration::from_secs(1)) {
                 Err(RecvTimeoutError::Timeout) => {}
                 _ => break,
@@ -93,6 +108,22 @@ impl Looks {
             && !failed
         {
             tracing::error!(%error, "the time of day could not be stored");
+        }
+    }
+
+    /// Lets old rows of what was over go, as long as the time is believed.
+    fn trim_over(&mut self) {
+        let now = Instant::now();
+        if now < self.next_trim || !self.clock.is_believed() {
+            return;
+        }
+        self.next_trim = now + TRIM_INTERVAL;
+        for (store, _) in &self.units {
+            if let Err(error) = store.over().trim(self.clock.now())
+                && !store.is_poisoned()
+            {
+                tracing::warn!(%error, "old rows of what was over stay");
+            }
         }
     }
 

@@ -1,7 +1,9 @@
 //! The logs that a turn touches, each once, as they will be written.
 
-use crate::engine::{Logs, Policy, capped_until, plan_cap};
-use crate::model::{CapKey, CapRow, Log, TsMs, UserId};
+use super::ended_caps::EndedCaps;
+use super::over::{OverFound, OverLedger, OverOutcome, OverSlot};
+use crate::engine::{Logs, OverRule, Policy, capped_until, has_reservation, is_below_all_limits, over, plan_cap};
+use crate::model::{CapBegan, CapKey, CapRow, Entry, Kind, Log, TsMs, UserId};
 use crate::store::{Commit, Erasure, LogRow, RowKey, Store, is_from_before};
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet, HashTable};
 use std::borrow::Cow;
@@ -16,6 +18,7 @@ pub(super) struct TurnOutcome {
     pub timers_added: Vec<(u8, TsMs)>,
     /// By user, what it replaced or removed of what an unfinished erasure has left.
     pub replaced: HashMap<Box<str>, Erasure>,
+    pub over: OverOutcome,
 }
 
 /// A log of the working set.
@@ -24,6 +27,8 @@ pub(super) struct Slot<'a> {
     log: Log,
     /// When the cap by `log` ends.
     until: Option<TsMs>,
+    /// Whether it was capped when it was read.
+    was_capped: bool,
     may_cap: bool,
     dirty: bool,
     fired: bool,
@@ -78,6 +83,8 @@ pub(super) struct WorkingSet<'a> {
     hasher: DefaultHashBuilder,
     /// The slots that became capped since this was last taken.
     newly_capped: Vec<u32>,
+    /// Events of keys that were capped when they happened.
+    over: Vec<OverFound>,
     /// The prefixes of users with a log that cannot be read.
     unreadable: HashSet<Vec<u8>>,
     key: String,
@@ -95,6 +102,7 @@ impl<'a> WorkingSet<'a> {
             index: HashTable::with_capacity(room),
             hasher: DefaultHashBuilder::default(),
             newly_capped: Vec::new(),
+            over: Vec::new(),
             unreadable: HashSet::new(),
             key: String::new(),
         }
@@ -122,6 +130,7 @@ impl<'a> WorkingSet<'a> {
             row_key,
             log: Log::default(),
             until: None,
+            was_capped: false,
             may_cap: false,
             dirty: false,
             fired: false,
@@ -211,6 +220,7 @@ impl<'a> WorkingSet<'a> {
             key_text(&slot.row_key, &mut self.key);
             self.policy.refresh(&self.key, &mut slot.log, self.now);
             slot.until = capped_until(self.policy, &self.key, &slot.log, self.now);
+            slot.was_capped = slot.until.is_some();
         }
         // Almost always all are new.
         self.order = if new.len() == self.slots.len() { new } else { in_order(&self.slots, 0) };
@@ -222,6 +232,35 @@ impl<'a> WorkingSet<'a> {
         std::mem::take(&mut self.newly_capped)
     }
 
+    /// The keys of an event that were capped when it happened, by the logs as they are before it is counted, and the rules that
+    /// capped them; that which did for longest first.
+    #[inline]
+    pub(super) fn over(&mut self, slots: &[u32], kind: Kind, entry: Entry) -> Vec<(u32, OverRule)> {
+        if slots.iter().all(|&at| is_below_all_limits(self.policy, &self.slots[at as usize].log, kind)) {
+            return Vec::new();
+        }
+        self.find_over(slots, kind, entry)
+    }
+
+    fn find_over(&mut self, slots: &[u32], kind: Kind, entry: Entry) -> Vec<(u32, OverRule)> {
+        let mut found = Vec::new();
+        if has_reservation(&self.slots[slots[0] as usize].log, kind, entry) {
+            return found;
+        }
+        for &at in slots {
+            let slot = &self.slots[at as usize];
+            key_text(&slot.row_key, &mut self.key);
+            found.extend(over(self.policy, &self.key, &slot.log, kind, entry.ts).map(|rule| (at, rule)));
+        }
+        found.sort_by_key(|(_, rule)| std::cmp::Reverse(rule.capped_until));
+        found
+    }
+
+    /// Notes an event that was counted although keys of it were capped.
+    pub(super) fn note_over(&mut self, found: OverFound) {
+        self.over.push(found);
+    }
+
     /// The row key of a log, and when its cap ends, if it is capped.
     pub(super) fn cap_of(&self, slot: u32) -> Option<(&[u8], TsMs)> {
         let slot = &self.slots[slot as usize];
@@ -229,16 +268,25 @@ impl<'a> WorkingSet<'a> {
     }
 
     /// Writes the changed logs, and their caps.
-    pub(super) fn finish(self, store: &Store, commit: &mut Commit<'_>, outcome: &mut TurnOutcome) {
-        let slots = self.order.iter().map(|&slot| &self.slots[slot as usize]);
-        let touched: Vec<_> = slots.filter(|slot| slot.dirty || slot.fired || slot.recheck).collect();
-        let may_hold = touched.iter().copied().filter(|slot| slot.may_hold());
+    pub(super) fn finish(
+        self,
+        store: &Store,
+        ended: &mut EndedCaps,
+        commit: &mut Commit<'_>,
+        outcome: &mut TurnOutcome,
+    ) {
+        let slots = self.order.iter().map(|&number| (number, &self.slots[number as usize]));
+        let touched: Vec<_> = slots.filter(|(_, slot)| slot.dirty || slot.fired || slot.recheck).collect();
+        let may_hold = touched.iter().map(|(_, slot)| *slot).filter(|slot| slot.may_hold());
         let mut lost = Vec::new();
         let mut rows = store.caps().get_many(may_hold.map(|slot| &*slot.row_key), &mut lost);
         // Whatever that row says, it is written again, from the log. Its timer, if it has one, then finds that.
-        lost.into_iter().for_each(|number| rows[number] = Some(CapRow { until: TsMs(0), due: TsMs(0) }));
+        lost.into_iter().for_each(|number| rows[number] = Some(CapRow { until: TsMs(0), due: TsMs(0), began: None }));
+        if !self.over.is_empty() {
+            outcome.over = self.settle_over(store, ended, &touched, &rows, commit);
+        }
         let mut held = rows.into_iter();
-        for slot in touched {
+        for (_, slot) in touched {
             let held = if slot.may_hold() { held.next().flatten() } else { None };
             if let Some(log) = &slot.erased {
                 slot.count_erased(log, held.is_some(), outcome, self.now);
@@ -250,7 +298,17 @@ impl<'a> WorkingSet<'a> {
             if held.is_none() && slot.until.is_none() && !slot.dirty {
                 continue;
             }
-            let plan = plan_cap(held, slot.until, slot.fired);
+            let mut plan = plan_cap(held, slot.until, slot.fired);
+            if held.is_none()
+                && let Some(row) = &mut plan.row
+            {
+                row.began = Some(CapBegan { at: self.now, seq: 0, by_rules: slot.was_capped });
+            }
+            if plan.row.is_none()
+                && let Some(held) = held
+            {
+                ended.add(&slot.row_key, held);
+            }
             // The row of a log that was not capped before must say that `caps` may have its key.
             if slot.dirty || (plan.row.is_some() && !slot.may_cap) {
                 commit.put_log(&slot.row_key, &slot.log, plan.row.is_some());
@@ -260,6 +318,34 @@ impl<'a> WorkingSet<'a> {
             outcome.caps_ended += u64::from(held.is_some() && plan.row.is_none());
             outcome.timers_added.extend(plan.timer_add.map(|due| (slot.row_key[0], due)));
         }
+    }
+}
+
+impl WorkingSet<'_> {
+    /// Explains the events that are over, by the rows of `caps` as they are before this turn.
+    fn settle_over(
+        &self,
+        store: &Store,
+        ended: &EndedCaps,
+        touched: &[(u32, &Slot<'_>)],
+        rows: &[Option<CapRow>],
+        commit: &mut Commit<'_>,
+    ) -> OverOutcome {
+        let mut wanted: HashMap<u32, Option<CapRow>> = HashMap::new();
+        wanted.extend(self.over.iter().flat_map(|found| &found.keys).map(|(slot, _)| (*slot, None)));
+        let mut rows = rows.iter();
+        for (number, slot) in touched {
+            let row = if slot.may_hold() { rows.next().copied().flatten() } else { None };
+            if let Some(wanted) = wanted.get_mut(number) {
+                *wanted = row;
+            }
+        }
+        let ledger = OverLedger { store, policy: self.policy, ended, now: self.now };
+        let slot = |number: u32| {
+            let Slot { row_key, was_capped, .. } = &self.slots[number as usize];
+            OverSlot { row_key, held: wanted.get(&number).copied().flatten(), was_capped: *was_capped }
+        };
+        ledger.settle(&self.over, slot, commit)
     }
 }
 

@@ -1,10 +1,11 @@
 //! A writer: owns some shards, and does one thing after another to them.
 
 use super::command::TurnContext;
+use super::ended_caps::EndedCaps;
 use super::erasures::Erasures;
 use super::group_commit::{Acknowledger, Written};
 use super::mailbox::Inbox;
-use super::metrics::ShardMetrics;
+use super::metrics::{self, ShardMetrics};
 use super::partition_sender::SequenceGuard;
 use super::recheck::{Page, Recheck};
 use super::refusal::Refusal;
@@ -17,7 +18,7 @@ use super::working_set::TurnOutcome;
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::{ShardId, TsMs};
-use crate::store::{DueRow, Store, StoreError};
+use crate::store::{Commit, DueRow, Store, StoreError, hour_of};
 use ::metrics::Gauge;
 use arc_swap::ArcSwap;
 use crossbeam_channel::RecvTimeoutError;
@@ -42,6 +43,11 @@ pub(super) struct Writer {
     pub upkeep_after: Option<Instant>,
     /// Taken out of the mailbox, and left for a turn of its own.
     pub deferred: Option<Task>,
+    /// Its number among the writers.
+    pub number: u8,
+    /// The hour of the last turn that counted events, and how many were counted in it.
+    pub counted: Option<(u32, u64)>,
+    pub ended: EndedCaps,
 }
 
 /// What a turn does besides tasks.
@@ -240,9 +246,11 @@ impl Writer {
             duplicate_age: &self.metrics.duplicate_age,
         };
         let input = TurnInput { context, tasks, fired: &fired, recheck: &upkeep.page.row_keys };
-        let outcome = run_turn(&input, &mut commit);
+        let outcome = run_turn(&input, &mut self.ended, &mut commit);
         self.erasures.add_replaced(&self.store, &mut commit, &outcome);
+        let counted = self.count_hour(tasks, now, &mut commit)?;
         let changes = commit.write()?;
+        self.counted = counted;
         self.timers.advance(&upkeep.due);
         self.recheck.advance(&self.store, upkeep.page);
         for &(shard, due) in &outcome.timers_added {
@@ -250,6 +258,22 @@ impl Writer {
         }
         self.measure(tasks, &fired, &outcome, now);
         Ok(Some(changes))
+    }
+
+    /// Adds how many events the hour has by now to the write. Returns it, to be kept once that is done.
+    fn count_hour(&self, tasks: &[Task], now: TsMs, commit: &mut Commit<'_>) -> Result<Option<(u32, u64)>, StoreError> {
+        let events: usize = tasks.iter().filter_map(Task::tally).map(|tally| tally.counted).sum();
+        if events == 0 {
+            return Ok(self.counted);
+        }
+        let hour = hour_of(now);
+        let before = match self.counted {
+            Some((last, events)) if last == hour => events,
+            _ => self.store.over().counted(hour, self.number)?,
+        };
+        let all = before + events as u64;
+        commit.put_counted(hour, self.number, all);
+        Ok(Some((hour, all)))
     }
 
     fn measure(&self, tasks: &[Task], fired: &[DueRow], outcome: &TurnOutcome, now: TsMs) {
@@ -270,6 +294,9 @@ impl Writer {
         self.metrics.caps_ended.increment(outcome.caps_ended);
         if !tasks.is_empty() {
             self.metrics.turn_events.record(tasks.iter().map(Task::weight).sum::<usize>() as f64);
+        }
+        for ((rule, cause), events) in &outcome.over.counts {
+            metrics::over_delivered(rule, *cause, *events);
         }
         self.metrics.timers_fired.increment(fired.len() as u64);
         let lag_ms = fired.iter().map(|row| now.0.saturating_sub(row.due.0)).max().unwrap_or(0);

@@ -127,6 +127,8 @@ impl AtRest {
         self.flush_tables()?;
         // Other compactions go on meanwhile.
         self.db.compact(Table::Journal, None, false);
+        // In no shard either.
+        self.db.compact(Table::Over, None, false);
         let mut done = 0;
         for run in runs(&shards) {
             let range = ShardPrefix(run.start).rows().start..ShardPrefix(run.end).rows().end;

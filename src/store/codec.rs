@@ -26,7 +26,7 @@
 //! Varints are LEB128. An ad seen once without an event id is 7 bytes, until 2039.
 
 use super::error::StoreError;
-use crate::model::{CapRow, Entry, Kind, Log, Reservation, Section, TsMs};
+use crate::model::{CapBegan, CapRow, Entry, Kind, Log, Reservation, Section, TsMs};
 use smallvec::SmallVec;
 
 const KIND_MASK: u8 = 0b11;
@@ -239,13 +239,27 @@ pub(in crate::store) fn newest_of_log(mut bytes: &[u8]) -> Option<TsMs> {
 pub(in crate::store) fn encode_cap(out: &mut Vec<u8>, row: CapRow) {
     put_varint(out, row.until.0);
     put_varint(out, row.until.0.saturating_sub(row.due.0));
+    // Added later: rows of earlier versions end here.
+    if let Some(began) = row.began {
+        put_varint(out, began.at.0);
+        put_varint(out, began.seq << 1 | u64::from(began.by_rules));
+    }
 }
 
 pub(in crate::store) fn decode_cap(mut bytes: &[u8]) -> Result<CapRow, StoreError> {
     let corrupt = || StoreError::Corrupt { table: "caps", what: "it ends too soon" };
     let until = take_varint(&mut bytes).ok_or_else(corrupt)?;
     let sooner = take_varint(&mut bytes).ok_or_else(corrupt)?;
-    Ok(CapRow { until: TsMs(until), due: TsMs(until.checked_sub(sooner).ok_or_else(corrupt)?) })
+    let due = TsMs(until.checked_sub(sooner).ok_or_else(corrupt)?);
+    let began = match bytes {
+        [] => None,
+        _ => {
+            let at = TsMs(take_varint(&mut bytes).ok_or_else(corrupt)?);
+            let seq = take_varint(&mut bytes).ok_or_else(corrupt)?;
+            Some(CapBegan { at, seq: seq >> 1, by_rules: seq & 1 == 1 })
+        }
+    };
+    Ok(CapRow { until: TsMs(until), due, began })
 }
 
 #[cfg(test)]
@@ -354,11 +368,20 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_cap_never_change() {
-        let row = CapRow { until: TsMs(1_732_665_600_000), due: TsMs(1_732_665_599_000) };
-        let mut out = Vec::new();
-        encode_cap(&mut out, row);
-        assert_eq!(hex(&out), "80d0abd7b632e807");
-        assert_eq!(decode_cap(&out), Ok(row));
+        let old = CapRow { until: TsMs(1_732_665_600_000), due: TsMs(1_732_665_599_000), began: None };
+        let began = |by_rules| CapBegan { at: TsMs(1_732_233_600_000), seq: 300, by_rules };
+        let new = |by_rules| CapRow { began: Some(began(by_rules)), ..old };
+        for (row, expected) in [
+            (old, "80d0abd7b632e807"),
+            (new(false), "80d0abd7b632e80780b8ac89b532d804"),
+            (new(true), "80d0abd7b632e80780b8ac89b532d904"),
+        ] {
+            let mut out = Vec::new();
+            encode_cap(&mut out, row);
+            assert_eq!(hex(&out), expected);
+            assert_eq!(decode_cap(&out), Ok(row));
+        }
+        assert!(decode_cap(&[0x80, 0x01, 0x00, 0x05]).is_err(), "it ends too soon");
     }
 
     proptest! {

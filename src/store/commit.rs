@@ -14,6 +14,7 @@ use super::tables::due::DueRow;
 use super::tables::journal::put_row;
 use super::tables::kafka_offsets::MarkKey;
 use super::tables::meta::ShardField;
+use super::tables::over::OverRow;
 use super::tables::reservations::ReservationRow;
 use crate::model::{CapPlan, Log, SHARDS, ShardId, TsMs};
 use rocksdb::{WriteBatch, WriteOptions};
@@ -59,9 +60,18 @@ impl<'s> Commit<'s> {
     /// Writes the rows of a key's cap: `caps`, its timer, and its change.
     pub fn put_cap(&mut self, row_key: &[u8], plan: &CapPlan, now: TsMs) {
         let Parts { tables, changes, .. } = self.parts;
+        let shard = ShardId(row_key[0]);
+        let seq = (plan.notify && changes.are_kept()).then(|| changes.next_seq(shard));
         if plan.row_changes {
             match plan.row {
-                Some(row) => tables.caps.put(&mut self.batch, row_key, row, &mut self.scratch),
+                Some(mut row) => {
+                    if plan.was.is_none()
+                        && let (Some(began), Some(seq)) = (&mut row.began, seq)
+                    {
+                        began.seq = seq;
+                    }
+                    tables.caps.put(&mut self.batch, row_key, row, &mut self.scratch);
+                }
                 None => tables.caps.delete(&mut self.batch, row_key),
             }
         }
@@ -71,14 +81,22 @@ impl<'s> Commit<'s> {
         if let Some(due) = plan.timer_add {
             tables.due.put(&mut self.batch, due, row_key, &mut self.scratch);
         }
-        if plan.notify && changes.are_kept() {
-            let shard = ShardId(row_key[0]);
-            let seq = changes.next_seq(shard);
+        if let Some(seq) = seq {
             self.scratch.clear();
             encode_change(&mut self.scratch, now, plan.change(), row_key);
             changes.table().put(&mut self.batch, ChangeKey { shard, seq }, &self.scratch);
             self.written[shard.index()] = seq;
         }
+    }
+
+    /// Writes an event that is over.
+    pub fn put_over(&mut self, row: &OverRow) {
+        self.parts.tables.over.put(&mut self.batch, row, &mut self.scratch);
+    }
+
+    /// Writes how many events a writer has counted in an hour.
+    pub fn put_counted(&mut self, hour: u32, writer: u8, events: u64) {
+        self.parts.tables.over.put_counted(&mut self.batch, (hour, writer), events, &mut self.scratch);
     }
 
     /// Removes timers of one shard that fired. They must be all timers from the first to the last of them.

@@ -41,7 +41,7 @@ impl Commit<'_> {
         let mut caps: Vec<(Vec<u8>, CapRow)> = Vec::new();
         let (_, gaps) = self.remove_rows(Table::Caps, user, |key, value| {
             // Of one that cannot be read it is not known when its timer fires: that finds nothing, then.
-            let row = decode_cap(value).unwrap_or(CapRow { until: now, due: TsMs(0) });
+            let row = decode_cap(value).unwrap_or(CapRow { until: now, due: TsMs(0), began: None });
             caps.push((key.to_vec(), row));
         });
         erasure.unreadable += gaps;
@@ -50,6 +50,7 @@ impl Commit<'_> {
         }
         let (calls, gaps) = self.remove_rows(Table::Reservations, user, |_, _| {});
         (erasure.calls, erasure.unreadable) = (calls, erasure.unreadable + gaps);
+        self.parts.tables.over.erase(&mut self.batch, user, 0, usize::MAX)?;
         erasure.caps = caps.len() as u64;
         erasure.until = self.put_tombstone(user, erasure.until, now);
         Ok(erasure)

@@ -2,7 +2,7 @@
 //!
 //! 1. The logs and the calls are looked through. No event is later than the latest of them and of the turns meanwhile.
 //! 2. One commit leaves the tombstone and the row that hides what is left (`erasing.rs`), and removes the calls.
-//! 3. The caps go, so that outside readers are notified first; then the logs. A row that was written since stays.
+//! 3. The caps go, so that outside readers are notified first; then the logs, and what was over. A row that was written since stays.
 //!
 //! After a crash 3 is begun anew: it skips what is gone already.
 
@@ -20,6 +20,8 @@ use crate::model::{CapRow, Log, ShardId, TsMs};
 /// Maximum rows of a step, and bytes of logs at which one ends.
 const STEP_ROWS: usize = 1_024;
 const STEP_BYTES: usize = 4 << 20;
+/// Rows of what was over, of whomever, that a step looks at.
+const STEP_OVER: usize = 10_000;
 
 /// An erasure under way. Only the writer of the user's shard takes its steps.
 pub struct GradualErasure {
@@ -32,6 +34,8 @@ pub struct GradualErasure {
     /// The latest time of what was looked at.
     latest: TsMs,
     erasure: Erasure,
+    /// Rows of what was over up to this sequence were looked at.
+    over_after: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +44,7 @@ enum Stage {
     LookAtCalls,
     Caps,
     Logs,
+    Over,
     Done,
 }
 
@@ -67,7 +72,7 @@ impl GradualErasure {
     fn at(stage: Stage, user: &str, erasure: Erasure, by: ChangedBy) -> Self {
         let prefix = UserPrefix::new(user);
         let left = prefix.rows();
-        Self { user: user.into(), by, prefix, stage, left, latest: TsMs(0), erasure }
+        Self { user: user.into(), by, prefix, stage, left, latest: TsMs(0), erasure, over_after: 0 }
     }
 
     /// Who is erased.
@@ -82,7 +87,7 @@ impl GradualErasure {
 
     /// Whether the tombstone is written: from then on it must be finished.
     pub fn is_begun(&self) -> bool {
-        matches!(self.stage, Stage::Caps | Stage::Logs | Stage::Done)
+        matches!(self.stage, Stage::Caps | Stage::Logs | Stage::Over | Stage::Done)
     }
 
     /// Whether nothing is left.
@@ -116,6 +121,7 @@ impl GradualErasure {
             }
             Stage::Caps => self.remove_caps(store, now),
             Stage::Logs => self.remove_logs(store, now),
+            Stage::Over => self.remove_over(store, now),
             Stage::Done => Ok(ErasureStep::default()),
         }
     }
@@ -136,6 +142,9 @@ impl GradualErasure {
             if count > STEP_ROWS || bytes > STEP_BYTES {
                 return Ok(false);
             }
+        }
+        if store.tables.over.rows_max() > STEP_OVER as u64 {
+            return Ok(false);
         }
         for table in [Table::Caps, Table::Reservations] {
             let (mut rows, mut count) = (store.db.readable(table, self.left.clone(), false), 0);
@@ -220,7 +229,7 @@ impl GradualErasure {
                 break;
             }
             // Of one that cannot be read it is not known when its timer fires: that finds nothing, then.
-            let row = decode_cap(value).unwrap_or(CapRow { until: self.erasure.until, due: TsMs(0) });
+            let row = decode_cap(value).unwrap_or(CapRow { until: self.erasure.until, due: TsMs(0), began: None });
             found.push((key.to_vec(), row));
             if rows.gaps > gaps {
                 commit.batch.delete_range_cf(caps, &before, &found[found.len() - 1].0);
@@ -292,7 +301,19 @@ impl GradualErasure {
         }
         self.erasure.unreadable += rows.gaps();
         drop(rows);
-        match &next {
+        store.erasing.put(&mut commit.batch, &self.user, &self.erasure, &self.by);
+        let changes = store.at_rest.write_erasure(commit, self.shard(), now, None)?;
+        match next {
+            Some(next) => self.left.start = next,
+            None => self.enter(Stage::Over),
+        }
+        Ok(ErasureStep { changes, caps: 0 })
+    }
+
+    fn remove_over(&mut self, store: &Store, now: TsMs) -> Result<ErasureStep, StoreError> {
+        let mut commit = store.begin_commit();
+        let next = store.tables.over.erase(&mut commit.batch, &self.user, self.over_after, STEP_OVER)?;
+        match next {
             Some(_) => store.erasing.put(&mut commit.batch, &self.user, &self.erasure, &self.by),
             None => store.erasing.delete(&mut commit.batch, &self.user),
         }
@@ -300,7 +321,7 @@ impl GradualErasure {
         let line = next.is_none().then(|| self.audited(store));
         let changes = store.at_rest.write_erasure(commit, self.shard(), now, line.as_ref())?;
         match next {
-            Some(next) => self.left.start = next,
+            Some(next) => self.over_after = next,
             None => self.end(store)?,
         }
         Ok(ErasureStep { changes, caps: 0 })

@@ -22,7 +22,6 @@
 //! repair, relist, check  directories that are damaged
 //! open              makes a store of a directory
 //! gradual_erasure   a user with many rows, in steps
-//! all_logs          the logs of a shard, for who counts over all users
 //! store             composes all of these
 //! replay            the writes after a checkpoint, onto a copy of it
 //! restored          makes a copied directory ready to be opened
@@ -42,7 +41,6 @@
 //! tap, boot, lock
 //! ```
 
-mod all_logs;
 mod at_rest;
 mod boot;
 mod change_log;
@@ -91,10 +89,9 @@ mod wal_tail;
 mod whole;
 mod write_batch;
 
-pub use all_logs::{ScannedShard, as_stored_key, stored_key};
 pub use at_rest::{AtRest, Round};
 pub use boot::boot_number;
-pub use change_log::{Bounds, ChangeCursor, ChangeLog, ChangeSignal};
+pub use change_log::{Bounds, ChangeCursor, ChangeLog, ChangeSignal, ChangeWatch, Mirrored};
 pub use check::{TableCheck, Verified, verify};
 pub use checkpoint::{Checkpoint, CheckpointFile, ERASED, FileKind};
 pub use codec::LogRow;
@@ -126,6 +123,7 @@ pub use tables::due::{Due, DueRow};
 pub use tables::erased::{Erased, UserMark};
 pub use tables::kafka_offsets::{Frontier, FrontierAt, KafkaOffsets, MarkKey, PulledPartition, Taken};
 pub use tables::meta::{FORMAT, Meta};
+pub use tables::over::{OVER_KEPT, OVER_ROWS, Over, OverRow, hour_of};
 pub use tables::record_check::RecordCheck;
 pub use tables::reservations::{ReservationRow, Reservations, UserCalls};
 pub use tables::rules::{Rules, RulesChange, RulesMark, RulesState};

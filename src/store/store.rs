@@ -1,7 +1,7 @@
 //! The open store: it composes the tables, and has the operations on all of them.
 
 use super::at_rest::AtRest;
-use super::change_log::ChangeLog;
+use super::change_log::{ChangeLog, Mirrored};
 use super::commit::{Commit, Parts};
 use super::compaction_filter::CompactionFilter;
 use super::db::Db;
@@ -20,6 +20,7 @@ use super::tables::due::Due;
 use super::tables::erased::Erased;
 use super::tables::kafka_offsets::KafkaOffsets;
 use super::tables::meta::Meta;
+use super::tables::over::Over;
 use super::tables::reservations::Reservations;
 use super::tables::rules::Rules;
 use super::tap::{TailBatch, TailGap};
@@ -107,6 +108,11 @@ impl Store {
     /// Who changed what.
     pub fn audit(&self) -> &Audit {
         &self.tables.audit
+    }
+
+    /// Events of keys that were capped when they happened.
+    pub fn over(&self) -> &Over {
+        &self.tables.over
     }
 
     /// The changes of caps.
@@ -204,6 +210,11 @@ impl Store {
     /// Whether the mirror has every change of a shard up to here; true without a mirror.
     pub fn is_mirrored(&self, shard: ShardId, seq: u64) -> bool {
         self.changes.is_confirmed(MIRROR, shard, seq)
+    }
+
+    /// When the mirror had every change of a shard up to here.
+    pub fn mirrored(&self, shard: ShardId, seq: u64) -> Mirrored {
+        self.changes.confirmed_at(MIRROR, shard, seq)
     }
 
     /// Failed reads since the start.

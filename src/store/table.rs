@@ -33,4 +33,5 @@ tables! {
     KafkaOffsets "pulled"
     Meta "meta"
     Audit "audit"
+    Over "over"
 }

@@ -47,15 +47,6 @@ export function sum(metrics, name, wanted = {}) {
   return found.length ? found.reduce((all, { value }) => all + value, 0) : null;
 }
 
-/** The least of a metric's series: of what several units of a process tell of the same thing. Null where there is none. */
-export function least(metrics, name) {
-  const values = (metrics.get(name) ?? []).map(({ value }) => value);
-  return values.length ? Math.min(...values) : null;
-}
-
-/** The sums of a metric's series by a label: [[value of the label, sum], ..]. */
-export const sumsBy = (metrics, name, label) => valuesOf(metrics, name, label).map((value) => [value, sum(metrics, name, { [label]: value })]);
-
 /** The values of a label, in the order in which they come. */
 export function valuesOf(metrics, name, label) {
   return [...new Set((metrics.get(name) ?? []).map(({ labels }) => labels[label]))].filter((value) => value !== undefined);
@@ -119,8 +110,12 @@ function point(list) {
     capP99: quantile(list, REQUEST, { route: "/cap/{user}/{da}" }, 0.99),
     checkP99: quantile(list, REQUEST, { route: "/check" }, 0.99),
     eventsP99: quantile(list, REQUEST, { route: "/events" }, 0.99),
+    eventsP50: quantile(list, REQUEST, { route: "/events" }, 0.5),
     fsyncP99: quantile(list, "freqcap_fsync_seconds", {}, 0.99),
-    freeDisk: least(metrics, "freqcap_free_disk_bytes"),
+    mirrorLag: sum(metrics, "freqcap_mirror_lag_seconds"),
+    kafkaLag: sum(metrics, "freqcap_kafka_lag"),
+    freeDisk: sum(metrics, "freqcap_free_disk_bytes"),
+    resident: sum(metrics, "process_resident_memory_bytes"),
   };
 }
 

@@ -18,9 +18,9 @@ use crate::http::{self, App, HttpService, Limits, ServerOptions};
 use crate::input::EventReader;
 use crate::mirror::{self, Mirror};
 use crate::priority::lower_priority;
-use crate::service::{BackFill, Failure, Readiness, ReportKeys, ServiceParts, Services, StatusBoard, Supervisor, Why};
-use crate::shard::{self, Survey, UnitHost, UnitOptions, Units};
-use crate::{auth, kafka, telemetry};
+use crate::service::{BackFill, Failure, Readiness, ServiceParts, Services, StatusBoard, Supervisor, Why};
+use crate::shard::{self, UnitHost, UnitOptions, Units};
+use crate::{auth, kafka, stream, telemetry};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -65,10 +65,8 @@ pub struct ServeOptions {
     pub output: Option<kafka::OutputOptions>,
     /// `None`: no snapshots.
     pub snapshots: Option<snapshots::Options>,
-    /// How long a question about all users waits for its answer.
-    pub report_wait: Duration,
-    /// The keys whose reach is a metric, and how often it is counted.
-    pub reports: (ReportKeys, Duration),
+    /// How caps are streamed.
+    pub stream: stream::Options,
     /// How long requests are still taken after SIGTERM, while `/readyz` says that they should go elsewhere.
     pub drain: Duration,
     /// Ends the process, with an error, once only a restart helps.
@@ -104,8 +102,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
             return Err(error.into());
         }
     };
-    let survey = host.survey().clone();
-    let early = Early { survey, snapshots, bound: starting.map(Starting::end), stopped_at: Arc::default() };
+    let early = Early { snapshots, bound: starting.map(Starting::end), stopped_at: Arc::default() };
     let stopped_at = early.stopped_at.clone();
     let mut supervisor = match Supervisor::new(store.alarm().clone()) {
         Ok(supervisor) => supervisor,
@@ -144,7 +141,7 @@ fn start(
     early: Early,
 ) -> Result<(Readiness, Signals, bool), ServeError> {
     let (readiness, board) = (Readiness::default(), StatusBoard::default());
-    let Early { survey, snapshots, bound, stopped_at } = early;
+    let Early { snapshots, bound, stopped_at } = early;
     let (listener, admin_listener) = bound.map_or((None, None), |Bound { listen, admin }| (Some(listen), admin));
     let superseding = Superseding { health: units.health().clone(), told: CancellationToken::new() };
     let signalled = snapshots.as_ref().map(Beside::signalled);
@@ -172,17 +169,19 @@ fn start(
     let parts = ServiceParts {
         events: options.events.clone(),
         max_batch: options.limits.max_batch,
-        survey,
-        report_wait: options.report_wait,
         readiness: readiness.clone(),
         status: board.clone(),
         snapshots: calls.clone(),
     };
     board.add("snapshots", move || calls.status());
     let services = Services::new(&units, parts);
-    let (audit, reports) = (services.audit.clone(), services.reports.clone());
+    let audit = services.audit.clone();
     let (gate, has_admin) = (access.gate(), options.admin_listen.is_some());
-    let app = App::new(services, options.limits, gate, has_admin, metrics.clone(), in_background.clone());
+    // From here on changes are kept for its readers.
+    let (streams, hub) =
+        stream::open(units.stores().cloned().collect(), &options.stream, clock.clone(), in_background.clone())?;
+    board.add("streams", status::streams_status(streams.clone()));
+    let app = App::new(services, streams, options.limits, gate, has_admin, metrics.clone(), in_background.clone());
     let app = Arc::new(app);
     memory::publish(options.memory, &board, &app, &units);
     access.publish(&board);
@@ -220,6 +219,9 @@ fn start(
     } else {
         start_output(supervisor, &on_main, options.output, &units, false)?;
     }
+    // After all others that want changes, since it trims them.
+    supervisor
+        .start("streams", &on_main, DEADLINE, |drain| async move { hub.run(drain).await.map_err(ServeError::Runtime) });
     if let Some(kafka) = options.kafka {
         let parts = kafka::Parts {
             router: units.router().clone(),
@@ -236,13 +238,6 @@ fn start(
         supervisor.start(KAFKA, &on_main, DEADLINE, |drain| async move {
             let drain = either(drain, superseded);
             Ok(kafka.run(drain).await?)
-        });
-    }
-    let (keys, every) = options.reports;
-    if !keys.is_empty() {
-        supervisor.start("reports", &in_background, DEADLINE, |drain| async move {
-            reports.watch(keys, every, drain).await;
-            Ok(())
         });
     }
     let upkeep = MetricsUpkeep { metrics };
@@ -272,7 +267,6 @@ fn start(
 
 /// What was made before the components.
 struct Early {
-    survey: Survey,
     /// `None`: no snapshots.
     snapshots: Option<Beside>,
     /// Listened on already, by who answered while the service started.

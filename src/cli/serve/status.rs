@@ -1,6 +1,7 @@
 //! What `/status` and `/readyz` say of the mirror and of the Kafka adapter.
 
 use crate::service::BackFill;
+use crate::stream::Streams;
 use crate::{kafka, mirror, shard};
 use serde_json::{Value, json};
 
@@ -25,6 +26,11 @@ pub(super) fn mirror_status(mirrors: Vec<mirror::Handle>, health: shard::Health)
             "sets": now.sets, "removes": now.removes, "errors": now.errors,
         })
     }
+}
+
+/// What `/status` says of the streams of cap changes.
+pub(super) fn streams_status(streams: Streams) -> impl Fn() -> Value + Send + Sync {
+    move || json!({"open": streams.open_count()})
 }
 
 /// What `/status` says of the Kafka adapter.

@@ -90,9 +90,9 @@ async fn one(app: &App, route: &Route, body: &[u8]) -> Answer {
 async fn count_one(app: &App, route: &Route, event: SingleEvent<'_>) -> Answer {
     let counting = &app.services.counting;
     let Ok(_permit) = route.admit(app) else { return Err(counting.refuse_event(Refusal::Busy).into()) };
-    let CountedEvent { result, user, candidate } = counting.count_event(event).await?;
+    let CountedEvent { result, user, candidate, over } = counting.count_event(event).await?;
     // What is counted is answered: nothing from here on is refused for want of memory or of a thread. The permit bounds it.
     let verdict = app.services.decisions.verdict_of_counted(&user, &candidate).await?;
     let cap = CapAnswer { user: user.as_str(), da: candidate.da.as_str(), verdict: (&verdict).into(), why: None };
-    Ok(json(&EventAnswer { result, cap }))
+    Ok(json(&EventAnswer { result, cap, over }))
 }

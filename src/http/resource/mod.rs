@@ -3,15 +3,15 @@
 
 pub(super) mod audit;
 pub(super) mod cap;
+pub(super) mod caps_stream;
 pub(super) mod check;
 pub(super) mod events;
 pub(super) mod metrics;
+pub(super) mod over;
 pub(super) mod probes;
-pub(super) mod reach;
 pub(super) mod reserve;
 pub(super) mod rules;
 pub(super) mod snapshots;
 pub(super) mod status;
-pub(super) mod trial;
 pub(super) mod users;
 pub(super) mod whoami;

@@ -1,7 +1,10 @@
 //! The consumers of the change log, and their positions.
 
-use crate::model::{SHARDS, ShardId};
+use super::confirmed::Confirmed;
+use crate::model::{SHARDS, ShardId, TsMs};
+use hashbrown::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// How many changes may wait for a consumer before it is given up on. It then lags, and must start over with the rows
 /// of `caps`.
@@ -40,6 +43,8 @@ pub(super) struct Consumer {
     pub position: ShardCounters,
     /// By shard, its copy has every change up to here.
     pub confirmed: ShardCounters,
+    /// By shard, when it had which.
+    history: Mutex<HashMap<u8, Confirmed>>,
     /// By shard, it needs the changes after this one.
     pub retained_after: ShardCounters,
     /// By shard, the changes up to here were dropped although it needed them.
@@ -53,9 +58,26 @@ impl Consumer {
             bounds,
             position: ShardCounters::default(),
             confirmed: ShardCounters::default(),
+            history: Mutex::default(),
             retained_after: ShardCounters::default(),
             lagged_to: ShardCounters::default(),
         }
+    }
+
+    /// Its copy has every change of a shard up to here: since `at`, or for how long is not known.
+    pub fn confirm(&self, shard: ShardId, seq: u64, at: Option<TsMs>) {
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let confirmed = history.entry(shard.0).or_default();
+        match at {
+            Some(at) => confirmed.note(seq, at),
+            None => confirmed.begin(seq),
+        }
+        drop(history);
+        self.confirmed[shard].store(seq, Ordering::Relaxed);
+    }
+
+    pub fn confirmed_at(&self, shard: ShardId, seq: u64) -> Option<TsMs> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).get(&shard.0)?.at(seq)
     }
 
     /// Gives up on the changes of a shard up to a sequence.

@@ -3,7 +3,7 @@
 use super::ChangeLog;
 use super::consumer::{Bounds, Consumer};
 use super::signal::Signal;
-use crate::model::ShardId;
+use crate::model::{ShardId, TsMs};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -33,7 +33,25 @@ impl ChangeSignal {
     }
 }
 
+/// Waits for changes, and has no position: it keeps none in the log.
+pub struct ChangeWatch {
+    published: Arc<Signal>,
+    seen: u64,
+}
+
+impl ChangeWatch {
+    /// Waits until something was published since it was made or last woken. Cancel-safe.
+    pub async fn changed(&mut self) {
+        self.published.changed(&mut self.seen).await;
+    }
+}
+
 impl ChangeLog {
+    /// Waits for what is published from now on.
+    pub fn watch(&self) -> ChangeWatch {
+        ChangeWatch { published: self.published.clone(), seen: self.published.count() }
+    }
+
     /// Registers a consumer until the cursor is dropped. It needs every change that is in the log. Several consumers
     /// may share a name.
     pub fn subscribe(self: &Arc<Self>, name: &'static str, bounds: Bounds) -> ChangeCursor {
@@ -62,9 +80,9 @@ impl ChangeCursor {
         self.consumer.position[shard].store(seq, Ordering::Relaxed);
     }
 
-    /// The consumer's copy has every change of a shard up to here.
-    pub fn confirm(&self, shard: ShardId, seq: u64) {
-        self.consumer.confirmed[shard].store(seq, Ordering::Relaxed);
+    /// The consumer's copy has every change of a shard up to here: since `at`, or for how long is not known.
+    pub fn confirm(&self, shard: ShardId, seq: u64, at: Option<TsMs>) {
+        self.consumer.confirm(shard, seq, at);
     }
 
     /// The consumer will not need the changes of a shard up to here again, not even after a restart, since its own

@@ -11,14 +11,16 @@
 //! [`ChangeLog::trim`] removes what all of them have acknowledged. A consumer with too many waiting changes is given up
 //! on: it finds that it lags ([`ChangeCursor::trimmed_to`]) and starts over with the rows of `caps`.
 
+mod confirmed;
 mod consumer;
 mod cursor;
 mod signal;
 #[cfg(test)]
 mod tests;
 
+pub use confirmed::Mirrored;
 pub use consumer::Bounds;
-pub use cursor::{ChangeCursor, ChangeSignal};
+pub use cursor::{ChangeCursor, ChangeSignal, ChangeWatch};
 
 use super::db::Db;
 use super::error::StoreError;
@@ -173,6 +175,19 @@ impl ChangeLog {
         let consumers = self.consumers();
         let mut of_name = consumers.iter().filter(|consumer| consumer.name == name);
         of_name.all(|consumer| consumer.confirmed[shard].load(Ordering::Relaxed) >= seq)
+    }
+
+    /// When the consumer of this name had confirmed a shard's changes up to here.
+    pub fn confirmed_at(&self, name: &str, shard: ShardId, seq: u64) -> Mirrored {
+        let consumers = self.consumers();
+        let mut found = Mirrored::Nobody;
+        for consumer in consumers.iter().filter(|consumer| consumer.name == name) {
+            if consumer.confirmed[shard].load(Ordering::Relaxed) < seq {
+                return Mirrored::NotYet;
+            }
+            found = Mirrored::Since(consumer.confirmed_at(shard, seq));
+        }
+        found
     }
 
     /// Removes the changes that every consumer has acknowledged, after giving up on consumers with too many waiting.

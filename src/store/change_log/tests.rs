@@ -16,7 +16,7 @@ fn store(dir: &tempfile::TempDir) -> Store {
 /// Makes a change of the user's cap, and returns the shard.
 fn change(store: &Store) -> ShardId {
     let row_key = RowKey::new(&UserId::new("u1").unwrap(), &CapKey::new("da:1").unwrap());
-    let row = Some(CapRow { until: TsMs(2), due: TsMs(2) });
+    let row = Some(CapRow { until: TsMs(2), due: TsMs(2), began: None });
     let mut commit = store.begin_commit();
     commit.put_cap(
         row_key.as_bytes(),
@@ -86,7 +86,7 @@ fn what_a_consumer_has_confirmed_is_known_by_its_name() {
     assert!(store.is_mirrored(shard, 1), "there is no mirror");
     let mirror = store.changes().subscribe(crate::store::MIRROR, ROOMY);
     assert!(!store.is_mirrored(shard, 1));
-    mirror.confirm(shard, 1);
+    mirror.confirm(shard, 1, None);
     assert!(store.is_mirrored(shard, 1) && !store.is_mirrored(shard, 2));
     drop(mirror);
     assert!(store.is_mirrored(shard, 2));

@@ -7,6 +7,7 @@ use crate::store::error::StoreError;
 use crate::store::row::{RowKey, ShardPrefix, UserPrefix};
 use crate::store::table::Table;
 use rocksdb::{DBPinnableSlice, WriteBatch};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A capped key of a user, and when the cap ends.
@@ -83,11 +84,20 @@ impl Caps {
     /// Up to `max` readable rows of all shards, after a row key or from the first. Blocks on disk.
     pub fn after(&self, after: Option<&[u8]>, max: usize) -> Result<CapsPage, StoreError> {
         let range = ShardPrefix(ShardId(0)).rows_after(after).start..ShardPrefix(ShardId(255)).rows().end;
+        Ok(self.page(range, max))
+    }
+
+    /// The same of one shard.
+    pub fn of_shard_after(&self, shard: ShardId, after: Option<&[u8]>, max: usize) -> CapsPage {
+        self.page(ShardPrefix(shard).rows_after(after), max)
+    }
+
+    fn page(&self, range: Range<Vec<u8>>, max: usize) -> CapsPage {
         let mut rows = self.db.readable(Table::Caps, range, false);
         let mut page = CapsPage::default();
         while let Some((key, value)) = rows.next() {
             if page.caps.len() == max {
-                return Ok(page);
+                return page;
             }
             page.next = Some(key.to_vec());
             match entry(key, value) {
@@ -96,7 +106,7 @@ impl Caps {
             }
         }
         page.next = None;
-        Ok(page)
+        page
     }
 
     pub(in crate::store) fn put(&self, batch: &mut WriteBatch, row_key: &[u8], row: CapRow, scratch: &mut Vec<u8>) {

@@ -10,7 +10,7 @@ use rocksdb::WriteBatch;
 use std::sync::Arc;
 
 /// The version of everything on disk. A newer one is refused.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 
 const FORMAT_FIELD: &[u8] = b"format";
 const ID_FIELD: &[u8] = b"store_id";

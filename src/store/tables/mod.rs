@@ -8,6 +8,7 @@ pub(in crate::store) mod erased;
 pub(in crate::store) mod journal;
 pub(in crate::store) mod kafka_offsets;
 pub(in crate::store) mod meta;
+pub(in crate::store) mod over;
 pub(in crate::store) mod record_check;
 pub(in crate::store) mod reservations;
 pub(in crate::store) mod rules;
@@ -23,6 +24,7 @@ use due::Due;
 use erased::Erased;
 use kafka_offsets::KafkaOffsets;
 use meta::Meta;
+use over::Over;
 use reservations::Reservations;
 use rules::Rules;
 use std::sync::Arc;
@@ -37,6 +39,7 @@ pub(in crate::store) struct Tables {
     pub kafka_offsets: KafkaOffsets,
     pub meta: Meta,
     pub audit: Arc<Audit>,
+    pub over: Over,
 }
 
 impl Tables {
@@ -51,6 +54,7 @@ impl Tables {
             kafka_offsets: KafkaOffsets::new(db.clone(), shards),
             meta: Meta::new(db.clone()),
             audit,
+            over: Over::new(db.clone()),
         }
     }
 }
@@ -69,6 +73,7 @@ pub(in crate::store) fn is_row(table: Option<Table>, key: &[u8], value: &[u8]) -
         Some(Table::Reservations) => reservations::ReservationRow::decode(value).is_some(),
         Some(Table::Erased) => key.len() == 17 && erased::erased_until(value).is_some(),
         Some(Table::Rules) => serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok(),
+        Some(Table::Over) => over::is_row(key, value),
         Some(Table::Audit) => audit::is_row(key, value),
         Some(Table::KafkaOffsets | Table::Meta) | None => true,
     }

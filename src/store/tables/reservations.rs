@@ -1,14 +1,15 @@
 //! The table `reservations`: every call of `/reserve` under its id, with the answer that a repetition gets.
 
-use crate::model::{Kind, TsMs};
+use crate::model::{DaId, EventId, Kind, TsMs, event_hash};
 use crate::store::codec::{put_bytes, put_varint, take_text, take_varint};
 use crate::store::db::Db;
 use crate::store::error::{ReadError, StoreError};
 use crate::store::room::Room;
 use crate::store::row::UserPrefix;
 use crate::store::table::Table;
-use rocksdb::{DBPinnableSlice, WriteBatch};
-use std::sync::Arc;
+use rocksdb::{DBPinnableSlice, IteratorMode, WriteBatch};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A call that was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,14 +67,45 @@ pub struct UserCalls {
     pub next: Option<String>,
 }
 
+/// Maximum calls that are looked through for one event.
+const CALLS_LOOKED_AT: usize = 1_000;
+
 /// The table.
 pub struct Reservations {
     db: Arc<Db>,
+    /// Whether there ever was a row: most stores have none, and need not be asked.
+    is_used: OnceLock<AtomicBool>,
 }
 
 impl Reservations {
     pub(in crate::store) fn new(db: Arc<Db>) -> Self {
-        Self { db }
+        Self { db, is_used: OnceLock::new() }
+    }
+
+    fn is_used(&self) -> &AtomicBool {
+        self.is_used.get_or_init(|| {
+            let mut rows = self.db.rocks.iterator_cf(self.db.cf(Table::Reservations), IteratorMode::Start);
+            AtomicBool::new(rows.next().is_some())
+        })
+    }
+
+    /// Whether a call of a user, not expired at `now`, has reserved what the event with this hash would confirm. Blocks on
+    /// disk.
+    pub fn has_reserved(&self, user: &str, kind: Kind, hash: u64, now: TsMs) -> bool {
+        if !self.is_used().load(Ordering::Relaxed) {
+            return false;
+        }
+        let prefix = UserPrefix::new(user);
+        let rows = self.db.rows(Table::Reservations, prefix.rows(), "reading the calls of a user");
+        let mut rows = rows.take(CALLS_LOOKED_AT).filter_map(Result::ok);
+        rows.any(|(key, value)| {
+            let id = key.get(prefix.as_bytes().len()..).and_then(|id| std::str::from_utf8(id).ok());
+            let (Some(Ok(id)), Some(row)) = (id.map(EventId::new), ReservationRow::decode(&value)) else {
+                return false;
+            };
+            let mut das = row.das.iter().filter_map(|da| DaId::new(da.as_str()).ok());
+            row.kind == kind && row.kept_until > now && das.any(|da| event_hash(&da, &id) == hash)
+        })
     }
 
     /// Up to `max` calls of a user after an id, or from the first if it is empty, by id, except those expired at `now`.
@@ -147,6 +179,7 @@ impl Reservations {
         row: &ReservationRow,
         scratch: &mut Vec<u8>,
     ) {
+        self.is_used().store(true, Ordering::Relaxed);
         scratch.clear();
         row.encode(scratch);
         batch.put_cf(self.db.cf(Table::Reservations), row_key, scratch);

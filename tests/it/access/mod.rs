@@ -7,4 +7,4 @@ mod keys;
 mod open;
 mod page;
 mod tls;
-mod world;
+pub mod world;

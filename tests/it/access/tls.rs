@@ -58,6 +58,24 @@ fn curl_at(port: &str, all: &Certificates, path: &str, args: &[&str]) -> (String
     (status.to_owned(), version.to_owned(), body.to_owned() + &String::from_utf8_lossy(&output.stderr))
 }
 
+/// `curl` goes on with a stream until its time is over.
+#[test]
+fn caps_are_streamed_over_http_1_and_2() {
+    let (world, all) = encrypted(&["--limit", "1"]);
+    let server = start(&world);
+    let bearer = ["-H", "authorization: Bearer ops"];
+    let event = ["-H", "content-type: application/json", "-d", "{\"user\":\"u\",\"da\":\"a\"}"];
+    assert_eq!(curl(&server, &all, "/events", &[&bearer[..], &event].concat()).0, "200");
+    for (flag, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
+        let args = [&bearer[..], &[flag, "--no-buffer", "--max-time", "8"]].concat();
+        let (status, spoken, body) = curl(&server, &all, "/caps/stream", &args);
+        assert_eq!((status.as_str(), spoken.as_str()), ("200", version), "{body}");
+        let cap = "event: cap\ndata: {\"user\":\"u\",\"key\":\"da:a\",\"change\":\"capped\"";
+        assert!(body.contains(cap) && body.contains("event: snapshot_end\n"), "{body}");
+        assert!(body.matches("event: checkpoint\nid: ").count() > 2, "{body}");
+    }
+}
+
 #[test]
 fn curl_and_python_speak_to_it_over_http_1_and_2() {
     let (world, all) = encrypted(&[]);

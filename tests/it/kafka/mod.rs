@@ -9,6 +9,7 @@ mod gaps;
 mod letters;
 mod measure;
 mod output;
+mod over;
 mod owner;
 mod panics;
 mod poison;

@@ -1,7 +1,7 @@
 // Now: how the service is.
 import { html, useMemo } from "../dom.js";
 import { get, lostSince } from "../api.js";
-import { history, least, problem, quantile, rateOf, samples, status, sum, sumsBy, valuesOf } from "../figures.js";
+import { history, problem, quantile, rateOf, samples, status, sum, valuesOf } from "../figures.js";
 import * as format from "../format.js";
 import { useLoad } from "../load.js";
 import { may, offers } from "../session.js";
@@ -226,10 +226,10 @@ function Share({ name, used, all }) {
 
 function Disk() {
   const { metrics } = samples.value.at(-1);
-  const tables = sumsBy(metrics, "freqcap_rocksdb_files_bytes", "table");
+  const tables = (metrics.get("freqcap_rocksdb_files_bytes") ?? []).map(({ labels, value }) => [labels.table ?? "files", value]);
   const shown = tables.filter(([, value]) => value > 0).sort(([, one], [, other]) => other - one);
   const all = shown.reduce((sum, [, value]) => sum + value, 0);
-  const free = least(metrics, "freqcap_free_disk_bytes");
+  const free = sum(metrics, "freqcap_free_disk_bytes");
   const rows = sum(metrics, "freqcap_rocksdb_rows_estimate", { table: "logs" });
   return html`<${Card} title="Disk" note=${`${format.joined(format.bytes(all))} in RocksDB's files, ${format.joined(format.bytes(free))} free`}><div class="body">
     <ul class="shares">${shown.slice(0, 8).map(([name, value]) => html`<li key=${name}>
@@ -244,11 +244,11 @@ function Disk() {
 function Nodes() {
   const isCluster = offers("GET /cluster") && Boolean(status.value.cluster);
   const { data, problem: failed, reload } = useLoad((signal) => get("/cluster", { signal }), [isCluster], { isOn: isCluster });
-  const { status: state, version, store_id: store, uptime_ms: uptime, units } = status.value;
+  const { status: state, version, store_id: store, uptime_ms: uptime } = status.value;
   if (failed) return html`<${Card} title="Nodes"><div class="body"><${ProblemBox} problem=${failed} onRetry=${reload} /></div><//>`;
   const nodes = data?.nodes;
   if (!nodes) {
-    return html`<${Card} title="Nodes" note=${units > 1 ? `One process with ${units} units, no cluster` : "One process, no cluster"}>
+    return html`<${Card} title="Nodes" note="One process, no cluster">
       <${Table} label="Nodes" head=${["Node", "State", "Version", "Store", ["Up"]]}><tr>
         <th scope="row">${location.host}</th>
         <td>${lostSince.value !== null ? html`<${Badge} tone="fair" dot>no answer<//>` : html`<${Badge} tone=${state === "ok" ? "good" : "poor"} dot>${state === "ok" ? "serving" : words(state)}<//>`}</td>
