@@ -15,11 +15,11 @@ use std::sync::LazyLock;
 pub type Target = fn(&[u8]);
 
 /// By name, as in `fuzz/fuzz_targets`.
-pub const TARGETS: [(&str, Target); 24] = [
+pub const TARGETS: [(&str, Target); 25] = [
     ("bucket_url", bucket::fuzz::bucket_url),
     ("canonical", input::canonical),
     ("caps", store::caps),
-    ("command", cluster::fuzz),
+    ("command", cluster::fuzz_command),
     ("decisions", api::decisions),
     ("events", input::events),
     ("files", cli::fuzz::files),
@@ -30,6 +30,7 @@ pub const TARGETS: [(&str, Target); 24] = [
     ("log_written", store::log_written),
     ("manifest", snapshot::fuzz::manifest),
     ("names", mirror::fuzz::names),
+    ("owner", cluster::fuzz_owner),
     ("pulled", store::pulled),
     ("query", http::fuzz::query),
     ("replies", mirror::fuzz::replies),

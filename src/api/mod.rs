@@ -8,7 +8,6 @@ mod event;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod operation;
-mod reach;
 mod rule;
 mod snapshot;
 mod text;
@@ -24,8 +23,7 @@ pub use decision_answer::{
 };
 pub use event::{BatchAnswer, Capped, EventAnswer, EventBody, EventError, EventsAnswer};
 pub use operation::{ProbeAnswer, StatusAnswer, VersionAnswer};
-pub use reach::{DryRunAnswer, KeyTop, Passing, PutRuleAnswer, ReachAnswer, ReachView, TopAnswer, TopView, TryAnswer};
-pub use rule::{Mirrored, RuleAnswer, RuleBody, RuleReject, RulesAnswer, Source, read_rule, read_rule_to_try};
+pub use rule::{Mirrored, RuleAnswer, RuleBody, RuleReject, RulesAnswer, Source, read_rule};
 pub use snapshot::{SnapshotAnswer, SnapshotUnderWay, SnapshotsAnswer};
 pub use text::{IdText, InstantText};
 pub use user::{

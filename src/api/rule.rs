@@ -43,29 +43,6 @@ const FIELDS: [&str; 6] = ["id", "key", "limit", "window", "kind", "mode"];
 /// [`Rule::check`] checks what depends on the settings.
 pub fn read_rule(id: &str, body: &str) -> Result<Rule, RuleReject> {
     let rule_id = RuleId::new(id)?;
-    read_with_id(body, |told| match told {
-        Some(told) if told.text().as_deref() != Some(id) => {
-            Err(Reject::new("invalid_rule_id", "id is not that of the path").into())
-        }
-        _ => Ok(rule_id),
-    })
-}
-
-/// Reads a rule that is only tried: as [`read_rule`], with the id that it names, or else with this one.
-pub fn read_rule_to_try(unnamed: &str, body: &str) -> Result<Rule, RuleReject> {
-    read_with_id(body, |told| match told {
-        Some(told) => {
-            let id = told.text().ok_or_else(|| Reject::new("invalid_rule_id", "id is not text"))?;
-            Ok(RuleId::new(&id)?)
-        }
-        None => Ok(RuleId::new(unnamed)?),
-    })
-}
-
-fn read_with_id(
-    body: &str,
-    id: impl FnOnce(Option<Raw<'_>>) -> Result<RuleId, RuleReject>,
-) -> Result<Rule, RuleReject> {
     let body = json_text(body);
     if body.trim_ascii_start().as_bytes().first() != Some(&b'{') {
         let value = Raw::new(body).map_err(Reject::from)?;
@@ -90,7 +67,9 @@ fn read_with_id(
         return Err(Reject::new("unknown_field", detail).into());
     }
     let [told_id, key, limit, window, kind, mode] = found;
-    let id = id(told_id)?;
+    if told_id.is_some_and(|told| told.text().as_deref() != Some(id)) {
+        return Err(Reject::new("invalid_rule_id", "id is not that of the path").into());
+    }
     let body = RuleBody {
         key: read_key(present(key))?,
         kind: present(kind).map(kind_of).transpose()?.unwrap_or_default(),
@@ -99,7 +78,7 @@ fn read_with_id(
         mode: present(mode).map(read_mode).transpose()?.unwrap_or_default(),
     };
     let RuleBody { key, limit, window, kind, mode } = body;
-    Ok(Rule { id, key, kind, limit, window, mode })
+    Ok(Rule { id: rule_id, key, kind, limit, window, mode })
 }
 
 fn present(raw: Option<Raw<'_>>) -> Option<Raw<'_>> {
@@ -245,15 +224,6 @@ mod tests {
             "mode":"enforce"}"#;
         let rule = read_rule("r", body).unwrap();
         assert_eq!((rule.limit, rule.kind), (None, Kind::CLICK));
-    }
-
-    #[test]
-    fn a_rule_that_is_tried_may_name_its_id() {
-        let with = |id: &str| read_rule_to_try("free", &format!(r#"{{{id}"key":"da:1","limit":1,"window":"1d"}}"#));
-        assert_eq!(with("").unwrap().id.as_str(), "free");
-        assert_eq!(with(r#""id":"own","#).unwrap().id.as_str(), "own");
-        assert_eq!(with(r#""id":"a b","#), Err(RuleReject::Rule(RuleError::Id)));
-        assert!(with(r#""id":7.5,"#).is_err());
     }
 
     #[test]

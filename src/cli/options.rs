@@ -29,8 +29,6 @@ impl ServeOptions {
             kafka: config.kafka.options(config.shards.mailbox_events.get()),
             output: config.kafka.output_options(),
             snapshots: snapshots::Options::new(&config.snapshots, config.store_options(), plan.bytes(Part::Snapshots)),
-            report_wait: config.service.report_wait,
-            reports: (config.service.report_keys.clone(), config.service.report_every),
             drain: config.service.drain,
             exit_when_poisoned: config.service.exit_when_poisoned,
         })

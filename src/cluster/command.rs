@@ -3,6 +3,7 @@
 //! A member that is not known makes a command malformed: whoever adds one writes a newer version.
 
 use super::record_error::RecordError;
+use crate::input::FieldsConfig;
 use crate::model::{Candidate, CapKey, DaId, EventId, Kind, UserId};
 use crate::shard::Reserve;
 use crate::store::ChangedBy;
@@ -72,7 +73,7 @@ pub struct Policy {
 }
 
 /// The settings that shape state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicySettings {
     /// Events of one kind that a log keeps.
@@ -87,6 +88,15 @@ pub struct PolicySettings {
     pub max_kinds: usize,
     /// How far apart two events with one id may lie and still be one, in ms.
     pub duplicate_window_ms: u64,
+    /// Users that mean nobody, as the setting is written.
+    pub nobody: String,
+    /// Where the fields of events are.
+    #[serde(default, skip_serializing_if = "is_standard")]
+    pub fields: FieldsConfig,
+}
+
+fn is_standard(fields: &FieldsConfig) -> bool {
+    *fields == FieldsConfig::default()
 }
 
 impl PartialEq for Command {

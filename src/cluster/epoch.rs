@@ -45,7 +45,7 @@ pub struct Fence {
 
 impl Fence {
     /// Length of the stored form, in bytes.
-    const STORED: usize = 18;
+    pub(super) const STORED: usize = 18;
 
     /// Applies the claim at `offset`. Every claim is valid: its sender was assigned the partition at some time, and the log
     /// says who came last.

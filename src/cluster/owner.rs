@@ -66,6 +66,14 @@ impl Owner {
     }
 }
 
+/// What a fuzzer asserts of any metadata: what is read is written so that it is read again.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let Some(owner) = str::from_utf8(bytes).ok().and_then(Owner::from_metadata) else { return };
+    let written = owner.to_metadata();
+    assert!(written.len() > OWNER_MAX || Owner::from_metadata(&written) == Some(owner));
+}
+
 mod run_text {
     use super::super::epoch::RunId;
     use serde::{Deserialize, Deserializer, Serializer, de};

@@ -30,6 +30,7 @@ pub struct Head {
 }
 
 /// A record of the log.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once, and most records are events")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record<'a> {
     /// An event in JSON, in whatever form `[fields]` says; `None` is a record without a value.
@@ -162,6 +163,8 @@ mod tests {
             max_skew_ms: 3,
             max_kinds: 16,
             duplicate_window_ms: 4,
+            nobody: "builtin".to_owned(),
+            fields: Default::default(),
         };
         let rules = vec![serde_json::from_str(r#"{"id":"default","limit":5}"#).unwrap()];
         vec![
@@ -189,7 +192,7 @@ mod tests {
             (
                 Command::Policy(Policy { revision: 3, engine: 1, settings, rules }),
                 "1 policy 1042 00f3a1b2c3d4e5f6 17",
-                r#"{"revision":3,"engine":1,"settings":{"history_limit":256,"retention_ms":1,"lifetime_retention_ms":2,"max_skew_ms":3,"max_kinds":16,"duplicate_window_ms":4},"rules":[{"id":"default","limit":5}]}"#,
+                r#"{"revision":3,"engine":1,"settings":{"history_limit":256,"retention_ms":1,"lifetime_retention_ms":2,"max_skew_ms":3,"max_kinds":16,"duplicate_window_ms":4,"nobody":"builtin"},"rules":[{"id":"default","limit":5}]}"#,
             ),
         ]
     }

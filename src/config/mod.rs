@@ -143,7 +143,6 @@ impl Config {
     }
 
     fn check_components(&self) -> Result<(), Invalid> {
-        self.service.check()?;
         self.http.check()?;
         self.auth.check()?;
         self.memory.check(self.http.max_body)?;

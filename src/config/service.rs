@@ -1,7 +1,6 @@
 //! The settings of the process itself.
 
-use crate::service::ReportKeys;
-use crate::settings::{Invalid, Value, settings};
+use crate::settings::{Value, settings};
 use crate::store::is_count;
 use crate::telemetry::LogFormat;
 use std::net::SocketAddr;
@@ -18,11 +17,6 @@ settings! {
                  users, snapshots, the audit, /docs. They are then only there; the other has events and decisions";
             drain: Duration = "0s", "DURATION",
                 "How long requests are still taken after SIGTERM, while /readyz already says 503";
-            report_keys: ReportKeys = "none", "KEY,..|none",
-                "Keys whose reach is a metric: freqcap_reach_users and freqcap_reach_over, of impressions in 7d; 100 at most";
-            report_wait: Duration = "1s", "DURATION",
-                "How long a question about all users (/reach, /rules/try) waits for its answer before it is told how far that is";
-            report_every: Duration = "5m", "DURATION", "How often these are counted, by one pass over all logs; 1s at least";
             exit_when_poisoned: bool = "false", "true|false",
                 "End with an error once only a restart helps: a write failed, a thread panicked, the disk hangs";
             units: UnitCount = "1", "N",
@@ -50,15 +44,5 @@ impl Value for UnitCount {
     fn read(text: &str) -> Result<Self, String> {
         let count = text.parse().ok().filter(|&units| is_count(units));
         count.map(Self).ok_or_else(|| "is not a power of two from 1 to 256".to_owned())
-    }
-}
-
-impl ServiceSettings {
-    /// Checks that the settings make sense.
-    pub(super) fn check(&self) -> Result<(), Invalid> {
-        if self.report_every < Duration::from_secs(1) {
-            return Err(Invalid::new("report_every", "is less than 1s"));
-        }
-        Ok(())
     }
 }

@@ -3,8 +3,8 @@
 use super::Policy;
 use super::window_exit::WindowExit;
 use crate::model::{
-    Entry, Kind, Limit, Log, MAX_SHADOWS, Mode, Reservation, Rule, RuleId, RuleVerdict, Section, TsMs, UserCap,
-    Verdict, Window,
+    Entry, Kind, Log, MAX_SHADOWS, Mode, Reservation, Rule, RuleId, RuleVerdict, Section, TsMs, UserCap, Verdict,
+    Window,
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -41,32 +41,27 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub(super) const NOTHING: Tally = Tally { count: 0, capped_until: None, partial: false };
+    const NOTHING: Tally = Tally { count: 0, capped_until: None, partial: false };
 }
 
 /// Counts the events of `section` that the window holds, and the reservations.
 ///
 /// Entries are sorted by time and leave a window in that order, so with `count` of them from `first` on, the cap ends
 /// when entry `first + count - limit` leaves: then `limit - 1` are left. Reservations leave when they like.
-pub(super) fn tally(
-    policy: &Policy,
-    (exit, limit): (&WindowExit<'_>, Limit),
-    section: &Section,
-    now: TsMs,
-    at: Option<TsMs>,
-) -> Tally {
+fn tally(policy: &Policy, rule: &Rule, log: &Log, section: &Section, now: TsMs, at: Option<TsMs>) -> Tally {
     let t = at.unwrap_or(now);
+    let exit = WindowExit::of(policy, rule, log);
     if let WindowExit::Lifetime(end, _) = exit {
-        return lifetime(limit, section, exit, *end, t);
+        return lifetime(rule, section, &exit, end, t);
     }
     let kept = section.kept(policy.history_limit());
-    let first = first_of(exit, kept, t);
+    let first = first_of(&exit, kept, t);
     let last = last_of(kept, first, at);
     let entries = &kept[first..last];
-    let held = held_in(section, exit, t, at);
+    let held = held_in(section, &exit, t, at);
     let all = (entries.len() + held.len()) as u64;
-    let capped_until = match limit {
-        Some(limit) if all >= limit => Some(nth_to_leave(entries, held, exit, (all - limit) as usize)),
+    let capped_until = match rule.limit {
+        Some(limit) if all >= limit => Some(nth_to_leave(entries, held, &exit, (all - limit) as usize)),
         _ => None,
     };
     // What a full log no longer keeps might have been in a window that reaches behind its oldest entry.
@@ -121,11 +116,11 @@ fn nth_to_leave(entries: &[Entry], mut held: SmallVec<[TsMs; 4]>, exit: &WindowE
 }
 
 /// Every event counted since the log was made, kept or not: all leave at `end`. Of `at` only the end is asked.
-fn lifetime(limit: Limit, section: &Section, exit: &WindowExit<'_>, end: TsMs, t: TsMs) -> Tally {
+fn lifetime(rule: &Rule, section: &Section, exit: &WindowExit<'_>, end: TsMs, t: TsMs) -> Tally {
     let events = if end <= t { 0 } else { section.lifetime() };
     let mut held = held_in(section, exit, t, None);
     let count = events + held.len() as u64;
-    let capped_until = limit.filter(|limit| count >= *limit).map(|limit| {
+    let capped_until = rule.limit.filter(|limit| count >= *limit).map(|limit| {
         held.sort_unstable();
         let nth = count - limit;
         let before_end = held.iter().filter(|leave| **leave <= end).count() as u64;
@@ -139,8 +134,7 @@ fn lifetime(limit: Limit, section: &Section, exit: &WindowExit<'_>, end: TsMs, t
 }
 
 fn tally_log(policy: &Policy, rule: &Rule, log: &Log, now: TsMs, at: Option<TsMs>) -> Tally {
-    let Some(section) = log.section(rule.kind) else { return Tally::NOTHING };
-    tally(policy, (&WindowExit::of(policy, &rule.window, log), rule.limit), section, now, at)
+    log.section(rule.kind).map_or(Tally::NOTHING, |section| tally(policy, rule, log, section, now, at))
 }
 
 /// Until when the enforced rules cap a key now; `None` where they do not. The log is as reads see it.
@@ -219,7 +213,7 @@ impl Shadow<'_> {
         // Most logs hold fewer events than the limit, whatever the window.
         let held = (section.entries.len() + section.reservations.len()) as u64;
         let has_enough = held >= limit || matches!(self.rule.window, Window::Lifetime);
-        has_enough && tally_log(self.policy, self.rule, self.log, self.now, self.at).capped_until.is_some()
+        has_enough && tally(self.policy, self.rule, self.log, section, self.now, self.at).capped_until.is_some()
     }
 }
 

@@ -9,10 +9,7 @@ mod judge;
 mod ledger;
 mod logs;
 mod policy;
-mod quantiles;
-mod reach;
 mod reserve;
-mod trial;
 mod why;
 mod window_exit;
 
@@ -22,8 +19,6 @@ pub use judge::{Applied, Bound, KeyLog, Question, Shadow, Tally, bind, capped_un
 pub use ledger::{Ledger, ReservationRequest};
 pub use logs::Logs;
 pub use policy::Policy;
-pub use reach::{KeyReach, ReachCounter, ReachQuestion, add_reach, limiting_rule};
 pub use reserve::{ReservationTerm, has_room, is_counted, release, reserve};
-pub use trial::TrialCounter;
 pub use why::why;
 pub use window_exit::{RuleExit, event_exits, reservation_exits};

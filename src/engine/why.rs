@@ -42,7 +42,7 @@ pub fn why(policy: &Policy, keys: &[KeyLog<'_>], question: Question, now: TsMs) 
 fn explain_bound(why: &mut Why, policy: &Policy, keyed: KeyLog<'_>, bound: &Bound<'_>, question: Question, t: TsMs) {
     let rule = bound.rule;
     if let Some(section) = keyed.log.section(rule.kind) {
-        let exit = WindowExit::of(policy, &rule.window, keyed.log);
+        let exit = WindowExit::of(policy, rule, keyed.log);
         let counted = counted(policy, keyed.key, section, &exit, question.at, t);
         let all = bound.tally.count.max(counted.len() as u64);
         if let Some(at) = counted.iter().map(|event| event.leaves_at).min() {

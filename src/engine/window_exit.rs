@@ -1,7 +1,7 @@
 //! When what a log holds leaves the windows that count it.
 
 use super::Policy;
-use crate::model::{Calendar, Kind, Log, Reservation, RuleId, TsMs, Window};
+use crate::model::{Calendar, Kind, Log, Reservation, Rule, RuleId, TsMs, Window};
 
 /// The instants at which the events of a log leave a rule's window.
 pub(super) enum WindowExit<'r> {
@@ -13,24 +13,15 @@ pub(super) enum WindowExit<'r> {
 }
 
 impl<'r> WindowExit<'r> {
-    pub(super) fn of(policy: &Policy, window: &'r Window, log: &Log) -> Self {
-        match window {
+    pub(super) fn of(policy: &Policy, rule: &'r Rule, log: &Log) -> Self {
+        match &rule.window {
             Window::Rolling(span) => Self::Rolling(span.as_millis()),
             Window::Calendar(calendar) => Self::Calendar(calendar),
-            Window::Lifetime => Self::lifetime(policy.lifetime_retention_ms(), log),
+            Window::Lifetime => {
+                let keep = policy.lifetime_retention_ms();
+                Self::Lifetime(log.newest().unwrap_or_default().saturating_add(keep), keep)
+            }
         }
-    }
-
-    /// The same for a window that need not be that of a rule on the key: what is counted for a lifetime leaves with the log.
-    pub(super) fn while_held(policy: &Policy, key: &str, window: &'r Window, log: &Log) -> Self {
-        match window {
-            Window::Lifetime => Self::lifetime(policy.keep_ms(key), log),
-            windowed => Self::of(policy, windowed, log),
-        }
-    }
-
-    fn lifetime(keep_ms: u64, log: &Log) -> Self {
-        Self::Lifetime(log.newest().unwrap_or_default().saturating_add(keep_ms), keep_ms)
     }
 
     /// When an event of this time leaves.
@@ -72,8 +63,7 @@ fn each_rule<'p>(
     leave: impl Fn(&WindowExit<'p>) -> TsMs,
 ) -> Vec<RuleExit> {
     let rules = policy.rules().of_key(key).iter().filter(|rule| rule.kind == kind && rule.limit.is_some());
-    let leaves =
-        rules.map(|rule| RuleExit { rule: rule.id.clone(), at: leave(&WindowExit::of(policy, &rule.window, log)) });
+    let leaves = rules.map(|rule| RuleExit { rule: rule.id.clone(), at: leave(&WindowExit::of(policy, rule, log)) });
     leaves.filter(|leave| leave.at > now).collect()
 }
 

@@ -19,7 +19,6 @@ mod pieces;
 mod problem;
 mod query;
 mod read_budget;
-mod report_query;
 mod resource;
 mod route;
 mod routes;

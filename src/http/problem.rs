@@ -6,10 +6,9 @@ use crate::auth::Scope;
 use crate::input::{BodyError, Reject};
 use crate::model::RuleError;
 use crate::service::{
-    AuditError, BackFill, BatchError, ChangeError, CountError, NotReady, ReserveError, SnapshotsError, TryError,
-    Unhealthy,
+    AuditError, BackFill, BatchError, ChangeError, CountError, NotReady, ReserveError, SnapshotsError, Unhealthy,
 };
-use crate::shard::{ReaderError, Refusal, RulebookError, SurveyBusy, TOO_MANY_KINDS};
+use crate::shard::{ReaderError, Refusal, RulebookError, TOO_MANY_KINDS};
 use crate::snapshot::SnapshotError;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -203,21 +202,6 @@ impl From<ChangeError> for Problem {
         match error {
             ChangeError::Rulebook(error) => error.into(),
             ChangeError::Gone => Self::internal(),
-        }
-    }
-}
-
-impl From<SurveyBusy> for Problem {
-    fn from(SurveyBusy: SurveyBusy) -> Self {
-        Self::overloaded("questions about all users")
-    }
-}
-
-impl From<TryError> for Problem {
-    fn from(error: TryError) -> Self {
-        match error {
-            TryError::Rulebook(error) => error.into(),
-            TryError::Busy(error) => error.into(),
         }
     }
 }

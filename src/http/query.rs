@@ -28,7 +28,7 @@ pub(super) fn segments(path: &str) -> Result<Vec<String>, Problem> {
 }
 
 /// The name-value pairs of a query string; `+` is a space, as HTML forms write it.
-pub(super) fn pairs(query: &str) -> impl Iterator<Item = Result<(String, String), Problem>> + '_ {
+fn pairs(query: &str) -> impl Iterator<Item = Result<(String, String), Problem>> + '_ {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         Ok((decode_part(name)?, decode_part(value)?))
@@ -143,12 +143,8 @@ pub(super) fn da(text: String) -> Result<DaId<'static>, Problem> {
     DaId::new(text).map_err(|why| Problem::unprocessable("invalid_da", format!("da {why}")))
 }
 
-pub(super) fn at(text: &str) -> Result<TsMs, Problem> {
+fn at(text: &str) -> Result<TsMs, Problem> {
     TsMs::from_text(text).map_err(|why| Problem::unprocessable("invalid_at", format!("at {text:?} {why}")))
-}
-
-pub(super) fn kind(text: &str) -> Result<Kind, Problem> {
-    Kind::new(text).map_err(|why| Problem::unprocessable("invalid_kind", format!("kind {text:?} {why}")))
 }
 
 /// Adds a key unless it is there already. The order of the request is kept.
@@ -210,7 +206,11 @@ pub(super) fn ad_query(path: Option<(String, String)>, query: &str) -> Result<Ad
                     Problem::unprocessable("invalid_explain", format!("explain={value} is neither true nor false"))
                 })?;
             }
-            "kind" => question.kind = Some(kind(&value)?),
+            "kind" => {
+                let kind = Kind::new(&value)
+                    .map_err(|why| Problem::unprocessable("invalid_kind", format!("kind {value:?} {why}")))?;
+                question.kind = Some(kind);
+            }
             _ => {}
         }
     }

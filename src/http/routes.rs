@@ -5,9 +5,7 @@ use super::app::App;
 use super::gate::Caller;
 use super::openapi;
 use super::problem::Problem;
-use super::resource::{
-    audit, cap, check, events, metrics, probes, reach, reserve, rules, snapshots, status, trial, users, whoami,
-};
+use super::resource::{audit, cap, check, events, metrics, probes, reserve, rules, snapshots, status, users, whoami};
 use super::route::Class::{BodyThenRead, Light, Operation, Read, Write};
 use super::route::{Answer, Call, FastRoute, Listener, Place, Route};
 use super::ui;
@@ -57,7 +55,6 @@ macro_rules! routes {
                 (name = "caps", description = "Verdicts"),
                 (name = "reservations", description = "Check and count in one step"),
                 (name = "rules", description = "What caps"),
-                (name = "reports", description = "Reach and frequency"),
                 (name = "users", description = "What is known of a user"),
                 (name = "operation", description = "Probes and figures")
             )
@@ -81,9 +78,6 @@ routes! {
     GET    "/rules/{id}"        getRule       rules::get,         Needs(Scope::RulesRead),   Admin,      Light,        None;
     PUT    "/rules/{id}"        putRule       rules::put,         Needs(Scope::RulesWrite),  Admin,      Write,        None;
     DELETE "/rules/{id}"        deleteRule    rules::delete,      Needs(Scope::RulesWrite),  Admin,      Write,        None;
-    POST   "/rules/try"         tryRule       trial::post,        Needs(Scope::RulesRead),   Admin,      Light,        None;
-    GET    "/reach/{key}"       getReach      reach::get,         Needs(Scope::Reports),     Admin,      Light,        None;
-    GET    "/reach"             listReach     reach::list,        Needs(Scope::Reports),     Admin,      Light,        None;
     GET    "/snapshots"         listSnapshots snapshots::list,    Needs(Scope::Admin),       Admin,      Light,        None;
     POST   "/snapshots"         takeSnapshot  snapshots::take,    Needs(Scope::Admin),       Admin,      Light,        None;
     GET    "/healthz"           healthz       probes::healthz,    Open,                      AdminAndPublic, Operation,    None;
@@ -163,10 +157,8 @@ pub(super) fn at_admin_listener() -> Problem {
 }
 
 fn with_routes(routes: impl Iterator<Item = &'static Route>) -> Router<Arc<App>> {
-    let routes: Vec<&Route> = routes.collect();
-    let paths: BTreeSet<&str> = routes.iter().map(|route| route.path).collect();
     let mut router = Router::new();
-    for &route in &routes {
+    for route in routes {
         // The table has the methods that a filter knows.
         let Ok(method) = MethodFilter::try_from(route.method.clone()) else { continue };
         let handler = move |State(app): State<Arc<App>>, request: Request| async move {
@@ -175,21 +167,8 @@ fn with_routes(routes: impl Iterator<Item = &'static Route>) -> Router<Arc<App>>
             run(&app, &mut Call { route, caller, parts, body }).await.unwrap_or_else(Problem::into_response)
         };
         router = router.route(route.path, on(method, handler));
-        // A path without parameters would hide what another has there: `/rules/try` has a POST of its own, and is the rule `try`.
-        for path in paths.iter().filter(|path| hides(path, route, &routes)) {
-            router = router.route(path, on(method, handler));
-        }
     }
     router
-}
-
-/// Whether a path is one of those that another route's path with parameters stands for, and has not its method.
-fn hides(path: &str, route: &Route, routes: &[&Route]) -> bool {
-    let stands_for = |(own, other): (&str, &str)| own == other || own.starts_with('{') && !other.starts_with('{');
-    let is_meant = path != route.path
-        && path.split('/').count() == route.path.split('/').count()
-        && route.path.split('/').zip(path.split('/')).all(stands_for);
-    is_meant && !routes.iter().any(|other| other.path == path && other.method == route.method)
 }
 
 async fn run(app: &Arc<App>, call: &mut Call) -> Answer {
@@ -267,18 +246,6 @@ mod tests {
             let path = route.path.replace(['{', '}'], "");
             assert_eq!(FastRoute::of(&route.method, &path), route.fast, "{} {path}", route.method);
         }
-    }
-
-    #[test]
-    fn a_path_without_parameters_hides_no_method_of_others() {
-        let routes: Vec<&Route> = ROUTES.iter().collect();
-        let hidden = ROUTES.iter().flat_map(|route| {
-            let paths: BTreeSet<&str> = ROUTES.iter().map(|other| other.path).collect();
-            let hidden = paths.into_iter().filter(|path| hides(path, route, &routes)).collect::<Vec<_>>();
-            hidden.into_iter().map(|path| (route.method.as_str(), route.path, path))
-        });
-        let try_path = |method| (method, "/rules/{id}", "/rules/try");
-        assert_eq!(hidden.collect::<Vec<_>>(), ["GET", "PUT", "DELETE"].map(try_path));
     }
 
     #[test]

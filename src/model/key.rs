@@ -122,14 +122,6 @@ impl KeyPattern {
         }
     }
 
-    /// Whether a key is among those that it names.
-    pub fn names(&self, key: &str) -> bool {
-        match self {
-            Self::Exact(own) => own.as_str() == key,
-            Self::Level(level) => key.split_once(':').is_some_and(|(of_key, _)| of_key == level.as_str()),
-        }
-    }
-
     /// The level of the keys.
     pub fn level(&self) -> &str {
         match self {
@@ -174,8 +166,5 @@ mod tests {
         assert_eq!(KeyPattern::new("da:*").unwrap(), KeyPattern::Level(Level::new("da").unwrap()));
         assert_eq!(KeyPattern::new("da:7").unwrap().to_string(), "da:7");
         assert!(KeyPattern::new("*").is_err());
-        let named = |pattern: &str, key: &str| KeyPattern::new(pattern).unwrap().names(key);
-        assert!(named("da:7", "da:7") && named("da:*", "da:7"));
-        assert!(!named("da:7", "da:8") && !named("da:*", "data:7") && !named("data:*", "da:7"));
     }
 }

@@ -8,7 +8,6 @@ mod key;
 mod kind;
 mod log;
 mod nobody;
-mod reach;
 mod reservation;
 mod reserve_answer;
 mod rule;
@@ -26,10 +25,6 @@ pub use key::{CapKey, KeyError, KeyPattern, Level};
 pub use kind::{Kind, KindError, NAME_MAX};
 pub use log::{Entry, Inserted, Log, MAX_KINDS, MAX_LOG_EVENTS, MAX_ROW_BYTES, Section};
 pub use nobody::{Nobody, NobodyError};
-pub use reach::{
-    FREQUENCY_BINS, HOUR_MS, Histogram, Quantiles, REACH_HOURS, Reach, ReachHour, Trial, UserEvents, add_to_histogram,
-    share,
-};
 pub use reservation::{MAX_RESERVATION_BYTES, MAX_RESERVATIONS, Reservation};
 pub use reserve_answer::{Refused, ReserveAnswer, Reserved};
 pub use rule::{DisplacedBy, DisplacedRule, Limit, Mode, Rule, RuleError, RuleId, RuleSet};

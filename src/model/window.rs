@@ -239,11 +239,6 @@ impl Window {
         Self::Calendar(Arc::new(Calendar { unit, zone, last: ArcSwapOption::empty() }))
     }
 
-    /// The rolling window of so many milliseconds.
-    pub fn rolling_ms(ms: u64) -> Self {
-        Self::Rolling(Span::millis(ms))
-    }
-
     /// How long events must be held for this window, in ms: a calendar day can have 25 hours. `None` for a lifetime,
     /// which has a retention of its own.
     pub fn retention_ms(&self) -> Option<u64> {

@@ -53,12 +53,6 @@ pub fn describe() {
     describe_gauge!("freqcap_logs_reclaimed", "Void logs that compaction has removed since the start");
     describe_gauge!("freqcap_store_poisoned", "Whether an earlier write failed, so that only a restart helps");
     describe_gauge!("freqcap_mailbox_events", "Events that wait for a writer");
-    describe_histogram!(
-        "freqcap_reach_pass_seconds",
-        "Time of a pass over all logs, which answers what was asked about reach and rules by then"
-    );
-    describe_gauge!(super::reports::USERS, "Users that a key of report_keys reaches: impressions in 7 days");
-    describe_gauge!(super::reports::OVER, "Of these, users beyond the limit of the key, in the window of its rule");
     describe_gauge!("freqcap_build_info", "Always 1; which freqcap this is");
     gauge!("freqcap_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }

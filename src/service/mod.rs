@@ -7,7 +7,6 @@ mod figures;
 mod operation;
 mod process;
 mod readiness;
-mod reports;
 mod rules;
 mod snapshots;
 mod status_board;
@@ -21,7 +20,6 @@ pub use figures::describe as describe_metrics;
 pub use operation::{NotReady, Operation, Unhealthy};
 pub use process::metrics as process_metrics;
 pub use readiness::{BackFill, Readiness};
-pub use reports::{ReportKeys, Reports, Tried, TryError, WINDOW_DEFAULT};
 pub use rules::{ChangeError, Rules};
 pub use snapshots::{Snapshots, SnapshotsError};
 pub use status_board::StatusBoard;
@@ -29,8 +27,7 @@ pub use supervisor::{Failure, Supervisor, Why};
 pub use users::Users;
 
 use crate::input::EventReader;
-use crate::shard::{Survey, Units};
-use std::time::Duration;
+use crate::shard::Units;
 
 /// All use cases of a process.
 pub struct Services {
@@ -42,8 +39,6 @@ pub struct Services {
     pub users: Users,
     /// Rules.
     pub rules: Rules,
-    /// Reach, frequency, and what a rule would do.
-    pub reports: Reports,
     /// Health, readiness, status.
     pub operation: Operation,
     /// Who changed what.
@@ -58,10 +53,6 @@ pub struct ServiceParts {
     pub events: EventReader,
     /// Maximum events of a batch.
     pub max_batch: usize,
-    /// Answers questions about all users.
-    pub survey: Survey,
-    /// How long such a question waits for its answer.
-    pub report_wait: Duration,
     /// Whether the process takes requests.
     pub readiness: Readiness,
     /// What the parts of the service say of themselves.
@@ -73,13 +64,12 @@ pub struct ServiceParts {
 impl Services {
     /// The use cases over the units of the process.
     pub fn new(units: &Units, parts: ServiceParts) -> Self {
-        let ServiceParts { events, max_batch, survey, report_wait, readiness, status, snapshots } = parts;
+        let ServiceParts { events, max_batch, readiness, status, snapshots } = parts;
         Self {
             counting: Counting::new(units.router().clone(), events, max_batch),
             decisions: Decisions::new(units.clone()),
             users: Users::new(units.clone()),
             rules: Rules::new(units.rulebook().clone(), units.router().clone()),
-            reports: Reports::new(survey, units.rulebook().clone(), report_wait),
             operation: Operation::new(units.clone(), readiness, status),
             audit: Audit::new(units.stores().cloned().collect(), units.clock().clone()),
             snapshots,

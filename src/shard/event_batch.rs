@@ -81,6 +81,22 @@ impl EventBatchBuilder {
         Self { batches, policy, now, latest, clock_believed, without_time: 0, ignored: 0, elsewhere: 0, writers }
     }
 
+    /// A builder of batches for events of the instant `now`, whatever the clock shows.
+    pub(super) fn at(writers: WriterMap, policy: Arc<Policy>, now: TsMs) -> Self {
+        let batches = std::iter::repeat_with(EventBatch::default).take(writers.writers()).collect();
+        Self {
+            batches,
+            policy,
+            now,
+            latest: now,
+            clock_believed: true,
+            without_time: 0,
+            ignored: 0,
+            elsewhere: 0,
+            writers,
+        }
+    }
+
     /// Checks that an event's time is not too far ahead.
     pub fn admits(&self, event: &Event<'_>) -> Result<(), TsInFuture> {
         admit(&self.policy, event.ts, self.now, self.latest).map(drop)

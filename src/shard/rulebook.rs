@@ -213,13 +213,6 @@ impl Rulebook {
         self.0.policy.load_full()
     }
 
-    /// The same, and since when nothing was removed before the retention in force.
-    pub(super) fn in_force_and_held_since(&self) -> (Arc<Policy>, TsMs) {
-        // In this order: of a change in between, the later instant.
-        let policy = self.in_force();
-        (policy, TsMs(self.0.held_since.load(Ordering::Relaxed)))
-    }
-
     /// Every rule, by id.
     pub fn list(&self) -> Vec<RuleView> {
         self.0.entries.load().values().map(|entry| self.0.view(entry)).collect()
@@ -237,12 +230,6 @@ impl Rulebook {
         entry.map(|entry| self.0.view(entry)).ok_or_else(|| RulebookError::Unknown(id.to_owned()))
     }
 
-    /// Whether [`Rulebook::put`] would take a rule now; the rule in whose place it would come.
-    pub fn preview(&self, rule: &Rule, expect: &Precondition) -> Result<Option<Arc<Rule>>, RulebookError> {
-        let entries = self.0.entries.load();
-        Ok(self.0.may_put(&entries, rule, expect)?.map(|held| held.rule.clone()))
-    }
-
     /// Puts a rule in force. Returns whether it is new, once it is durable, with its line of the audit, and in force for every
     /// read. Blocks on disk.
     pub fn put(
@@ -253,9 +240,14 @@ impl Rulebook {
         router: &Router,
     ) -> Result<(bool, RuleView), RulebookError> {
         let inner = &self.0;
+        rule.check(inner.policy.load().history_limit())?;
         let mut mark = inner.changing();
         let entries = inner.entries.load_full();
-        let held = inner.may_put(&entries, &rule, expect)?;
+        let held = entries.get(&rule.id);
+        inner.may_change(rule.id.as_str(), held, expect)?;
+        if held.is_none() && entries.len() >= MAX_RULES {
+            return Err(RulebookError::TooMany);
+        }
         if let Some(held) = held.filter(|held| *held.rule == rule) {
             return Ok((false, inner.view(held)));
         }
@@ -305,22 +297,6 @@ impl Inner {
     fn changing(&self) -> MutexGuard<'_, RulesMark> {
         // A panic left the mark unchanged, or as it was written.
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether a rule may come into force beside the others; the one in whose place it comes.
-    fn may_put<'e>(
-        &self,
-        entries: &'e Entries,
-        rule: &Rule,
-        expect: &Precondition,
-    ) -> Result<Option<&'e Entry>, RulebookError> {
-        rule.check(self.policy.load().history_limit())?;
-        let held = entries.get(&rule.id);
-        self.may_change(rule.id.as_str(), held, expect)?;
-        if held.is_none() && entries.len() >= MAX_RULES {
-            return Err(RulebookError::TooMany);
-        }
-        Ok(held)
     }
 
     fn may_change(&self, id: &str, held: Option<&Entry>, expect: &Precondition) -> Result<(), RulebookError> {

@@ -4,16 +4,12 @@ use super::options::Options;
 use super::resources::Resources;
 use super::rulebook::Rulebook;
 use super::service::{Ended, Serving};
-use super::survey::{Survey, Surveyor};
-use super::threads::{join, spawn};
 use super::unit::{Unit, UnitError, UnitHandle, UnitOptions};
 use super::units::Units;
 use super::watch::{Watch, resume_clock};
 use crate::clock::Clock;
-use crate::priority::lower_priority;
 use crate::store::{StorageKind, Store, StoreError, UnitDirs};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 /// How many stores are opened or closed at once: each waits for the disk.
 const AT_ONCE: usize = 8;
@@ -22,7 +18,6 @@ const AT_ONCE: usize = 8;
 pub struct UnitHost {
     running: Running,
     units: Units,
-    survey: (Survey, JoinHandle<()>),
 }
 
 enum Running {
@@ -54,7 +49,7 @@ impl UnitHost {
             (Running::Several(several), handles)
         };
         match Units::new(handles) {
-            Some(units) => Ok(Self { running, survey: start_survey(&units), units }),
+            Some(units) => Ok(Self { running, units }),
             // There is one at least.
             None => Err(StoreError::Poisoned.into()),
         }
@@ -65,35 +60,15 @@ impl UnitHost {
         &self.units
     }
 
-    /// Answers questions about all users.
-    pub fn survey(&self) -> &Survey {
-        &self.survey.0
-    }
-
     /// Counts what was sent, makes it durable and closes the stores. Every other [`Units`] must be gone or go by itself. Blocks.
     pub fn stop(self) -> Result<(), UnitError> {
-        let Self { running, units, survey: (survey, surveyor) } = self;
-        survey.end();
-        join(surveyor);
+        let Self { running, units } = self;
         drop(units);
         match running {
             Running::One(unit) => unit.stop(),
             Running::Several(several) => several.stop(),
         }
     }
-}
-
-/// What it does nobody waits for who counts: without it events are taken all the same.
-fn start_survey(units: &Units) -> (Survey, JoinHandle<()>) {
-    let stores = units.stores().cloned().collect();
-    let (surveyor, survey) = Surveyor::new(stores, units.rulebook().clone(), units.clock().clone());
-    let watched = units.first().store.alarm().watch("survey");
-    let thread = spawn("survey".to_owned(), move || {
-        let _watched = watched;
-        lower_priority();
-        surveyor.run();
-    });
-    (survey, thread)
 }
 
 fn handle(serving: &Serving) -> UnitHandle {

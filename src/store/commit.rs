@@ -13,7 +13,7 @@ use super::tables::changes::{ChangeKey, encode_change};
 use super::tables::due::DueRow;
 use super::tables::journal::put_row;
 use super::tables::kafka_offsets::MarkKey;
-use super::tables::meta::ShardField;
+use super::tables::meta::{LOG_POLICY_FIELD, LOG_POSITION_FIELD, ShardField};
 use super::tables::reservations::ReservationRow;
 use crate::model::{CapPlan, Log, SHARDS, ShardId, TsMs};
 use rocksdb::{WriteBatch, WriteOptions};
@@ -104,6 +104,16 @@ impl<'s> Commit<'s> {
     /// Records that a record below the mark was not counted, and why. Its dead letter must arrive.
     pub fn put_kafka_aside(&mut self, mark: &MarkKey, offset: u64, code: &str) {
         self.parts.tables.kafka_offsets.put_aside(&mut self.batch, mark, offset, code);
+    }
+
+    /// Stores where the unit stands in the log of a cluster.
+    pub fn put_log_position(&mut self, position: &[u8]) {
+        self.batch.put(LOG_POSITION_FIELD, position);
+    }
+
+    /// Stores the policy that the log of a cluster brought into force.
+    pub fn put_log_policy(&mut self, policy: &[u8]) {
+        self.batch.put(LOG_POLICY_FIELD, policy);
     }
 
     /// Whether there is nothing to write.

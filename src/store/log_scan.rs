@@ -70,34 +70,16 @@ impl<'s> LogScan<'s> {
         after: Option<&[u8]>,
     ) -> Self {
         let range = ShardPrefix(shard).rows_after(after);
-        let (start, end) = (range.start.clone(), range.end.clone());
-        let is_in_range = move |key: &[u8]| start.as_slice() <= key && key < end.as_slice();
-        Self::in_one_view((db, overlay), shard, range.clone(), is_in_range).stepping_over(db, range)
+        Self::in_one_view((db, overlay), shard, range.clone(), false).stepping_over(db, range)
     }
 
-    /// The logs of a whole shard as of one instant, except those that cannot be read. Of the overlay, whose part is copied at
-    /// once, only the rows that are `wanted` replace those of files, so others must not be used. Blocks on disk.
-    pub(in crate::store) fn of_whole_shard(
-        (db, overlay): (&'s Db, &'s Overlay),
-        shard: ShardId,
-        wanted: impl Fn(&[u8]) -> bool,
-    ) -> Self {
-        let range = ShardPrefix(shard).rows();
-        Self::in_one_view((db, overlay), shard, range.clone(), wanted).stepping_over(db, range)
-    }
-
-    /// The logs of a shard in a range. The overlay's part is copied at once, as far as it is `wanted`.
-    fn in_one_view(
-        (db, overlay): (&'s Db, &'s Overlay),
-        shard: ShardId,
-        range: KeyRange,
-        wanted: impl Fn(&[u8]) -> bool,
-    ) -> Self {
+    /// The logs of a shard in a range. The overlay's part is copied at once.
+    fn in_one_view((db, overlay): (&'s Db, &'s Overlay), shard: ShardId, range: KeyRange, fill_cache: bool) -> Self {
         let view = overlay.view(shard);
-        let changed = view.sorted(wanted);
+        let changed = view.sorted(|key| range.start.as_slice() <= key && key < range.end.as_slice());
         // Made while the view is held, so nothing of the shard leaves the overlay before. A row flushed just after is
         // in the copy above, and this iterator sees RocksDB as it is now.
-        let files = db.raw_rows(Table::Logs, range, false);
+        let files = db.raw_rows(Table::Logs, range, fill_cache);
         drop(view);
         Self::new(changed, None, files)
     }

@@ -22,7 +22,6 @@
 //! repair, relist, check  directories that are damaged
 //! open              makes a store of a directory
 //! gradual_erasure   a user with many rows, in steps
-//! all_logs          the logs of a shard, for who counts over all users
 //! store             composes all of these
 //! replay            the writes after a checkpoint, onto a copy of it
 //! restored          makes a copied directory ready to be opened
@@ -42,7 +41,6 @@
 //! tap, boot, lock
 //! ```
 
-mod all_logs;
 mod at_rest;
 mod boot;
 mod change_log;
@@ -91,7 +89,6 @@ mod wal_tail;
 mod whole;
 mod write_batch;
 
-pub use all_logs::{ScannedShard, as_stored_key, stored_key};
 pub use at_rest::{AtRest, Round};
 pub use boot::boot_number;
 pub use change_log::{Bounds, ChangeCursor, ChangeLog, ChangeSignal};

@@ -23,7 +23,6 @@ mod memory;
 mod mirror;
 mod model;
 mod operation;
-mod reach;
 mod rules;
 mod simulation;
 mod snapshots;

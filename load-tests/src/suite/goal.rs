@@ -208,13 +208,6 @@ pub const GOALS: &[Goal] = &[
     shown("check", "check-p99-half", Unit::Ms, "POST /check of 100, p99 at half of that").test(Test::AtMost(5.0)),
     shown("reserve", "reserve", REQUESTS, "POST /reserve of 10"),
     shown("mixed", "mixed", REQUESTS, "9 of 10 /check of 20, 1 event"),
-    shown("reach", "reach-pass", Unit::Seconds, "reach: a pass over {held} logs"),
-    shown("reach", "reach-ingest", EVENTS, "ingest while one pass follows the other")
-        .beside("without", "reach-ingest-alone")
-        .test(Test::RatioAtLeast(0.9)),
-    shown("reach", "reach-p99", Unit::Ms, "GET p99 while one pass follows the other")
-        .beside("without", "reach-p99-alone")
-        .test(Test::RatioAtMost(2.0)),
     shown("visible", "visible-get", Unit::Count, "acknowledged, and the next GET does not see it")
         .test(Test::AtMost(0.0)),
     shown("visible", "visible-redis", Unit::Ms, "acknowledged -> in Redis, p99").test(Test::AtMost(5.0)),

@@ -18,8 +18,8 @@ use crate::http::{self, App, HttpService, Limits, ServerOptions};
 use crate::input::EventReader;
 use crate::mirror::{self, Mirror};
 use crate::priority::lower_priority;
-use crate::service::{BackFill, Failure, Readiness, ReportKeys, ServiceParts, Services, StatusBoard, Supervisor, Why};
-use crate::shard::{self, Survey, UnitHost, UnitOptions, Units};
+use crate::service::{BackFill, Failure, Readiness, ServiceParts, Services, StatusBoard, Supervisor, Why};
+use crate::shard::{self, UnitHost, UnitOptions, Units};
 use crate::{auth, kafka, telemetry};
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::net::SocketAddr;
@@ -65,10 +65,6 @@ pub struct ServeOptions {
     pub output: Option<kafka::OutputOptions>,
     /// `None`: no snapshots.
     pub snapshots: Option<snapshots::Options>,
-    /// How long a question about all users waits for its answer.
-    pub report_wait: Duration,
-    /// The keys whose reach is a metric, and how often it is counted.
-    pub reports: (ReportKeys, Duration),
     /// How long requests are still taken after SIGTERM, while `/readyz` says that they should go elsewhere.
     pub drain: Duration,
     /// Ends the process, with an error, once only a restart helps.
@@ -104,8 +100,7 @@ pub fn run(mut options: ServeOptions) -> Result<(), ServeError> {
             return Err(error.into());
         }
     };
-    let survey = host.survey().clone();
-    let early = Early { survey, snapshots, bound: starting.map(Starting::end), stopped_at: Arc::default() };
+    let early = Early { snapshots, bound: starting.map(Starting::end), stopped_at: Arc::default() };
     let stopped_at = early.stopped_at.clone();
     let mut supervisor = match Supervisor::new(store.alarm().clone()) {
         Ok(supervisor) => supervisor,
@@ -144,7 +139,7 @@ fn start(
     early: Early,
 ) -> Result<(Readiness, Signals, bool), ServeError> {
     let (readiness, board) = (Readiness::default(), StatusBoard::default());
-    let Early { survey, snapshots, bound, stopped_at } = early;
+    let Early { snapshots, bound, stopped_at } = early;
     let (listener, admin_listener) = bound.map_or((None, None), |Bound { listen, admin }| (Some(listen), admin));
     let superseding = Superseding { health: units.health().clone(), told: CancellationToken::new() };
     let signalled = snapshots.as_ref().map(Beside::signalled);
@@ -172,15 +167,13 @@ fn start(
     let parts = ServiceParts {
         events: options.events.clone(),
         max_batch: options.limits.max_batch,
-        survey,
-        report_wait: options.report_wait,
         readiness: readiness.clone(),
         status: board.clone(),
         snapshots: calls.clone(),
     };
     board.add("snapshots", move || calls.status());
     let services = Services::new(&units, parts);
-    let (audit, reports) = (services.audit.clone(), services.reports.clone());
+    let audit = services.audit.clone();
     let (gate, has_admin) = (access.gate(), options.admin_listen.is_some());
     let app = App::new(services, options.limits, gate, has_admin, metrics.clone(), in_background.clone());
     let app = Arc::new(app);
@@ -238,13 +231,6 @@ fn start(
             Ok(kafka.run(drain).await?)
         });
     }
-    let (keys, every) = options.reports;
-    if !keys.is_empty() {
-        supervisor.start("reports", &in_background, DEADLINE, |drain| async move {
-            reports.watch(keys, every, drain).await;
-            Ok(())
-        });
-    }
     let upkeep = MetricsUpkeep { metrics };
     supervisor.start("metrics", &on_main, DEADLINE, |drain| upkeep.run(drain));
     if options.exit_when_poisoned {
@@ -272,7 +258,6 @@ fn start(
 
 /// What was made before the components.
 struct Early {
-    survey: Survey,
     /// `None`: no snapshots.
     snapshots: Option<Beside>,
     /// Listened on already, by who answered while the service started.

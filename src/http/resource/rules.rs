@@ -1,13 +1,11 @@
 //! `GET /rules`, `GET`, `PUT` and `DELETE /rules/{id}`: what caps.
 
-use super::trial::dry_run;
-use crate::api::{Passing, PutRuleAnswer, RuleAnswer, RuleBody, RulesAnswer, read_rule};
+use crate::api::{RuleAnswer, RuleBody, RulesAnswer, read_rule};
 use crate::http::app::App;
 use crate::http::body::{self, Parsed};
 use crate::http::pieces::Pieces;
 use crate::http::problem::{Problem, json};
 use crate::http::query;
-use crate::http::report_query::is_dry_run;
 use crate::http::route::{Answer, Call};
 use crate::shard::{Precondition, RuleView};
 use crate::store::Room;
@@ -67,8 +65,7 @@ pub(in crate::http) async fn get(app: &Arc<App>, call: &mut Call) -> Answer {
 ///
 /// It is durable and in force for every read where this returns; the mirror follows in the background, and `mirror` of the
 /// answer and of `GET` tells how far it is. `If-Match` with the `ETag` of an earlier answer refuses to overwrite what
-/// somebody else has changed since; `If-None-Match: *` only makes a new rule. With `dry_run=true` nothing is changed: the answer
-/// says what the change would do, as `POST /rules/try` does, and how the rule would differ.
+/// somebody else has changed since; `If-None-Match: *` only makes a new rule.
 #[utoipa::path(
     put,
     path = "/rules/{id}",
@@ -76,14 +73,12 @@ pub(in crate::http) async fn get(app: &Arc<App>, call: &mut Call) -> Answer {
     tag = "rules",
     params(
         ("id" = String, Path, description = "1 to 64 of A-Z, a-z, 0-9, `.`, `_`, `-`", example = "brand-x"),
-        ("dry_run" = Option<bool>, Query, description = "Whether the change is only tried"),
         ("If-Match" = Option<String>, Header, description = "Versions that may be overwritten, or `*` for any"),
         ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is no such rule"),
     ),
     request_body(content = RuleBody, content_type = "application/json"),
     responses(
-        (status = 200, description = "Changed; or, with `dry_run`, what would change", body = PutRuleAnswer),
-        (status = 202, description = "A dry run that takes longer: how far it is. `Retry-After` says when to ask again", body = Passing),
+        (status = 200, description = "Changed", body = RuleAnswer),
         (status = 201, description = "Made", body = RuleAnswer),
         (status = 400, description = "The body is no JSON, or a precondition is none", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The rule is kept by the flags or the settings file", body = Problem, content_type = "application/problem+json"),
@@ -97,16 +92,12 @@ pub(in crate::http) async fn get(app: &Arc<App>, call: &mut Call) -> Answer {
 )]
 pub(in crate::http) async fn put(app: &Arc<App>, call: &mut Call) -> Answer {
     let (id, expect) = (id_of_path(call.path())?, expect(&call.parts.headers)?);
-    let is_dry_run = is_dry_run(call.query())?;
     let body = body::read_json(app, call).await?;
     let Parsed { value: rule, _budget } = if body.is_large() {
         body.parse_in_background(app, move |text| read_rule(&id, text)).await?
     } else {
         Parsed { value: read_rule(&id, body.text()?)?, _budget: body.budget }
     };
-    if is_dry_run {
-        return dry_run(app, rule, &expect).await;
-    }
     let rules = &app.services.rules;
     rules.accepts_changes()?;
     let _permit = call.route.admit(app)?;

@@ -31,6 +31,11 @@ const MIRROR_RUN_FIELD: &[u8] = b"mirror_run";
 /// store went on with.
 const INCARNATION_FIELD: &[u8] = b"incarnation";
 
+/// Where the unit stands in the log of a cluster.
+pub(in crate::store) const LOG_POSITION_FIELD: &[u8] = b"log_position";
+/// The policy that the log of a cluster brought into force.
+pub(in crate::store) const LOG_POLICY_FIELD: &[u8] = b"log_policy";
+
 /// A number that is stored for each shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum ShardField {
@@ -117,6 +122,16 @@ impl Meta {
 
     pub(in crate::store) fn mark_closed(&self) -> Result<(), StoreError> {
         self.db.rocks.delete(RUNNING_FIELD).map_err(StoreError::rocks("marking the store as closed"))
+    }
+
+    /// Where the unit stands in the log of a cluster, as it was stored; `None` before the first record. Blocks on disk.
+    pub fn log_position(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.db.rocks.get(LOG_POSITION_FIELD).map_err(StoreError::rocks("reading the position in the log"))
+    }
+
+    /// The policy that the log of a cluster brought into force, as it was stored. Blocks on disk.
+    pub fn log_policy(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.db.rocks.get(LOG_POLICY_FIELD).map_err(StoreError::rocks("reading the policy of the log"))
     }
 
     /// The last time of day that was believed, by this process or an earlier one. Blocks on disk.

@@ -1,11 +1,11 @@
 //! The table `reservations`: every call of `/reserve` under its id, with the answer that a repetition gets.
 
-use crate::model::{Kind, TsMs};
+use crate::model::{Kind, ShardId, TsMs};
 use crate::store::codec::{put_bytes, put_varint, take_text, take_varint};
 use crate::store::db::Db;
 use crate::store::error::{ReadError, StoreError};
 use crate::store::room::Room;
-use crate::store::row::UserPrefix;
+use crate::store::row::{ShardPrefix, UserPrefix};
 use crate::store::table::Table;
 use rocksdb::{DBPinnableSlice, WriteBatch};
 use std::sync::Arc;
@@ -115,6 +115,23 @@ impl Reservations {
             }
         }
         Ok(page)
+    }
+
+    /// Passes every call of a shard to `each`, with its row key, except those expired at `now`. Blocks on disk.
+    pub fn of_shard(
+        &self,
+        shard: ShardId,
+        now: TsMs,
+        mut each: impl FnMut(&[u8], ReservationRow),
+    ) -> Result<(), StoreError> {
+        for row in self.db.rows(Table::Reservations, ShardPrefix(shard).rows(), "reading the calls of a shard") {
+            let (key, value) = row?;
+            let row = ReservationRow::decode(&value).ok_or(CORRUPT)?;
+            if row.kept_until > now {
+                each(&key, row);
+            }
+        }
+        Ok(())
     }
 
     /// Reads calls by their row keys (user and id), in the order given. A call expired at `now` counts as absent, and

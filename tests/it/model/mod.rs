@@ -8,7 +8,6 @@ pub mod calendar;
 mod caps;
 mod examples;
 pub mod oracle;
-mod reach;
 mod stream;
 mod tell;
 mod world;

@@ -397,21 +397,6 @@ impl Oracle {
         }
     }
 
-    /// What a rule says of a key, whether it applies or not.
-    pub fn rule_verdict(
-        &self,
-        settings: &Settings,
-        rule: &Rule,
-        user: &'static str,
-        key: &str,
-        now: TsMs,
-        at: Option<TsMs>,
-    ) -> RuleVerdict {
-        let log = self.log(settings, user, key, now);
-        let held = self.held(user, key, rule.kind, now);
-        rule_verdict(settings, rule, key, (log, &held), now, at)
-    }
-
     /// What every rule that applies to a key says of it.
     fn key_verdicts(
         &self,
@@ -421,7 +406,11 @@ impl Oracle {
         now: TsMs,
         at: Option<TsMs>,
     ) -> Vec<RuleVerdict> {
-        let verdict = |rule: &Rule| self.rule_verdict(settings, rule, user, key, now, at);
+        let log = self.log(settings, user, key, now);
+        let verdict = |rule: &Rule| {
+            let held = self.held(user, key, rule.kind, now);
+            rule_verdict(settings, rule, key, (log, &held), now, at)
+        };
         settings.rules_on(key).into_iter().map(verdict).collect()
     }
 }

@@ -3,18 +3,14 @@
 use crate::model::calendar;
 use crate::model::caps::Caps;
 use crate::model::oracle::{Answer, Asked, Oracle, Sent, Settings, kept};
-use crate::model::reach::Past;
 use crate::model::stream::{
     Anchor, DAS, Distance, EventWords, KEYS, KINDS, Moment, Op, ReadWords, ReserveWords, Scenario, USERS,
 };
 use crate::model::tell::{Story, told};
 use freqcap::engine::{
-    Ledger, Outcome, Policy, Question, ReachQuestion, ReservationRequest, ReservationTerm, TsInFuture, admit,
-    capped_until, user_cap,
+    Ledger, Outcome, Policy, Question, ReservationRequest, ReservationTerm, TsInFuture, admit, capped_until, user_cap,
 };
-use freqcap::model::{
-    CapKey, DaId, Entry, Event, EventId, Kind, Rule, Span, TsMs, UserId, Verdict, Why, WhyCode, Window,
-};
+use freqcap::model::{CapKey, DaId, Entry, Event, EventId, Kind, TsMs, UserId, Verdict, Why, WhyCode, Window};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
@@ -36,8 +32,6 @@ pub struct World<'s> {
     reserved: Vec<(Sent, TsMs)>,
     /// Whose hash is whose: of an event's ad and id.
     hashes: BTreeMap<u64, Option<(&'static str, &'static str)>>,
-    /// How many reads there were.
-    reads: usize,
     story: Story,
 }
 
@@ -56,7 +50,6 @@ impl<'s> World<'s> {
             sent: Vec::new(),
             reserved: Vec::new(),
             hashes: BTreeMap::from([(0, None)]),
-            reads: 0,
             story,
         };
         world.story.settings(&world.settings, &world.policy);
@@ -280,8 +273,6 @@ impl<'s> World<'s> {
         self.story.line(|| told(&asked));
         let verdict = self.compare_verdicts(&asked)?;
         let why = self.explain(&asked, &verdict)?;
-        self.reads += 1;
-        self.compare_sums(kind.unwrap_or_default(), at)?;
         // A read as of now, while nothing lies ahead of it: the cap ends neither sooner nor later than it says.
         let keys = std::iter::once(format!("da:{}", asked.da)).chain(asked.keys.iter().map(|&key| key.to_owned()));
         let newest = keys.flat_map(|key| self.oracle.log(&self.settings, asked.user, &key, self.now)).map(|it| it.ts);
@@ -305,22 +296,6 @@ impl<'s> World<'s> {
             same("the count 1 ms before `next`", &count(TsMs(next.at.0 - 1)), &Some(verdict.count))?;
         }
         Ok(())
-    }
-
-    /// Sums over all users: each read asks about another window, and tries another rule.
-    fn compare_sums(&self, kind: Kind, at: Option<TsMs>) -> Checked {
-        let Self { settings, policy, ledger, oracle, now, .. } = self;
-        let past = Past { settings, policy, ledger, oracle, now: *now };
-        let (unit, lifetime) = (Window::Rolling(Span::millis(self.scenario.unit_ms)), Window::Lifetime);
-        let windows = settings.rules.iter().map(|rule| &rule.window).chain([&unit, &lifetime]);
-        let window = windows.clone().nth(self.reads % windows.count()).unwrap_or(&unit).clone();
-        past.compare_reach(&ReachQuestion { kind, window, at })?;
-        let rules = (0..self.scenario.rule_sets.len()).flat_map(|set| self.scenario.settings(set).rules);
-        let rules: Vec<Rule> = rules.collect();
-        match rules.len() {
-            0 => Ok(()),
-            count => past.compare_trial(&rules[self.reads % count]),
-        }
     }
 
     /// What a count over the window of a verdict is at most.
@@ -430,7 +405,7 @@ impl<'s> World<'s> {
 }
 
 /// Every key that a stream can name, of every user.
-pub fn all_keys() -> impl Iterator<Item = (&'static str, String)> {
+fn all_keys() -> impl Iterator<Item = (&'static str, String)> {
     USERS.into_iter().flat_map(|user| {
         let keys = DAS.iter().map(|da| format!("da:{da}")).chain(KEYS.map(str::to_owned));
         keys.map(move |key| (user, key))
@@ -461,7 +436,7 @@ fn reservation<'e>(event: &'e Event<'static>, term: ReservationTerm) -> Reservat
     }
 }
 
-pub fn same<T: PartialEq + Debug>(what: &str, engine: &T, oracle: &T) -> Checked {
+fn same<T: PartialEq + Debug>(what: &str, engine: &T, oracle: &T) -> Checked {
     if engine == oracle {
         return Ok(());
     }

@@ -8,7 +8,6 @@ mod growth;
 mod hot;
 mod ingest;
 mod mixed;
-mod reach;
 mod real;
 mod reserve;
 mod restart;
@@ -58,7 +57,6 @@ pub const ALL: &[Scenario] = &[
     own("get-under-load", get::under_load),
     own("check", check::run),
     own("mixed", mixed::run),
-    own("reach", reach::run),
     own("restart", restart::run),
     own("reserve", reserve::run),
     own("visible", visible::run),
