@@ -96,6 +96,9 @@ impl Problem {
 
     /// Something could not be read from or written to the store.
     fn not_stored(what: &str, error: &StoreError) -> Self {
+        if *error == StoreError::NotInBucket {
+            return Self::unavailable(BUCKET_UNAVAILABLE, error.to_string());
+        }
         tracing::error!(%error, what, "the store could not be read or written");
         Self::unavailable("store_failed", error.to_string())
     }

@@ -271,8 +271,10 @@ impl Ads {
         let turn = self.backfills.changing.clone().lock_owned().await;
         self.blocking(move |ads| {
             // To the end, even if nobody waits for the answer any more.
-            let _turn = turn;
-            change(ads)
+            let changed = change(ads)?;
+            drop(turn);
+            ads.store.wait_for_bucket()?;
+            Ok(changed)
         })
         .await
     }

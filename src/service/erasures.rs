@@ -71,6 +71,7 @@ impl Erasures {
         }
         noted?;
         self.work.notify_one();
+        self.blocking(|store| Ok(store.wait_for_bucket()?)).await?;
         Ok(id)
     }
 

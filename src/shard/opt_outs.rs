@@ -78,6 +78,12 @@ impl OptOuts {
     /// Notes that a user opts out, or (`false`) does so no more. Returns whether that changed anything, once it is durable and in
     /// force: a turn that begins later counts no event of the user. Blocks on disk.
     pub fn set(&self, user: &str, opted_out: bool, now: TsMs, by: ChangedBy) -> Result<bool, StoreError> {
+        let changed = self.put_in_force(user, opted_out, now, by)?;
+        self.0.store.wait_for_bucket()?;
+        Ok(changed)
+    }
+
+    fn put_in_force(&self, user: &str, opted_out: bool, now: TsMs, by: ChangedBy) -> Result<bool, StoreError> {
         let Inner { store, by_shard, count, changing, .. } = &*self.0;
         let _changing = changing.lock().unwrap_or_else(PoisonError::into_inner);
         let (shard, mark) = (ShardId::of_user(user.as_bytes()), store.erased().mark(user));

@@ -8,14 +8,13 @@ use super::rule_source::Source;
 use crate::clock::Clock;
 use crate::engine::Policy;
 use crate::model::{KeyPattern, Kind, Limit, Mode, Rule, RuleError, RuleId, RuleSet, TsMs, Window};
-use crate::store::{AuditEntry, ChangedBy, Durability, Keep, RulesChange, RulesMark, Store, StoreError};
+use crate::store::{AuditEntry, ChangedBy, Keep, RulesChange, RulesMark, Store, StoreError};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 /// Maximum number of rules.
 pub const MAX_RULES: usize = 10_000;
@@ -287,12 +286,7 @@ impl Rulebook {
 
     /// With `--durability bucket`: waits until the bucket has every change that was made before. Blocks.
     pub fn wait_for_bucket(&self) -> Result<(), RulebookError> {
-        let store = &self.0.store;
-        if store.durability() != Durability::Bucket {
-            return Ok(());
-        }
-        let (last, shipped) = (store.ship_now(), store.shipped());
-        if shipped.wait(last, shipped.deadline(Instant::now())) { Ok(()) } else { Err(RulebookError::NotInBucket) }
+        self.0.store.wait_for_bucket().map_err(|_| RulebookError::NotInBucket)
     }
 
     /// Has every cap judged again by the unchanged rules, for when rows of `caps` may be wrong, such as after a wrong

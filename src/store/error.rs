@@ -16,6 +16,10 @@ pub enum StoreError {
     Poisoned,
     #[error("too much of what is read changed meanwhile")]
     Overtaken,
+    #[error(
+        "the bucket has not taken the change in time; it is durable here, and may be there soon: look, or send it again"
+    )]
+    NotInBucket,
     #[error("the store is in memory: there is no directory to take a checkpoint of")]
     InMemory,
 }

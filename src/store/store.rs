@@ -239,6 +239,19 @@ impl Store {
         last
     }
 
+    /// With [`Durability::Bucket`]: waits until the bucket has everything that was written before. Blocks.
+    pub fn wait_for_bucket(&self) -> Result<(), StoreError> {
+        if self.durability() != Durability::Bucket {
+            return Ok(());
+        }
+        let last = self.ship_now();
+        if self.shipped.wait(last, self.shipped.deadline(std::time::Instant::now())) {
+            Ok(())
+        } else {
+            Err(StoreError::NotInBucket)
+        }
+    }
+
     /// Whether the mirror has every change of a shard up to here; true without a mirror.
     pub fn is_mirrored(&self, shard: ShardId, seq: u64) -> bool {
         self.changes.is_confirmed(MIRROR, shard, seq)

@@ -94,6 +94,27 @@ fn rules_reservations_and_erasures_that_were_acknowledged_are_there_as_well() {
     assert!(status.is_success(), "{body}");
     server = again(server);
     assert_eq!(server.get("/rules/brand-x").0.as_u16(), 404);
+    let sent = |server: &Server, method: &str, path: &str, body: Option<&serde_json::Value>| {
+        let (status, _, answer) = server.send(method, path, &[], body);
+        assert!(status.is_success(), "{method} {path}: {answer}");
+        answer
+    };
+    sent(&server, "PUT", "/ads/77", Some(&json!({"keys": ["campaign:42"]})));
+    server = again(server);
+    assert_eq!(server.ok("/ads/77")["keys"], json!(["campaign:42"]));
+    sent(&server, "PUT", "/users/u3/opt-out", None);
+    server = again(server);
+    assert_eq!(server.count(&json!({"user": "u3", "da": "7"}))["result"], "opted_out");
+    sent(&server, "DELETE", "/users/u3/opt-out", None);
+    server = again(server);
+    assert_eq!(server.count(&json!({"user": "u3", "da": "7"}))["result"], "counted");
+    let (status, taken) = server.post("/erasures", "application/x-ndjson", "\"u3\"\n");
+    assert_eq!(status.as_u16(), 202, "{taken}");
+    server = again(server);
+    let receipt = format!("/erasures/{}", taken["id"].as_str().unwrap());
+    assert_eq!(server.ok(&receipt)["total"], 1);
+    wait_for("the erasure", || (server.ok(&receipt)["done"] == 1).then_some(()));
+    assert_eq!(server.ok("/cap/u3/7")["count"], 0);
 }
 
 /// Refused in time, told, and taken again by itself; nothing that was acknowledged is lost, and what was refused counts once.
