@@ -4,6 +4,7 @@ use super::proxy::Proxy;
 use super::world::{World, eventually, held_by, now, options};
 use crate::support::redis_server::Server;
 use freqcap::mirror::{Layout, Mirror, State};
+use freqcap::model::TsMs;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -251,12 +252,18 @@ async fn a_user_of_redis_with_few_rights_is_enough() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mirror_that_panics_is_seen_at_once() {
     let (server, mut world) = (Server::start(), World::new());
-    let clock = std::sync::Arc::new(|| panic!("as the test wants it"));
+    let is_armed = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let armed = is_armed.clone();
+    let clock = std::sync::Arc::new(move || {
+        assert!(!armed.load(std::sync::atomic::Ordering::Relaxed), "as the test wants it");
+        TsMs(now())
+    });
     let mirror = Mirror::new(world.store.clone(), options(&server.url(), Layout::Zset), clock);
     let (handle, stop) = (mirror.handle(), CancellationToken::new());
     let task = tokio::spawn(mirror.run(stop));
     eventually("live", || handle.state() == State::Live).await;
     assert_eq!(world.store.alarm().raised(), None);
+    is_armed.store(true, std::sync::atomic::Ordering::Relaxed);
     world.cap("u1", "da:1", now() + 1_000_000);
     eventually("the alarm", || world.store.alarm().raised() == Some("mirror")).await;
     assert!(task.await.is_err());
