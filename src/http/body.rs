@@ -39,6 +39,8 @@ pub(super) struct Parsed<T> {
 const LARGE: usize = 16 << 10;
 /// Maximum bytes of a body of any call but `POST /events`.
 const MAX_SMALL_BODY: usize = 1 << 20;
+/// Bytes taken for what is made of a body of lines, for each of its own.
+const LINES_GROWTH: usize = 4;
 /// Maximum members of a compressed body. Even an empty one costs time.
 const MEMBERS_MAX: usize = 10_000;
 
@@ -124,6 +126,28 @@ pub(super) async fn read_json(app: &App, call: &mut Call) -> Result<ReadBody, Pr
         return Err(unsupported_content_type(&call.parts.headers, "not application/json"));
     }
     read(app, call, app.limits.max_body.min(MAX_SMALL_BODY)).await
+}
+
+/// Reads a body of lines of NDJSON, and parses it on a thread of lower priority.
+pub(super) async fn read_lines<T: Send + 'static, E: Into<Problem>>(
+    app: &App,
+    call: &mut Call,
+    parse: impl FnOnce(&[u8]) -> Result<T, E> + Send + 'static,
+) -> Result<Parsed<T>, Problem> {
+    if form(call)? != Form::Lines {
+        return Err(unsupported_content_type(&call.parts.headers, "not application/x-ndjson"));
+    }
+    let mut body = read(app, call, app.limits.max_body.min(MAX_SMALL_BODY)).await?;
+    // What is made of short lines is several times as large as they are.
+    let bytes = body.bytes.len();
+    if !body.budget.grow_by(bytes, LINES_GROWTH * bytes) {
+        return Err(Problem::overloaded("bodies"));
+    }
+    let parsed = app.background.spawn_blocking(move || {
+        let value = parse(&body.bytes).map_err(Into::into)?;
+        Ok(Parsed { value, _budget: body.budget })
+    });
+    parsed.await.map_err(|_| Problem::internal())?
 }
 
 /// What a body says it holds.

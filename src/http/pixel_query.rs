@@ -5,6 +5,21 @@ use crate::pixel::is_macro;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
+/// The parameters of a pixel.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+pub(super) struct PixelParams {
+    /// What counts: base64url of a JSON text, at most 1,500 bytes
+    e: String,
+    /// The first 16 bytes of the HMAC-SHA256 of `e`, in base64url
+    s: String,
+    /// `i`: an image whatever happens; `b`: 204 or the problem, for billing notices
+    f: Option<String>,
+    /// When the ad was shown, ms since 1970 or ISO 8601; believed between the signing and now
+    t: Option<String>,
+}
+
 /// The parameters that are looked at.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PixelQuery<'q> {

@@ -9,19 +9,8 @@ use metrics::{Counter, counter, describe_counter};
 const TTL_MS: u64 = 3_600_000;
 
 /// What became of a call of a pixel, as it is answered.
-pub const PIXEL_RESULTS: [&str; 11] = [
-    "counted",
-    "duplicate",
-    "late",
-    "erased",
-    "ignored",
-    "opted_out",
-    "bad_signature",
-    "expired",
-    "no_consent",
-    "rejected",
-    "busy",
-];
+pub const PIXEL_RESULTS: [&str; 10] =
+    ["counted", "duplicate", "late", "erased", "ignored", "opted_out", "bad_signature", "expired", "rejected", "busy"];
 
 /// Signs pixels and reads them.
 pub struct Pixels {

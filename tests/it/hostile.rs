@@ -227,6 +227,12 @@ fn only_events_may_have_large_bodies() {
         let (status, body) = server.post_json(path, &large);
         assert_eq!((status.as_u16(), &body["code"]), (413, &json!("body_too_large")), "{path}");
     }
+    let lines = format!("{}\n", json!({"user": "u", "da": "a", "keys": [], "x": "y".repeat(2_000)})).repeat(600);
+    for (method, path) in [("PUT", "/ads"), ("POST", "/erasures")] {
+        let request = server.http.request(method.parse().unwrap(), format!("{}{path}", server.url));
+        let response = request.header("content-type", "application/x-ndjson").body(lines.clone()).send().unwrap();
+        assert_eq!(response.status().as_u16(), 413, "{path}");
+    }
     let candidates: Vec<_> = (0..1_000).map(|n| format!("{n}-{}", "x".repeat(200))).collect();
     let (status, body) = server.post_json("/check", &json!({"user": "u", "candidates": candidates}));
     assert_eq!((status.as_u16(), body["results"].as_array().unwrap().len()), (200, 1_000));

@@ -1,7 +1,7 @@
 //! The service under test: its own process, port and data directory, all gone when it is dropped.
 
 use super::child::{Child, free_addr, pause};
-use crate::load::calls::get;
+use crate::load::calls::{JSON, get, post};
 use crate::load::{self, Tls};
 use anyhow::Context;
 use std::net::SocketAddr;
@@ -83,6 +83,20 @@ impl Service {
     pub fn launch_again(&mut self) -> anyhow::Result<()> {
         (self.child, self.addr) = launch(&self.bin, &self.flags, &self.env, self.dir.path())?;
         Ok(())
+    }
+
+    /// Starts it again on what it left. Seconds until it reads, and until it counts.
+    pub fn answers_again(&mut self) -> anyhow::Result<(f64, f64)> {
+        let within = Duration::from_secs(120);
+        let start = Instant::now();
+        self.launch_again()?;
+        let addr = self.addr;
+        self.child.wait_until(within, || status_of(addr, "/cap/u0000001/1") == Some(200))?;
+        let read = start.elapsed();
+        let mut event = Vec::new();
+        post(&mut event, "/events", JSON, |out| out.extend_from_slice(br#"{"user":"after","da":"1","id":"after"}"#));
+        self.child.wait_until(within, || load::ask(addr, None, &event).is_ok_and(|(status, _)| status == 200))?;
+        Ok((read.as_secs_f64(), start.elapsed().as_secs_f64()))
     }
 
     /// Waits, for so long at the most, until it has nothing more to do than a twentieth of a core: compactions of what

@@ -2,7 +2,7 @@
 
 use crate::api::{Ad, AdAnswer, AdBody, AdLine, AdLines, AdsAnswer, AdsChanged, BackfillProgress};
 use crate::http::app::App;
-use crate::http::body::{self, Form, Parsed};
+use crate::http::body::{self, Parsed};
 use crate::http::pieces::Pieces;
 use crate::http::precondition::{expect, is_known};
 use crate::http::problem::{Problem, json};
@@ -145,7 +145,7 @@ pub(in crate::http) async fn put(app: &Arc<App>, call: &mut Call) -> Answer {
         (status = 200, description = "How many of each", body = AdsChanged),
         (status = 400, description = "The body cannot be unpacked", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "More than 10,000 lines, or more bytes than max_body; nothing was changed", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "More than 10,000 lines, or than 1 MiB; nothing was changed", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "`replace` is invalid, or there would be too many ads", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Too busy, or writes are refused", body = Problem, content_type = "application/problem+json"),
@@ -154,17 +154,7 @@ pub(in crate::http) async fn put(app: &Arc<App>, call: &mut Call) -> Answer {
 pub(in crate::http) async fn put_many(app: &Arc<App>, call: &mut Call) -> Answer {
     let replace = query::flag(call.query(), "replace", false)?;
     let backfill = query::flag(call.query(), "backfill", false)?;
-    if body::form(call)? != Form::Lines {
-        return Err(body::unsupported_content_type(&call.parts.headers, "not application/x-ndjson"));
-    }
-    let mut body = body::read(app, call, app.limits.max_body).await?;
-    // An ad that was read has its texts again, and each change of one what it was before.
-    let bytes = body.bytes.len();
-    if !body.budget.grow_by(bytes, 4 * bytes) {
-        return Err(Problem::overloaded("bodies"));
-    }
-    let parse = move || AdLines::read(&body.bytes).map(|lines| (lines, body.budget));
-    let (lines, _budget) = app.background.spawn_blocking(parse).await.map_err(|_| Problem::internal())??;
+    let Parsed { value: lines, _budget } = body::read_lines(app, call, AdLines::read).await?;
     let ads = &app.services.ads;
     ads.accepts_changes()?;
     let _permit = call.route.admit(app)?;

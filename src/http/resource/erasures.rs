@@ -2,7 +2,7 @@
 
 use crate::api::{ErasureLine, ErasureLines, ErasureProgress, ErasureTaken, EventError, Receipt};
 use crate::http::app::App;
-use crate::http::body::{self, Form};
+use crate::http::body::{self, Parsed};
 use crate::http::problem::{Problem, json};
 use crate::http::query;
 use crate::http::route::{Answer, Call};
@@ -24,22 +24,13 @@ use std::sync::Arc;
         (status = 202, description = "They will be erased", body = ErasureTaken),
         (status = 400, description = "The body cannot be unpacked", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "More than 10,000 lines, or more bytes than max_body; nobody will be erased", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "More than 10,000 lines, or than 1 MiB; nobody will be erased", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Too busy, writes are refused, or too many users wait to be erased", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub(in crate::http) async fn post(app: &Arc<App>, call: &mut Call) -> Answer {
-    if body::form(call)? != Form::Lines {
-        return Err(body::unsupported_content_type(&call.parts.headers, "not application/x-ndjson"));
-    }
-    let mut body = body::read(app, call, app.limits.max_body).await?;
-    let bytes = body.bytes.len();
-    if !body.budget.grow_by(bytes, 4 * bytes) {
-        return Err(Problem::overloaded("bodies"));
-    }
-    let parse = move || ErasureLines::read(&body.bytes).map(|lines| (lines, body.budget));
-    let (lines, _budget) = app.background.spawn_blocking(parse).await.map_err(|_| Problem::internal())??;
+    let Parsed { value: lines, _budget } = body::read_lines(app, call, ErasureLines::read).await?;
     let erasures = &app.services.erasures;
     erasures.accepts()?;
     let _permit = call.route.admit(app)?;

@@ -3,7 +3,7 @@
 use crate::api::{SignAnswer, SignBody};
 use crate::http::app::App;
 use crate::http::body::{self, Parsed};
-use crate::http::pixel_query::{self, PixelQuery};
+use crate::http::pixel_query::{self, PixelParams, PixelQuery};
 use crate::http::problem::{Problem, json};
 use crate::http::route::{Answer, Call, Route};
 use crate::pixel::PixelError;
@@ -36,19 +36,14 @@ fn headers() -> [(HeaderName, HeaderValue); 5] {
 ///
 /// `e` and `s` are as `POST /sign` makes them, or an ad server with a key of its own. A URL counts once, however often it is called.
 /// The answer comes once the event is durable. With `f=i` it is always an image; what became of it says the field
-/// `freqcap-result`: `counted`, `duplicate`, `late`, `erased`, `ignored`, `opted_out`, `bad_signature`, `expired`, `no_consent`,
+/// `freqcap-result`: `counted`, `duplicate`, `late`, `erased`, `ignored`, `opted_out`, `bad_signature`, `expired`,
 /// `rejected` or `busy`. Macros that nobody replaced (`${..}`, `[..]`, `{..}`, `%%..%%`, `AUDIT`) are as absent.
 #[utoipa::path(
     get,
     path = "/i.gif",
     operation_id = "countPixel",
     tag = "events",
-    params(
-        ("e" = String, Query, description = "What counts: base64url of a JSON text, at most 1,500 bytes"),
-        ("s" = String, Query, description = "The first 16 bytes of the HMAC-SHA256 of `e`, in base64url"),
-        ("f" = Option<String>, Query, description = "`i`: an image whatever happens; `b`: 204 or the problem, for billing notices"),
-        ("t" = Option<String>, Query, description = "When the ad was shown, ms since 1970 or ISO 8601; believed between the signing and now"),
-    ),
+    params(PixelParams),
     responses(
         (status = 200, description = "An image of one pixel, 43 bytes", content_type = "image/gif", body = String),
         (status = 204, description = "With `f=b`: what became of it says `freqcap-result`"),
@@ -70,12 +65,7 @@ pub(in crate::http) async fn get(app: &Arc<App>, call: &mut Call) -> Answer {
     path = "/i.gif",
     operation_id = "countPixelByBeacon",
     tag = "events",
-    params(
-        ("e" = String, Query, description = "What counts: base64url of a JSON text, at most 1,500 bytes"),
-        ("s" = String, Query, description = "The first 16 bytes of the HMAC-SHA256 of `e`, in base64url"),
-        ("f" = Option<String>, Query, description = "`i`: an image whatever happens; `b`: 204 or the problem, for billing notices"),
-        ("t" = Option<String>, Query, description = "When the ad was shown, ms since 1970 or ISO 8601; believed between the signing and now"),
-    ),
+    params(PixelParams),
     responses(
         (status = 200, description = "An image of one pixel, 43 bytes", content_type = "image/gif", body = String),
         (status = 204, description = "With `f=b`: what became of it says `freqcap-result`"),
@@ -191,7 +181,7 @@ async fn count_event(app: &App, route: &Route, query: &PixelQuery<'_>) -> Result
         (status = 400, description = "The body is no JSON, or cannot be unpacked", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "There is no key to sign with", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "More bytes than max_body", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "More than 1 MiB", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A member is missing or invalid, there are more than 1,000 events, or a URL would be too long", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Too many reads are under way", body = Problem, content_type = "application/problem+json"),

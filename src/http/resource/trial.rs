@@ -27,7 +27,7 @@ use std::sync::Arc;
         (status = 202, description = "It takes longer: how far it is. `Retry-After` says when to ask again", body = Passing),
         (status = 400, description = "The body is no JSON", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "More bytes than max_body", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "More than 1 MiB", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Unknown content type or encoding", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A member is missing, unknown or invalid", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Too many trials wait", body = Problem, content_type = "application/problem+json"),

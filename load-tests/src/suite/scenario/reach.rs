@@ -8,25 +8,30 @@ use crate::suite::child::pause;
 use anyhow::Context;
 use serde_json::Value;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Wants every log, and a pass of its own.
-const QUESTION: &[u8] = b"/reach?level=da&top=10&max_age=0s";
+/// Wants every log. An answer is kept for who asked for it: so each pass is asked another question.
+fn question(pass: usize) -> String {
+    format!("/reach?level=da&top={}&max_age=0s", 1 + pass % 1_000)
+}
+
 const GETS_PER_SECOND: f64 = 2_000.0;
 
 pub fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let loaded = bench.take_loaded()?;
     let (service, held) = (&loaded.service, loaded.held);
     service.settle(Duration::from_secs(60))?;
-    let seconds = pass(service.addr, &AtomicBool::new(false))?.context("a pass that nobody ends has an answer")?;
+    let asked = AtomicUsize::new(0);
+    let seconds =
+        pass(service.addr, &AtomicBool::new(false), &asked)?.context("a pass that nobody ends has an answer")?;
     bench.add("reach-pass", seconds, Some(service.child.peak_memory()?), with(Value::Null, "held", bench.size.held));
 
     let batches = Load::closed(service.addr, CONNECTIONS, bench.size.time);
     let more =
         |seed| move |connection| Batches { events: Stream { seed, ..Stream::EVEN }.part(connection), batch: BATCH };
     let alone = measure(&service.child, &batches, more(11))?;
-    let (beside, passes) = beside_passes(service.addr, || measure(&service.child, &batches, more(12)))?;
+    let (beside, passes) = beside_passes(service.addr, &asked, || measure(&service.child, &batches, more(12)))?;
     bench.add("reach-ingest-alone", alone.outcome.per_second(), Some(alone.memory), alone.details);
     let details = with(beside.details, "passes", passes);
     bench.add("reach-ingest", beside.outcome.per_second(), Some(beside.memory), details);
@@ -35,7 +40,7 @@ pub fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let gets = Load::open(service.addr, 64, bench.size.open_time, GETS_PER_SECOND);
     let caps = |connection: usize| Caps::of(&Stream::EVEN, connection % CONNECTIONS, held).drawn_by(connection);
     let alone = measure(&service.child, &gets, caps)?;
-    let (beside, passes) = beside_passes(service.addr, || measure(&service.child, &gets, caps))?;
+    let (beside, passes) = beside_passes(service.addr, &asked, || measure(&service.child, &gets, caps))?;
     bench.add("reach-p99-alone", alone.outcome.ms(0.99), Some(alone.memory), alone.details);
     let details = with(beside.details, "passes", passes);
     bench.add("reach-p99", beside.outcome.ms(0.99), Some(beside.memory), details);
@@ -46,13 +51,14 @@ pub fn run(bench: &mut Bench) -> anyhow::Result<()> {
 /// Measures while one pass follows the other. Says how long each of them took, in seconds; the last is not waited for.
 fn beside_passes(
     addr: SocketAddr,
+    asked: &AtomicUsize,
     measure: impl FnOnce() -> anyhow::Result<Measured>,
 ) -> anyhow::Result<(Measured, Vec<f64>)> {
     let ends = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let passing = scope.spawn(|| {
             let mut passes = Vec::new();
-            while let Some(seconds) = pass(addr, &ends)? {
+            while let Some(seconds) = pass(addr, &ends, asked)? {
                 passes.push(seconds);
             }
             anyhow::Ok(passes)
@@ -65,9 +71,10 @@ fn beside_passes(
 }
 
 /// Has all logs read, and waits for the answer; `None` if it is ended before. Says how long the pass took, in seconds.
-fn pass(addr: SocketAddr, ends: &AtomicBool) -> anyhow::Result<Option<f64>> {
+fn pass(addr: SocketAddr, ends: &AtomicBool, asked: &AtomicUsize) -> anyhow::Result<Option<f64>> {
     let mut request = Vec::new();
-    get(&mut request, |out| out.extend_from_slice(QUESTION));
+    let question = question(asked.fetch_add(1, Ordering::Relaxed));
+    get(&mut request, |out| out.extend_from_slice(question.as_bytes()));
     let start = Instant::now();
     while !ends.load(Ordering::Relaxed) {
         let (status, body) = ask(addr, None, &request)?;

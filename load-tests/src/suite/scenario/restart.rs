@@ -1,13 +1,11 @@
 //! kill -9 at full load with many logs held; how long until the next process reads, and until it counts.
 
-use crate::load::calls::{Batches, JSON, post};
+use crate::load::Load;
+use crate::load::calls::Batches;
 use crate::load::stream::Stream;
-use crate::load::{Load, ask};
 use crate::suite::bench::{BATCH, Bench, CONNECTIONS, LONG};
 use crate::suite::child::pause;
-use crate::suite::service::status_of;
 use serde_json::json;
-use std::time::{Duration, Instant};
 
 pub fn run(bench: &mut Bench) -> anyhow::Result<()> {
     let mut loaded = bench.take_loaded()?;
@@ -21,19 +19,10 @@ pub fn run(bench: &mut Bench) -> anyhow::Result<()> {
         // It ends with the connections.
         drop(load.join());
     });
-    let start = Instant::now();
-    service.launch_again()?;
-    let addr = service.addr;
-    let within = Duration::from_secs(120);
-    service.child.wait_until(within, || status_of(addr, "/cap/u0000001/1") == Some(200))?;
-    let read = start.elapsed();
-    let mut event = Vec::new();
-    post(&mut event, "/events", JSON, |out| out.extend_from_slice(br#"{"user":"after","da":"1","id":"after"}"#));
-    service.child.wait_until(within, || ask(addr, None, &event).is_ok_and(|(status, _)| status == 200))?;
-    let counted = start.elapsed();
+    let (read, counted) = service.answers_again()?;
     let memory = Some(service.child.peak_memory()?);
     let details = json!({"held": bench.size.held});
-    bench.add("restart-read", read.as_secs_f64(), memory, details.clone());
-    bench.add("restart-event", counted.as_secs_f64(), memory, details);
+    bench.add("restart-read", read, memory, details.clone());
+    bench.add("restart-event", counted, memory, details);
     Ok(())
 }

@@ -1,17 +1,17 @@
 //! Snapshots beside a load, what they upload, a restore after the loss of the disk, and answers that wait for the bucket.
 
-use crate::load::calls::{Batches, JSON, Single, post};
+use crate::load::calls::{Batches, Single};
 use crate::load::stream::Stream;
-use crate::load::{Load, ask};
+use crate::load::Load;
 use crate::suite::bench::{BATCH, Bench, batches, ingest, measure, with};
 use crate::suite::peer::bucket::BucketServer;
-use crate::suite::service::{Service, status_of};
+use crate::suite::service::Service;
 use anyhow::Context;
 use serde_json::json;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Objects whose time is taken for the server's own latency.
 const OBJECTS: usize = 300;
@@ -93,20 +93,11 @@ pub fn restore(bench: &mut Bench) -> anyhow::Result<()> {
     ingest(&service, Stream::EVEN, 0, bench.size.held)?;
     service.stop_within(STOP_MAX)?;
     std::fs::remove_dir_all(service.data_dir())?;
-    let start = Instant::now();
-    service.launch_again()?;
-    let addr = service.addr;
-    let within = Duration::from_secs(120);
-    service.child.wait_until(within, || status_of(addr, "/cap/u0000001/1") == Some(200))?;
-    let read = start.elapsed();
-    let mut event = Vec::new();
-    post(&mut event, "/events", JSON, |out| out.extend_from_slice(br#"{"user":"after","da":"1","id":"after"}"#));
-    service.child.wait_until(within, || ask(addr, None, &event).is_ok_and(|(status, _)| status == 200))?;
-    let counted = start.elapsed();
+    let (read, counted) = service.answers_again()?;
     let memory = Some(service.child.peak_memory()?);
     let details = json!({"held": bench.size.held});
-    bench.add("restore-read", read.as_secs_f64(), memory, details.clone());
-    bench.add("restore-event", counted.as_secs_f64(), memory, details);
+    bench.add("restore-read", read, memory, details.clone());
+    bench.add("restore-event", counted, memory, details);
     Ok(())
 }
 
