@@ -158,6 +158,9 @@ impl From<ReaderError> for Problem {
             return Refusal::RowUnreadable.into();
         }
         match error {
+            ReaderError::Overtaken => {
+                Self::unavailable("overloaded", "what is read changes faster than it can be read; try again shortly")
+            }
             ReaderError::Busy => Self::unavailable("overloaded", "too many reads wait for the disk; try again shortly"),
             ReaderError::TooLarge => Self::answer_too_large(),
             ReaderError::NoRoom => Self::overloaded("reads"),

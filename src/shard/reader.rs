@@ -29,6 +29,8 @@ pub enum ReaderError {
     Gone,
     #[error("too many reads wait for the disk")]
     Busy,
+    #[error("what is read changes faster than it can be read")]
+    Overtaken,
     #[error("there is no room for what would be read")]
     NoRoom,
     #[error("there is not so much room for reads in all")]
@@ -47,7 +49,7 @@ impl ReaderError {
 
 impl From<StoreError> for ReaderError {
     fn from(error: StoreError) -> Self {
-        if error == StoreError::Overtaken { Self::Busy } else { Self::Store(error) }
+        if error == StoreError::Overtaken { Self::Overtaken } else { Self::Store(error) }
     }
 }
 

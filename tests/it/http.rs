@@ -4,6 +4,8 @@ use crate::support::{Server, Site, now_ms, wait_for};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 fn codes(body: &Value) -> Vec<(u64, &str)> {
@@ -404,14 +406,16 @@ fn who_sends_slowly_keeps_nobody_out() {
 fn too_many_writes_at_once_are_refused_and_say_what_was_not_taken() {
     let (_site, server) = Server::with(&["--max-writes", "1", "--limit", "none", "--history-limit", "60000"]);
     let url = server.url.clone();
+    // Whoever is left alone is refused no more.
+    let refusals = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..8)
         .map(|client| {
-            let url = url.clone();
+            let (url, refusals) = (url.clone(), refusals.clone());
             std::thread::spawn(move || {
                 let http = crate::support::client();
                 let events: Vec<_> = (0..200).map(|n| json!({"user": client, "da": n % 3})).collect();
-                let (mut counted, mut refused) = (0, 0);
-                while refused == 0 || counted == 0 {
+                let mut counted = 0;
+                while refusals.load(Ordering::Relaxed) == 0 || counted == 0 {
                     let request = http.post(format!("{url}/events")).header("content-type", "application/json");
                     let answer = request.body(json!(events).to_string()).send().unwrap();
                     let (status, retry) = (answer.status().as_u16(), answer.headers().contains_key("retry-after"));
@@ -420,7 +424,7 @@ fn too_many_writes_at_once_are_refused_and_say_what_was_not_taken() {
                         200 => counted += body["counted"].as_u64().unwrap(),
                         503 => {
                             assert!(retry && body["code"] == "overloaded" && body["unavailable"] == 200, "{body}");
-                            refused += 1;
+                            refusals.fetch_add(1, Ordering::Relaxed);
                         }
                         other => panic!("{other}: {body}"),
                     }

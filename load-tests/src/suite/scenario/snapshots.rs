@@ -1,8 +1,8 @@
 //! Snapshots beside a load, what they upload, a restore after the loss of the disk, and answers that wait for the bucket.
 
+use crate::load::Load;
 use crate::load::calls::{Batches, Single};
 use crate::load::stream::Stream;
-use crate::load::Load;
 use crate::suite::bench::{BATCH, Bench, batches, ingest, measure, with};
 use crate::suite::peer::bucket::BucketServer;
 use crate::suite::service::Service;
